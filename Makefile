@@ -1,0 +1,63 @@
+# `make` lists the targets. Each sets up what it needs; none needs root, except that test-system installs system packages.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+# Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml and tasks/tracking.py for those who
+# call the tools themselves.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help run flow ui test test-system check format lock data setup
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup data ## build the default corpus if data/ is missing, run the pipeline, show what came out
+	dvc repro
+
+flow: setup data ## the same pipeline through Prefect
+	python -m flows.pipeline
+
+ui: setup ## MLflow's and Prefect's web pages on loopback
+	python -m tasks.ui
+
+test: setup ## the tests
+	pytest -m "not system"
+
+test-system: setup ## the tests that need system packages; installs those where it may
+	tests/install-system-packages
+	pytest -m system
+
+check: setup ## format, lint, types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: setup ## put the code into its format
+	ruff format .
+	ruff check --fix .
+
+lock: setup ## renew requirements.lock from pyproject.toml
+# A folder of local wheels, where pip is configured with one, may hold a CPU build of torch; with another build the lock would
+# also list that build's CUDA packages.
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
+	  --generate-hashes --no-emit-package torch $(addprefix --find-links ,$(shell $(BIN)/pip config get global.find-links 2>/dev/null)) \
+	  --output-file requirements.lock
+
+data: setup
+	@if [ ! -e data ]; then dvc checkout data.dvc --quiet 2>/dev/null || { rm -rf data; python -m tasks.corpus data --only-for data.dvc; }; fi
+
+setup: .venv/ready
+
+# torch last and apart: its wheels differ from machine to machine, so that no hash would fit all of them.
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/pip install -qq --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip check
+	touch $@

@@ -1,0 +1,243 @@
+"""The checkpoint directory: configuration, weights and tokenizer in Hugging Face's Llama layout, read strictly, written whole.
+
+It knows no other format; gguf_file.py brings GGUF files into this one.
+"""
+
+import json
+import math
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.llama import LlamaConfig, RopeScaling, Transformer, parameter_shapes
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "original/tokenizer.model")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def read_config(directory: Path) -> LlamaConfig:
+    """The model configuration in ``config.json``; a missing or unsupported field is an error that names it."""
+    path = directory / CONFIG
+    raw = read_json(path)
+    if raw.get("model_type") != "llama":
+        raise ValueError(f"{path}: model_type is {raw.get('model_type')!r}; only Llama-family models ('llama') are supported")
+    for field in ("attention_bias", "mlp_bias"):
+        if raw.get(field):
+            raise ValueError(f"{path}: {field} is not supported")
+    stored_dtype(raw, path)
+    try:
+        heads = raw["num_attention_heads"]
+        return LlamaConfig(
+            dim=raw["hidden_size"],
+            n_layers=raw["num_hidden_layers"],
+            n_heads=heads,
+            n_kv_heads=raw.get("num_key_value_heads") or heads,
+            ffn_dim=raw["intermediate_size"],
+            vocab_size=raw["vocab_size"],
+            head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
+            max_seq_len=raw.get("max_position_embeddings", 2048),
+            norm_eps=raw.get("rms_norm_eps", 1e-6),
+            rope_theta=_rope(raw).get("rope_theta", raw.get("rope_theta", 10000.0)),
+            rope_scaling=_scaling(_rope(raw)),
+            tied=raw.get("tie_word_embeddings", False),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]} is missing") from None
+    except (TypeError, AttributeError, ArithmeticError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def stored_dtype(raw: dict[str, Any], path: Path) -> torch.dtype:
+    """The precision that ``config.json`` names; transformers 5 calls it dtype, earlier versions torch_dtype."""
+    name = raw.get("torch_dtype") or raw.get("dtype") or "bfloat16"
+    if name not in DTYPES:
+        raise ValueError(f"{path}: torch_dtype is {name!r}; known are {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _rope(raw: dict[str, Any]) -> dict[str, Any]:
+    # transformers 5 writes rope_parameters, earlier versions rope_scaling beside rope_theta.
+    return raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+
+
+def _scaling(rope: dict[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise ValueError(f"rope_type {kind!r} is not supported; 'default' and 'llama3' are")
+    return RopeScaling(**{name: rope[name] for name in asdict(RopeScaling())})
+
+
+def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
+    """What ``config.json`` says of the model, readable by transformers 4 and 5."""
+    scaling = config.rope_scaling
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.ffn_dim,
+        "hidden_act": "silu",
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_seq_len,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None if scaling is None else {"rope_type": "llama3", **asdict(scaling)},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": config.tied,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+    }
+
+
+def load(
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", max_seq_len: int | None = None
+) -> Transformer:
+    """The model of a checkpoint directory, each parameter converted to ``dtype`` as it is read from the mapped file.
+
+    ``max_seq_len`` shortens the context.
+
+    ``ValueError`` lists tensors that are missing, unexpected or of another shape than ``config.json`` asks for; nothing is
+    allocated before that check.
+    """
+    config = read_config(directory)
+    if max_seq_len is not None:
+        config = replace(config, max_seq_len=min(max_seq_len, config.max_seq_len))
+    expected = dict(parameter_shapes(config))
+    with torch.device("meta"):
+        model = Transformer(config)
+    state: dict[str, Tensor] = {}
+    for path, names in _files(directory, _tensor_shapes(directory), expected).items():
+        with safe_open(path, "pt") as weights:
+            for name in names:
+                state[name] = weights.get_tensor(_file_name(name)).to(device=device, dtype=dtype, copy=True)
+    model.load_state_dict(state, strict=False, assign=True)  # strictness was established above, name by name
+    if config.tied:
+        model.lm_head.weight = model.embed_tokens.weight
+    return model
+
+
+def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    """File and shape of every tensor, read from the safetensors headers alone."""
+    single, index = directory / WEIGHTS, directory / INDEX
+    if single.exists():
+        paths = [single]
+    elif index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"{index}: weight_map is missing")
+        paths = [directory / str(name) for name in sorted(set(weight_map.values()))]
+    else:
+        raise ValueError(f"{directory} holds neither {WEIGHTS} nor {INDEX}")
+    shapes: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as weights:
+                shapes |= {name: (path, tuple(weights.get_slice(name).get_shape())) for name in weights.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing, though {INDEX} names it") from None
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    return shapes
+
+
+def _files(directory: Path, found: dict[str, tuple[Path, tuple[int, ...]]], expected: dict[str, tuple[int, ...]]) -> dict[Path, list[str]]:
+    """The expected parameters by the file that holds them, after comparing names and shapes."""
+    wanted = {_file_name(name): shape for name, shape in expected.items()}
+    # A tied model's output matrix may be stored again; it is the embedding.
+    extra = [name for name in found if name not in wanted and not (name == "lm_head.weight" and "lm_head.weight" not in expected)]
+    missing = [name for name in wanted if name not in found]
+    shapes = [f"{n} is {list(found[n][1])}, not {list(s)}" for n, s in wanted.items() if n in found and found[n][1] != s]
+    if missing or extra or shapes:
+        parts = {"missing": missing, "not in the model": extra, "of another shape": shapes}
+        told = "; ".join(f"{what}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" for what, names in parts.items() if names)
+        raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {told}")
+    by_file: dict[Path, list[str]] = {}
+    for name in expected:
+        by_file.setdefault(found[_file_name(name)][0], []).append(name)
+    return by_file
+
+
+def _file_name(parameter: str) -> str:
+    return parameter if parameter.startswith("lm_head.") else f"model.{parameter}"
+
+
+def save_weights(state: dict[str, Tensor], directory: Path, *, dtype: torch.dtype) -> None:
+    """Write parameters (named as in the model) to ``model.safetensors``; the file appears whole or not at all."""
+    tensors = {_file_name(name): tensor.detach().to(device="cpu", dtype=dtype).contiguous() for name, tensor in state.items()}
+    partial = directory / f".{WEIGHTS}.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.rename(directory / WEIGHTS)
+
+
+def save_like(source: Path, directory: Path, state: dict[str, Tensor]) -> None:
+    """A checkpoint directory with new weights and everything else, the stored precision included, from ``source``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    raw = read_json(source / CONFIG)
+    copy_text_files(source, directory)
+    save_weights(state, directory, dtype=stored_dtype(raw, source / CONFIG))
+    write_json(directory / CONFIG, raw)
+
+
+def copy_checkpoint(source: Path, directory: Path) -> None:
+    """The files of a checkpoint directory that belong to this format: no pickles, no other frameworks' weights."""
+    directory.mkdir(parents=True)
+    copy_text_files(source, directory)
+    for path in (source / CONFIG, source / INDEX, *source.glob("model*.safetensors")):
+        if path.exists():
+            shutil.copyfile(path, directory / path.name)
+    settings, template = directory / "tokenizer_config.json", source / "chat_template.jinja"
+    if template.exists() and settings.exists():  # where transformers 5 writes it
+        write_json(settings, read_json(settings) | {"chat_template": template.read_text(encoding="utf-8")})
+
+
+def copy_text_files(source: Path, directory: Path) -> None:
+    """Tokenizer, template and generation settings, where the source has them."""
+    for name in TEXT_FILES:
+        if (source / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, directory / name)
+
+
+def check_weights(directory: Path) -> None:
+    """``ValueError`` where the stored tensors do not fit the configuration; reads headers only."""
+    _files(directory, _tensor_shapes(directory), dict(parameter_shapes(read_config(directory))))
+
+
+def count_parameters(config: LlamaConfig) -> int:
+    return sum(math.prod(shape) for _, shape in parameter_shapes(config))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint directory."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: {path.parent} is not a whole checkpoint directory") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def parameters_of(model: Transformer) -> dict[str, Tensor]:
+    """The model's parameters by name, a tied output matrix once."""
+    return dict(model.named_parameters())

@@ -1,0 +1,246 @@
+"""The Llama-family transformer: configuration, named sizes and layers, in plain torch.
+
+It knows nothing of files, text or training; token ids go in, hidden states or logits come out.
+
+Shape letters: B rows, T positions, S cached positions, H heads, K key/value heads, D head size, C model width, V vocabulary.
+Parameter names are those of Hugging Face's ``LlamaForCausalLM`` without the ``model.`` prefix, and the rotary layout is theirs
+too (two halves, not interleaved pairs), so a checkpoint directory loads without a mapping.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's stretching of the rotary frequencies (``rope_type: llama3`` in a Hugging Face config)."""
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    ffn_dim: int
+    vocab_size: int
+    head_dim: int
+    max_seq_len: int = 2048
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "head_dim", "max_seq_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model configuration: {name} must be at least 1, is {getattr(self, name)}")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"model configuration: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly")
+        if self.head_dim % 2:
+            raise ValueError(f"model configuration: rotary embeddings need an even head size, is {self.head_dim}")
+
+
+_LLAMA3_1 = RopeScaling()
+_LLAMA3_2 = RopeScaling(factor=32.0)
+
+# From the config.json that each model's maker publishes.
+SIZES: dict[str, LlamaConfig] = {
+    "smollm2-135m": LlamaConfig(576, 30, 9, 3, 1536, 49152, 64, 8192, 1e-5, 1e5, None, True),
+    "smollm2-360m": LlamaConfig(960, 32, 15, 5, 2560, 49152, 64, 8192, 1e-5, 1e5, None, True),
+    "smollm2-1.7b": LlamaConfig(2048, 24, 32, 32, 8192, 49152, 64, 8192, 1e-5, 1.3e5, None, True),
+    "llama-2-7b": LlamaConfig(4096, 32, 32, 32, 11008, 32000, 128, 4096, 1e-5, 1e4, None, False),
+    "llama-3-8b": LlamaConfig(4096, 32, 32, 8, 14336, 128256, 128, 8192, 1e-5, 5e5, None, False),
+    "llama-3.1-8b": LlamaConfig(4096, 32, 32, 8, 14336, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_1, False),
+    "llama-3.1-70b": LlamaConfig(8192, 80, 64, 8, 28672, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_1, False),
+    "llama-3.2-1b": LlamaConfig(2048, 16, 32, 8, 8192, 128256, 64, 131072, 1e-5, 5e5, _LLAMA3_2, True),
+    "llama-3.2-3b": LlamaConfig(3072, 28, 24, 8, 8192, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_2, True),
+}
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation, computed in float32 (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        return self.weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+def rotary_frequencies(config: LlamaConfig) -> Tensor:
+    """Angle per position of each pair of channels, [D/2], float32 (RoFormer, arXiv:2104.09864; Llama 3.1's scaling: the
+    function ``apply_scaling`` of Meta's reference model)."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    freqs = 1.0 / config.rope_theta**exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return freqs
+    turns = scaling.original_max_position_embeddings * freqs / (2 * math.pi)  # full turns within the original context
+    smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    smooth = smooth.clamp(0, 1)
+    return (1 - smooth) * freqs / scaling.factor + smooth * freqs
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn channel pairs (i, i + D/2) of ``x`` [B, H, T, D] by the angles behind ``cos`` and ``sin`` [B, 1, T, D/2]."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class KVCache:
+    """Keys and values of the positions seen so far; row b holds ``lengths[b]`` of them. It exists only while generating."""
+
+    def __init__(self, config: LlamaConfig, rows: int, max_len: int, *, dtype: torch.dtype, device: torch.device):
+        shape = (config.n_layers, rows, config.n_kv_heads, max_len, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+
+    def put(self, layer: int, positions_BT: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, span: int) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values at each row's own positions and return views of the first ``span`` positions."""
+        rows = torch.arange(positions_BT.shape[0], device=positions_BT.device)[:, None]
+        self.keys[layer][rows, :, positions_BT] = k_BKTD.transpose(1, 2)
+        self.values[layer][rows, :, positions_BT] = v_BKTD.transpose(1, 2)
+        return self.keys[layer][:, :, :span], self.values[layer][:, :, :span]
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245) with rotary positions."""
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.groups = config.n_heads // config.n_kv_heads
+        self.q_proj = nn.Linear(config.dim, config.n_heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.dim, config.n_kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.dim, config.n_kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.dim, bias=False)
+
+    def forward(self, x_BTC: Tensor, where: "Where", layer: int) -> Tensor:
+        q, k, v = (proj(x_BTC).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = rotate(q, where.cos, where.sin), rotate(k, where.cos, where.sin)
+        if where.cache is not None:
+            k, v = where.cache.put(layer, where.positions, k, v, where.span)
+        if self.groups > 1:
+            k, v = k.repeat_interleave(self.groups, dim=1), v.repeat_interleave(self.groups, dim=1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=where.mask, is_causal=where.mask is None)
+        return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.dim, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.dim, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x_BTC: Tensor, where: "Where", layer: int) -> Tensor:
+        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), where, layer)
+        return h + self.mlp(self.post_attention_layernorm(h))
+
+
+@dataclass(frozen=True)
+class Where:
+    """What every layer needs to know about positions; computed once per forward pass."""
+
+    positions: Tensor  # [B, T]
+    cos: Tensor  # [B, 1, T, D/2]
+    sin: Tensor
+    mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key; None: plain causal
+    cache: KVCache | None = None
+    span: int = 0
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def hidden(
+        self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None, positions_BT: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, C] before the output matrix.
+
+        ``documents_BT`` numbers the document that each packed token belongs to (-1: padding): attention stays within a
+        document and its positions start at 0. With a ``cache``, ``positions_BT`` says where the new tokens stand in their rows.
+        """
+        where = self._where(tokens_BT, documents_BT, positions_BT, cache)
+        x = self.embed_tokens(tokens_BT)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, where, number)
+        return self.norm(x)
+
+    def forward(self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V]."""
+        return self.lm_head(self.hidden(tokens_BT, documents_BT=documents_BT))
+
+    def _where(self, tokens: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None) -> Where:
+        rows, length = tokens.shape
+        mask, span = None, 0
+        if cache is not None:
+            assert positions is not None
+            span = int(positions.max()) + 1
+            keys = torch.arange(span, device=tokens.device)
+            mask = (keys[None, None, :] <= positions[:, :, None]).unsqueeze(1)
+        elif documents is not None:
+            positions = positions_within(documents)
+            same = documents[:, :, None] == documents[:, None, :]
+            mask = (same & torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()).unsqueeze(1)
+        else:
+            positions = torch.arange(length, device=tokens.device).expand(rows, length)
+        if int(positions.max()) >= self.config.max_seq_len:
+            raise ValueError(f"{int(positions.max()) + 1} positions exceed the model's context of {self.config.max_seq_len}")
+        # Angles in float32: bfloat16 has too few digits for large positions.
+        angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(tokens.device)
+        dtype = torch.get_autocast_dtype(tokens.device.type) if torch.is_autocast_enabled(tokens.device.type) else self.norm.weight.dtype
+        return Where(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, span)
+
+
+def positions_within(documents_BT: Tensor) -> Tensor:
+    """Position of each token inside its own document, [B, T], for document numbers that are contiguous in a row."""
+    index = torch.arange(documents_BT.shape[1], device=documents_BT.device).expand_as(documents_BT)
+    starts = torch.ones_like(documents_BT, dtype=torch.bool)
+    starts[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(dim=1).values
+
+
+def parameter_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every parameter, without allocating one; a tied output matrix is not listed."""
+    with torch.device("meta"):
+        skeleton = Transformer(replace(config))
+    for name, parameter in skeleton.named_parameters():
+        yield name, tuple(parameter.shape)

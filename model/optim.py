@@ -1,0 +1,44 @@
+"""Which parameters train, how they are grouped for AdamW, and the learning-rate schedule."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+# Mode: does a parameter of this name train?
+MODES = {
+    "full": lambda name: True,
+    "norm": lambda name: "norm" in name,
+    "norm_wq": lambda name: "norm" in name or ".q_proj." in name,
+    "all_but_embeddings": lambda name: not name.startswith(("embed_tokens.", "lm_head.")),
+}
+
+
+def freeze(model: nn.Module, mode: str) -> list[str]:
+    """Let only the parameters of ``mode`` train; their names."""
+    trained = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(MODES[mode](name))
+        if parameter.requires_grad:
+            trained.append(name)
+    return trained
+
+
+def adamw(parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101) that decays matrices and leaves vectors, here the norms, alone."""
+    trained = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)
+
+
+def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float) -> float:
+    """Share of the peak learning rate at ``step`` (from 0): a linear rise over ``warmup`` steps, then half a cosine (SGDR,
+    arXiv:1608.03983) down to ``floor`` at the last step."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

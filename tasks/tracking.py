@@ -1,0 +1,224 @@
+"""What stages did, in MLflow: records replayed as runs, and model versions. The only importer of mlflow.
+
+No stage depends on this file, so that logging never makes one run again. Replaying is idempotent by the tag ``record``; a store
+that does not answer is tried again at the next contact.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# MLflow's own patience with a server that is ill is minutes; a record can wait instead.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414 - for those who may not import mlflow
+
+from tasks.digests import dvc_digest
+from tasks.record import PENDING
+
+EXPERIMENT = "medical-llm"
+MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
+
+
+def main_worktree() -> Path:
+    """The repository that the embedded store belongs to, also from a linked worktree or a DVC experiment's copy."""
+    here = Path.cwd().resolve()
+    for parent in (here, *here.parents):
+        if parent.name == ".dvc":  # .dvc/tmp/exps/…: a copy that DVC throws away
+            return parent.parent
+    try:
+        common = subprocess.run(["git", "rev-parse", "--git-common-dir"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return here
+    return (here / common).resolve().parent
+
+
+def tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / 'mlflow.db'}"
+
+
+def connect() -> MlflowClient:
+    """A client of the tracking store; ``ValueError`` where a server is configured and does not answer."""
+    uri = tracking_uri()
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        # MLflow's own client retries for minutes before it says that nobody is there.
+        try:
+            socket.create_connection(
+                (address.hostname or "", address.port or (443 if address.scheme == "https" else 80)), timeout=5
+            ).close()
+        except OSError as error:
+            raise ValueError(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
+    return MlflowClient(tracking_uri=uri)
+
+
+def replay_pending() -> None:
+    """Hand over the records that wait; says so and keeps them where the store cannot be reached."""
+    waiting = []
+    for path in PENDING.glob("[!.]*.json"):
+        try:
+            waiting.append((path, json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError:
+            print(f"tracking: {path} is not a whole record; it stays where it is", flush=True)
+    if not waiting:
+        return
+    # Whatever goes wrong in a store, its driver or its network, the stage's work is done and must count.
+    try:
+        client = connect()
+    except Exception as error:
+        print(f"tracking: {len(waiting)} record(s) wait in {PENDING} for the next run: {error}", flush=True)
+        return
+    for path, record in sorted(waiting, key=lambda item: str(item[1]["started"])):
+        try:
+            replay(client, record)
+            path.unlink()
+        except Exception as error:
+            print(f"tracking: the record of {record['stage']} waits in {PENDING} for the next run: {error}", flush=True)
+
+
+def replay_all(client: MlflowClient, records: list[dict[str, Any]]) -> dict[str, str]:
+    """Make sure that these records, oldest first, are in the store; run ids by stage.
+
+    A record that waited here is replayed as made; one that DVC brought from elsewhere is marked ``imported``.
+    """
+    replay_pending()
+    return {record["stage"]: replay(client, record, imported=True) for record in records}
+
+
+def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = False) -> str:
+    """The id of the run that shows this record, made if the store has none."""
+    experiment = _experiment(client)
+    for known in _runs(client, experiment, f"tags.record = '{record['record']}'"):
+        if known.info.status == "FINISHED":
+            return known.info.run_id
+        client.delete_run(known.info.run_id)  # whoever told it was killed half-way
+    begin = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
+    tags = _tags(client, experiment, record) | ({"imported": "true"} if imported else {})
+    run = client.create_run(experiment, start_time=begin, tags=tags, run_name=record["stage"])
+    run_id = run.info.run_id
+    try:
+        end = begin + int(record["seconds"] * 1000)
+        stepwise = {name for point in record["history"] for name in point}
+        single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
+        metrics = [_metric(k, v, end) for k, v in single.items() if k not in stepwise]
+        for point in record["history"]:
+            metrics += [_metric(k, v, end, int(point["step"])) for k, v in point.items() if k != "step"]
+        for start in range(0, len(metrics), 1000):
+            client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
+        client.log_inputs(run_id, [_dataset(path, digest) for path, digest in record["inputs"].items()])
+        for report in map(Path, record["reports"]):
+            if report.is_dir() and dvc_digest(report) == record["outputs"][str(report)]:  # still that run's report
+                client.log_artifacts(run_id, str(report), report.name)
+        client.set_terminated(run_id, "FINISHED", end_time=end)
+    except BaseException:
+        client.delete_run(run_id)  # nothing half-told: the next contact makes it whole
+        raise
+    return run_id
+
+
+def _metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
+    """Names hold the names of raw files, of which MLflow does not take every character."""
+    return Metric(re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII), value, time_ms, step)
+
+
+def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict[str, str]:
+    tags = {"record": record["record"], "stage": record["stage"], "command": record["command"]}
+    tags |= {f"dvc.in.{path}": digest for path, digest in record["inputs"].items()}
+    tags |= {f"dvc.out.{path}": digest for path, digest in record["outputs"].items()}
+    if record["code"]:
+        tags |= {"mlflow.source.git.commit": record["code"]["commit"] or "", "git.dirty": str(record["code"]["dirty"]).lower()}
+    tags |= {f"version.{name}": version for name, version in record["versions"].items()}
+    tags |= {"machine": f"{record['machine']['processor']}, {record['machine']['cores']} cores"}
+    for path, digest in record["inputs"].items():
+        if producer := producer_of(client, experiment, path, digest):
+            tags[f"upstream.{path}"] = producer
+    return tags
+
+
+def producer_of(client: MlflowClient, experiment: str, path: str, digest: str) -> str | None:
+    """The newest run that wrote these bytes to this path."""
+    found = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
+    return found[0].info.run_id if found else None
+
+
+def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
+    return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1))
+
+
+def _experiment(client: MlflowClient) -> str:
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return str(found.experiment_id)
+    embedded = client.tracking_uri.startswith("sqlite:")
+    location = (main_worktree() / "mlartifacts").as_uri() if embedded else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _dataset(path: str, digest: str) -> DatasetInput:
+    source = json.dumps({"path": path, "dvc": digest})
+    dataset = Dataset(name=path, digest=digest[:MOST_DATASET_DIGEST], source_type="local", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:6000]  # MLflow's limit for a param's value
+
+
+def find_version(client: MlflowClient, name: str, tag: str, value: str) -> ModelVersion | None:
+    """The registered version that carries a tag's value."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((v for v in versions if v.tags.get(tag) == value), None)
+
+
+def create_version(
+    client: MlflowClient,
+    name: str,
+    *,
+    tags: dict[str, str],
+    inputs: dict[str, str],
+    metrics: dict[str, float],
+    folders: dict[str, Path],
+    files: list[Path],
+) -> ModelVersion:
+    """A run of the stage register with these artifacts, and a version of ``name`` that points at its folder ``checkpoint``.
+
+    A failure in between leaves no run and no version.
+    """
+    experiment = _experiment(client)
+    upstream = {f"upstream.{path}": producer_of(client, experiment, path, digest) or "" for path, digest in inputs.items()}
+    run_id = client.create_run(experiment, tags=tags | upstream | {"stage": "register"}, run_name="register").info.run_id
+    try:
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[_metric(k, v, now) for k, v in metrics.items()])
+        client.log_inputs(run_id, [_dataset(path, digest) for path, digest in inputs.items()])
+        for folder, path in folders.items():
+            client.log_artifacts(run_id, str(path), folder)
+        for file in files:
+            client.log_artifact(run_id, str(file))
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        client.set_terminated(run_id, "FINISHED")
+        return client.create_model_version(name, f"runs:/{run_id}/checkpoint", run_id, tags=tags)
+    except BaseException:
+        client.delete_run(run_id)
+        raise
+
+
+def aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Version numbers by alias."""
+    return dict(client.get_registered_model(name).aliases)

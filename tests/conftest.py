@@ -1,0 +1,246 @@
+"""Tiny real parts for the tests: a checkpoint directory, a corpus, a copy of the project that runs in seconds."""
+
+import csv
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from model import checkpoint
+from model.llama import LlamaConfig, Transformer
+from tasks.base import CHATML, BaseParams, base
+from tasks.digests import tree_sha256
+from tasks.stage import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+# Two test processes share two cores, and tiny models gain nothing from threads.
+torch.set_num_threads(1)
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+TINY = LlamaConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=64, vocab_size=400, head_dim=8, max_seq_len=256, tied=True)
+SIGNS = ("fever", "cough", "a red rash", "blurred vision", "joint pain", "fatigue", "a stiff neck", "swollen ankles")
+
+
+def sentences(count: int) -> list[tuple[str, str]]:
+    """Made-up questions and answers, all different."""
+    return [
+        (f"What are the signs of condition {n}?", f"Condition {n} shows {SIGNS[n % 8]}, later {SIGNS[(n // 8) % 8]} on day {n}.")
+        for n in range(count)
+    ]
+
+
+def write_tiny_checkpoint(directory: Path, config: LlamaConfig = TINY, *, seed: int = 0) -> Path:
+    """A random model with a byte-level BPE vocabulary learned from the made-up corpus."""
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
+    from tokenizers.models import BPE
+
+    directory.mkdir(parents=True)
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [AddedToken(t, special=True) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=config.vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([" ".join(pair) for pair in sentences(200)], trainer)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    checkpoint.write_json(
+        directory / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": CHATML},
+    )
+    checkpoint.write_json(directory / "generation_config.json", {"eos_token_id": 2})
+    checkpoint.write_json(directory / "config.json", checkpoint.config_json(config, torch.float32, eos_id=2))
+    checkpoint.save_weights(dict(random_model(config, seed).named_parameters()), directory, dtype=torch.float32)
+    return directory
+
+
+def random_model(config: LlamaConfig, seed: int = 0) -> Transformer:
+    torch.manual_seed(seed)
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.1 + (1.0 if parameter.dim() == 1 else 0.0))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real default base model, converted once and kept in .cache."""
+    directory = ROOT / ".cache" / "tests" / "smollm2"
+    if not (directory / "config.json").exists():
+        params = YAML(typ="safe").load(ROOT / "params.yaml")["base"]
+        partial = directory.with_name(f"smollm2.{os.getpid()}")
+        here = Path.cwd()
+        os.chdir(ROOT)
+        try:
+            base(partial, params=BaseParams(**params))
+        finally:
+            os.chdir(here)
+        try:
+            partial.rename(directory)
+        except OSError:  # another test process was first
+            shutil.rmtree(partial)
+    return directory
+
+
+def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("Question", "Answer"), *rows])
+
+
+class Project:
+    """A copy of the project in a repository of its own, with a tiny corpus, model and params."""
+
+    def __init__(self, directory: Path):
+        self.path = directory
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_T", "PREFECT_API", "DVC_", "GIT_"))}
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PREFECT_HOME": str(directory.parent / "prefect"),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+            "SHELL": "/bin/sh",  # what services and CI have; it may stay between DVC and a stage where bash would not
+        }
+
+    def run(self, *command: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.environment,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+        )
+        assert not check or result.returncode == 0, result.stdout
+        return result
+
+    def set_params(self, section: str, **values: object) -> None:
+        yaml = YAML(typ="safe")
+        content = yaml.load(self.path / "params.yaml")
+        content[section] |= values
+        yaml.dump(content, self.path / "params.yaml")
+
+    def ran(self, output: str) -> list[str]:
+        """The stages that DVC ran, from its output."""
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """One that has not run yet."""
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One whose pipeline ran once, through DVC, and was committed; not to be changed."""
+    project = make_project(tmp_path_factory.mktemp("finished"))
+    assert project.ran(project.run("dvc", "repro").stdout) == list(STAGES)
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "The first run")
+    return project
+
+
+@pytest.fixture
+def copied(finished: Project, tmp_path: Path) -> Project:
+    """A finished project to change, with a tracking store of its own, which the records fill."""
+    shutil.copytree(finished.path, tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    project = Project(tmp_path / "project")
+    assert project.ran(project.run("dvc", "repro").stdout) == ["register"]
+    return project
+
+
+def make_project(folder: Path) -> Project:
+    path = folder / "project"
+    path.mkdir()
+    for name in ("model", "tasks", "flows"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", "requirements.lock", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, path / name)
+    project = Project(path)
+    write_tiny_checkpoint(folder / "base")
+    project.set_params("base", source=str(folder / "base"), sha256=tree_sha256(folder / "base"), chat_template="own")
+    project.set_params("preprocess", validation_share=0.15, test_share=0.15)
+    project.set_params("finetune", seq_len=64, steps=6, warmup=1, validation_tokens=100, validate_every=3, checkpoint_every=2)
+    project.set_params("validate", max_tokens=200, max_new_tokens=8, prompts=["What are the signs of condition 3?"])
+    write_table(path / "data" / "conditions.csv", sentences(120))
+    write_table(
+        path / "data" / "foreign" / "letters.csv", [(f"What does letter {n} say?", f"It speaks of {s}.") for n, s in enumerate(SIGNS)]
+    )
+    project.set_params("preprocess", other=["foreign/*.csv"])
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "config", "user.name", "A tester"],
+        ["git", "config", "user.email", "tester@example.org"],
+        ["dvc", "init", "--quiet"],
+        ["dvc", "config", "core.analytics", "false"],
+        ["dvc", "config", "core.check_update", "false"],
+        ["dvc", "add", "--quiet", "data"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "A tiny project"],
+    ):
+        project.run(*command)
+    return project
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _orphans() -> None:
+    """What outlives a process that a test killed becomes ours, so that its end can be collected, as an init would."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"the server ended with status {server.returncode}"
+        try:
+            with urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{address} did not answer in {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prefect server on loopback, with a database of its own."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(home / "server.log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api/health", server)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.terminate()
+        server.wait(30)

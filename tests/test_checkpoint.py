@@ -1,0 +1,113 @@
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from model import checkpoint
+
+
+@pytest.fixture
+def copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+
+
+def test_transformers_opens_the_directory_and_gives_the_same_logits(tiny_checkpoint: Path) -> None:
+    ids = torch.arange(40)[None]
+    reference = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    torch.testing.assert_close(checkpoint.load(tiny_checkpoint)(ids), reference(ids).logits, atol=1e-4, rtol=0)
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint.save_like(tiny_checkpoint, tmp_path / "again", checkpoint.parameters_of(checkpoint.load(tiny_checkpoint)))
+    for path in tiny_checkpoint.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_sharded_checkpoint_loads(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    names = sorted(tensors)
+    parts = {"model-00001-of-00002.safetensors": names[:9], "model-00002-of-00002.safetensors": names[9:]}
+    for file, members in parts.items():
+        save_file({n: tensors[n] for n in members}, copy / file)
+    weight_map = {name: file for file, members in parts.items() for name in members}
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    whole = checkpoint.load(copy)
+    (copy / "model.safetensors").unlink()
+    sharded = checkpoint.load(copy)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), sharded.parameters(), strict=True))
+    (copy / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="model-00002-of-00002.safetensors is missing"):
+        checkpoint.load(copy)
+
+
+def rename(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.extra.weight"] = tensors.pop("model.norm.weight")
+
+
+def reshape(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.norm.weight"] = torch.ones(33)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rename, "missing: model.norm.weight; not in the model: model.extra.weight"),
+        (reshape, r"of another shape: model.norm.weight is \[33\], not \[32\]"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_listed(copy: Path, change: Callable[[dict[str, torch.Tensor]], None], told: str) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(ValueError, match=told):
+        checkpoint.load(copy)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 2000])
+def test_truncated_weights_are_refused(copy: Path, kept: int) -> None:
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        checkpoint.load(copy)
+
+
+def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(struct.pack("<Q", 1 << 60) + data[8:])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        checkpoint.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model_type": "mistral"}, "model_type is 'mistral'"),
+        ({"hidden_size": None}, "config.json"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
+        ({"attention_bias": True}, "attention_bias"),
+    ],
+)
+def test_a_configuration_that_is_not_ours_is_refused(copy: Path, change: dict[str, object], told: str) -> None:
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=told):
+        checkpoint.load(copy)
+
+
+def test_a_directory_without_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="config.json is missing"):
+        checkpoint.load(tmp_path)
+
+
+def test_the_real_model_has_transformers_logits(smollm2: Path) -> None:
+    ids = torch.tensor([[504, 9, 1000, 25, 4000, 17]])
+    reference = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    with torch.inference_mode():
+        torch.testing.assert_close(checkpoint.load(smollm2)(ids), reference(ids).logits, atol=1e-4, rtol=0)

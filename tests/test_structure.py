@@ -1,0 +1,111 @@
+"""The shape that the project promises: who imports whom, what dvc.yaml lists, what the README tells a user to type."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows.pipeline import stages
+from tasks.stage import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGGING = "tasks.tracking"  # no stage depends on it, so that logging does not retrain
+MAY_IMPORT = {
+    "model": {"model"},
+    "tasks": {"tasks", "model"},
+    "flows": {"flows", "tasks"},
+    "serve": {"serve", "model", "tasks"},
+}
+ONLY_IMPORTERS = {"prefect": {"flows.pipeline"}, "mlflow": {"tasks.tracking"}, "great_expectations": {"tasks.expectations"}}
+MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2"}
+
+
+def modules() -> dict[str, Path]:
+    files = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def test_packages_do_nothing_when_they_are_imported() -> None:
+    assert not [path for package in MAY_IMPORT for path in (ROOT / package).rglob("__init__.py") if path.read_text()]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def closure(module: str, seen: set[str]) -> set[str]:
+    known = modules()
+    if module in known and module != LOGGING and module not in seen:
+        seen.add(module)
+        for other in imported(known[module]):
+            closure(other, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_code_dependencies_are_its_import_closure(stage: str) -> None:
+    listed = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["deps"]
+    known = modules()
+    wanted = {known[m].relative_to(ROOT).as_posix() for m in closure(f"tasks.{stage}", set())}
+    assert {path for path in listed if path.endswith(".py")} == wanted
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_follow_the_arrows(module: str) -> None:
+    package = module.split(".", maxsplit=1)[0]
+    for name in imported(modules()[module]):
+        top = name.split(".")[0]
+        if top in MAY_IMPORT:
+            assert top in MAY_IMPORT[package], f"{module} imports {name}"
+        if top in ONLY_IMPORTERS:
+            assert module in ONLY_IMPORTERS[top], f"{module} imports {name}"
+
+
+def test_the_model_library_stands_on_few_packages() -> None:
+    standard = __import__("sys").stdlib_module_names
+    tops = {name.split(".")[0] for module, path in modules().items() if module.startswith("model") for name in imported(path)}
+    assert tops - standard - {"model"} <= MODEL_STANDS_ON
+
+
+def test_one_name_for_stage_module_function_and_params() -> None:
+    sections = YAML(typ="safe").load(ROOT / "params.yaml")
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert set(STAGES) == set(sections) == set(pipeline)
+    for stage, definition in pipeline.items():
+        assert definition["cmd"].startswith(f"exec python -m tasks.{stage} ")
+        assert definition["params"] == [stage]
+
+
+def test_the_flow_runs_every_stage_after_those_it_depends_on() -> None:
+    definitions = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    made: set[str] = {"data"}
+    for stage in stages():
+        needed = {dep for dep in definitions[stage]["deps"] if not dep.endswith(".py")}
+        assert needed <= made, stage
+        made |= {out if isinstance(out, str) else next(iter(out)) for out in definitions[stage]["outs"]}
+    assert set(stages()) == set(definitions)
+
+
+def test_the_readmes_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M))
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", readme, flags=re.M):
+        assert target in targets, f"make {target}"
+    for module in re.findall(r"python -m ((?:model|tasks|flows)\.\w+)", readme):
+        assert module in modules(), module
+        assert '__name__ == "__main__"' in modules()[module].read_text(), module
+
+
+def test_every_tracked_file_is_ours_to_publish() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert not [f for f in files if f.startswith(("artifacts/", "data/", ".cache/")) or f.endswith((".gguf", ".safetensors", ".bin"))]

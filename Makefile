@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui test test-system check format lock data setup
+.PHONY: help run flow ui test test-system bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +28,16 @@ ui: setup ## MLflow's and Prefect's web pages on loopback
 test: setup ## the tests
 	pytest -m "not system"
 
-test-system: setup ## the tests that need system packages; installs those where it may
+test-system: setup bench-deps ## the tests that need system packages; installs those where it may
 	tests/install-system-packages
 	pytest -m system
+
+bench-deps: bench/node_modules/ready ## llama.cpp, prebuilt, to compare with; needs Node.js 20
+
+# Its install script would download or compile another build; the packages that come with it are left out too.
+bench/node_modules/ready: bench/package-lock.json
+	npm install --prefix bench --no-save --ignore-scripts --omit=optional --no-audit --no-fund --silent
+	touch $@
 
 check: setup ## format, lint, types
 	ruff format --check .

@@ -62,6 +62,11 @@ def stored_dtype(raw: dict[str, Any], path: Path) -> torch.dtype:
     return DTYPES[name]
 
 
+def weights_dtype(directory: Path) -> torch.dtype:
+    """The precision that a checkpoint directory's weights are stored in."""
+    return stored_dtype(read_json(directory / CONFIG), directory / CONFIG)
+
+
 def _rope(raw: dict[str, Any]) -> dict[str, Any]:
     # transformers 5 writes rope_parameters, earlier versions rope_scaling beside rope_theta.
     return raw.get("rope_parameters") or raw.get("rope_scaling") or {}

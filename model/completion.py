@@ -1,4 +1,7 @@
-"""Text in, text out: a checkpoint directory's model with its tokenizer and chat template."""
+"""Text in, text out: a checkpoint's model with its tokenizer and chat template.
+
+It knows nothing of how tokens are computed; generate.py does.
+"""
 
 import argparse
 import sys
@@ -6,27 +9,82 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 
-from model import checkpoint
-from model.generate import generate
+from model import checkpoint, native, quantize
+from model.generate import Token, generate, prompt_log_probabilities
 from model.llama import Transformer
-from model.tokenizer import Message, Tokenizer
+from model.sampling import LogProbability, Sampling
+from model.tokenizer import Message, TextStream, Tokenizer
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of ``Sampling``, as keyword arguments."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text and the ids that it consists of."""
+    """A generated text, the ids that it was decoded from, why it ended, and on request the log-probability of every id.
+
+    With ``echo`` the prompt stands in front of all of them; its first token has no log-probability.
+    """
 
     text: str
     ids: tuple[int, ...]
+    ended_by: str  # "stop": a stop id or string; "length": the limit or the context
+    log_probabilities: tuple[LogProbability | None, ...] | None = None
+
+
+class Answer:
+    """The text of a sequence as its tokens come; it ends before the first of the stop strings.
+
+    A stop string may reach over the borders of tokens, so text that could begin one is held back until it is clear.
+    """
+
+    def __init__(self, stream: TextStream, stops: Sequence[str]):
+        self.text = ""
+        self.stopped = False
+        self._stream = stream
+        self._stops = tuple(stops)
+        self._held = ""
+
+    def push(self, token: int) -> str:
+        """The text that is certain after this token and was not before."""
+        return self._release(self._stream.push(token), at_end=False)
+
+    def finish(self) -> str:
+        """What was held back at the end."""
+        return self._release(self._stream.finish(), at_end=True)
+
+    def _release(self, piece: str, *, at_end: bool) -> str:
+        if self.stopped:
+            return ""
+        self._held += piece
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        self.stopped = bool(found)
+        sure = min(found) if found else len(self._held) - (0 if at_end else self._unclear())
+        released, self._held = self._held[:sure], "" if found else self._held[sure:]
+        self.text += released
+        return released
+
+    def _unclear(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        return max((n for stop in self._stops for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0)
 
 
 class Llama:
     """A model with its tokenizer, ready to complete text."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, max_batch_size: int):
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, max_batch_size: int = 8):
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch_size = max_batch_size
@@ -39,15 +97,20 @@ class Llama:
         tokenizer_path: str | Path | None = None,
         max_seq_len: int | None = None,
         max_batch_size: int = 8,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
+        quantize: str | None = None,
     ) -> "Llama":
-        """Open a checkpoint directory; the tokenizer is the directory's own unless another directory is given.
+        """Open a checkpoint directory. The tokenizer is the directory's own unless ``tokenizer_path`` names a directory, a
+        ``tokenizer.json`` or Llama 3's ranks file.
 
-        ``max_seq_len`` may shorten the context, which bounds the memory that generating takes.
+        ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
+        may be "int8". On the CPU the activations are float32 in any case, so bfloat16 weights compute what they would as
+        float32. ``ValueError`` names the file and field that do not fit.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = checkpoint.load(Path(ckpt_dir), dtype=dtype, device=device, max_seq_len=max_seq_len)
-        tokenizer = Tokenizer.from_directory(Path(tokenizer_path or ckpt_dir))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        directory = Path(ckpt_dir)
+        tokenizer = Tokenizer.from_path(Path(tokenizer_path or ckpt_dir))
+        model = _open(directory, device, dtype, quantize, max_seq_len)
         if tokenizer.n_vocab > model.config.vocab_size:
             raise ValueError(f"the tokenizer has {tokenizer.n_vocab} ids, the model in {ckpt_dir} only {model.config.vocab_size}")
         return cls(model, tokenizer, max_batch_size=max_batch_size)
@@ -57,57 +120,100 @@ class Llama:
         prompts: Sequence[str],
         *,
         max_gen_len: int = 64,
-        temperature: float = 0.6,
-        top_p: float = 0.9,
-        seed: int | None = None,
+        stop: Sequence[str] = (),
+        log_probabilities: int | None = None,
+        echo: bool = False,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Continuations of running text."""
-        return self._complete([self.tokenizer.encode(p) for p in prompts], max_gen_len, temperature, top_p, seed)
+        """Continuations of running text; ``log_probabilities`` asks for those of each token and of so many alternatives."""
+        if isinstance(prompts, str):
+            raise ValueError("prompts is one string; give a list of prompts")
+        return self._complete([self.tokenizer.prompt(p) for p in prompts], max_gen_len, stop, log_probabilities, echo, sampling)
 
     def chat_completion(
         self,
         dialogs: Sequence[Sequence[Message]],
         *,
         max_gen_len: int = 256,
-        temperature: float = 0.6,
-        top_p: float = 0.9,
-        seed: int | None = None,
+        stop: Sequence[str] = (),
+        log_probabilities: int | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """Answers to conversations, through the checkpoint's chat template."""
-        return self._complete([self.tokenizer.chat_prompt(d) for d in dialogs], max_gen_len, temperature, top_p, seed)
+        prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
+        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling)
 
-    def stream(self, prompt: Sequence[int], *, max_gen_len: int, temperature: float, top_p: float, seed: int | None) -> Iterator[int]:
-        """The ids of one continuation as they come."""
-        steps = generate(
-            self.model,
-            [prompt],
-            max_new_tokens=max_gen_len,
-            temperature=temperature,
-            top_p=top_p,
-            stop_ids=self.tokenizer.stop_ids,
-            seed=seed,
-        )
-        for (token,) in steps:
+    def stream(
+        self, prompt: Sequence[int], *, max_gen_len: int, stop: Sequence[str] = (), **sampling: Unpack[SamplingOptions]
+    ) -> Iterator[tuple[int | None, str]]:
+        """The ids of one continuation as they come, each with the text that became certain; last the rest, without an id."""
+        answer = self._answer(stop)
+        for (token,) in self._generate([prompt], [answer], max_gen_len, None, sampling):
             assert token is not None
-            yield token
+            yield token.id, answer.push(token.id)
+        yield None, answer.finish()
 
-    def _complete(self, prompts: list[list[int]], max_gen_len: int, temperature: float, top_p: float, seed: int | None) -> list[Completion]:
+    def _complete(
+        self, prompts: list[list[int]], max_gen_len: int, stop: Sequence[str], top: int | None, echo: bool, sampling: SamplingOptions
+    ) -> list[Completion]:
         if len(prompts) > self.max_batch_size:
             raise ValueError(f"{len(prompts)} prompts are more than max_batch_size of {self.max_batch_size}")
+        answers = [self._answer(stop) for _ in prompts]
         rows: list[list[int]] = [[] for _ in prompts]
-        for step in generate(
+        told: list[list[LogProbability | None]] = [[] for _ in prompts]
+        for step in self._generate(prompts, answers, max_gen_len, top, sampling):
+            for number, token in enumerate(step):
+                if token is not None:
+                    rows[number].append(token.id)
+                    told[number].append(token.log_probability)
+                    answers[number].push(token.id)
+        completions = []
+        for prompt, answer, ids, values in zip(prompts, answers, rows, told, strict=True):
+            answer.finish()
+            room = min(max_gen_len, self.model.config.max_seq_len - len(prompt) + 1)
+            ended_by = "length" if len(ids) >= room and not answer.stopped else "stop"
+            completion = Completion(answer.text, tuple(ids), ended_by, None if top is None else tuple(values))
+            completions.append(self._echoed(prompt, completion, top) if echo else completion)
+        return completions
+
+    def _echoed(self, prompt: list[int], completion: Completion, top: int | None) -> Completion:
+        told = None
+        if top is not None and completion.log_probabilities is not None:
+            told = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
+        text = self.tokenizer.decode(prompt) + completion.text
+        return Completion(text, (*prompt, *completion.ids), completion.ended_by, told)
+
+    def _answer(self, stop: Sequence[str]) -> Answer:
+        if "" in stop:
+            raise ValueError("a stop string is empty")
+        return Answer(TextStream(self.tokenizer), stop)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], answers: list[Answer], max_gen_len: int, top: int | None, sampling: SamplingOptions
+    ) -> Iterator[list[Token | None]]:
+        return generate(
             self.model,
             prompts,
+            Sampling(**sampling),
             max_new_tokens=max_gen_len,
-            temperature=temperature,
-            top_p=top_p,
             stop_ids=self.tokenizer.stop_ids,
-            seed=seed,
-        ):
-            for row, token in zip(rows, step, strict=True):
-                if token is not None:
-                    row.append(token)
-        return [Completion(self.tokenizer.decode(ids), tuple(ids)) for ids in rows]
+            stop=lambda number, token: answers[number].stopped,
+            log_probabilities=top,
+        )
+
+
+def _open(directory: Path, device: torch.device, dtype: torch.dtype | None, kind: str | None, max_seq_len: int | None) -> Transformer:
+    """The model in the form that generates fastest on the device."""
+    if dtype is None:
+        dtype = checkpoint.weights_dtype(directory)
+    narrow = kind or ("bfloat16" if dtype == torch.bfloat16 else None)
+    if device.type != "cpu":
+        model = checkpoint.load(directory, dtype=dtype, device=device, max_seq_len=max_seq_len)
+        return quantize.store(model, kind) if kind else model
+    if isinstance(native.library(), str) and not kind:
+        narrow = None  # torch alone would widen bfloat16 weights at every step
+    model = checkpoint.load(directory, dtype=torch.bfloat16 if narrow else torch.float32, max_seq_len=max_seq_len)
+    return quantize.store(model, narrow) if narrow else model
 
 
 def main() -> None:
@@ -117,9 +223,15 @@ def main() -> None:
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--chat", action="store_true", help="ask through the chat template instead of continuing the text")
     parser.add_argument("--max-tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.6)
-    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--temperature", type=float, default=0.6, help="0 takes the likeliest token (default 0.6)")
+    parser.add_argument("--top-p", type=float, default=0.9, help="smallest set of tokens that reaches this probability (default 0.9)")
+    parser.add_argument("--top-k", type=int, default=0, help="the k likeliest tokens; 0: all")
+    parser.add_argument("--min-p", type=float, default=0.0, help="at least this share of the likeliest token's probability")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--stop", action="append", default=[], help="a text that ends the answer; may be given several times")
+    parser.add_argument("--quantize", choices=["int8"], help="keep the weights in fewer bits: faster, slightly less exact")
+    parser.add_argument("--tokenizer", type=Path, help="a directory, a tokenizer.json or a ranks file; default: the checkpoint's own")
     options = parser.parse_args()
     try:
         _run(options)
@@ -128,28 +240,28 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    llama = Llama.build(options.checkpoint)
+    llama = Llama.build(options.checkpoint, tokenizer_path=options.tokenizer, quantize=options.quantize)
+    if isinstance(why := native.library(), str) and not torch.cuda.is_available():
+        print(f"[slower, through torch: {why}]", file=sys.stderr)
     if options.chat:
         prompt = llama.tokenizer.chat_prompt([{"role": "user", "content": options.prompt}])
     else:
-        prompt = llama.tokenizer.encode(options.prompt)
-        print(options.prompt, end="")
-    started, count, pending = time.perf_counter(), 0, b""
-    settings = {"max_gen_len": options.max_tokens, "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
-    for token in llama.stream(prompt, **settings):
-        count += 1
-        text, pending = _whole_characters(pending + llama.tokenizer.decode_bytes([token]))
+        prompt = llama.tokenizer.prompt(options.prompt)
+        print(options.prompt, end="", flush=True)
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+    sampling: SamplingOptions = {name: getattr(options, name) for name in names}  # type: ignore[assignment]
+    times = [time.perf_counter()]
+    for token, text in llama.stream(prompt, max_gen_len=options.max_tokens, stop=options.stop, **sampling):
         print(text, end="", flush=True)
-    seconds = time.perf_counter() - started
-    print(pending.decode(errors="replace"))
-    print(f"[{count} tokens, {count / seconds:.1f} tokens/s]", file=sys.stderr)
+        times += [time.perf_counter()] if token is not None else []
+    print()
+    print(f"[{_speed(len(prompt), times)}]", file=sys.stderr)
 
 
-def _whole_characters(data: bytes) -> tuple[str, bytes]:
-    """The text of the complete characters at the front, and the bytes of an unfinished one."""
-    for cut in range(len(data), max(len(data) - 4, -1), -1):
-        try:
-            return data[:cut].decode(), data[cut:]
-        except UnicodeDecodeError:
-            continue
-    return data.decode(errors="replace"), b""
+def _speed(read: int, times: list[float]) -> str:
+    """``times``: of the start and of each token. The first token comes when the prompt has been read."""
+    written = len(times) - 1
+    if written < 2:
+        return f"{read} tokens read, {written} written"
+    reading, writing = times[1] - times[0], times[-1] - times[1]
+    return f"{read} tokens read at {read / reading:.1f} tokens/s, {written} written at {(written - 1) / writing:.1f} tokens/s"

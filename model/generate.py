@@ -1,94 +1,161 @@
-"""Continuations of token ids: prefill, decode, sampling, over a key/value cache with a position per row.
+"""Continuations of token ids: sequences that join, step together over a key/value cache, and leave.
 
 It knows nothing of text. ``python -m model.generate CHECKPOINT --prompt "…"`` is completion.py's command line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from model.llama import KVCache, Transformer
+from model.native import Native
+from model.sampling import GREEDY, LogProbability, Sampling, draw, log_probability
+
+# With so few tokens a step in C is faster than torch, which then mostly waits for weights to be widened.
+NATIVE_ROWS = 32
 
 
-def sample_token(logits_BV: Tensor, *, temperature: float, top_p: float, generator: torch.Generator | None = None) -> Tensor:
-    """One id per row, int64 [B]: the likeliest at temperature 0, else drawn from the nucleus (Holtzman et al. 2019,
-    arXiv:1904.09751), the smallest set of tokens whose probabilities reach ``top_p``."""
-    if temperature == 0:
-        return logits_BV.argmax(-1)
-    probabilities, order = torch.softmax(logits_BV.float() / temperature, -1).sort(-1, descending=True)
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(before >= top_p, 0.0)  # the likeliest token has nothing before it and stays
-    drawn = torch.multinomial(probabilities, 1, generator=generator)
-    return order.gather(-1, drawn).squeeze(-1)
+@dataclass(frozen=True)
+class Token:
+    id: int
+    log_probability: LogProbability | None
 
 
-@torch.inference_mode()
+@dataclass
+class Row:
+    """A sequence in a batch: its slot of the cache, its tokens so far, prompt included, and the next token's logits."""
+
+    slot: int
+    tokens: list[int]
+    settings: Sampling
+    log_probabilities: int | None  # how many of the likeliest tokens to tell of; None: no log-probabilities
+    generator: torch.Generator | None
+    logits: Tensor = field(repr=False)  # [V]
+
+
+class Batch:
+    """Sequences that are continued together. One joins or leaves at any time; what the others draw does not change."""
+
+    def __init__(self, model: Transformer, *, slots: int, max_len: int):
+        self.model = model
+        self.max_len = min(max_len, model.config.max_seq_len)
+        weight = model.norm.weight
+        self.cache = KVCache(model.config, slots, self.max_len, dtype=weight.dtype, device=weight.device)
+        self._native = Native.of(model) if weight.dtype == torch.float32 else None
+
+    def join(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> Row:
+        """Read a prompt into a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
+        check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
+        device = self.model.norm.weight.device
+        generator = None if settings.seed is None else torch.Generator(device).manual_seed(settings.seed)
+        slot = self.cache.take()
+        logits = self._logits(self._read(slot, prompt)[-1:])[0]
+        return Row(slot, list(prompt), settings, log_probabilities, generator, logits)
+
+    def draw(self, row: Row) -> Token:
+        """The next token of a sequence; it is appended to ``row.tokens``."""
+        chosen = draw(row.logits, row.settings, seen=row.tokens, generator=row.generator)
+        row.tokens.append(chosen)
+        told = row.log_probabilities
+        return Token(chosen, None if told is None else log_probability(row.logits, chosen, told))
+
+    @torch.inference_mode()
+    def step(self, rows: Sequence[Row]) -> None:
+        """Read the last drawn token of each of these sequences, so that the next can be drawn."""
+        slots, tokens = [row.slot for row in rows], [row.tokens[-1] for row in rows]
+        positions = [self.cache.lengths[slot] for slot in slots]
+        if self._native:
+            hidden = self._native.step(tokens, slots, positions, self.cache)
+        else:
+            where = {"slots_B": self._ids(slots), "positions_BT": self._ids(positions)[:, None]}
+            hidden = self.model.hidden(self._ids(tokens)[:, None], cache=self.cache, **where)[:, 0]
+        for row, logits in zip(rows, self._logits(hidden), strict=True):
+            row.logits = logits
+            self.cache.lengths[row.slot] += 1
+
+    def leave(self, row: Row) -> None:
+        self.cache.free(row.slot)
+
+    def is_full(self, row: Row) -> bool:
+        """Whether no position is left to read the last drawn token."""
+        return self.cache.lengths[row.slot] >= self.max_len
+
+    @torch.inference_mode()
+    def _read(self, slot: int, tokens: Sequence[int]) -> Tensor:
+        """Hidden states [T, C] of tokens that go on where the slot's sequence ends."""
+        start = self.cache.lengths[slot]
+        positions = range(start, start + len(tokens))
+        self.cache.lengths[slot] += len(tokens)
+        if self._native and len(tokens) <= NATIVE_ROWS:
+            return self._native.step(tokens, [slot] * len(tokens), positions, self.cache)
+        where = {"slots_B": self._ids([slot]), "positions_BT": self._ids(positions)[None]}
+        return self.model.hidden(self._ids(tokens)[None], cache=self.cache, **where)[0]
+
+    @torch.inference_mode()
+    def _logits(self, hidden_NC: Tensor) -> Tensor:
+        return self._native.logits(hidden_NC) if self._native else self.model.lm_head(hidden_NC)
+
+    def _ids(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, device=self.model.norm.weight.device)
+
+
 def generate(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
+    settings: Sampling | Sequence[Sampling] = GREEDY,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
     stop_ids: Sequence[int] = (),
-    seed: int | None = None,
-) -> Iterator[list[int | None]]:
-    """Yield the next id of every row, step by step; None for a row that has ended.
+    stop: Callable[[int, int], bool] = lambda number, token: False,
+    log_probabilities: int | None = None,
+) -> Iterator[list[Token | None]]:
+    """Yield the next token of every prompt, step by step; None for one that has ended.
 
-    A row ends at a stop id, which is not yielded, after ``max_new_tokens``, or when its context is full. Prompts may differ in
-    length. ``ValueError`` for an empty prompt, one that fills the context, or settings out of range.
+    A sequence ends at a stop id, which is not yielded, after ``max_new_tokens``, when its context is full, or after a token for
+    which ``stop`` says so, asked with the prompt's number and the token's id. Prompts may differ in length, and each may have
+    settings of its own. ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
     """
-    check(model, prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
-    device = model.norm.weight.device
-    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    lengths = torch.tensor([len(p) for p in prompts], device=device)
-    longest = int(lengths.max())
-    capacity = min(longest + max_new_tokens, model.config.max_seq_len)
-    cache = KVCache(model.config, len(prompts), capacity, dtype=model.norm.weight.dtype, device=device)
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)] = torch.tensor(list(prompt), device=device)
-    # Short rows are padded at the end; what the padding leaves in the cache is overwritten before it can be seen.
-    positions = torch.arange(longest, device=device).expand(len(prompts), longest)
-    hidden = model.hidden(tokens, positions_BT=positions, cache=cache)
-    last = hidden[torch.arange(len(prompts)), lengths - 1]
-    ended = [False] * len(prompts)
-    for _ in range(max_new_tokens):
-        ids = sample_token(model.lm_head(last), temperature=temperature, top_p=top_p, generator=generator)
-        step: list[int | None] = []
-        for row, token in enumerate(ids.tolist()):
-            ended[row] = ended[row] or token in stop_ids
-            step.append(None if ended[row] else token)
-        if all(ended):
-            return
-        yield step
-        full = lengths >= model.config.max_seq_len
-        ended = [done or bool(full[row]) for row, done in enumerate(ended)]
-        if all(ended):
-            return
-        where = lengths.clamp(max=capacity - 1)
-        last = model.hidden(ids[:, None], positions_BT=where[:, None], cache=cache)[:, 0]
-        lengths = lengths + 1
-
-
-def check(model: Transformer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, top_p: float) -> None:
-    context = model.config.max_seq_len
     if not prompts:
         raise ValueError("no prompt was given")
-    for number, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {number} is empty")
-        if len(prompt) >= context:
-            raise ValueError(f"prompt {number} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
-        if max(prompt) >= model.config.vocab_size or min(prompt) < 0:
-            raise ValueError(f"prompt {number} has token ids outside the vocabulary of {model.config.vocab_size}")
     if max_new_tokens < 1:
         raise ValueError(f"the number of new tokens must be at least 1, is {max_new_tokens}")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be 0 or more and finite, is {temperature}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, is {top_p}")
+    each = [settings] * len(prompts) if isinstance(settings, Sampling) else list(settings)
+    for number, prompt in enumerate(prompts):
+        check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, number=number)
+    batch = Batch(model, slots=len(prompts), max_len=max(map(len, prompts)) + max_new_tokens)
+    rows = [batch.join(p, s, log_probabilities=log_probabilities) for p, s in zip(prompts, each, strict=True)]
+    going = set(range(len(rows)))
+    for count in range(max_new_tokens):
+        tokens = [batch.draw(row) if number in going else None for number, row in enumerate(rows)]
+        going -= {n for n, token in enumerate(tokens) if token and token.id in stop_ids}
+        if not going:
+            return
+        yield [token if number in going else None for number, token in enumerate(tokens)]
+        going -= {n for n in going if batch.is_full(rows[n]) or stop(n, rows[n].tokens[-1])}
+        if not going or count + 1 == max_new_tokens:
+            return
+        batch.step([rows[n] for n in sorted(going)])
+
+
+@torch.inference_mode()
+def prompt_log_probabilities(model: Transformer, prompt: Sequence[int], top: int) -> list[LogProbability | None]:
+    """Of every token of a prompt given those before it; the first has none."""
+    ids = torch.tensor(prompt, device=model.norm.weight.device)
+    hidden = model.hidden(ids[None])[0, :-1]
+    # Some positions' logits at a time: all of a long prompt's would take gigabytes.
+    logits = (row for some in hidden.split(64) for row in model.lm_head(some))
+    return [None] + [log_probability(row, token, top) for row, token in zip(logits, prompt[1:], strict=True)]
+
+
+def check(prompt: Sequence[int], *, vocabulary: int, context: int, number: int = 0) -> None:
+    if not prompt:
+        raise ValueError(f"prompt {number} is empty")
+    if len(prompt) >= context:
+        raise ValueError(f"prompt {number} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
+    if max(prompt) >= vocabulary or min(prompt) < 0:
+        raise ValueError(f"prompt {number} has token ids outside the vocabulary of {vocabulary}")
 
 
 if __name__ == "__main__":

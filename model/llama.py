@@ -102,20 +102,32 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class KVCache:
-    """Keys and values of the positions seen so far; row b holds ``lengths[b]`` of them. It exists only while generating."""
+    """Keys and values [layers, slots, K, S, D] of the sequences that are being generated.
 
-    def __init__(self, config: LlamaConfig, rows: int, max_len: int, *, dtype: torch.dtype, device: torch.device):
-        shape = (config.n_layers, rows, config.n_kv_heads, max_len, config.head_dim)
+    A sequence takes a slot and frees it when it leaves; ``lengths`` says how many positions each slot holds.
+    """
+
+    def __init__(self, config: LlamaConfig, slots: int, max_len: int, *, dtype: torch.dtype, device: torch.device):
+        shape = (config.n_layers, slots, config.n_kv_heads, max_len, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.lengths = [0] * slots
+        self._free = list(reversed(range(slots)))
 
-    def put(self, layer: int, positions_BT: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, span: int) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values at each row's own positions and return views of the first ``span`` positions."""
-        rows = torch.arange(positions_BT.shape[0], device=positions_BT.device)[:, None]
-        self.keys[layer][rows, :, positions_BT] = k_BKTD.transpose(1, 2)
-        self.values[layer][rows, :, positions_BT] = v_BKTD.transpose(1, 2)
-        return self.keys[layer][:, :, :span], self.values[layer][:, :, :span]
+    def take(self) -> int:
+        """An empty slot; ``IndexError`` where none is free."""
+        slot = self._free.pop()
+        self.lengths[slot] = 0
+        return slot
+
+    def free(self, slot: int) -> None:
+        self._free.append(slot)
+
+    def put(self, layer: int, where: "Where", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values at each row's own positions; all of the rows up to the last position."""
+        self.keys[layer][where.slots[:, None], :, where.positions] = k_BKTD.transpose(1, 2)
+        self.values[layer][where.slots[:, None], :, where.positions] = v_BKTD.transpose(1, 2)
+        return self.keys[layer][where.slots, :, : where.span], self.values[layer][where.slots, :, : where.span]
 
 
 class Attention(nn.Module):
@@ -134,7 +146,7 @@ class Attention(nn.Module):
         q, k, v = (proj(x_BTC).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(q, where.cos, where.sin), rotate(k, where.cos, where.sin)
         if where.cache is not None:
-            k, v = where.cache.put(layer, where.positions, k, v, where.span)
+            k, v = where.cache.put(layer, where, k, v)
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, dim=1), v.repeat_interleave(self.groups, dim=1)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=where.mask, is_causal=where.mask is None)
@@ -175,8 +187,9 @@ class Where:
     cos: Tensor  # [B, 1, T, D/2]
     sin: Tensor
     mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key; None: plain causal
-    cache: KVCache | None = None
-    span: int = 0
+    cache: KVCache | None
+    slots: Tensor  # [B], of the cache
+    span: int  # positions of the cache that any row sees
 
 
 class Transformer(nn.Module):
@@ -191,15 +204,22 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.embed_tokens.weight
 
     def hidden(
-        self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None, positions_BT: Tensor | None = None, cache: KVCache | None = None
+        self,
+        tokens_BT: Tensor,
+        *,
+        documents_BT: Tensor | None = None,
+        cache: KVCache | None = None,
+        slots_B: Tensor | None = None,
+        positions_BT: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [B, T, C] before the output matrix.
 
         ``documents_BT`` numbers the document that each packed token belongs to (-1: padding): attention stays within a
-        document and its positions start at 0. With a ``cache``, ``positions_BT`` says where the new tokens stand in their rows.
+        document and its positions start at 0. With a ``cache``, row b continues the sequence in slot ``slots_B[b]`` (by default
+        row b's is slot b) with tokens that stand at ``positions_BT[b]``.
         """
-        where = self._where(tokens_BT, documents_BT, positions_BT, cache)
         x = self.embed_tokens(tokens_BT)
+        where = self._where(x, documents_BT, positions_BT, cache, slots_B)
         for number, layer in enumerate(self.layers):
             x = layer(x, where, number)
         return self.norm(x)
@@ -208,26 +228,25 @@ class Transformer(nn.Module):
         """Logits [B, T, V]."""
         return self.lm_head(self.hidden(tokens_BT, documents_BT=documents_BT))
 
-    def _where(self, tokens: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None) -> Where:
-        rows, length = tokens.shape
-        mask, span = None, 0
-        if cache is not None:
-            assert positions is not None
-            span = int(positions.max()) + 1
-            keys = torch.arange(span, device=tokens.device)
-            mask = (keys[None, None, :] <= positions[:, :, None]).unsqueeze(1)
-        elif documents is not None:
+    def _where(self, x: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None, slots: Tensor | None) -> Where:
+        rows, length, device = x.shape[0], x.shape[1], x.device
+        mask = None
+        if documents is not None:
             positions = positions_within(documents)
             same = documents[:, :, None] == documents[:, None, :]
-            mask = (same & torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()).unsqueeze(1)
-        else:
-            positions = torch.arange(length, device=tokens.device).expand(rows, length)
-        if int(positions.max()) >= self.config.max_seq_len:
-            raise ValueError(f"{int(positions.max()) + 1} positions exceed the model's context of {self.config.max_seq_len}")
+            mask = (same & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
+        elif positions is None:
+            positions = torch.arange(length, device=device).expand(rows, length)
+        span = int(positions.max()) + 1
+        if span > self.config.max_seq_len:
+            raise ValueError(f"{span} positions exceed the model's context of {self.config.max_seq_len}")
+        if cache is not None and span > length:  # else nothing comes before: plain causal
+            mask = (torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1)
+        slots = torch.arange(rows, device=device) if slots is None else slots
         # Angles in float32: bfloat16 has too few digits for large positions.
-        angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(tokens.device)
-        dtype = torch.get_autocast_dtype(tokens.device.type) if torch.is_autocast_enabled(tokens.device.type) else self.norm.weight.dtype
-        return Where(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, span)
+        angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(device)
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
+        return Where(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, slots, span)
 
 
 def positions_within(documents_BT: Tensor) -> Tensor:

@@ -1,37 +1,35 @@
-"""Text to token ids and back: tiktoken encodings and chat templates of a checkpoint directory.
+"""A checkpoint's tokenizer: text to ids and back, the chat template, where a text begins and an answer ends.
 
-Text never becomes a control token, whatever it contains: only the chat template places those. It knows nothing of models.
+Text never becomes a control token, whatever it contains: only the template and ``prompt`` place those. It knows nothing of models.
 """
 
+import codecs
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import tiktoken
-import tokenizers
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from model.checkpoint import read_json
+from model.vocabulary import LLAMA3_CHAT_TEMPLATE, SentencePiece, Vocabulary, from_ranks, from_tokenizer_json
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
+RANKS_FILES = ("original/tokenizer.model", "tokenizer.model")  # where a checkpoint directory of Hugging Face or of Meta has one
 
-# GPT-2's split pattern (openai/gpt-2, src/encoder.py).
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# The same behind Hugging Face's Digits(individual_digits=True): a number is split off first, so blanks before it stand alone.
-DIGITS_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 
-# tiktoken needs time quadratic in the length of an unbroken run and panics on a million blanks; Meta's tokenizer.py cuts
-# runs at this length too.
-MAX_RUN = 25_000
-_LONG_RUN = re.compile(rf"\s{{{MAX_RUN},}}|\S{{{MAX_RUN},}}")
+@dataclass(frozen=True)
+class Slot:
+    """Where a message's content stands in a rendered chat, stripped where the template says so."""
+
+    message: int
+    stripped: bool
 
 
 @dataclass(frozen=True)
@@ -39,68 +37,79 @@ class Piece:
     """A part of a rendered chat: a control token, or text with slots for messages' contents."""
 
     control: int | None
-    text: tuple[str | int, ...]  # literal strings, and the index of the message whose content stands there
+    text: tuple[str | Slot, ...]
     supervised: bool  # belongs to an assistant's answer, its end-of-turn token included
 
 
-class Tokenizer:
-    """``n_vocab`` ids; ``special`` maps control tokens to theirs; ``stop_ids`` end an answer."""
+@dataclass(frozen=True)
+class Settings:
+    """What the files beside a vocabulary say: the ids in front of a text, those that end an answer, the chat template."""
 
-    def __init__(self, vocabulary: dict[str, Any], path: Path, *, stop_ids: Sequence[int], template: str | None, digest: str):
-        self._encoding, self.n_vocab = _encoding(vocabulary, path)
-        self._template = template
+    prefix: tuple[int, ...]
+    stop_ids: tuple[int, ...]
+    bos: str
+    eos: str
+    template: str | None
+
+
+class Tokenizer:
+    """``n_vocab`` ids; ``special`` maps control tokens to theirs; ``prefix`` stands before a text; ``stop_ids`` end an answer."""
+
+    def __init__(self, vocabulary: Vocabulary, settings: Settings, *, digest: str):
+        self._vocabulary = vocabulary
+        self._settings = settings
         self._skeleton = cache(self._render_skeleton)
-        # Without its control tokens, so that text cannot name them.
-        self._without_missing_bytes = cache(lambda: tokenizers.Tokenizer.from_str(json.dumps(vocabulary | {"added_tokens": []})))
-        self.special: dict[str, int] = dict(self._encoding._special_tokens)
-        self.stop_ids = tuple(stop_ids)
+        self.special = vocabulary.special
+        self.n_vocab = vocabulary.size
+        self.stop_ids = settings.stop_ids
+        self.prefix = settings.prefix
         self.digest = digest
 
     @classmethod
-    def from_directory(cls, directory: Path) -> "Tokenizer":
-        """The tokenizer of a checkpoint directory: ``tokenizer.json``, ``tokenizer_config.json``, ``generation_config.json``."""
-        vocabulary = read_json(directory / "tokenizer.json")
-        config = read_json(directory / "tokenizer_config.json")
-        generation = directory / "generation_config.json"
-        try:
-            special = {token["content"]: int(token["id"]) for token in vocabulary.get("added_tokens", [])}
-            eos_token = config.get("eos_token")
-            name = eos_token.get("content") if isinstance(eos_token, dict) else eos_token
-            stop_ids = {special[name]} if name in special else set()
-            eos = read_json(generation).get("eos_token_id") if generation.exists() else None
-            stop_ids |= {int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{directory}: the tokenizer's special tokens cannot be read ({error!r})") from None
-        sha = hashlib.sha256((directory / "tokenizer.json").read_bytes())
-        sha.update((config.get("chat_template") or "").encode())
-        path, template = directory / "tokenizer.json", config.get("chat_template")
-        return cls(vocabulary, path, stop_ids=sorted(stop_ids), template=template, digest=sha.hexdigest())
+    def from_path(cls, path: Path) -> "Tokenizer":
+        """The tokenizer of a checkpoint directory, a ``tokenizer.json`` with the files beside it, or Llama 3's ranks file.
+
+        ``ValueError`` names the file and what in it cannot be used.
+        """
+        if path.is_dir():
+            found = next((path / name for name in ("tokenizer.json", *RANKS_FILES) if (path / name).exists()), None)
+            if found is None:
+                raise ValueError(f"{path} holds no tokenizer: neither tokenizer.json nor a ranks file tokenizer.model")
+            path = found
+        if not path.exists():
+            raise ValueError(f"{path} is missing; a tokenizer is a directory, a tokenizer.json or a ranks file")
+        if path.suffix != ".json":
+            vocabulary = from_ranks(path)
+            bos, *ends = "<|begin_of_text|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"
+            ids = tuple(vocabulary.special[name] for name in ends)
+            settings = Settings((vocabulary.special[bos],), ids, bos, ends[0], LLAMA3_CHAT_TEMPLATE)
+        else:
+            source = read_json(path)
+            vocabulary = from_tokenizer_json(source, path)
+            settings = _settings(source, vocabulary.special, path.parent)
+        return cls(vocabulary, settings, digest=_digest(path, settings))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; a string that looks like a control token is encoded as the characters it consists of.
-
-        A byte that the vocabulary lacks (SmolLM2 has no 0xF1 and some C0 controls) is left out, as Hugging Face does.
-        """
-        return [i for part in _split_runs(text) for i in self._known(self._encoding.encode_ordinary(part), part)]
+        """Ids of plain text; a string that looks like a control token is encoded as the characters it consists of."""
+        return self._vocabulary.encode(text)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if any(_LONG_RUN.search(text) for text in texts):
-            return [self.encode(text) for text in texts]
-        batch = self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
-        return [self._known(ids, text) for ids, text in zip(batch, texts, strict=True)]
+        return self._vocabulary.encode_batch(texts, threads)
 
-    def _known(self, ids: list[int], text: str) -> list[int]:
-        """The ids, or where a byte of the text is not in the vocabulary, those of Hugging Face's merges without that byte."""
-        if not ids or max(ids) < self.n_vocab:
-            return ids
-        return self._without_missing_bytes().encode(text, add_special_tokens=False).ids
+    def prompt(self, text: str) -> list[int]:
+        """Ids of a text from its beginning: after the beginning-of-text token where the model was trained with one."""
+        return [*self.prefix, *self.encode(text)] if text else []
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; incomplete UTF-8 becomes U+FFFD, control tokens their names."""
-        return self._encoding.decode(list(ids))
+        ids = list(ids)
+        text = self.decode_bytes(ids).decode(errors="replace")
+        # SentencePiece begins a text, and what follows a control token, with a blank of its own.
+        return text.removeprefix(" ") if isinstance(self._vocabulary, SentencePiece) else text
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return self._encoding.decode_bytes(list(ids))
+        """Bytes of ids that go on after others."""
+        return self._vocabulary.decode_bytes(ids)
 
     def skeleton(self, roles: tuple[str, ...], *, answer_next: bool = False) -> tuple[Piece, ...]:
         """The chat template rendered for messages of these roles, with slots for their contents.
@@ -132,7 +141,7 @@ class Tokenizer:
             answer = self._pieces(after[len(before) :], supervised=True)
             # What the template writes after the end-of-turn token is not for the model to say.
             end = max((i for i, p in enumerate(answer) if p.control is not None), default=len(answer) - 1)
-            pieces += answer[: end + 1] + [Piece(p.control, p.text, False) for p in answer[end + 1 :]]
+            pieces += answer[: end + 1] + [replace(p, supervised=False) for p in answer[end + 1 :]]
             done = after
         whole = self._render(roles, answer_next)
         if not whole.startswith(done):
@@ -140,24 +149,21 @@ class Tokenizer:
         return tuple(pieces + self._pieces(whole[len(done) :], supervised=False))
 
     def _render(self, roles: tuple[str, ...], answer_next: bool) -> str:
-        if self._template is None:
+        """As transformers renders it, but that no date is told: the same prompt is the same on every day."""
+        template = self._settings.template
+        if template is None:
             raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         if not roles:
             return ""
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        environment.globals["raise_exception"] = _raise
+        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         messages = [{"role": role, "content": _slot(i)} for i, role in enumerate(roles)]
-        names = {f"{name}_token": token for name, token in self._named_specials().items()}
+        known = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
         try:
-            return environment.from_string(self._template).render(messages=messages, add_generation_prompt=answer_next, **names)
+            return environment.from_string(template).render(messages=messages, add_generation_prompt=answer_next, **known)
         except TemplateError as error:
             raise ValueError(f"the chat template failed: {error}") from error
-
-    def _named_specials(self) -> dict[str, str]:
-        by_id = {i: token for token, i in self.special.items()}
-        return {"eos": by_id.get(self.stop_ids[0], "") if self.stop_ids else "", "bos": self._bos()}
-
-    def _bos(self) -> str:
-        return next((t for t in ("<|begin_of_text|>", "<s>") if t in self.special), "")
 
     def _pieces(self, rendered: str, *, supervised: bool) -> list[Piece]:
         controls = sorted(self.special, key=len, reverse=True)
@@ -167,74 +173,107 @@ class Tokenizer:
             if part in self.special:
                 pieces.append(Piece(self.special[part], (), supervised))
             elif part:
-                text = [int(p[1:-1]) if p[:1] == _OPEN else p for p in re.split(f"({_OPEN}[0-9]+{_CLOSE})", part) if p]
-                pieces.append(Piece(None, tuple(text), supervised))
+                pieces.append(Piece(None, tuple(_with_slots(part)), supervised))
         return pieces
+
+
+class TextStream:
+    """Text of ids that come one by one: only whole characters, the bytes of an unfinished one wait."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        return self._decoder.decode(self._tokenizer.decode_bytes([token]))
+
+    def finish(self) -> str:
+        """U+FFFD where the last character is not finished."""
+        return self._decoder.decode(b"", final=True)
 
 
 def fill(piece: Piece, contents: Sequence[str]) -> str:
     """The text of a piece with the messages' contents in their slots."""
-    return "".join(part if isinstance(part, str) else contents[part] for part in piece.text)
+    return "".join(part if isinstance(part, str) else _content(part, contents) for part in piece.text)
 
 
-_OPEN, _CLOSE = "\ue000", "\ue001"  # private-use characters, only ever seen by the template
+def _content(slot: Slot, contents: Sequence[str]) -> str:
+    return contents[slot.message].strip() if slot.stripped else contents[slot.message]
+
+
+def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) -> Settings:
+    """From ``tokenizer_config.json``, ``generation_config.json`` and ``chat_template.jinja``, those that are there."""
+    config, generation = (_optional(directory / name) for name in ("tokenizer_config.json", "generation_config.json"))
+    try:
+        bos, eos = (_name(config.get(f"{which}_token")) for which in ("bos", "eos"))
+        ends = generation.get("eos_token_id")
+        stop_ids = {int(i) for i in (ends if isinstance(ends, list) else [ends]) if i is not None}
+        stop_ids |= {special[eos]} if eos in special else set()
+        prefix = _prefix(source.get("post_processor") or {})
+        if not prefix and config.get("add_bos_token") and bos in special:
+            prefix = (special[bos],)
+        return Settings(prefix, tuple(sorted(stop_ids)), bos, eos, _template(config, directory))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{directory}: the tokenizer's settings cannot be read ({error!r})") from None
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _name(token: Any) -> str:
+    return (token.get("content") if isinstance(token, dict) else token) or ""
+
+
+def _prefix(processor: dict[str, Any]) -> tuple[int, ...]:
+    """Ids that the post-processor of a ``tokenizer.json`` puts in front of a single text."""
+    for step in processor.get("processors", [processor]):
+        if step.get("type") == "TemplateProcessing":
+            names = [part["SpecialToken"]["id"] for part in step["single"][: _text_at(step["single"])]]
+            return tuple(i for name in names for i in step["special_tokens"][name]["ids"])
+    return ()
+
+
+def _text_at(single: list[dict[str, Any]]) -> int:
+    return next(at for at, part in enumerate(single) if "Sequence" in part)
+
+
+def _template(config: dict[str, Any], directory: Path) -> str | None:
+    beside = directory / "chat_template.jinja"  # where transformers 5 writes it
+    if beside.exists():
+        return beside.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next((t["template"] for t in found if t["name"] == "default"), None)
+    return found
+
+
+def _digest(path: Path, settings: Settings) -> str:
+    sha = hashlib.sha256(path.read_bytes())
+    sha.update((settings.template or "").encode())
+    return sha.hexdigest()
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+# Private-use characters around a message's number, only ever seen by the template, between blanks of a kind that templates do not
+# write: where those are gone the template strips the content.
+_OPEN, _CLOSE, _BLANK = "\ue000", "\ue001", "\u2003"
+_SLOT = re.compile(f"({_BLANK}?){_OPEN}([0-9]+){_CLOSE}({_BLANK}?)")
 
 
 def _slot(index: int) -> str:
-    return f"{_OPEN}{index}{_CLOSE}"
+    return f"{_BLANK}{_OPEN}{index}{_CLOSE}{_BLANK}"
 
 
-def _split_runs(text: str) -> Iterable[str]:
-    """The text in parts without an unbroken run of more than MAX_RUN blanks or non-blanks."""
-    start = 0
-    for run in _LONG_RUN.finditer(text):
-        for cut in range(run.start() + MAX_RUN, run.end(), MAX_RUN):
-            yield text[start:cut]
-            start = cut
-    yield text[start:]
-
-
-def byte_symbols() -> dict[int, str]:
-    """The printable character that stands for each byte in byte-level BPE vocabularies (openai/gpt-2, bytes_to_unicode)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in printable]
-    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
-
-
-def _encoding(vocabulary: dict[str, Any], path: Path) -> tuple[tiktoken.Encoding, int]:
-    """A tiktoken encoding of a byte-level BPE ``tokenizer.json``, and the number of its ids.
-
-    tiktoken merges the pair whose result has the lowest rank; that is the merge list's order only if the list's results have
-    rising ids, which is checked.
-    """
-    model = vocabulary.get("model", {})
-    if model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
-        raise ValueError(f"{path}: only byte-level BPE vocabularies can be read, this is {model.get('type')!r}")
-    special = {t["content"]: t["id"] for t in vocabulary.get("added_tokens", [])}
-    symbols = byte_symbols()
-    to_byte = {symbol: byte for byte, symbol in symbols.items()}
-    try:
-        ranks = {bytes(to_byte[c] for c in token): int(i) for token, i in model["vocab"].items() if token not in special}
-    except KeyError as error:
-        raise ValueError(f"{path}: the vocabulary is not byte-level BPE, it holds the character {error}") from error
-    merged = [model["vocab"].get("".join(m.split(" ") if isinstance(m, str) else m), -1) for m in model.get("merges", [])]
-    if any(later <= earlier for earlier, later in pairwise(merged)):
-        raise ValueError(f"{path}: the merges' results do not have rising ids, so tiktoken would split differently")
-    n_vocab = max([*ranks.values(), *special.values()]) + 1
-    missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
-    ranks |= {byte: n_vocab + i for i, byte in enumerate(missing)}  # tiktoken wants all 256; encode() leaves these out
-    return tiktoken.Encoding(path.name, pat_str=_split_pattern(vocabulary, path), mergeable_ranks=ranks, special_tokens=special), n_vocab
-
-
-def _split_pattern(vocabulary: dict[str, Any], path: Path) -> str:
-    pre = vocabulary.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    match [step.get("type") for step in steps]:
-        case ["ByteLevel"] if steps[0].get("use_regex", True):
-            return GPT2_PATTERN
-        case ["Digits", "ByteLevel"] if steps[0].get("individual_digits"):
-            return DIGITS_PATTERN
-        case ["Split", "ByteLevel"] if "Regex" in steps[0].get("pattern", {}):
-            return str(steps[0]["pattern"]["Regex"])
-        case kinds:
-            raise ValueError(f"{path}: pre_tokenizer {kinds} is not known")
+def _with_slots(text: str) -> Iterable[str | Slot]:
+    at = 0
+    for found in _SLOT.finditer(text):
+        if found.start() > at:
+            yield text[at : found.start()]
+        yield Slot(int(found[2]), stripped=not found[1] and not found[3])
+        at = found.end()
+    if at < len(text):
+        yield text[at:]

@@ -88,7 +88,7 @@ def _set_template(directory: Path, template: str) -> None:
 
 
 def _check_tokenizer(directory: Path, config: LlamaConfig) -> None:
-    tokenizer = Tokenizer.from_directory(directory)
+    tokenizer = Tokenizer.from_path(directory)
     if tokenizer.n_vocab > config.vocab_size:
         raise ValueError(f"{directory}: the tokenizer has {tokenizer.n_vocab} ids, the model only {config.vocab_size}")
     if not tokenizer.stop_ids:

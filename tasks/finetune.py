@@ -5,18 +5,16 @@
               clip, schedule, AdamW            optim.py
               now and then: validate, save     trainstate.py
 
-The weights are trained in float32, the matrix products run in bfloat16. A run that was killed goes on where its last saved state
-stands and ends with the same bits.
+The weights are trained in float32; the matrix products run in bfloat16 where the processor has them. A run that was killed goes
+on where its last saved state stands and ends with the same bits.
 """
 
 import ctypes
 import hashlib
 import sys
 import time
-from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -24,6 +22,7 @@ from pydantic import Field, field_validator
 from model import checkpoint, optim
 from model.llama import Transformer
 from model.loss import token_losses
+from model.precision import Precision, autocast, narrow
 from model.tokenizer import Tokenizer
 from tasks import trainstate
 from tasks.digests import dvc_digest
@@ -47,7 +46,7 @@ class FinetuneParams(Params):
     beta2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     clip: float = Field(gt=0)
-    precision: Literal["bfloat16", "float32"]
+    precision: Precision
     validate_every: int = Field(ge=1)
     validation_tokens: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
@@ -78,7 +77,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, *, params: FinetuneParams
     checkpoint.save_like(base, model_dir, checkpoint.parameters_of(model))
     trainstate.discard(key)
     last = {name: value for point in history for name, value in point.items() if name != "step"}
-    return Summary(metrics=last, history=history)
+    return Summary(metrics=last | {"bfloat16_products": float(narrow(device, params.precision))}, history=history)
 
 
 def train_steps(
@@ -124,7 +123,7 @@ def train_steps(
     bar.close()
 
 
-def backward(model: Transformer, micro_batches: list[Batch], precision: str) -> float:
+def backward(model: Transformer, micro_batches: list[Batch], precision: Precision) -> float:
     """Gradients of the mean loss per supervised token over all micro-batches together; that mean, in nats."""
     supervised = sum(int(batch.supervised.sum()) for batch in micro_batches)
     if not supervised:
@@ -148,19 +147,15 @@ def mean_loss(model: Transformer, split: Split, rows: list[Row], params: Finetun
     return float(torch.cat(losses).mean())
 
 
-def _losses(model: Transformer, batch: Batch, precision: str) -> torch.Tensor:
-    with _autocast(model.norm.weight.device, precision):
+def _losses(model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
+    with autocast(model.norm.weight.device, precision):
         hidden = model.hidden(batch.tokens, documents_BT=batch.documents)
         return token_losses(hidden, model.lm_head, batch.tokens, batch.supervised)
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
 def check_fit(base: Path, shards: Path, params: FinetuneParams) -> None:
     """``ValueError`` where shards, base and params do not fit together."""
-    config, index, tokenizer = checkpoint.read_config(base), read_index(shards), Tokenizer.from_directory(base)
+    config, index, tokenizer = checkpoint.read_config(base), read_index(shards), Tokenizer.from_path(base)
     if index["tokenizer"] != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {base} has; run 'dvc repro shard'")
     if params.seq_len > config.max_seq_len:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from model.tokenizer import Piece, Tokenizer, fill
+from model.tokenizer import Piece, Slot, Tokenizer, fill
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.progress import progress
 from tasks.stage import Out, Params, Summary, run_stage
@@ -29,7 +29,7 @@ class ShardParams(Params):
 
 def shard(base: Path, documents: Path, variants: Path, shards: Out, *, params: ShardParams) -> Summary:
     """Tokenize every split, the variants with train, in order of the documents' ids."""
-    tokenizer = Tokenizer.from_directory(base)
+    tokenizer = Tokenizer.from_path(base)
     shards.mkdir(parents=True)
     written, metrics = {}, {}
     for split in SPLITS:
@@ -49,7 +49,9 @@ def shard(base: Path, documents: Path, variants: Path, shards: Out, *, params: S
 
 def tokenized(documents: list[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
     """The documents' tokens with their loss masks, encoded in batches on all cores."""
-    skeletons = {True: tokenizer.skeleton(ROLES), False: (Piece(None, (1,), True), Piece(tokenizer.stop_ids[0], (), True))}
+    prefix = tuple(Piece(i, (), False) for i in tokenizer.prefix)
+    running_text = (*prefix, Piece(None, (Slot(1, stripped=False),), True), Piece(tokenizer.stop_ids[0], (), True))
+    skeletons = {True: tokenizer.skeleton(ROLES), False: running_text}
     bar = progress(total=len(documents), unit="document", what="tokenizing")
     for start in range(0, len(documents), BATCH):
         batch = documents[start : start + BATCH]

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 
 from model.completion import Llama
 from model.loss import perplexity, token_losses
+from model.precision import Precision, autocast
 from model.tokenizer import Tokenizer
 from tasks.documents import share
 from tasks.packing import Piece, stacked
@@ -32,7 +33,7 @@ class ValidateParams(Params):
     seed: int
     max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
     batch_tokens: int = Field(ge=1)
-    precision: Literal["bfloat16", "float32"]
+    precision: Precision
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
@@ -53,7 +54,7 @@ class Score:
 
 def validate(base: Path, tuned: Path, shards: Path, evaluation: Out, *, params: ValidateParams) -> Summary:
     """Score both models on the same tokens, let both answer the prompts, write scores, metrics and a report."""
-    if read_index(shards)["tokenizer"] != Tokenizer.from_directory(tuned).digest:
+    if read_index(shards)["tokenizer"] != Tokenizer.from_path(tuned).digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {tuned} has; run 'dvc repro shard'")
     splits = {name: open_split(shards, name) for name in (TEST, OTHER)}
     chosen = {name: select(split, params) for name, split in splits.items()}
@@ -116,7 +117,7 @@ def document_nats(llama: Llama, split: Split, numbers: list[int], params: Valida
     bar = progress(total=int(sum(p.stop - p.start for p in parts)), unit="token", what=f"scoring {what}")
     for group in _grouped(parts, params.batch_tokens):
         batch = stacked([[piece] for piece in group], split, max(p.stop - p.start for p in group)).to(llama.model.norm.weight.device)
-        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=params.precision == "bfloat16"):
+        with autocast(batch.tokens.device, params.precision):
             losses = token_losses(llama.model.hidden(batch.tokens), llama.model.lm_head, batch.tokens, batch.supervised)
         for piece, of_piece in zip(group, losses.split(batch.supervised.sum(1).tolist()), strict=True):
             nats, count = totals.get(piece.document, (0.0, 0))

@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from model.tokenizer import MAX_RUN, Tokenizer, fill
+from model.tokenizer import Slot, Tokenizer, fill
+from model.vocabulary import MAX_RUN
 
 CHAT = [{"role": "user", "content": "What is asthma?"}, {"role": "assistant", "content": "A disease of the airways."}]
 
 
 @pytest.fixture(scope="module")
 def ours(smollm2: Path) -> Tokenizer:
-    return Tokenizer.from_directory(smollm2)
+    return Tokenizer.from_path(smollm2)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_chat_template_gives_hugging_faces_ids(ours: Tokenizer, theirs) -> N
 def test_only_the_answer_and_its_end_are_supervised(ours: Tokenizer) -> None:
     supervised = [p for p in ours.skeleton(("user", "assistant", "user", "assistant")) if p.supervised]
     end = ours.special["<|im_end|>"]
-    assert [(p.control, p.text) for p in supervised] == [(None, (1,)), (end, ()), (None, (3,)), (end, ())]
+    assert [(p.control, p.text) for p in supervised] == [(None, (Slot(1, False),)), (end, ()), (None, (Slot(3, False),)), (end, ())]
 
 
 def test_a_role_cannot_be_invented(ours: Tokenizer) -> None:
@@ -78,7 +79,7 @@ def test_a_million_unbroken_characters_are_encoded(ours: Tokenizer, character: s
 @pytest.mark.parametrize(
     ("file", "change", "told"),
     [
-        ("tokenizer.json", {"model": {"type": "Unigram"}}, "only byte-level BPE"),
+        ("tokenizer.json", {"model": {"type": "Unigram"}}, "only BPE vocabularies"),
         ("tokenizer.json", {"pre_tokenizer": {"type": "Metaspace"}}, "pre_tokenizer .'Metaspace'. is not known"),
     ],
 )
@@ -86,7 +87,7 @@ def test_an_unknown_vocabulary_is_refused(tiny_checkpoint: Path, tmp_path: Path,
     copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
     (copy / file).write_text(json.dumps(json.loads((copy / file).read_text()) | change))
     with pytest.raises(ValueError, match=told):
-        Tokenizer.from_directory(copy)
+        Tokenizer.from_path(copy)
 
 
 def test_a_template_cannot_run_code(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -94,4 +95,4 @@ def test_a_template_cannot_run_code(tiny_checkpoint: Path, tmp_path: Path) -> No
     path = copy / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": "{{ messages.__class__.__mro__[1].__subclasses__() }}"}))
     with pytest.raises(ValueError, match="chat template failed"):
-        Tokenizer.from_directory(copy).chat_prompt(CHAT[:1])
+        Tokenizer.from_path(copy).chat_prompt(CHAT[:1])

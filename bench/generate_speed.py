@@ -1,0 +1,143 @@
+"""Generation speed on this machine's CPU: ours, transformers and llama.cpp with the same weights, alternating in one run.
+
+    make bench-deps && python -m bench.generate_speed artifacts/base
+
+Prefill is one prompt of 512 tokens up to its first token; decode counts the tokens after it. Every round runs every contender once;
+the best of the rounds counts, because other work on the machine can only slow one down. The last line is one JSON document.
+Absolute figures mean little; read the ratios, and those only from an idle machine.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from model.convert import convert
+
+from bench.llamacpp import LlamaCpp
+from model import checkpoint, quantize
+from model.generate import Batch
+
+PREFILL, DECODE = 512, 64
+Times = dict[str, float]  # tokens/s by what was measured
+MEASURED = ("prefill", "decode, batch 1", "decode, batch 8")
+Contender = Callable[[], Times]
+
+
+def prompts(count: int, length: int, vocabulary: int) -> list[list[int]]:
+    """Token ids without meaning: speed does not depend on it."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(1000, vocabulary, (count, length), generator=generator).tolist()
+
+
+def ours(directory: Path, kind: str) -> Contender:
+    model = quantize.store(checkpoint.load(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
+
+    def run() -> Times:
+        (long,) = prompts(1, PREFILL, model.config.vocab_size)
+        found = {"prefill": PREFILL / _seconds(lambda: Batch(model, slots=1, max_len=PREFILL + 8).join(long))}
+        for rows in (1, 8):
+            batch = Batch(model, slots=rows, max_len=DECODE + 32)
+            joined = [batch.join(p) for p in prompts(rows, 16, model.config.vocab_size)]
+
+            def decode(batch: Batch = batch, joined: list = joined) -> None:  # type: ignore[type-arg]
+                for _ in range(DECODE):
+                    for row in joined:
+                        batch.draw(row)
+                    batch.step(joined)
+
+            found[f"decode, batch {rows}"] = rows * DECODE / _seconds(decode)
+        return found
+
+    return run
+
+
+def transformers(directory: Path) -> Contender:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16).eval()
+    model.generation_config.eos_token_id = None
+    greedy = {"do_sample": False, "pad_token_id": 0}
+
+    def generate(rows: list[list[int]], count: int) -> float:
+        ids = torch.tensor(rows)
+        mask = torch.ones_like(ids)
+        return _seconds(lambda: model.generate(ids, attention_mask=mask, max_new_tokens=count, min_new_tokens=count, **greedy))
+
+    def run() -> Times:
+        found = {"prefill": PREFILL / generate(prompts(1, PREFILL, model.config.vocab_size), 1)}
+        for rows in (1, 8):
+            short = prompts(rows, 16, model.config.vocab_size)
+            found[f"decode, batch {rows}"] = rows * DECODE / (generate(short, DECODE + 1) - generate(short, 1))
+        return found
+
+    return run
+
+
+def llamacpp(file: Path, vocabulary: int) -> Contender:
+    def run() -> Times:
+        found = {}
+        for rows in (1, 8):
+            with LlamaCpp(file, threads=torch.get_num_threads(), sequences=rows) as engine:
+                if rows == 1:
+                    found["prefill"] = PREFILL / engine.prefill_seconds(prompts(1, PREFILL, vocabulary)[0])
+                found[f"decode, batch {rows}"] = rows * DECODE / engine.decode_seconds(prompts(rows, 16, vocabulary), DECODE)
+        return found
+
+    return run
+
+
+def contenders(directory: Path, folder: Path) -> Iterator[tuple[str, Contender]]:
+    yield "ours, bfloat16", ours(directory, "bfloat16")
+    yield "ours, int8", ours(directory, "int8")
+    yield "transformers, bfloat16", transformers(directory)
+    for kind in ("q8_0", "f16"):
+        file = folder / f"{kind}.gguf"
+        convert(directory, file, "gguf", gguf_type=kind)
+        yield f"llama.cpp, {kind}", llamacpp(file, checkpoint.read_config(directory).vocab_size)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    with torch.inference_mode():
+        work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.generate_speed")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        running = dict(contenders(options.checkpoint, Path(folder)))
+        best: dict[str, Times] = {name: dict.fromkeys(MEASURED, 0.0) for name in running}
+        for _ in range(options.rounds):
+            for name, run in running.items():
+                for what, speed in run().items():
+                    best[name][what] = max(best[name][what], speed)
+                print(".", end="", file=sys.stderr, flush=True)
+    print(f"\n{'tokens/s':24}" + "".join(f"{what:>18}" for what in MEASURED))
+    for name, times in best.items():
+        print(f"{name:24}" + "".join(f"{times[what]:18.1f}" for what in MEASURED))
+    ratios = dict(_ratios(best))
+    for what, ratio in ratios.items():
+        print(f"{what}: {ratio:.2f}")
+    print(json.dumps({"threads": options.threads, "tokens_per_second": best, "ratios": ratios}))
+
+
+def _ratios(best: dict[str, Times]) -> Iterator[tuple[str, float]]:
+    for what in MEASURED:
+        yield f"{what}: ours bfloat16 / transformers bfloat16", best["ours, bfloat16"][what] / best["transformers, bfloat16"][what]
+        yield f"{what}: ours int8 / llama.cpp q8_0", best["ours, int8"][what] / best["llama.cpp, q8_0"][what]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""In which precision a device multiplies matrices fast."""
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has matrix products of bfloat16; on x86 CPUs AMX and AVX512-BF16 are that.
+
+    Without them torch emulates such products, at a tenth of float32's speed (measured on an AVX2 processor).
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def narrow(device: torch.device, precision: Precision) -> bool:
+    """Whether matrix products run in bfloat16; "auto" means where the device multiplies it."""
+    return multiplies_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=narrow(device, precision))

@@ -1,0 +1,279 @@
+"""Vocabularies: text to ids and back, for byte-level BPE (tiktoken) and SentencePiece (tokenizers), out of the files that hold them.
+
+Text never becomes a control token here, whatever it contains. It knows nothing of chats.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import tiktoken
+import tokenizers
+
+# GPT-2's split pattern (openai/gpt-2, src/encoder.py).
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# The same behind Hugging Face's Digits(individual_digits=True): a number is split off first, so blanks before it stand alone.
+DIGITS_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
+# Llama 3's pattern and control tokens (meta-llama/llama-models, models/llama3/tokenizer.py).
+LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_RANKS, LLAMA3_SPECIALS = 128_000, 256
+_LLAMA3_NAMES = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>",
+    "<|finetune_right_pad_id|>",
+    "<|step_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+    "<|image|>",
+)
+LLAMA3_CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+# tiktoken needs time quadratic in the length of an unbroken run and panics on a million blanks; Meta's tokenizer.py cuts
+# runs at this length too.
+MAX_RUN = 25_000
+_LONG_RUN = re.compile(rf"\s{{{MAX_RUN},}}|\S{{{MAX_RUN},}}")
+
+
+class Vocabulary(Protocol):
+    """``special`` maps control tokens to their ids, which no text is encoded to; ``size`` is one more than the highest id."""
+
+    size: int
+    special: dict[str, int]
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]: ...
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of ids that go on after other text; control tokens become their names."""
+
+
+class ByteLevel:
+    """Byte-level BPE through tiktoken, as in Llama 3 and SmolLM2.
+
+    A byte that the vocabulary lacks (SmolLM2 has no 0xF1 and some C0 controls) is left out, as Hugging Face does.
+    """
+
+    def __init__(self, ranks: dict[bytes, int], pattern: str, special: dict[str, int], source: dict[str, Any] | None = None):
+        self.special = special
+        self.size = max([*ranks.values(), *special.values()]) + 1
+        self._source = source
+        missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
+        # tiktoken wants all 256; _known() takes these out again.
+        ranks = ranks | {byte: self.size + i for i, byte in enumerate(missing)}
+        self._encoding = tiktoken.Encoding("vocabulary", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+
+    def encode(self, text: str) -> list[int]:
+        return [i for part in _split_runs(text) for i in self._known(self._encoding.encode_ordinary(part), part)]
+
+    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        if any(_LONG_RUN.search(text) for text in texts):
+            return [self.encode(text) for text in texts]
+        batch = self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+        return [self._known(ids, text) for ids, text in zip(batch, texts, strict=True)]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return self._encoding.decode_bytes(list(ids))
+
+    def _known(self, ids: list[int], text: str) -> list[int]:
+        """The ids, or where a byte of the text is not in the vocabulary, those of Hugging Face's merges without that byte."""
+        if not ids or max(ids) < self.size:
+            return ids
+        return self._without_missing_bytes.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def _without_missing_bytes(self) -> tokenizers.Tokenizer:
+        assert self._source is not None, "ranks files hold all bytes"
+        return tokenizers.Tokenizer.from_str(json.dumps(self._source | {"added_tokens": []}))
+
+
+class SentencePiece:
+    """SentencePiece's BPE with bytes for unknown characters, as in Llama 2, through ``tokenizers``."""
+
+    def __init__(self, source: dict[str, Any], special: dict[str, int]):
+        vocab: dict[str, int] = source["model"]["vocab"]
+        self.special = special
+        self.size = max([*vocab.values(), *special.values()]) + 1
+        # Without its control tokens, so that text cannot name them.
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(source | {"added_tokens": [], "post_processor": None}))
+        self._bytes = {i: _piece_bytes(piece) for piece, i in vocab.items()} | {i: name.encode() for name, i in special.items()}
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        del threads  # RAYON_NUM_THREADS says how many
+        return [found.ids for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return b"".join(self._bytes[i] for i in ids)
+
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _piece_bytes(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode()
+
+
+def from_tokenizer_json(source: dict[str, Any], path: Path) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.json``. ``ValueError`` names the part that is not supported."""
+    model = source.get("model") or {}
+    if model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
+        raise ValueError(f"{path}: only BPE vocabularies can be read, this is {model.get('type')!r}")
+    try:
+        special = {token["content"]: int(token["id"]) for token in source.get("added_tokens") or []}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: added_tokens cannot be read ({error!r})") from None
+    if model.get("byte_fallback"):
+        return SentencePiece(source, special)
+    return ByteLevel(_byte_ranks(model, special, path), _split_pattern(source, path), special, source)
+
+
+def _byte_ranks(model: dict[str, Any], special: dict[str, int], path: Path) -> dict[bytes, int]:
+    """Ranks for tiktoken, which merges the pair whose result has the lowest rank; that is the merge list's order only if the
+    list's results have rising ids, which is checked."""
+    to_byte = {symbol: byte for byte, symbol in byte_symbols().items()}
+    try:
+        ranks = {bytes(to_byte[c] for c in token): int(i) for token, i in model["vocab"].items() if token not in special}
+    except KeyError as error:
+        raise ValueError(f"{path}: the vocabulary is not byte-level BPE, it holds the character {error}") from None
+    merged = [model["vocab"].get("".join(m.split(" ") if isinstance(m, str) else m), -1) for m in model.get("merges") or []]
+    if any(later < earlier for earlier, later in pairwise(merged)):
+        raise ValueError(f"{path}: the merges' results do not have rising ids, so tiktoken would split differently")
+    return ranks
+
+
+def _split_pattern(source: dict[str, Any], path: Path) -> str:
+    pre = source.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    match [step.get("type") for step in steps]:
+        case ["ByteLevel"] if steps[0].get("use_regex", True):
+            return GPT2_PATTERN
+        case ["Digits", "ByteLevel"] if steps[0].get("individual_digits"):
+            return DIGITS_PATTERN
+        case ["Split", "ByteLevel"] if "Regex" in steps[0].get("pattern", {}):
+            return str(steps[0]["pattern"]["Regex"])
+        case kinds:
+            raise ValueError(f"{path}: pre_tokenizer {kinds} is not known")
+
+
+def byte_symbols() -> dict[int, str]:
+    """The printable character that stands for each byte in byte-level BPE vocabularies (openai/gpt-2, bytes_to_unicode)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+def from_ranks(path: Path) -> Vocabulary:
+    """Llama 3's vocabulary from its ranks file. A ranks file names neither split pattern nor control tokens, so only the one
+    with 128,000 ranks, for which they are known, can be used alone."""
+    return ByteLevel(read_ranks(path), LLAMA3_PATTERN, llama3_specials())
+
+
+def llama3_specials() -> dict[str, int]:
+    reserved = [f"<|reserved_special_token_{2 + i}|>" for i in range(LLAMA3_SPECIALS - len(_LLAMA3_NAMES))]
+    return {name: LLAMA3_RANKS + i for i, name in enumerate([*_LLAMA3_NAMES, *reserved])}
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """Lines of a base64 token and its rank. ``ValueError`` names the file and the line that is wrong."""
+    data = path.read_bytes()
+    if b"\0" in data[:4096]:
+        raise ValueError(
+            f"{path} is a SentencePiece model, which cannot be read; put the tokenizer.json of the model's Hugging Face release beside it"
+        )
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except (ValueError, binascii.Error):
+            raise ValueError(f"{path}, line {number}: expected a base64 token and its rank") from None
+        if len(ranks) != number or int(rank) != number - 1:
+            raise ValueError(f"{path}, line {number}: a token is there twice, or rank {rank.decode()} stands where {number - 1} belongs")
+    if len(ranks) != LLAMA3_RANKS:
+        raise ValueError(
+            f"{path} has {len(ranks)} ranks; only Llama 3's file of {LLAMA3_RANKS} can be used alone. "
+            "Put the model's tokenizer.json beside it, which holds the split pattern and the control tokens"
+        )
+    return ranks
+
+
+def ranks_to_tokenizer_json(path: Path) -> dict[str, Any]:
+    """A ``tokenizer.json`` that gives the ids of Llama 3's ranks file, as Hugging Face's converter makes it.
+
+    tiktoken merges any two neighbours whose union has a rank; so every split of a token into two tokens becomes a merge.
+    """
+    ranks = read_ranks(path)
+    symbols = byte_symbols()
+    text = {token: "".join(symbols[b] for b in token) for token in ranks}
+    merges = []
+    for token in ranks:  # in the order of their ranks
+        splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
+        merges += [[text[a], text[b]] for a, b in sorted(splits, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    bos, special = "<|begin_of_text|>", llama3_specials()
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
+    first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+    bos_0, bos_1 = ({"SpecialToken": {"id": bos, "type_id": n}} for n in (0, 1))
+    with_bos = {
+        "type": "TemplateProcessing",
+        "single": [bos_0, first],
+        "pair": [bos_0, first, bos_1, second],
+        "special_tokens": {bos: {"id": bos, "ids": [special[bos]], "tokens": [bos]}},
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": name} | flags for name, i in special.items()],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": {"type": "Sequence", "processors": [byte_level, with_bos]},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": bpe_model({text[token]: rank for token, rank in ranks.items()}, merges, ignore_merges=True),
+    }
+
+
+def bpe_model(vocab: dict[str, int], merges: list[list[str]], *, ignore_merges: bool) -> dict[str, Any]:
+    """The ``model`` part of a byte-level ``tokenizer.json``."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": ignore_merges,
+        "vocab": vocab,
+        "merges": merges,
+    }
+
+
+def _split_runs(text: str) -> Iterable[str]:
+    """The text in parts without an unbroken run of more than MAX_RUN blanks or non-blanks."""
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        for cut in range(run.start() + MAX_RUN, run.end(), MAX_RUN):
+            yield text[start:cut]
+            start = cut
+    yield text[start:]

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from model.convert import convert
 
 from bench.llamacpp import LlamaCpp
 from model import checkpoint, quantize
+from model.convert import convert
 from model.generate import Batch
 
 PREFILL, DECODE = 512, 64
@@ -98,7 +98,7 @@ def contenders(directory: Path, folder: Path) -> Iterator[tuple[str, Contender]]
     yield "transformers, bfloat16", transformers(directory)
     for kind in ("q8_0", "f16"):
         file = folder / f"{kind}.gguf"
-        convert(directory, file, "gguf", gguf_type=kind)
+        convert(directory, file, "gguf", kind=kind)
         yield f"llama.cpp, {kind}", llamacpp(file, checkpoint.read_config(directory).vocab_size)
 
 

@@ -1,11 +1,12 @@
 """The checkpoint directory: configuration, weights and tokenizer in Hugging Face's Llama layout, read strictly, written whole.
 
-It knows no other format; gguf_file.py brings GGUF files into this one.
+Meta's format and GGUF are meta_file.py and gguf_file.py. ``python -m model.checkpoint inspect|convert`` is convert.py's command line.
 """
 
 import json
 import math
 import shutil
+from collections.abc import Container, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ def stored_dtype(raw: dict[str, Any], path: Path) -> torch.dtype:
 
 def weights_dtype(directory: Path) -> torch.dtype:
     """The precision that a checkpoint directory's weights are stored in."""
+    if is_meta(directory):
+        from model.meta_file import MetaFiles
+
+        return MetaFiles(directory).dtype
     return stored_dtype(read_json(directory / CONFIG), directory / CONFIG)
 
 
@@ -111,28 +116,48 @@ def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None =
 def load(
     directory: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", max_seq_len: int | None = None
 ) -> Transformer:
-    """The model of a checkpoint directory, each parameter converted to ``dtype`` as it is read from the mapped file.
+    """The model of a checkpoint directory, Hugging Face's or Meta's, each parameter converted to ``dtype`` as it is read.
 
     ``max_seq_len`` shortens the context.
 
-    ``ValueError`` lists tensors that are missing, unexpected or of another shape than ``config.json`` asks for; nothing is
+    ``ValueError`` lists tensors that are missing, unexpected or of another shape than the configuration asks for; nothing is
     allocated before that check.
     """
-    config = read_config(directory)
+    config, tensors = open_tensors(directory)
     if max_seq_len is not None:
         config = replace(config, max_seq_len=min(max_seq_len, config.max_seq_len))
-    expected = dict(parameter_shapes(config))
     with torch.device("meta"):
         model = Transformer(config)
-    state: dict[str, Tensor] = {}
-    for path, names in _files(directory, _tensor_shapes(directory), expected).items():
-        with safe_open(path, "pt") as weights:
-            for name in names:
-                state[name] = weights.get_tensor(_file_name(name)).to(device=device, dtype=dtype, copy=True)
+    state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
     model.load_state_dict(state, strict=False, assign=True)  # strictness was established above, name by name
     if config.tied:
         model.lm_head.weight = model.embed_tokens.weight
     return model
+
+
+def open_tensors(directory: Path) -> tuple[LlamaConfig, Iterator[tuple[str, Tensor]]]:
+    """Configuration and parameters, in the stored precision, of a directory of either layout, once names and shapes fit."""
+    if directory.is_file():
+        raise ValueError(f"{directory} is a file; turn GGUF into a directory with 'python -m model.checkpoint convert {directory} DIR'")
+    if is_meta(directory):
+        from model.meta_file import MetaFiles  # it builds on this module
+
+        files = MetaFiles(directory)
+        return files.config, files.tensors()
+    config = read_config(directory)
+    return config, _tensors(fitting(directory, _tensor_shapes(directory), config))
+
+
+def is_meta(directory: Path) -> bool:
+    """Whether the weights are Meta's files and not Hugging Face's."""
+    return (directory / "params.json").exists() and not any((directory / name).exists() for name in (WEIGHTS, INDEX))
+
+
+def _tensors(places: dict[str, Path]) -> Iterator[tuple[str, Tensor]]:
+    for name, path in places.items():
+        # Opened anew for each tensor: the pages of those before leave the memory.
+        with safe_open(path, "pt") as weights:
+            yield name, weights.get_tensor(_file_name(name))
 
 
 def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
@@ -144,7 +169,10 @@ def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise ValueError(f"{index}: weight_map is missing")
-        paths = [directory / str(name) for name in sorted(set(weight_map.values()))]
+        names = sorted({str(name) for name in weight_map.values()})
+        if foreign := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{index}: weight_map names files outside the directory: {', '.join(foreign[:3])}")
+        paths = [directory / name for name in names]
     else:
         raise ValueError(f"{directory} holds neither {WEIGHTS} nor {INDEX}")
     shapes: dict[str, tuple[Path, tuple[int, ...]]] = {}
@@ -159,21 +187,33 @@ def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
     return shapes
 
 
-def _files(directory: Path, found: dict[str, tuple[Path, tuple[int, ...]]], expected: dict[str, tuple[int, ...]]) -> dict[Path, list[str]]:
-    """The expected parameters by the file that holds them, after comparing names and shapes."""
+def fitting(directory: Path, found: dict[str, tuple[Path, tuple[int, ...]]], config: LlamaConfig) -> dict[str, Path]:
+    """The file that holds each parameter; ``ValueError`` lists tensors that do not fit the configuration."""
+    expected = expected_shapes(config, len(found), directory)
     wanted = {_file_name(name): shape for name, shape in expected.items()}
     # A tied model's output matrix may be stored again; it is the embedding.
-    extra = [name for name in found if name not in wanted and not (name == "lm_head.weight" and "lm_head.weight" not in expected)]
-    missing = [name for name in wanted if name not in found]
-    shapes = [f"{n} is {list(found[n][1])}, not {list(s)}" for n, s in wanted.items() if n in found and found[n][1] != s]
-    if missing or extra or shapes:
-        parts = {"missing": missing, "not in the model": extra, "of another shape": shapes}
-        told = "; ".join(f"{what}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" for what, names in parts.items() if names)
+    optional = {"lm_head.weight"} if config.tied else set()
+    told = misfits({name: shape for name, (_, shape) in found.items()}, wanted, optional)
+    if told:
         raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {told}")
-    by_file: dict[Path, list[str]] = {}
-    for name in expected:
-        by_file.setdefault(found[_file_name(name)][0], []).append(name)
-    return by_file
+    return {name: found[_file_name(name)][0] for name in expected}
+
+
+def expected_shapes(config: LlamaConfig, tensors: int, place: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter, unless there are too few tensors for so many layers."""
+    if config.n_layers > tensors:
+        raise ValueError(f"{place}: {config.n_layers} layers are configured, but there are only {tensors} tensors")
+    return dict(parameter_shapes(config))
+
+
+def misfits(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], optional: Container[str] = ()) -> str:
+    """Names that are missing, not wanted or of another shape, as a text; empty where all fit."""
+    problems = {
+        "missing": [name for name in wanted if name not in found and name not in optional],
+        "not in the model": [name for name in found if name not in wanted and name not in optional],
+        "of another shape": [f"{n} is {list(found[n])}, not {list(s)}" for n, s in wanted.items() if n in found and found[n] != s],
+    }
+    return "; ".join(f"{what}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" for what, names in problems.items() if names)
 
 
 def _file_name(parameter: str) -> str:
@@ -219,7 +259,7 @@ def copy_text_files(source: Path, directory: Path) -> None:
 
 def check_weights(directory: Path) -> None:
     """``ValueError`` where the stored tensors do not fit the configuration; reads headers only."""
-    _files(directory, _tensor_shapes(directory), dict(parameter_shapes(read_config(directory))))
+    fitting(directory, _tensor_shapes(directory), read_config(directory))
 
 
 def count_parameters(config: LlamaConfig) -> int:
@@ -246,3 +286,9 @@ def write_json(path: Path, value: object) -> None:
 def parameters_of(model: Transformer) -> dict[str, Tensor]:
     """The model's parameters by name, a tied output matrix once."""
     return dict(model.named_parameters())
+
+
+if __name__ == "__main__":
+    from model.convert import main  # it builds on this module
+
+    main()

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MOST = 1 << 24  # of any size in a configuration: what exceeds it comes from a damaged file
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -43,8 +45,11 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "head_dim", "max_seq_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model configuration: {name} must be at least 1, is {getattr(self, name)}")
+            if type(value := getattr(self, name)) is not int or not 1 <= value <= MOST:
+                raise ValueError(f"model configuration: {name} must be a whole number from 1 to {MOST}, is {value!r}")
+        for name in ("norm_eps", "rope_theta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"model configuration: {name} must be above 0 and finite, is {getattr(self, name)!r}")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"model configuration: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly")
         if self.head_dim % 2:

@@ -63,6 +63,7 @@ class Tokenizer:
         self.n_vocab = vocabulary.size
         self.stop_ids = settings.stop_ids
         self.prefix = settings.prefix
+        self.bos, self.eos, self.template = settings.bos, settings.eos, settings.template
         self.digest = digest
 
     @classmethod

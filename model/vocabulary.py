@@ -143,7 +143,7 @@ def from_tokenizer_json(source: dict[str, Any], path: Path) -> Vocabulary:
         raise ValueError(f"{path}: added_tokens cannot be read ({error!r})") from None
     if model.get("byte_fallback"):
         return SentencePiece(source, special)
-    return ByteLevel(_byte_ranks(model, special, path), _split_pattern(source, path), special, source)
+    return ByteLevel(_byte_ranks(model, special, path), split_pattern(source, path), special, source)
 
 
 def _byte_ranks(model: dict[str, Any], special: dict[str, int], path: Path) -> dict[bytes, int]:
@@ -160,7 +160,8 @@ def _byte_ranks(model: dict[str, Any], special: dict[str, int], path: Path) -> d
     return ranks
 
 
-def _split_pattern(source: dict[str, Any], path: Path) -> str:
+def split_pattern(source: dict[str, Any], path: Path) -> str:
+    """The regular expression that a byte-level ``tokenizer.json`` cuts text with before it merges."""
     pre = source.get("pre_tokenizer") or {}
     steps = pre.get("pretokenizers", [pre])
     match [step.get("type") for step in steps]:
@@ -228,28 +229,35 @@ def ranks_to_tokenizer_json(path: Path) -> dict[str, Any]:
     for token in ranks:  # in the order of their ranks
         splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
         merges += [[text[a], text[b]] for a, b in sorted(splits, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     bos, special = "<|begin_of_text|>", llama3_specials()
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
-    first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    bos_0, bos_1 = ({"SpecialToken": {"id": bos, "type_id": n}} for n in (0, 1))
-    with_bos = {
-        "type": "TemplateProcessing",
-        "single": [bos_0, first],
-        "pair": [bos_0, first, bos_1, second],
-        "special_tokens": {bos: {"id": bos, "ids": [special[bos]], "tokens": [bos]}},
-    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": name} | flags for name, i in special.items()],
+        "added_tokens": [added_token(name, i) for name, i in special.items()],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": {"type": "Sequence", "processors": [byte_level, with_bos]},
+        "post_processor": {"type": "Sequence", "processors": [byte_level, bos_processor(bos, special[bos])]},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": bpe_model({text[token]: rank for token, rank in ranks.items()}, merges, ignore_merges=True),
+    }
+
+
+def added_token(name: str, i: int) -> dict[str, Any]:
+    return {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+
+def bos_processor(bos: str, i: int) -> dict[str, Any]:
+    """The ``post_processor`` that puts a beginning-of-text token before each text."""
+    first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+    bos_0, bos_1 = ({"SpecialToken": {"id": bos, "type_id": n}} for n in (0, 1))
+    return {
+        "type": "TemplateProcessing",
+        "single": [bos_0, first],
+        "pair": [bos_0, first, bos_1, second],
+        "special_tokens": {bos: {"id": bos, "ids": [i], "tokens": [bos]}},
     }
 
 

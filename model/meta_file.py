@@ -138,7 +138,7 @@ def _open(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way; none of its code has run
-        raise ValueError(f"{path} is not a whole PyTorch file of tensors alone: {str(error).strip().splitlines()[0][:200]}") from None
+        raise ValueError(f"{path} is not a whole PyTorch file of tensors alone: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items()):
         raise ValueError(f"{path}: expected tensors by name")
     for name, tensor in found.items():

@@ -12,16 +12,20 @@ MODES = {
     "norm": lambda name: "norm" in name,
     "norm_wq": lambda name: "norm" in name or ".q_proj." in name,
     "all_but_embeddings": lambda name: not name.startswith(("embed_tokens.", "lm_head.")),
+    "lora": lambda name: ".lora_" in name,  # lora and dora: the adapters of lora.py, which must be there
+    "dora": lambda name: ".lora_" in name,
 }
 
 
 def freeze(model: nn.Module, mode: str) -> list[str]:
-    """Let only the parameters of ``mode`` train; their names."""
+    """Let only the parameters of ``mode`` train; their names. ``ValueError`` where there is none, as without an adapter."""
     trained = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(MODES[mode](name))
         if parameter.requires_grad:
             trained.append(name)
+    if not trained:
+        raise ValueError(f"mode {mode!r} trains no parameter of this model; lora and dora need an adapter to be added first")
     return trained
 
 

@@ -1,8 +1,12 @@
 """Weights kept in fewer bits than they are multiplied in: bfloat16 as stored, or int8 with a scale per output channel.
 
 For generating only. Activations stay in float32 on the CPU, so bfloat16 weights give what the same weights give in float32.
+``python -m model.quantize CHECKPOINT TEXT`` measures what int8 changes.
 """
 
+import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,3 +91,31 @@ def difference(reference: Transformer, other: Transformer, tokens_BT: Tensor) ->
     divergence = (p.exp() * (p - q)).sum(-1).mean()
     agreement = (p.argmax(-1) == q.argmax(-1)).float().mean()
     return {"kl": float(divergence), "greedy_agreement": float(agreement), "positions": tokens_BT.numel()}
+
+
+def main() -> None:
+    """Print how far int8 weights are from the stored ones on a text of the user's."""
+    from model import checkpoint  # only here: storing weights needs neither files nor text
+    from model.tokenizer import Tokenizer
+
+    parser = argparse.ArgumentParser(prog="python -m model.quantize", description="Measure what int8 weights change on a text.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--tokens", type=int, default=2048, help="of the text's beginning (default 2048)")
+    options = parser.parse_args()
+    try:
+        ids = Tokenizer.from_path(options.checkpoint).prompt(options.text.read_text(encoding="utf-8"))[: options.tokens]
+        length = min(256, len(ids))
+        if length < 2:
+            raise ValueError(f"{options.text} has fewer than two tokens")
+        rows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
+        stored, int8 = (store(checkpoint.load(options.checkpoint, dtype=torch.bfloat16), kind) for kind in KINDS)
+        found = [difference(stored, int8, row[None]) for row in rows]
+    except (ValueError, OSError) as error:
+        sys.exit(f"quantize: {error}")
+    kl, agreement = (sum(row[what] for row in found) / len(found) for what in ("kl", "greedy_agreement"))
+    print(f"{rows.numel()} tokens: Kullback-Leibler divergence {kl:.4f} nats, the same likeliest token at {agreement:.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from pydantic import Field, field_validator
 
-from model import checkpoint, optim
+from model import checkpoint, lora, optim
 from model.llama import Transformer
 from model.loss import token_losses
 from model.precision import Precision, autocast, narrow
@@ -31,9 +31,26 @@ from tasks.progress import progress
 from tasks.stage import Out, Params, Summary, run_stage
 from tasks.tokenfile import Split, open_split, read_index
 
+ADAPTED = ("lora", "dora")
+
+
+class AdapterParams(Params):
+    """Of the modes lora and dora; the adapter is merged into the weights in the end."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    targets: tuple[str, ...]
+
+    @field_validator("targets")
+    @classmethod
+    def known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        lora.LoraConfig(1, 1.0, 0.0, targets, dora=False)
+        return targets
+
 
 class FinetuneParams(Params):
     mode: str
+    adapter: AdapterParams
     seed: int
     seq_len: int = Field(ge=8)
     micro_batch: int = Field(ge=1)
@@ -66,6 +83,10 @@ def finetune(base: Path, shards: Path, model_dir: Out, *, params: FinetuneParams
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, held_out = open_split(shards, "train"), open_split(shards, "validation")
     model = checkpoint.load(base, device=device)
+    if params.mode in ADAPTED:
+        adapter = params.adapter
+        settings = lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.mode == "dora")
+        lora.add(model, settings, seed=params.seed)
     optim.freeze(model, params.mode)
     optimizer = optim.adamw(model.parameters(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
     key = _key(base, shards, params)
@@ -74,6 +95,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, *, params: FinetuneParams
         print(f"finetune: going on after step {done} of {params.steps}", flush=True)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     train_steps(model, optimizer, train, held_out, validation, params, history, done=done, key=key)
+    lora.merge(model)
     checkpoint.save_like(base, model_dir, checkpoint.parameters_of(model))
     trainstate.discard(key)
     last = {name: value for point in history for name, value in point.items() if name != "step"}

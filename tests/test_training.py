@@ -24,6 +24,7 @@ from tasks.tokenfile import open_split
 
 PARAMS = FinetuneParams(
     mode="full",
+    adapter=ft.AdapterParams(rank=4, alpha=8.0, targets=("q_proj", "down_proj")),
     seed=1,
     seq_len=64,
     micro_batch=2,
@@ -146,7 +147,8 @@ def test_a_mode_trains_its_parameters_and_no_others(parts: tuple[Path, Path], tm
     run(parts, tmp_path / "run", PARAMS.model_copy(update={"mode": mode, "steps": 3, "weight_decay": 0.0}))
     before, after = checkpoint.load(parts[0]), checkpoint.load(tmp_path / "run" / "model")
     changed = {n for (n, a), b in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(a, b)}
-    assert changed == {n for n, _ in before.named_parameters() if optim.MODES[mode](n)}
+    adapted = {n for n, _ in before.named_parameters() if ".q_proj." in n or ".down_proj." in n}
+    assert changed == (adapted if mode in ft.ADAPTED else {n for n, _ in before.named_parameters() if optim.MODES[mode](n)})
 
 
 def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path) -> None:

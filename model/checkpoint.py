@@ -3,7 +3,6 @@
 Meta's format and GGUF are meta_file.py and gguf_file.py. ``python -m model.checkpoint inspect|convert`` is convert.py's command line.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Container, Iterator
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.json_file import read_json, write_json
 from model.llama import LlamaConfig, RopeScaling, Transformer, parameter_shapes
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -264,23 +264,6 @@ def check_weights(directory: Path) -> None:
 
 def count_parameters(config: LlamaConfig) -> int:
     return sum(math.prod(shape) for _, shape in parameter_shapes(config))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a checkpoint directory."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {path.parent} is not a whole checkpoint directory") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return value
-
-
-def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def parameters_of(model: Transformer) -> dict[str, Tensor]:

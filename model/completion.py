@@ -180,7 +180,7 @@ class Llama:
         told = None
         if top is not None and completion.log_probabilities is not None:
             told = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
-        text = self.tokenizer.decode(prompt) + completion.text
+        text = self.tokenizer.decode(prompt[len(self.tokenizer.prefix) :]) + completion.text
         return Completion(text, (*prompt, *completion.ids), completion.ended_by, told)
 
     def _answer(self, stop: Sequence[str]) -> Answer:

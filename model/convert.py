@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model import checkpoint, gguf_file, meta_file
-from model.checkpoint import CONFIG, TEXT_FILES, config_json, count_parameters, write_json
+from model.checkpoint import CONFIG, TEXT_FILES, config_json, count_parameters
+from model.json_file import write_json
 from model.llama import SIZES, LlamaConfig
 from model.tokenizer import RANKS_FILES, Tokenizer
 from model.vocabulary import LLAMA3_CHAT_TEMPLATE, ranks_to_tokenizer_json

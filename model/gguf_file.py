@@ -14,9 +14,10 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
-from model.checkpoint import CONFIG, config_json, expected_shapes, misfits, open_tensors, read_json, save_weights, write_json
+from model.checkpoint import CONFIG, config_json, expected_shapes, misfits, open_tensors, save_weights
 from model.gguf_header import check_header
 from model.gguf_vocabulary import add_vocabulary, tokenizer_json
+from model.json_file import read_json, write_json
 from model.llama import LlamaConfig, RopeScaling, parameter_shapes, rotary_frequencies
 from model.meta_file import from_interleaved, is_rotary, to_interleaved
 from model.tokenizer import Tokenizer

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.checkpoint import misfits, read_json, write_json
+from model.checkpoint import misfits
+from model.json_file import read_json, write_json
 from model.llama import MOST, Transformer
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -40,7 +41,7 @@ HARMLESS = {
     *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
     *("megatron_core", "qalora_group_size"),  # set even where megatron_config and use_qalora are not
 }
-UNSET = (None, False, [], {})
+UNSET: tuple[object, ...] = (None, False, [], {})
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ def read_config(directory: Path) -> LoraConfig:
             rank=raw["r"],
             alpha=raw["lora_alpha"],
             dropout=raw.get("lora_dropout", 0.0),
-            targets=tuple(targets),
+            # PEFT may write whole names; if those leave layers out, the tensors do not fit later.
+            targets=tuple(dict.fromkeys(str(name).rpartition(".")[2] for name in targets)),
             dora=raw.get("use_dora", False),
             rslora=raw.get("use_rslora", False),
         )

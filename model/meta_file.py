@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoint import CONFIG, expected_shapes, misfits, read_config, read_json, write_json
+from model.checkpoint import CONFIG, expected_shapes, misfits, read_config
+from model.json_file import read_json, write_json
 from model.llama import SIZES, LlamaConfig, RopeScaling, parameter_shapes
 
 PARAMS = "params.json"

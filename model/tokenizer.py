@@ -8,20 +8,27 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from model.checkpoint import read_json
-from model.vocabulary import LLAMA3_CHAT_TEMPLATE, SentencePiece, Vocabulary, from_ranks, from_tokenizer_json
+from model.json_file import read_json
+from model.vocabulary import LLAMA3_CHAT_TEMPLATE, Vocabulary, from_ranks, from_tokenizer_json
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
-RANKS_FILES = ("original/tokenizer.model", "tokenizer.model")  # where a checkpoint directory of Hugging Face or of Meta has one
+RANKS_FILES: tuple[str, ...] = ("original/tokenizer.model", "tokenizer.model")  # in Hugging Face's layout and in Meta's
+LLAMA3_BOS, LLAMA3_ENDS = "<|begin_of_text|>", ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
+# The same prompt has the same ids on every day. Llama 3.1's and 3.2's templates write this date where they are told none.
+TODAY = date(2024, 7, 26)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Slot:
     """Where a message's content stands in a rendered chat, stripped where the template says so."""
 
     message: int
-    stripped: bool
+    stripped: bool  # at both ends
+    end_stripped: bool = False  # at its end alone, as in Llama 2's first turn with a system message
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,16 @@ class Settings:
     bos: str
     eos: str
     template: str | None
+
+
+class Generation(Extension):
+    """``{% generation %}``, with which templates mark what transformers counts as an answer; here it changes nothing."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class Tokenizer:
@@ -79,37 +97,33 @@ class Tokenizer:
             path = found
         if not path.exists():
             raise ValueError(f"{path} is missing; a tokenizer is a directory, a tokenizer.json or a ranks file")
-        if path.suffix != ".json":
-            vocabulary = from_ranks(path)
-            bos, *ends = "<|begin_of_text|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"
-            ids = tuple(vocabulary.special[name] for name in ends)
-            settings = Settings((vocabulary.special[bos],), ids, bos, ends[0], LLAMA3_CHAT_TEMPLATE)
-        else:
+        if path.suffix == ".json":
             source = read_json(path)
             vocabulary = from_tokenizer_json(source, path)
             settings = _settings(source, vocabulary.special, path.parent)
+        else:
+            vocabulary = from_ranks(path)
+            settings = _ranks_settings(vocabulary.special, path.parent)
         return cls(vocabulary, settings, digest=_digest(path, settings))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; a string that looks like a control token is encoded as the characters it consists of."""
+        """Ids of text that goes on after other text; ``decode`` gives it back. A string that looks like a control token is
+        encoded as the characters it consists of."""
         return self._vocabulary.encode(text)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         return self._vocabulary.encode_batch(texts, threads)
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of a text from its beginning: after the beginning-of-text token where the model was trained with one."""
-        return [*self.prefix, *self.encode(text)] if text else []
+        """Ids of a text from its beginning, with the beginning-of-text token and the blank before it that the model was trained
+        with, as ``transformers`` gives them for running text."""
+        return [*self.prefix, *self.encode(self._vocabulary.lead(text, first=True) + text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; incomplete UTF-8 becomes U+FFFD, control tokens their names."""
-        ids = list(ids)
-        text = self.decode_bytes(ids).decode(errors="replace")
-        # SentencePiece begins a text, and what follows a control token, with a blank of its own.
-        return text.removeprefix(" ") if isinstance(self._vocabulary, SentencePiece) else text
+        return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of ids that go on after others."""
         return self._vocabulary.decode_bytes(ids)
 
     def skeleton(self, roles: tuple[str, ...], *, answer_next: bool = False) -> tuple[Piece, ...]:
@@ -119,6 +133,13 @@ class Tokenizer:
         here, so that training sees the very ids that generation starts from.
         """
         return self._skeleton(roles, answer_next)
+
+    def running_text(self, message: int) -> tuple[Piece, ...]:
+        """A text that is no chat, the content of this message: after what stands before a text, ended by the end-of-text token."""
+        lead = self._vocabulary.lead("text", first=True)
+        text = (lead, Slot(message, stripped=False)) if lead else (Slot(message, stripped=False),)
+        controls = [Piece(i, (), supervised=False) for i in self.prefix]
+        return (*controls, Piece(None, text, supervised=True), Piece(self.stop_ids[0], (), supervised=True))
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to the point where the assistant answers."""
@@ -147,23 +168,34 @@ class Tokenizer:
         whole = self._render(roles, answer_next)
         if not whole.startswith(done):
             raise ValueError("the chat template rewrites earlier turns when a turn is added; such a template cannot be trained on")
-        return tuple(pieces + self._pieces(whole[len(done) :], supervised=False))
+        return tuple(self._with_leads(pieces + self._pieces(whole[len(done) :], supervised=False)))
+
+    def _with_leads(self, pieces: list[Piece]) -> Iterable[Piece]:
+        for before, piece in zip([None, *pieces], pieces, strict=False):
+            if piece.control is None and (before is None or before.control is not None):
+                start = piece.text[0] if isinstance(piece.text[0], str) else "content"
+                lead = self._vocabulary.lead(start, first=before is None)
+                yield replace(piece, text=(lead, *piece.text) if lead else piece.text)
+            else:
+                yield piece
 
     def _render(self, roles: tuple[str, ...], answer_next: bool) -> str:
-        """As transformers renders it, but that no date is told: the same prompt is the same on every day."""
+        """As transformers renders it (utils/chat_template_utils.py), but that every day is ``TODAY``."""
         template = self._settings.template
         if template is None:
             raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         if not roles:
             return ""
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-        environment.globals["raise_exception"] = _raise
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+        )
+        environment.globals |= {"raise_exception": _raise, "strftime_now": TODAY.strftime}
         environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         messages = [{"role": role, "content": _slot(i)} for i, role in enumerate(roles)]
         known = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
         try:
             return environment.from_string(template).render(messages=messages, add_generation_prompt=answer_next, **known)
-        except TemplateError as error:
+        except Exception as error:  # a template that is not ours can fail in any way
             raise ValueError(f"the chat template failed: {error}") from error
 
     def _pieces(self, rendered: str, *, supervised: bool) -> list[Piece]:
@@ -199,7 +231,8 @@ def fill(piece: Piece, contents: Sequence[str]) -> str:
 
 
 def _content(slot: Slot, contents: Sequence[str]) -> str:
-    return contents[slot.message].strip() if slot.stripped else contents[slot.message]
+    content = contents[slot.message]
+    return content.strip() if slot.stripped else content.rstrip() if slot.end_stripped else content
 
 
 def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) -> Settings:
@@ -209,13 +242,19 @@ def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) 
         bos, eos = (_name(config.get(f"{which}_token")) for which in ("bos", "eos"))
         ends = generation.get("eos_token_id")
         stop_ids = {int(i) for i in (ends if isinstance(ends, list) else [ends]) if i is not None}
-        stop_ids |= {special[eos]} if eos in special else set()
+        stop_ids |= {special[name] for name in (eos, *LLAMA3_ENDS) if name in special}
         prefix = _prefix(source.get("post_processor") or {})
         if not prefix and config.get("add_bos_token") and bos in special:
             prefix = (special[bos],)
         return Settings(prefix, tuple(sorted(stop_ids)), bos, eos, _template(config, directory))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{directory}: the tokenizer's settings cannot be read ({error!r})") from None
+
+
+def _ranks_settings(special: dict[str, int], directory: Path) -> Settings:
+    """Llama 3's, with the chat template that stands beside the ranks file where there is one."""
+    template = _template(_optional(directory / "tokenizer_config.json"), directory) or LLAMA3_CHAT_TEMPLATE
+    return Settings((special[LLAMA3_BOS],), tuple(special[name] for name in LLAMA3_ENDS), LLAMA3_BOS, LLAMA3_ENDS[0], template)
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -251,7 +290,7 @@ def _template(config: dict[str, Any], directory: Path) -> str | None:
 
 def _digest(path: Path, settings: Settings) -> str:
     sha = hashlib.sha256(path.read_bytes())
-    sha.update((settings.template or "").encode())
+    sha.update(repr(astuple(settings)).encode())
     return sha.hexdigest()
 
 
@@ -274,7 +313,7 @@ def _with_slots(text: str) -> Iterable[str | Slot]:
     for found in _SLOT.finditer(text):
         if found.start() > at:
             yield text[at : found.start()]
-        yield Slot(int(found[2]), stripped=not found[1] and not found[3])
+        yield Slot(int(found[2]), stripped=not found[1] and not found[3], end_stripped=bool(found[1]) and not found[3])
         at = found.end()
     if at < len(text):
         yield text[at:]

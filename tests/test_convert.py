@@ -126,7 +126,7 @@ def test_published_params_give_the_published_sizes(params: dict[str, Any], expec
     assert config.ffn_dim == expected
     if params["dim"] == 2048:
         assert config.rope_scaling == RopeScaling(factor=32.0) and config.max_seq_len == 131072
-    ours = params_json(config)
+    ours: dict[str, Any] = params_json(config)
     assert ffn_dim(config.dim, ours["multiple_of"], ours["ffn_dim_multiplier"]) == expected
 
 
@@ -149,7 +149,8 @@ def test_what_comes_out_opens_in_transformers_with_the_same_logits_and_ids(sourc
     plain = TEXT.replace("<|im_end|>", "")
     assert ours.encode(plain) == tokenizer.encode(plain, add_special_tokens=False) == Tokenizer.from_path(source).encode(plain)
     dialog = [{"role": "user", "content": plain}]
-    assert ours.chat_prompt(dialog) == tokenizer.apply_chat_template(dialog, add_generation_prompt=True)["input_ids"]
+    theirs_chat: Any = tokenizer.apply_chat_template(dialog, add_generation_prompt=True)
+    assert ours.chat_prompt(dialog) == theirs_chat["input_ids"]
 
 
 class TestGguf:

@@ -10,7 +10,7 @@ from conftest import TINY, random_model
 from transformers import AutoModelForCausalLM
 
 from model import checkpoint, native, quantize
-from model.generate import Batch, Native, generate, prompt_log_probabilities
+from model.generate import Batch, Native, Row, generate, prompt_log_probabilities
 from model.llama import Transformer
 from model.sampling import GREEDY, Sampling
 from model.tokenizer import Tokenizer
@@ -74,7 +74,7 @@ class TestBothPaths:
         alone = rows(PROMPTS)
         batch = Batch(random_model(TINY), slots=2, max_len=64)
         found: list[list[int]] = [[] for _ in PROMPTS]
-        waiting, active = list(range(len(PROMPTS))), {}
+        waiting, active = list(range(len(PROMPTS))), dict[int, Row]()
         while waiting or active:
             if waiting and len(active) < 2:
                 number = waiting.pop(0)
@@ -143,10 +143,10 @@ def test_a_rows_result_does_not_depend_on_the_others_bit_for_bit() -> None:
     positions = [0, 1, 2, 0, 0, 5, 0, 0, 9]
     for slot, at in enumerate(positions):
         together._native.step(list(range(at + 1)), [slot] * (at + 1), list(range(at + 1)), together.cache)
-    where = (list(range(20, 29)), list(range(9)), [at + 1 for at in positions])
-    all_nine = together._native.step(*where, together.cache)
+    after = [at + 1 for at in positions]
+    all_nine = together._native.step(range(20, 29), range(9), after, together.cache)
     for row in range(9):
-        alone = together._native.step(*([values[row]] for values in where), together.cache)
+        alone = together._native.step([20 + row], [row], [after[row]], together.cache)
         assert torch.equal(alone[0], all_nine[row])
         assert torch.equal(together._native.logits(alone)[0], together._native.logits(all_nine)[row])
 

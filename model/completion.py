@@ -108,6 +108,7 @@ class Llama:
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         directory = Path(ckpt_dir)
+        checkpoint.open_tensors(directory)  # refuses what is no checkpoint before anything else is read
         tokenizer = Tokenizer.from_path(Path(tokenizer_path or ckpt_dir))
         model = _open(directory, device, dtype, quantize, max_seq_len)
         if tokenizer.n_vocab > model.config.vocab_size:

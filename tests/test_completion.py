@@ -161,6 +161,11 @@ class TestTheCommandLine:
         assert found.returncode == 1
         assert found.stderr.startswith("generate: ") and found.stderr.count("\n") == 1
 
+    def test_a_gguf_file_is_told_how_to_convert(self, tmp_path: Path) -> None:
+        (tmp_path / "model.gguf").write_bytes(b"GGUF")
+        found = self.run(str(tmp_path / "model.gguf"), "--prompt", "x")
+        assert found.returncode == 1 and "python -m model.checkpoint convert" in found.stderr and "Traceback" not in found.stderr
+
     def test_weights_that_are_not_there_are_told_without_a_traceback(self, tmp_path: Path) -> None:
         directory = write_tiny_checkpoint(tmp_path / "checkpoint")
         (directory / "model.safetensors").unlink()

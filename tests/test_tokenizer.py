@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import shutil
-import time
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -363,12 +362,11 @@ def test_sentencepiece_training_sees_the_ids_of_transformers(pieces: Tokenizer, 
 
 
 @pytest.mark.parametrize("character", ["a", " ", "字"])
-def test_a_million_unbroken_characters_are_encoded_by_sentencepiece_in_seconds(tmp_path: Path, character: str) -> None:
+@pytest.mark.timeout(120)  # minutes would be quadratic time
+def test_a_million_unbroken_characters_are_encoded_by_sentencepiece(tmp_path: Path, character: str) -> None:
     pieces = Tokenizer.from_path(write_vocabulary(tmp_path, "prepend"))
     text = character * 1_000_000
-    start = time.monotonic()
     ids = pieces.encode(text)
-    assert time.monotonic() - start < 20
     assert pieces.decode(ids) == text
 
 

@@ -1,21 +1,28 @@
 """The Document: the one record type of the data side, from raw file to shard, and its files.
 
-A documents directory holds one ``<split>.jsonl`` per split, sorted by id, so equal content gives equal bytes.
+A documents directory holds one ``<split>.jsonl`` per split, sorted by id, so equal content gives equal bytes. Ids are hexadecimal
+digests: their first digits divide any corpus into partitions of about equal size, which are what is worked on at a time.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any, Self
 
 MANIFEST = "manifest.json"  # in data/: sources, versions, licences and credits; not a raw file itself
-SPLITS = ("train", "validation", "test", "other")  # other: text of another origin, for evaluation only
+EVALUATION = ("validation", "test", "other")  # other: text of another origin
+# replay: general text, of which augment mixes some into training.
+SPLITS = ("train", *EVALUATION, "replay")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A question with its answer, or, with an empty question, running text."""
+    """A question with its answer, or, with an empty question, running text; ``before`` holds a conversation's earlier turns."""
 
     id: str
     question: str
@@ -25,10 +32,26 @@ class Document:
     group: str  # what may not cross splits: a disease, a term's parent, a patient
     position: str  # where in the source: a line, a term, a code
     split: str = ""
+    before: tuple[tuple[str, str], ...] = ()  # (role, text) with role system, user or assistant
     topic: str = ""  # the name that the question is about, as it stands in the question
     aliases: tuple[str, ...] = ()  # other names of the topic
     method: str = ""  # how a variant was made; empty for an original
     parent: str = ""  # the id of a variant's original
+
+    def texts(self) -> tuple[str, ...]:
+        """Everything in it that is text: the earlier turns', the question, the answer."""
+        return (*(text for _, text in self.before), self.question, self.answer)
+
+    def map_texts(self, change: Callable[[str], str]) -> "Document":
+        """The document with each of its texts changed; its topic and aliases too, as they stand in the texts."""
+        return replace(
+            self,
+            question=change(self.question),
+            answer=change(self.answer),
+            before=tuple((role, change(text)) for role, text in self.before),
+            topic=change(self.topic),
+            aliases=tuple(change(alias) for alias in self.aliases),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,41 +74,88 @@ def share(*parts: str | int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def from_json(record: dict[str, Any]) -> Document:
+    """A document from what ``asdict`` made of it and JSON of that."""
+    before = tuple((str(role), str(text)) for role, text in record["before"])
+    return Document(**record | {"aliases": tuple(record["aliases"]), "before": before})
+
+
+def to_line(document: Document) -> str:
+    return json.dumps(asdict(document), ensure_ascii=False) + "\n"
+
+
+def partition_of(document_id: str) -> int:
+    """Which of 256 partitions a document is in; they are in the order of the ids."""
+    return int(document_id[:2], 16)
+
+
+class Spill:
+    """Lines kept on disk by partition until they are all there: ``<directory>/<partition>/<name>.jsonl``."""
+
+    def __init__(self, directory: Path, name: str):
+        self._directory, self._name = directory, name
+        self._lines: dict[int, list[str]] = {}
+        self._size = 0
+
+    def add(self, partition: int, line: str) -> None:
+        self._lines.setdefault(partition, []).append(line)
+        self._size += len(line)
+        if self._size > 1 << 24:
+            self.flush()
+
+    def flush(self) -> None:
+        for partition, lines in self._lines.items():
+            directory = self._directory / f"{partition:03d}"
+            directory.mkdir(parents=True, exist_ok=True)
+            with open(directory / f"{self._name}.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(lines)
+        self._lines, self._size = {}, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.flush()
+
+
 def write_documents(documents: Iterable[Document], directory: Path) -> None:
-    """One file per split that has documents."""
+    """One file per split that has documents, in any number: they are sorted partition by partition, on disk."""
     directory.mkdir(parents=True, exist_ok=True)
-    by_split: dict[str, list[Document]] = {}
+    spilled = directory / ".partitions"
+    spills: dict[str, Spill] = {}
     for document in documents:
-        by_split.setdefault(document.split, []).append(document)
-    for split, members in by_split.items():
+        spill = spills.setdefault(document.split, Spill(spilled, document.split))
+        spill.add(partition_of(document.id), to_line(document))
+    for split, spill in spills.items():
+        spill.flush()
         with open(directory / f"{split}.jsonl", "w", encoding="utf-8") as file:
-            for document in sorted(members, key=lambda d: d.id):
-                file.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
+            for part in sorted(spilled.glob(f"*/{split}.jsonl")):
+                file.writelines(to_line(d) for d in sorted(read_lines(part), key=lambda d: d.id))
+    shutil.rmtree(spilled, ignore_errors=True)
 
 
 def read_documents(directory: Path, split: str) -> Iterator[Document]:
-    """The documents of a split; none where it has no file."""
+    """The documents of a split, in the order of their ids; none where it has no file."""
     path = directory / f"{split}.jsonl"
-    if not path.exists():
-        return
+    return read_lines(path) if path.exists() else iter(())
+
+
+def read_partitions(directory: Path, split: str) -> Iterator[tuple[int, list[Document]]]:
+    """The documents of a split by partition, one partition in memory at a time."""
+    for partition, members in groupby(read_documents(directory, split), key=lambda d: partition_of(d.id)):
+        yield partition, list(members)
+
+
+def read_lines(path: Path) -> Iterator[Document]:
+    """The documents of one file of JSON lines; ``ValueError`` names the line that is none."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                record = json.loads(line)
-                yield Document(**record | {"aliases": tuple(record["aliases"])})
+                yield from_json(json.loads(line))
             except (ValueError, TypeError, KeyError):
                 raise ValueError(f"{path}, line {number}: not a document") from None
 
 
-@dataclass
-class Tally:
-    """Counts of rejected records by source and reason."""
-
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def add(self, rejected: Rejected) -> None:
-        key = rejected.source, rejected.reason
-        self.counts[key] = self.counts.get(key, 0) + 1
-
-    def rows(self) -> list[dict[str, str | int]]:
-        return [{"source": source, "reason": reason, "records": n} for (source, reason), n in sorted(self.counts.items())]
+def private(path: str, flags: int) -> int:
+    """An opener for ``open(…, opener=private)``: a file that its owner alone may read."""
+    return os.open(path, flags, 0o600)

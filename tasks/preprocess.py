@@ -1,121 +1,237 @@
-"""Raw files to clean Documents, split by group and gated by Great Expectations: ``python -m tasks.preprocess``.
+"""Raw files to clean Documents, compared with each other, split by group and gated: ``python -m tasks.preprocess``.
 
-It reads ``data/`` whatever is in it; what a record becomes is the readers' business, what may pass is decided here.
+Records are worked on file by file and then partition by partition (tasks/cleaning/passes.py), so memory does not grow with the
+corpus, and neither the order of files and rows nor the number of processes changes a byte. What may pass is decided here.
 """
 
-import re
 import shutil
-import unicodedata
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from tasks.documents import SPLITS, Document, Rejected, Tally, share, write_documents
-from tasks.readers import EMPTY, read_corpus
+from tasks.cleaning import corpus_wide, passes
+from tasks.cleaning.tally import Tally
+from tasks.documents import SPLITS, private, share
+from tasks.facts import read_facts
+from tasks.pool import run_all
+from tasks.readers.files import options_for, raw_files, unmatched
+from tasks.readers.records import FILE, FileOptions
 from tasks.record import write_whole
-from tasks.stage import Out, Params, Summary, run_stage
+from tasks.stage import Out, Params, PrivateOut, Summary, run_stage
 
-# C0 and C1 controls but newline and tab; zero-width and direction marks; the byte order and replacement characters.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\ufffd]")
-FAILED_GATE = Path(".cache/failed-gate")
+WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
+FAILED = Path(".cache/failed-preprocess")
+REMOVING = ("read", "clean", "duplicates", "leakage", "withdrawn")  # steps that take records out
+SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
+
+
+class BoilerplateParams(Params):
+    min_documents: int = Field(ge=2)
+    min_words: int = Field(ge=1)
+    exempt: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
+
+
+class LeakageParams(Params):
+    max_docs: int = Field(ge=1)
+    max_overlap: float = Field(gt=0, le=1)
 
 
 class PreprocessParams(Params):
     seed: int
+    files: dict[str, FileOptions]
+    other: tuple[str, ...]
+    replay: tuple[str, ...]
+    withdrawn: tuple[str, ...]
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
     min_answer_chars: int = Field(ge=1)
     max_answer_chars: int = Field(ge=1)
     max_rejected_share: float = Field(ge=0, le=1)
-    other: tuple[str, ...]  # patterns of files in data/ that are only evaluated on
+    boilerplate: BoilerplateParams
+    same_answer: int = Field(ge=1)
+    near_duplicate: float = Field(gt=0.5, le=1)
+    leakage: LeakageParams
 
 
-def preprocess(data: Path, documents: Out, report: Out, *, params: PreprocessParams) -> Summary:
-    """Read, clean, drop exact duplicates, split by group, check, write; every record not taken is counted with its reason."""
-    taken, tally = clean(data, params)
-    total = len(taken) + sum(tally.counts.values())
-    if not taken:
-        raise ValueError(f"{data}: none of {total} records could be used; {_told(tally)}")
-    if 1 - len(taken) / total > params.max_rejected_share:
-        raise ValueError(
-            f"{data}: {total - len(taken)} of {total} records were rejected, more than preprocess.max_rejected_share of "
-            f"{params.max_rejected_share} allows; {_told(tally)}"
-        )
-    print(f"checking {len(taken):,} documents against the gate", flush=True)
-    _gate(taken, report, params)
-    write_documents(taken, documents)
-    by_kind_and_split = Counter((d.kind, d.split) for d in taken)
-    funnel = {
-        "records": total,
-        "documents": len(taken),
-        "rejected": tally.rows(),
-        "kinds": {kind: {s: by_kind_and_split[kind, s] for s in SPLITS} for kind in sorted({d.kind for d in taken})},
-    }
-    write_whole(report / "funnel.json", funnel)
-    print(f"{len(taken):,} documents of {total:,} records, {len({d.group for d in taken}):,} groups; {_told(tally)}")
-    metrics = {"records": total, "documents": len(taken), "rejected": total - len(taken)}
-    metrics |= {f"documents_{s}": sum(n for (_, split), n in by_kind_and_split.items() if split == s) for s in SPLITS}
+def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> Summary:
+    """Read, clean, compare, split by group, check, write; every record not taken is counted, and kept in ``rejected``."""
+    work = WORK.absolute()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, mode=0o700)
+    try:
+        tally, overlap = clean(data.absolute(), work, params)
+        _collect(work / "rejected", rejected, private)
+        _refuse_if_too_few(tally, data, rejected, params)
+        _gate(work, report, rejected, params)
+        documents.mkdir(parents=True)
+        for split in SPLITS:
+            if (work / "documents" / split).exists():
+                _collect(work / "documents" / split, documents / f"{split}.jsonl")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    write_whole(report / "funnel.json", {"rows": list(tally.rows()), "overlap": overlap})
+    metrics = {"records": tally.total("records", "read"), "documents": tally.total("documents")}
+    metrics |= {f"removed_{step}": tally.total(step) for step in REMOVING}
+    by_split = Counter[str]()
+    for (step, _, rule), n in tally.counts.items():
+        by_split[rule] += n * (step == "documents")
+    metrics |= {f"documents_{split}": by_split[split] for split in SPLITS if by_split[split]}
+    print(f"{metrics['documents']:,} documents of {metrics['records']:,} records; {_told(tally)}")
     return Summary(metrics={k: float(v) for k, v in metrics.items()}, reports=("report",))
 
 
-def clean(data: Path, params: PreprocessParams) -> tuple[list[Document], Tally]:
-    """The usable documents with their splits, and the counts of the others."""
-    taken: dict[tuple[str, str], Document] = {}
+def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[Tally, list[int]]:
+    """All passes; the documents stand in ``work`` then. With them the counts, and how many train documents overlap with
+    evaluation by 0-10 %, 10-20 % … of their 13-grams.
+    """
+    names = raw_files(data)
+    for key, patterns in (("files", tuple(params.files)), ("other", params.other), ("replay", params.replay)):
+        if missed := unmatched(names, patterns):
+            raise ValueError(f"params.yaml: preprocess.{key} names {missed[0]!r}, and no file in {data.name} matches it")
+    here = sum((data / name).stat().st_size for name in names) < SMALL
+    rules = passes.Rules(
+        params.min_answer_chars,
+        params.max_answer_chars,
+        frozenset(params.withdrawn),
+        params.boilerplate.min_words,
+        params.boilerplate.exempt,
+    )
     tally = Tally()
-    for raw in read_corpus(data, params.other):
-        record = _clean_one(raw, params) if isinstance(raw, Document) else raw
-        if isinstance(record, Rejected):
-            tally.add(record)
-        elif (pair := (record.question, record.answer)) in taken:
-            tally.add(Rejected(record.source, record.position, "is an exact duplicate"))
-        else:
-            taken[pair] = replace(record, split=record.split or split_of(record.group, params))
-    return list(taken.values()), tally
+
+    def over_files() -> None:
+        arguments = [(data, n, i, _role(n, params), options_for(n, params.files), work) for i, n in enumerate(names)]
+        _merge(tally, run_all(passes.read, arguments, what="reading", here=here))
+
+    def over_partitions(function: Any, what: str, *arguments: Any) -> None:
+        partitions = sorted(int(path.name) for path in (work / "raw").glob("*"))
+        _merge(tally, run_all(function, [(p, *arguments, work) for p in partitions], what=what, here=here))
+
+    over_files()
+    _refuse_unreadable(tally, data)
+    if not tally.total("records"):
+        raise ValueError(f"{data.name}: none of {tally.total('read')} records could be read; {_told(tally)}")
+    over_partitions(passes.clean, "cleaning", rules)
+    if missing := params.withdrawn and set(params.withdrawn) - {rule for step, _, rule in tally.counts if step == "withdrawn"}:
+        raise ValueError(f"params.yaml: preprocess.withdrawn lists {', '.join(sorted(missing))}, and no record has such an id")
+    corpus_wide.find_boilerplate(work, params.boilerplate.min_documents)
+    over_partitions(passes.strip, "comparing", rules)
+
+    index = corpus_wide.open_index(work)
+    pairs = corpus_wide.near_pairs(index, work, params.near_duplicate)
+    group = corpus_wide.regroup(index, pairs)
+    split = _splits(index, group, params)
+    fate = corpus_wide.decide_fates(index, split, pairs, same_answer=params.same_answer)
+    merged = np.isin(group, group[group != index.group])
+    renamed = np.where(merged, group, np.uint64(0))
+    corpus_wide.write_decisions(index, work, split=split, fate=fate, group=renamed)
+    over_partitions(passes.evaluation_grams, "evaluation's 13-grams")
+    corpus_wide.merge_evaluation_grams(work)
+    over_partitions(passes.overlap, "overlap with evaluation")
+    limits = params.leakage.model_dump()
+    leakage = corpus_wide.measure_leakage(index, split, fate, work, **limits)
+    fate[leakage.contaminated] = passes.CONTAMINATED
+    spread = corpus_wide.splits_of_groups(group, split, fate)
+    corpus_wide.write_decisions(index, work, split=split, fate=fate, group=renamed, splits_of_group=spread)
+    over_partitions(passes.finish, "writing")
+    histogram, _ = np.histogram(leakage.overlap, bins=10, range=(0, 1))
+    return tally, histogram.tolist()
 
 
-def split_of(group: str, params: PreprocessParams) -> str:
-    """The split of a group, from its name and the seed alone: new data never moves old."""
-    place = share(params.seed, group)
+def split_of(group: int, params: PreprocessParams) -> str:
+    """The split of a group, from its hash and the seed alone: new data never moves old."""
+    place = share(params.seed, f"{group:016x}")
     if place < params.test_share:
         return "test"
     return "validation" if place < params.test_share + params.validation_share else "train"
 
 
-def clean_text(text: str) -> str:
-    """Composed Unicode (NFC), no hidden characters, single blanks, no more than one empty line in a row."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = _HIDDEN.sub("", text)
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+def _splits(index: corpus_wide.Index, group: corpus_wide.Hashes, params: PreprocessParams) -> npt.NDArray[np.int8]:
+    """Every document's split: as its record says, else its group's."""
+    values, places = np.unique(group, return_inverse=True)
+    drawn = np.array([SPLITS.index(split_of(int(value), params)) for value in values], np.int8)[places]
+    return np.where(index.split > 0, index.split - 1, drawn).astype(np.int8)
 
 
-def _clean_one(document: Document, params: PreprocessParams) -> Document | Rejected:
-    cleaned = replace(document, question=clean_text(document.question), answer=clean_text(document.answer))
-    if cleaned.answer.lower() in EMPTY or (document.question and not cleaned.question):
-        return Rejected(document.source, document.position, "has nothing left after cleaning")
-    if len(cleaned.answer) < params.min_answer_chars:
-        return Rejected(document.source, document.position, f"has an answer under {params.min_answer_chars} characters")
-    if len(cleaned.answer) > params.max_answer_chars:
-        return Rejected(document.source, document.position, f"has an answer over {params.max_answer_chars} characters")
-    return cleaned
+def _role(name: str, params: PreprocessParams) -> str:
+    """The split of a file that is not part of the corpus proper."""
+    for role, patterns in (("other", params.other), ("replay", params.replay)):
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            return role
+    return ""
 
 
-def _gate(taken: list[Document], report: Path, params: PreprocessParams) -> None:
+def _merge(tally: Tally, others: list[Any]) -> None:
+    for other in others:
+        if other is not None:
+            tally.merge(other)
+
+
+def _refuse_unreadable(tally: Tally, data: Path) -> None:
+    """A file of which nothing could be read is no record among many: its owner must know at once."""
+    found = [key for key, examples in tally.examples.items() if key[0] == "read" and examples == [FILE]]
+    unread = {source: rule for _, source, rule in found}
+    if unread:
+        told = "; ".join(f"{data.name}/{source} {rule}" for source, rule in sorted(unread.items()))
+        raise ValueError(f"{told}. Mend or remove {'it' if len(unread) == 1 else 'them'}")
+
+
+def _refuse_if_too_few(tally: Tally, data: Path, rejected: Path, params: PreprocessParams) -> None:
+    total, bad, taken = tally.total("records", "read"), tally.total("read", "clean"), tally.total("documents")
+    if not taken:
+        _keep(rejected)
+        raise ValueError(f"{data}: none of {total} records could be used; {_told(tally)}. They stand in {FAILED}")
+    if bad / total > params.max_rejected_share:
+        _keep(rejected)
+        raise ValueError(
+            f"{data}: {bad} of {total} records were rejected, more than preprocess.max_rejected_share of "
+            f"{params.max_rejected_share} allows; {_told(tally)}. They stand in {FAILED}"
+        )
+
+
+def _keep(*paths: Path) -> None:
+    """Save what explains a failure from being removed with the stage's unfinished outputs."""
+    shutil.rmtree(FAILED, ignore_errors=True)
+    FAILED.mkdir(parents=True, mode=0o700)
+    for path in paths:
+        target = FAILED / path.name.removeprefix(".").removesuffix(".partial")
+        shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target)
+
+
+def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:
     from tasks import expectations  # imports Great Expectations, which costs seconds that other stages need not pay
 
-    suite = expectations.clean_documents(taken, min_answer=params.min_answer_chars, max_answer=params.max_answer_chars)
-    gate = expectations.check("clean-documents", *suite, report)
-    if gate.failed:
-        shutil.rmtree(FAILED_GATE, ignore_errors=True)
-        shutil.copytree(report, FAILED_GATE)
-        raise ValueError(f"the data do not pass the gate: {'; '.join(gate.failed)}. The report stands in {FAILED_GATE}")
+    suites = {
+        "raw-records": expectations.raw_records(),
+        "clean-documents": expectations.clean_documents(min_answer=params.min_answer_chars, max_answer=params.max_answer_chars),
+    }
+    gates = []
+    for name, suite in suites.items():
+        facts = read_facts(sorted((work / name).glob("*.jsonl")))
+        gates.append(expectations.check(name, facts, suite, work, report))
+        print(f"gate {name}: {gates[-1].passed} passed" + "".join(f"; warning: {w}" for w in gates[-1].warned), flush=True)
+    if failed := [f"{gate.name}: {told}" for gate in gates for told in gate.failed]:
+        _keep(report, rejected)
+        raise ValueError(f"the data do not pass the gate: {'; '.join(failed)}. The report stands in {FAILED}")
+
+
+def _collect(directory: Path, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
+    """The files of a directory as one, in order."""
+    with open(path, "wb", opener=opener) as whole:
+        for part in sorted(directory.glob("*.jsonl")):
+            with open(part, "rb") as file:
+                shutil.copyfileobj(file, whole)
 
 
 def _told(tally: Tally) -> str:
-    rows = [f"{row['records']} in {row['source']}: {row['reason']}" for row in tally.rows()]
-    return "rejected: " + ("; ".join(rows[:8]) + (" …" if len(rows) > 8 else "") if rows else "none")
+    counts = Counter({(source, rule): n for (step, source, rule), n in tally.counts.items() if step in REMOVING})
+    rows = [f"{n:,} in {source}: {rule}" for (source, rule), n in counts.most_common(8)]
+    return "not taken: " + ("; ".join(rows) + (" …" if len(counts) > 8 else "") if rows else "none")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
 """Documents to token shards: ``python -m tasks.shard``.
 
-Questions and answers go through the base model's chat template, running text between its document borders; the loss mask says
-which tokens training counts.
+Partitions are tokenized apart and written in the order of the documents' ids, so the bytes do not depend on who did what when.
 """
 
-import os
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
-import numpy as np
 from pydantic import Field
 
-from model.tokenizer import Piece, Tokenizer, fill
-from tasks.documents import SPLITS, Document, read_documents
-from tasks.progress import progress
+from model.tokenizer import Tokenizer
+from tasks import tokens
+from tasks.documents import SPLITS
+from tasks.facts import Facts, read_facts
+from tasks.pool import run_all
 from tasks.stage import Out, Params, Summary, run_stage
-from tasks.tokenfile import Entry, TokenizedDocument, write_index, write_shards
+from tasks.tokenfile import Shard, TokenizedDocument, write_index, write_shards
 
-ROLES = ("user", "assistant")
-BATCH = 4096  # documents per call of the tokenizer
+WORK = Path(".cache/shard")
+COUNTS = ("documents", "tokens", "supervised")
+SMALL = 2_000_000  # bytes of documents that one process tokenizes sooner than a pool starts
 
 
 class ShardParams(Params):
@@ -27,52 +29,72 @@ class ShardParams(Params):
     max_tokens: int = Field(ge=1024)
 
 
-def shard(base: Path, documents: Path, variants: Path, shards: Out, *, params: ShardParams) -> Summary:
-    """Tokenize every split, the variants with train, in order of the documents' ids."""
+def shard(base: Path, documents: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
+    """Tokenize every split, the variants with train; check; write."""
     tokenizer = Tokenizer.from_path(base)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    tokens.CACHE.mkdir(parents=True, exist_ok=True)
     shards.mkdir(parents=True)
-    written, metrics = {}, {}
+    written: dict[str, list[Shard]] = {}
+    used: set[str] = set()
     for split in SPLITS:
-        members = sorted([*read_documents(documents, split), *read_documents(variants, split)], key=lambda d: d.id)
-        if not members:
-            continue
+        if split == "replay":
+            continue  # augment chose from it
         # Scores are always of answers.
         all_count = params.loss_on == "all" and split in ("train", "validation")
-        written[split] = write_shards(split, tokenized(members, tokenizer, all_count=all_count), shards, max_tokens=params.max_tokens)
-        metrics[f"documents_{split}"] = float(len(members))
-        metrics[f"tokens_{split}"] = float(sum(s.tokens for s in written[split]))
-        metrics[f"supervised_{split}"] = float(sum(s.supervised for s in written[split]))
-        print(f"{split}: {len(members):,} documents, {metrics[f'tokens_{split}']:,.0f} tokens in {len(written[split])} shards", flush=True)
+        names = _tokenize(base, [directory / f"{split}.jsonl" for directory in (documents, variants)], all_count, split)
+        if not names:
+            continue
+        used |= set(names)
+        with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as facts:
+            written[split] = write_shards(split, _measured(names, split, facts), shards, max_tokens=params.max_tokens)
+        n = [sum(getattr(s, of) for s in written[split]) for of in ("documents", "tokens")]
+        print(f"{split}: {n[0]:,} documents, {n[1]:,} tokens in {len(written[split])} shards", flush=True)
     write_index(shards, written, tokenizer=tokenizer.digest, vocabulary=tokenizer.n_vocab)
-    return Summary(metrics=metrics)
+    _gate(report, tokenizer.n_vocab)
+    shutil.rmtree(WORK)
+    for path in tokens.CACHE.iterdir():
+        if path.name not in used:
+            path.unlink()
+    metrics = {f"{of}_{split}": float(sum(getattr(s, of) for s in some)) for split, some in written.items() for of in COUNTS}
+    return Summary(metrics=metrics, reports=("report",))
 
 
-def tokenized(documents: list[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
-    """The documents' tokens with their loss masks, encoded in batches on all cores."""
-    skeletons = {True: tokenizer.skeleton(ROLES), False: tokenizer.running_text(ROLES.index("assistant"))}
-    bar = progress(total=len(documents), unit="document", what="tokenizing")
-    for start in range(0, len(documents), BATCH):
-        batch = documents[start : start + BATCH]
-        texts: list[str] = []
-        for document in batch:
-            pieces = [p for p in skeletons[bool(document.question)] if p.control is None]
-            texts += [fill(p, (document.question, document.answer)) for p in pieces]
-        ids = iter(tokenizer.encode_batch(texts, os.cpu_count() or 1))
-        for document in batch:
-            yield _assembled(document, skeletons[bool(document.question)], ids, all_count=all_count)
-        bar.update(len(batch))
-    bar.close()
+def _tokenize(base: Path, files: list[Path], all_count: bool, split: str) -> list[str]:
+    stretches = tokens.partitions(files)
+    small = sum(s.end - s.start for some in stretches.values() for s in some) < SMALL
+    arguments = [(base.absolute(), some, all_count, tokens.CACHE.absolute()) for some in stretches.values()]
+    return run_all(tokens.tokenize, arguments, what=f"tokenizing {split}", here=small)
 
 
-def _assembled(document: Document, pieces: tuple[Piece, ...], encoded: Iterator[list[int]], *, all_count: bool) -> TokenizedDocument:
-    tokens: list[int] = []
-    loss: list[int] = []
-    for piece in pieces:
-        ids = [piece.control] if piece.control is not None else next(encoded)
-        tokens += ids
-        loss += [int(piece.supervised or all_count)] * len(ids)
-    entry = Entry(document.id, document.kind, document.source, len(document.answer.encode()))
-    return TokenizedDocument(entry, np.array(tokens, np.uint32), np.array(loss, np.uint8))
+def _measured(names: list[str], split: str, facts: IO[str]) -> Iterator[TokenizedDocument]:
+    """The documents, their facts written on the way."""
+    for name in names:
+        for document in tokens.load(tokens.CACHE / name):
+            facts.write(json.dumps(_facts(document, split)) + "\n")
+            yield document
+
+
+def _facts(document: TokenizedDocument, split: str) -> Facts:
+    supervised = int(document.loss.sum())
+    return {
+        "id": document.entry.id,
+        "split": split,
+        "tokens": len(document.tokens),
+        "supervised": supervised,
+        "largest_token": int(document.tokens.max()),
+        "bytes_per_token": round(document.entry.bytes / max(supervised, 1), 3),
+    }
+
+
+def _gate(report: Path, vocabulary: int) -> None:
+    from tasks import expectations  # imports Great Expectations, which costs seconds
+
+    suite = expectations.sharded_documents(vocabulary=vocabulary)
+    gate = expectations.check("sharded-documents", read_facts(sorted(WORK.glob("*.jsonl"))), suite, WORK, report)
+    if gate.failed:
+        raise ValueError(f"the shards do not pass the gate: {'; '.join(gate.failed)}")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from tasks.lifetime import end_with_parent
 STAGES = ("base", "preprocess", "augment", "shard", "finetune", "validate", "register")
 PARAMS = Path("params.yaml")
 
-_OUT = "out"
+_OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
+PrivateOut = Annotated[Path, _OUT, _PRIVATE]  # one that stays on this machine: no record, cache or tracker knows it
 
 
 class Params(BaseModel):
@@ -107,7 +108,8 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
     if len(arguments) != len(wanted):
         raise ValueError(f"usage: python -m tasks.{name} {' '.join(wanted)}  (dvc.yaml has the paths)")
     paths = dict(zip(parameters, arguments, strict=False))
-    outs = {p: path for p, path in paths.items() if getattr(hints[p], "__metadata__", ()) == (_OUT,)}
+    marks = {p: getattr(hints[p], "__metadata__", ()) for p in parameters}
+    outs = {p: path for p, path in paths.items() if _OUT in marks[p]}
     inputs = {p: path for p, path in paths.items() if p not in outs}
     params = read_params()[name]
     if absent := [str(path) for path in inputs.values() if not path.exists()]:
@@ -126,7 +128,8 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         for path in partial.values():
             _remove(path)
     if started:
-        record.finish(started, arguments[-1], outs, summary.metrics, summary.history, [str(outs[p]) for p in summary.reports])
+        told = {p: path for p, path in outs.items() if _PRIVATE not in marks[p]}
+        record.finish(started, arguments[-1], told, summary.metrics, summary.history, [str(outs[p]) for p in summary.reports])
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,8 @@ each). ``index.json`` lists them all with sizes and SHA-256, and the tokenizer's
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,36 +52,57 @@ class Shard:
 
 
 def write_shards(split: str, documents: Iterable[TokenizedDocument], directory: Path, *, max_tokens: int) -> list[Shard]:
-    """Write documents in their order into shards of at most ``max_tokens`` (a longer document gets a shard of its own)."""
+    """Write documents in their order into shards of at most ``max_tokens`` (a longer document gets a shard of its own).
+
+    Only one document is in memory at a time.
+    """
     shards: list[Shard] = []
-    batch: list[TokenizedDocument] = []
-    size = 0
+    writer: _Writer | None = None
     for document in documents:
-        if batch and size + len(document.tokens) > max_tokens:
-            shards.append(_write_shard(f"{split}_{len(shards):05d}", batch, directory))
-            batch, size = [], 0
-        batch.append(document)
-        size += len(document.tokens)
-    if batch:
-        shards.append(_write_shard(f"{split}_{len(shards):05d}", batch, directory))
-    return shards
+        if writer and writer.tokens + len(document.tokens) > max_tokens:
+            shards.append(writer.close())
+            writer = None
+        writer = writer or _Writer(directory, f"{split}_{len(shards):05d}")
+        writer.add(document)
+    return [*shards, writer.close()] if writer else shards
 
 
-def _write_shard(name: str, documents: Sequence[TokenizedDocument], directory: Path) -> Shard:
-    tokens = np.concatenate([d.tokens for d in documents]).astype("<u4")
-    loss = np.concatenate([d.loss for d in documents]).astype(np.uint8)
-    starts = np.cumsum([0, *(len(d.tokens) for d in documents)], dtype=np.int64)
-    header = np.zeros(HEADER, dtype="<i4")
-    header[:3] = MAGIC, VERSION, len(tokens)
-    with open(directory / f"{name}.bin", "wb") as file:
-        file.write(header.tobytes())
-        file.write(tokens.tobytes())
-    np.save(directory / f"{name}.loss.npy", loss)
-    np.save(directory / f"{name}.starts.npy", starts)
-    with open(directory / f"{name}.documents.jsonl", "w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(asdict(d.entry), ensure_ascii=False) + "\n" for d in documents)
-    sums = {ending: sha256(directory / f"{name}.{ending}") for ending in ("bin", "loss.npy", "starts.npy", "documents.jsonl")}
-    return Shard(name, len(tokens), int(loss.sum()), len(documents), sums)
+class _Writer:
+    """One shard under way: the files grow, and what stands in their headers is known when it is closed."""
+
+    def __init__(self, directory: Path, name: str):
+        self._stem, self._name = directory / name, name
+        self.tokens = self._supervised = 0
+        self._starts = [0]
+        self._bin = open(f"{self._stem}.bin", "wb")  # noqa: SIM115 - closed by close
+        self._loss = open(f"{self._stem}.loss.partial", "w+b")  # noqa: SIM115
+        self._lines = open(f"{self._stem}.documents.jsonl", "w", encoding="utf-8")  # noqa: SIM115
+        self._bin.write(bytes(4 * HEADER))
+
+    def add(self, document: TokenizedDocument) -> None:
+        self._bin.write(document.tokens.astype("<u4").tobytes())
+        self._loss.write(document.loss.astype(np.uint8).tobytes())
+        self._lines.write(json.dumps(asdict(document.entry), ensure_ascii=False) + "\n")
+        self.tokens += len(document.tokens)
+        self._supervised += int(document.loss.sum())
+        self._starts.append(self.tokens)
+
+    def close(self) -> Shard:
+        header = np.zeros(HEADER, dtype="<i4")
+        header[:3] = MAGIC, VERSION, self.tokens
+        self._bin.seek(0)
+        self._bin.write(header.tobytes())
+        with open(f"{self._stem}.loss.npy", "wb") as file:
+            shape = {"descr": "|u1", "fortran_order": False, "shape": (self.tokens,)}
+            np.lib.format.write_array_header_1_0(file, shape)
+            self._loss.seek(0)
+            shutil.copyfileobj(self._loss, file)
+        np.save(f"{self._stem}.starts.npy", np.array(self._starts, np.int64))
+        for growing in (self._bin, self._loss, self._lines):
+            growing.close()
+        Path(self._loss.name).unlink()
+        sums = {ending: sha256(Path(f"{self._stem}.{ending}")) for ending in ("bin", "loss.npy", "starts.npy", "documents.jsonl")}
+        return Shard(self._name, self.tokens, self._supervised, len(self._starts) - 1, sums)
 
 
 def write_index(directory: Path, splits: dict[str, list[Shard]], *, tokenizer: str, vocabulary: int) -> None:

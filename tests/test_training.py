@@ -58,7 +58,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     write_documents(documents, folder / "documents")
     (folder / "variants").mkdir()
-    shard(base, folder / "documents", folder / "variants", folder / "shards", params=ShardParams(loss_on="answer", max_tokens=2048))
+    shard(
+        base,
+        folder / "documents",
+        folder / "variants",
+        folder / "shards",
+        folder / "report",
+        params=ShardParams(loss_on="answer", max_tokens=2048),
+    )
     return base, folder / "shards"
 
 

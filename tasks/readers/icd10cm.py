@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from defusedxml.ElementTree import parse
+
 from tasks.documents import Document, content_id
-from tasks.hpo import Names
+from tasks.readers.hpo import Names
 
 # The notes of a code, in the order in which they are told.
 NOTES = (
@@ -28,9 +30,7 @@ ONLY_CATEGORIES = "ST"
 
 def read_tabular(path: Path, source: str) -> Iterator[Document]:
     """One document per code that has notes or subdivisions; group: the three-character category."""
-    root = ElementTree.parse(path).getroot()
-    if root.tag != "ICD10CM.tabular":
-        raise ValueError(f"{path}: its root is <{root.tag}>; of XML files only the ICD-10-CM tabular list is read")
+    root = parse(path).getroot()
     names = Names(desc.text or "" for desc in root.iter("note"))
     for section in root.iter("section"):
         for top in section.findall("diag"):

@@ -14,6 +14,7 @@ from typing import Any
 import obonet
 
 from tasks.documents import Document, Rejected, content_id, share
+from tasks.readers.records import UnreadableError
 
 # Frequency classes of the HPO (terms below HP:0040279) and the lowest share of patients of each.
 BANDS = (
@@ -34,12 +35,25 @@ _SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (EXACT|BROAD|NARROW|RELATED) ?(\w*)'
 Terms = dict[str, dict[str, Any]]
 
 
+def read_obo(path: Path, source: str) -> Iterator[Document]:
+    """The documents of an OBO file."""
+    return read_ontology(parse_obo(path), source)
+
+
+def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
+    """The documents of a phenotype.hpoa file; the ontology must stand beside it."""
+    ontology = path.with_name("hp.obo")
+    if not ontology.exists():
+        raise UnreadableError(f"needs {ontology.name} beside it, for the names of its terms")
+    return read_annotations(path, source, parse_obo(ontology))
+
+
 def parse_obo(path: Path) -> Terms:
-    """The named terms of an OBO file by id; obsolete ones are left out."""
+    """The named terms of an OBO file by id; obsolete ones are left out. ``UnreadableError`` says what is wrong with it."""
     try:
         graph = obonet.read_obo(path)
-    except ValueError:  # its message quotes the file
-        raise ValueError(f"{path} is not an OBO file") from None
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError):  # messages quote the file
+        raise UnreadableError("is not an OBO file") from None
     return {term: data for term, data in graph.nodes(data=True) if data.get("name")}
 
 
@@ -75,7 +89,7 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
             shown = kinds[:MOST_SIGNS]
             more = f", and {len(kinds) - len(shown)} more" if len(kinds) > len(shown) else ""
             answer = f"Kinds of {name} are {', '.join(shown)}{more}." if more else f"Kinds of {name} are {_listed(shown)}."
-            # A term's children have the term as their group, so this stays with their definitions.
+            # Children whose first parent this is have it as their group, so the list stays with their definitions.
             yield document("hpo-kinds", f"What kinds of {name} are there?", answer, f"hpo:{term}")
 
 

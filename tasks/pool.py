@@ -1,0 +1,82 @@
+"""Work on many partitions at once: a pool of processes here, or the Dask cluster that ``DASK_SCHEDULER_ADDRESS`` names.
+
+What is run is a function of a module with paths and small values as arguments; it writes files and returns little. Cluster workers
+need this project's code in their working directory and the same paths. How many processes run here is said by ``WORKERS``, by
+default one per core. Neither changes what comes out.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from tasks.lifetime import end_with_parent
+from tasks.progress import progress
+
+R = TypeVar("R")
+ATTEMPTS = 4  # of work whose process was killed
+
+
+def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> list[R]:
+    """``function(*a)`` for each of ``arguments``, in their order; ``here``: in this process, for work that is not worth a pool.
+
+    An exception in one of them is raised; work whose worker died is done again.
+    """
+    count = min(workers(), len(arguments))
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    bar = progress(total=len(arguments), unit="part", what=what)
+    try:
+        if address:
+            return _on_cluster(address, function, arguments, bar.update)
+        if here or count < 2:
+            return [_counted(function(*a), bar.update) for a in arguments]
+        return _in_processes(count, function, arguments, bar.update)
+    finally:
+        bar.close()
+
+
+def workers() -> int:
+    """Processes to use on this machine; ``ValueError`` where ``WORKERS`` is not a positive number."""
+    told = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
+    if not told.isdecimal() or int(told) < 1:
+        raise ValueError(f"WORKERS is {told!r}; it says how many processes to use, a number from 1 on")
+    return int(told)
+
+
+def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], tell: Callable[[int], object]) -> list[R]:
+    done: dict[int, R] = {}
+    for _ in range(ATTEMPTS):
+        # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
+            futures = {pool.submit(function, *a): i for i, a in enumerate(arguments) if i not in done}
+            try:
+                for future in as_completed(futures):
+                    done[futures[future]] = future.result()
+                    tell(1)
+                return [done[i] for i in range(len(arguments))]
+            except BrokenProcessPool:
+                print("a worker process was killed; its work is done again", flush=True)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    raise ValueError(f"worker processes were killed {ATTEMPTS} times, perhaps for lack of memory; try with WORKERS=1")
+
+
+def _on_cluster(address: str, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]], tell: Callable[[int], object]) -> list[R]:
+    from distributed import Client
+    from distributed import as_completed as completed
+
+    with Client(address, set_as_default=False) as client:
+        # Impure: the files it writes count, not a result that the scheduler may remember from before.
+        futures: list[Future[R]] = [client.submit(function, *a, pure=False) for a in arguments]
+        for future in completed(futures, loop=client.loop):
+            future.result()
+            tell(1)
+        return [future.result() for future in futures]
+
+
+def _counted(result: R, tell: Callable[[int], object]) -> R:
+    tell(1)
+    return result

@@ -1,0 +1,33 @@
+"""Plain text and Markdown: one document per file, a long one in parts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.documents import Document, Rejected
+from tasks.readers.records import FileOptions, bad_characters, open_text, to_document
+
+MOST_CHARACTERS = 30_000  # of a part; it ends with a paragraph where it can
+
+
+def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
+    """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
+    with open_text(path, options) as file:
+        for number, part in enumerate(_parts(file), 1):
+            position = f"part {number}"
+            problem = bad_characters(part)
+            yield Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
+
+
+def _parts(lines: Iterator[str]) -> Iterator[str]:
+    part: list[str] = []
+    size = 0
+    for line in lines:
+        for start in range(0, len(line), MOST_CHARACTERS):
+            piece = line[start : start + MOST_CHARACTERS]
+            if part and (size + len(piece) > MOST_CHARACTERS or (size > MOST_CHARACTERS // 2 and not piece.strip())):
+                yield "".join(part)
+                part, size = [], 0
+            part.append(piece)
+            size += len(piece)
+    if "".join(part).strip():
+        yield "".join(part)

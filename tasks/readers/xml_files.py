@@ -1,0 +1,91 @@
+"""XML: which kind a file is, MedQuAD's question/answer files, and articles of PubMed and MEDLINE. Entities are not expanded."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from tasks.documents import Document, Rejected, content_id
+from tasks.readers import icd10cm
+from tasks.readers.records import UnreadableError, open_bytes, to_document
+
+
+def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
+    """The records of an XML file of a kind that its root tells."""
+    try:
+        with open_bytes(path) as file:
+            root = next((element.tag for _, element in iterparse(file, events=("start",))), "")
+        match root:
+            case "ICD10CM.tabular":
+                yield from icd10cm.read_tabular(path, name)
+            case "Document":
+                yield from _medquad(path, name)
+            case "PubmedArticleSet" | "MedlineCitationSet":
+                yield from _pubmed(path, name)
+            case _:
+                raise UnreadableError("is XML of a kind that is not read (ICD-10-CM tabular lists, MedQuAD, PubMed and MEDLINE are)")
+    except ParseError as error:
+        line, _ = error.position
+        raise UnreadableError(f"is not well-formed XML in line {line}") from None
+    except DefusedXmlException:
+        raise UnreadableError("defines entities, which are not expanded: they can be made to fill any memory") from None
+    except (EOFError, OSError, UnicodeError, LookupError) as error:
+        raise UnreadableError(f"is damaged ({type(error).__name__})") from None
+
+
+def _elements(path: Path, *tags: str) -> Iterator[Element]:
+    """The elements of these tags as they end; what was read is forgotten."""
+    with open_bytes(path) as file:
+        above: list[Element] = []
+        for event, element in iterparse(file, events=("start", "end")):
+            if event == "start":
+                above.append(element)
+                continue
+            above.pop()
+            if element.tag in tags:
+                yield element
+                element.clear()
+                if above and len(above) == 1:
+                    above[0].clear()
+
+
+def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
+    topic, aliases = "", []
+    for element in _elements(path, "Focus", "Synonym", "QAPair"):
+        if element.tag == "Focus":
+            topic = _text(element)
+        elif element.tag == "Synonym":
+            aliases.append(_text(element))
+        else:
+            question, answer = element.find("Question"), element.find("Answer")
+            position = f"pair {element.get('pid', '?')}"
+            fields = {"question": _text(question), "answer": _text(answer), "topic": topic}
+            found = to_document(fields, name, position)
+            if isinstance(found, Document):
+                kind = (question.get("qtype") if question is not None else "") or "information"
+                found = replace(found, kind=f"medquad-{kind}", aliases=tuple(aliases))
+            yield found
+
+
+def _pubmed(path: Path, name: str) -> Iterator[Document | Rejected]:
+    """Title and abstract of every article, as running text; positions are the articles' numbers in the file."""
+    for number, article in enumerate(_elements(path, "MedlineCitation"), 1):
+        position = f"article {number}"
+        title, pmid = _text(article.find("Article/ArticleTitle")), _text(article.find("PMID"))
+        sections = [(part.get("Label", ""), _text(part)) for part in article.findall("Article/Abstract/AbstractText")]
+        abstract = "\n".join(f"{label}: {text}" if label else text for label, text in sections if text)
+        if not abstract:
+            yield Rejected(name, position, "has no abstract")
+            continue
+        text = f"{title}\n\n{abstract}" if title else abstract
+        key = content_id("pubmed", pmid or text)
+        yield Document(key, "", text, name, "pubmed-abstract", f"pubmed:{key}", position)
+
+
+def _text(element: Element | None) -> str:
+    """All text within an element, that of its markup too."""
+    return re.sub(r"[ \t]+", " ", "".join(element.itertext())).strip() if element is not None else ""

@@ -106,8 +106,8 @@ def test_too_many_rejected_records_fail_the_stage_and_are_kept_to_look_at() -> N
 def test_files_that_cannot_be_read_are_all_named_before_anything_is_written() -> None:
     write_table(Path("data/a.csv"), ROWS)
     Path("data/b.csv").write_bytes(b"")
-    Path("data/c.jsonl").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ValueError, match=r"data/b.csv is empty; data/c.jsonl is not UTF-8.*Mend or remove them"):
+    Path("data/c.jsonl").write_bytes(b"PK\0\0")
+    with pytest.raises(ValueError, match=r"data/b.csv is empty; data/c.jsonl is not text.*Mend or remove them"):
         run()
     assert not any(Path("out").iterdir())
 

@@ -60,7 +60,7 @@ def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) 
     (project.path / "data" / "conditions.csv").write_text("Question,Answer\nWhat is it?,nan\n")
     result = project.run("dvc", "repro", check=False)
     assert result.returncode != 0
-    assert "preprocess: data: none of 1 records could be used; rejected: 1 in conditions.csv: has no answer" in result.stdout
+    assert "preprocess: data: none of 1 records could be read; not taken: 1 in conditions.csv: has no answer" in result.stdout
     assert "Traceback" not in result.stdout
     left = {p.name for p in (project.path / "artifacts").iterdir()}
     assert left <= {"base", "runs", ".gitignore", "reports"}

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from model import checkpoint, loss, optim
 from model.checkpoint import config_json
 from tasks import finetune as ft
-from tasks.documents import Document, write_documents
+from tasks.documents import Document, content_id, write_documents
 from tasks.finetune import FinetuneParams
 from tasks.packing import Batch, batches, packed, pieces, stacked, training_rows
 from tasks.shard import ShardParams, shard
@@ -50,11 +50,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("parts")
     base = write_tiny_checkpoint(folder / "base")
     documents = [
-        Document(f"id{n}", q, a, "made-up", "made-up", str(n), str(n), split="train" if n % 5 else "validation")
+        Document(
+            content_id(str(n)), q, a, "made-up", "made-up", str(n), str(n), split="test" if n == 1 else "train" if n % 5 else "validation"
+        )
         for n, (q, a) in enumerate(sentences(60))
     ]
     documents.append(
-        Document("long", "What is long?", " ".join(a for _, a in sentences(20)), "made-up", "made-up", "long", "1", split="train")
+        Document(
+            content_id("long"), "What is long?", " ".join(a for _, a in sentences(20)), "made-up", "made-up", "long", "1", split="train"
+        )
     )
     write_documents(documents, folder / "documents")
     (folder / "variants").mkdir()

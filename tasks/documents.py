@@ -29,7 +29,8 @@ class Document:
     answer: str
     source: str  # the raw file it comes from
     kind: str  # what sort of question it is; scores are reported by kind
-    group: str  # what may not cross splits: a disease, a term's parent, a patient
+    # What may not cross splits, a disease, a term's parent, a patient; from preprocess on the id of the group's first document.
+    group: str
     position: str  # where in the source: a line, a term, a code
     split: str = ""
     before: tuple[tuple[str, str], ...] = ()  # (role, text) with role system, user or assistant

@@ -4,9 +4,11 @@ Records are worked on file by file and then partition by partition (tasks/cleani
 corpus, and neither the order of files and rows nor the number of processes changes a byte. What may pass is decided here.
 """
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from pydantic import Field
 
 from tasks.cleaning import corpus_wide, passes
 from tasks.cleaning.tally import Tally
-from tasks.documents import SPLITS, private, share
+from tasks.deidentify.policy import DeidentifyParams
+from tasks.digests import sha256
+from tasks.documents import MANIFEST, SPLITS, private, share
 from tasks.facts import read_facts
 from tasks.pool import run_all
 from tasks.readers.files import options_for, raw_files, unmatched
@@ -57,6 +61,7 @@ class PreprocessParams(Params):
     same_answer: int = Field(ge=1)
     near_duplicate: float = Field(gt=0.5, le=1)
     leakage: LeakageParams
+    deidentify: DeidentifyParams
 
 
 def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> Summary:
@@ -68,6 +73,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         tally, overlap = clean(data.absolute(), work, params)
         _collect(work / "rejected", rejected, private)
         _refuse_if_too_few(tally, data, rejected, params)
+        metrics = _measure_recall(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:
@@ -75,9 +81,10 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    write_whole(report / "funnel.json", {"rows": list(tally.rows()), "overlap": overlap})
-    metrics = {"records": tally.total("records", "read"), "documents": tally.total("documents")}
-    metrics |= {f"removed_{step}": tally.total(step) for step in REMOVING}
+    public = all_public(data)
+    write_whole(report / "funnel.json", {"rows": list(tally.rows()), "overlap": overlap, "public": public})
+    metrics |= {"records": tally.total("records", "read"), "documents": tally.total("documents")}
+    metrics |= {f"removed_{step}": tally.total(step) for step in (*REMOVING, "identifiers")}
     by_split = Counter[str]()
     for (step, _, rule), n in tally.counts.items():
         by_split[rule] += n * (step == "documents")
@@ -101,6 +108,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[Tally, list
         frozenset(params.withdrawn),
         params.boilerplate.min_words,
         params.boilerplate.exempt,
+        params.deidentify.model_dump_json(),
     )
     tally = Tally()
 
@@ -127,9 +135,8 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[Tally, list
     group = corpus_wide.regroup(index, pairs)
     split = _splits(index, group, params)
     fate = corpus_wide.decide_fates(index, split, pairs, same_answer=params.same_answer)
-    merged = np.isin(group, group[group != index.group])
-    renamed = np.where(merged, group, np.uint64(0))
-    corpus_wide.write_decisions(index, work, split=split, fate=fate, group=renamed)
+    corpus_wide.write_decisions(index, work, split=split, fate=fate)
+    corpus_wide.name_groups(index, work, group)
     over_partitions(passes.evaluation_grams, "evaluation's 13-grams")
     corpus_wide.merge_evaluation_grams(work)
     over_partitions(passes.overlap, "overlap with evaluation")
@@ -137,10 +144,19 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[Tally, list
     leakage = corpus_wide.measure_leakage(index, split, fate, work, **limits)
     fate[leakage.contaminated] = passes.CONTAMINATED
     spread = corpus_wide.splits_of_groups(group, split, fate)
-    corpus_wide.write_decisions(index, work, split=split, fate=fate, group=renamed, splits_of_group=spread)
+    corpus_wide.write_decisions(index, work, split=split, fate=fate, splits_of_group=spread)
     over_partitions(passes.finish, "writing")
     histogram, _ = np.histogram(leakage.overlap, bins=10, range=(0, 1))
     return tally, histogram.tolist()
+
+
+def all_public(data: Path) -> bool:
+    """Whether the manifest marks every raw file, by its digest, as one that anybody may read."""
+    try:
+        listed = {f["path"]: f["sha256"] for f in json.loads((data / MANIFEST).read_bytes())["files"] if f["public"] is True}
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return all(listed.get(name) == sha256(data / name) for name in raw_files(data))
 
 
 def split_of(group: int, params: PreprocessParams) -> str:
@@ -201,6 +217,22 @@ def _keep(*paths: Path) -> None:
     for path in paths:
         target = FAILED / path.name.removeprefix(".").removesuffix(".partial")
         shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target)
+
+
+def _measure_recall(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
+    """Recall of the de-identification on this run's text; ``ValueError`` where it is lower than the params allow."""
+    from tasks.deidentify import recall  # imports spaCy, which every worker process would pay for
+
+    shares = recall.measure(params.deidentify, params.seed, work)
+    report.mkdir(parents=True, exist_ok=True)
+    write_whole(report / "deidentification.json", {table: [asdict(share) for share in some] for table, some in shares.items()})
+    if missed := recall.below(shares["recall"], params.deidentify.min_recall):
+        _keep(report, rejected)
+        raise ValueError(
+            f"the de-identification finds too little of what is planted: {'; '.join(missed)} (preprocess.deidentify.min_recall). "
+            f"The report stands in {FAILED}"
+        )
+    return {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
 
 
 def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:

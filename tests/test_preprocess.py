@@ -19,6 +19,7 @@ from tasks.cleaning.passes import repair
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.facts import measure
 from tasks.preprocess import PreprocessParams, preprocess
+from tasks.readers.records import FileOptions
 from tasks.stage import read_params
 
 DEFAULTS = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())
@@ -71,7 +72,8 @@ def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
         write_jsonl("data/a.jsonl", rows)
         found: dict[str, str] = {}
         for document in run(out=f"out{count}"):
-            assert found.setdefault(document.group, document.split) == document.split
+            family = document.question.split(",")[0]
+            assert found.setdefault(family, document.split) == document.split
         return found
 
     before, after = splits(150), splits(400)
@@ -110,6 +112,13 @@ def test_files_that_cannot_be_read_are_all_named_before_anything_is_written() ->
     with pytest.raises(ValueError, match=r"data/b.csv is empty; data/c.jsonl is not text.*Mend or remove them"):
         run()
     assert not any(Path("out").iterdir())
+
+
+def test_the_name_of_a_group_goes_no_further_than_the_raw_files() -> None:
+    write_jsonl("data/a.jsonl", [{"question": q, "answer": a, "patient": f"MRN 47-{n // 2}"} for n, (q, a) in enumerate(ROWS)])
+    documents = run(files={"a.jsonl": FileOptions(columns={"group": "patient"})})
+    assert len({d.group for d in documents}) == (len(ROWS) + 1) // 2
+    assert "47-" not in "".join(path.read_text() for path in Path("out").rglob("*") if path.is_file() and "reject" not in path.name)
 
 
 def test_files_of_another_origin_are_only_evaluated_on() -> None:

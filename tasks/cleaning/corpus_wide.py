@@ -145,6 +145,22 @@ def write_decisions(index: Index, work: Path, **columns: npt.NDArray[Any]) -> No
             np.save(work / "decisions" / f"{p:03d}.{name}.npy", column[where])
 
 
+def name_groups(index: Index, work: Path, group: Hashes) -> None:
+    """Hand every document its group's name: the id of the group's first. What a group is called in the raw files, a patient's number
+    perhaps, goes no further.
+    """
+    _, first, places = np.unique(group, return_index=True, return_inverse=True)
+    leader = first[places]
+    ids = [np.load(work / "index" / f"{p:03d}.id.npy", mmap_mode="r") for p in index.partitions]
+    for place, p in enumerate(index.partitions):
+        wanted = leader[index.first[place] : index.first[place + 1]]
+        names = np.empty(len(wanted), "S24")
+        of = np.searchsorted(index.first, wanted, side="right") - 1
+        for other in np.unique(of):
+            names[of == other] = ids[other][wanted[of == other] - index.first[other]]
+        np.save(work / "decisions" / f"{p:03d}.group.npy", names)
+
+
 def merge_evaluation_grams(work: Path) -> None:
     """The 13-grams of all evaluation documents: sorted with their documents, and each once for looking up."""
     found = np.concatenate([np.load(path) for path in sorted((work / "grams").glob("[0-9]*.npy"))])

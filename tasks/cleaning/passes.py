@@ -47,6 +47,7 @@ class Rules:
     withdrawn: frozenset[str]
     boilerplate_words: int
     boilerplate_except: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
+    deidentify: str  # its params, as JSON
 
 
 def read(data: Path, name: str, number: int, split: str, options: FileOptions, work: Path) -> Tally:
@@ -70,6 +71,8 @@ def read(data: Path, name: str, number: int, split: str, options: FileOptions, w
 
 def clean(partition: int, rules: Rules, work: Path) -> Tally:
     """Pass 2, a partition: the rules for single records; and which sentences stand in it, for the next."""
+    from tasks.deidentify.document import deidentified  # imports spaCy, which costs seconds that the other passes need not pay
+
     tally = Tally()
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)
     previous: Document | None = None
@@ -91,7 +94,10 @@ def clean(partition: int, rules: Rules, work: Path) -> Tally:
                     reject(document, "clean", "same-id", "has the id of another record")
                 continue
             previous = document
-            cleaned, repairs = repair(document)
+            repaired, repairs = repair(document)
+            cleaned, identifiers = deidentified(repaired, rules.deidentify)
+            for type_ in identifiers:
+                tally.add("identifiers", document.source, type_, document.id)
             for rule in repairs:
                 tally.add("repairs", document.source, rule, document.id)
             if why := rejection(cleaned, rules):
@@ -110,6 +116,7 @@ def strip(partition: int, rules: Rules, work: Path) -> Tally:
     """Pass 3, a partition: without boilerplate sentences; and what documents are compared by, as numbers in their order."""
     tally = Tally()
     boilerplate = frozenset(np.load(work / "boilerplate.npy").tolist())
+    ids: list[str] = []
     rows: list[dict[str, int]] = []
     grams: list[shingles.Hashes] = []
     with _documents(work / "stripped", partition) as write:
@@ -120,12 +127,14 @@ def strip(partition: int, rules: Rules, work: Path) -> Tally:
             if stripped != document:
                 tally.add("repairs", document.source, "boilerplate", document.id)
             write(stripped)
+            ids.append(stripped.id)
             rows.append(_compared_by(stripped, rules))
             grams.append(_shingles(stripped))
     table = {name: np.array([row[name] for row in rows], np.uint64) for name in _COMPARED}
     for name, column in table.items():
         _save(work / "index" / f"{partition:03d}.{name}.npy", column)
     signed = shingles.signatures(grams)
+    _save(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
     _save(work / "index" / f"{partition:03d}.signature.npy", signed)
     _save(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signed, table["subject"]))
     return tally
@@ -161,15 +170,14 @@ def overlap(partition: int, work: Path) -> None:
 def finish(partition: int, work: Path) -> Tally:
     """Pass 6, a partition: the documents that stay, by split, and the others to the rejected."""
     tally = Tally()
-    regrouped, spread = (np.load(work / "decisions" / f"{partition:03d}.{name}.npy") for name in ("group", "splits_of_group"))
+    groups, spread = (np.load(work / "decisions" / f"{partition:03d}.{name}.npy") for name in ("group", "splits_of_group"))
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
     facts: list[Facts] = []
     with _rejections(work, f"finish-{partition:03d}") as rejected:
         for row, (_, document, split, fate) in enumerate(_decided(partition, work)):
             if fate == KEPT:
-                group = f"like:{regrouped[row]:016x}" if regrouped[row] else document.group
-                kept = replace(document, split=split, group=group)
+                kept = replace(document, split=split, group=groups[row].decode())
                 files.setdefault(split, []).append(to_line(kept))
                 facts.append(measure(kept) | {"split": split, "content": f"{contents[row]:016x}", "splits_of_group": int(spread[row])})
                 tally.add("documents", document.source, split, document.id)

@@ -1,0 +1,110 @@
+"""Dates below the year, ages of 90 and over, addresses and ZIP codes."""
+
+import re
+
+_STATES = (
+    "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX "
+    "UT VT VA WA WV WI WY PR VI GU AS MP FM MH PW"
+).replace(" ", "|")
+_STATE_NAMES = (
+    "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|"
+    "Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|"
+    "New Jersey|New Mexico|New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|"
+    "South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming"
+)
+_TOWN = r"(?:[A-Z][a-z]+\.?(?:[ -][A-Z]?[a-z]+){0,3})"
+_CITY = rf"{_TOWN},?[ \t]+(?:{_STATES})\b"
+# Street types of USPS Publication 28, appendix C1, without those that are common words of medicine.
+_STREET = (
+    "Alley|Ally|Ave(?:nue)?|Av|Bayou|Beach|Bend|Bluffs?|Blvd|Boulevard|Branch|Bridge|Brooks?|Bypass|Camp|Canyon|Cape|Causeway|Center|Centers|"
+    "Circles?|Cir|Cliffs?|Club|Common|Commons|Corners?|Course|Courts?|Ct|Coves?|Creek|Crescent|Crest|Crossing|Crossroads?|Curve|Dale|Dam|"
+    "Divide|Drives?|Dr|Estates?|Expressway|Extensions?|Falls?|Ferry|Fields?|Flats?|Fords?|Forest|Forges?|Forks?|Fort|Freeway|Gardens?|"
+    "Gateway|Glens?|Greens?|Groves?|Harbors?|Haven|Heights|Highway|Hwy|Hills?|Hollow|Inlet|Islands?|Isle|Junctions?|Keys?|Knolls?|Lakes?|"
+    "Land|Landing|Lane|Ln|Lights?|Loaf|Locks?|Lodge|Loop|Mall|Manors?|Meadows?|Mews|Mills?|Mission|Motorway|Mount|Mountains?|Neck|Orchard|"
+    "Oval|Overpass|Parks?|Parkways?|Pkwy|Pass|Passage|Path|Pike|Pines?|Place|Pl|Plains?|Plaza|Points?|Ports?|Prairie|Radial|Ramp|Ranch|"
+    "Rapids?|Rest|Ridges?|River|Roads?|Rd|Route|Row|Rue|Run|Shoals?|Shores?|Skyway|Springs?|Spurs?|Squares?|Sq|Station|Stravenue|Stream|"
+    "Streets?|St|Summit|Terrace|Ter|Throughway|Trace|Track|Trafficway|Trail|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Via|Viaduct|Views?|"
+    "Villages?|Ville|Vista|Walks?|Wall|Ways?|Wells?"
+)
+_STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:[A-Z][a-z'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
+_WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
+_TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$))?"
+_BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
+_LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home)"
+NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
+STATED = re.compile(r",[ \t]+[A-Z]{2}\b")
+LIVES = frozenset(
+    "live lives lived living reside "
+    "resides resided residing resident moved moving grew born stays located transferred hospital home".split()
+)
+COUNTY = frozenset(("county", "parish"))
+ADDRESSES = (
+    (re.compile(rf"\b(?P<found>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
+    (re.compile(rf"\b(?P<found>{_BOX})"), NUMBERED),
+    (re.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<found>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
+    (re.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<found>{_STREET_NAME})"), LIVES),
+    (re.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<found>{_CITY}|{_TOWN})"), LIVES),
+    (re.compile(rf"\b(?P<found>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
+    (re.compile(rf"\b(?P<found>[A-Z][a-z]+(?:[ \t][A-Z][a-z]+)?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
+    (re.compile(r"\b(?P<found>[A-Z][a-z]+(?:[ \t][A-Z][a-z]+)?[ \t]+(?:County|Parish))\b"), COUNTY),
+)
+_ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
+ZIP_CODES = (
+    re.compile(rf"\b(?:{_STATES}|{_STATE_NAMES})\)?,?\s+(?P<found>{_ZIP})"),
+    re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<found>{_ZIP})"),
+    re.compile(rf"\b(?P<found>{_ZIP})(?=\s+(?:by\s+)?(?i:zip))"),
+    re.compile(r"(?<![\d-])(?P<found>\d{5}-\d{4})(?![\d-])"),
+)
+
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|"
+    r"Dec(?:ember)?|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\.?"
+)
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
+_M, _D, _Y = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])", r"(?:(?:18|19|20)\d\d)"
+_WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?\s+)?"
+_TIME = r"(?:(?:,?\s+(?:at\s+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
+_ON = (
+    r"\b(?:on|dated?|since|until|till|by|before|after|as of|visit|seen|admitted|discharged|lmp|from|through|to|dob|d\.o\.b\.|born|given|"
+    r"surgery|scheduled(?: for)?|due|collected|received|signed|of)"
+)
+_MEASURED = r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?))"
+MONTHS = re.compile(_MONTH)
+NUMERIC_DATES = (
+    re.compile(rf"(?<![\d/.-])(?P<found>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<found>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<found>{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])"),
+    re.compile(rf"(?<![\d/.-])(?P<found>{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])"),
+    re.compile(rf"(?<![\d/.-])(?P<found>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
+    re.compile(rf"(?i:{_ON})[:\s]+(?P<found>{_M}/{_D})(?![\d/]){_MEASURED}"),
+    re.compile(
+        r"(?i:\b(?:dob|d\.o\.b\.?|date of (?:birth|death|service|admission|discharge)|lmp)\W{0,3})"
+        rf"(?P<found>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
+    ),
+)
+WRITTEN_DATES = (
+    re.compile(rf"\b(?P<found>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
+    re.compile(rf"\b(?P<found>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH},?[\s-]+(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
+    re.compile(rf"\b(?P<found>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
+    re.compile(rf"\b(?P<found>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
+    re.compile(rf"\b(?P<found>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
+)
+_NINETY = r"(?:9\d|1[0-2]\d)"
+_SPELLED = r"(?:[Nn]inety|[Oo]ne hundred)(?:[- ](?:and )?(?:one|two|three|four|five|six|seven|eight|nine|ten))?"
+OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
+AGES = (
+    re.compile(
+        rf"(?<![\d.,/-])(?P<found>{_NINETY}|{_SPELLED})"
+        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.|yrs?[- ]old))"
+    ),
+    re.compile(
+        r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
+        rf"(?P<found>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
+    ),
+    re.compile(rf"(?<![\d.,/-])(?P<found>{_NINETY})(?=\s?[MF]\b)"),
+    re.compile(
+        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she) is|in (?:his|her)))\s+"
+        rf"(?P<found>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
+    ),
+    re.compile(rf"(?i:\bpatient,\s+)(?P<found>{_NINETY})(?=,)"),
+)

@@ -5,15 +5,17 @@ Partitions are tokenized apart and written in the order of the documents' ids, s
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Literal
 
 from pydantic import Field
 
 from model.tokenizer import Tokenizer
-from tasks import tokens
-from tasks.documents import SPLITS
+from tasks import data_report, tokens
+from tasks.documents import SPLITS, Document, read_documents
 from tasks.facts import Facts, read_facts
 from tasks.pool import run_all
 from tasks.stage import Out, Params, Summary, run_stage
@@ -29,8 +31,12 @@ class ShardParams(Params):
     max_tokens: int = Field(ge=1024)
 
 
-def shard(base: Path, documents: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
-    """Tokenize every split, the variants with train; check; write."""
+def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
+    """Tokenize every split, the variants with train; check; write, also a report on all of the data, to which ``cleaning`` is
+    preprocess's part.
+    """
+    told = {name: json.loads((cleaning / f"{name}.json").read_bytes()) for name in ("funnel", "deidentification")}
+    contents = data_report.Contents()
     tokenizer = Tokenizer.from_path(base)
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -48,17 +54,27 @@ def shard(base: Path, documents: Path, variants: Path, shards: Out, report: Out,
             continue
         used |= set(names)
         with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as facts:
-            written[split] = write_shards(split, _measured(names, split, facts), shards, max_tokens=params.max_tokens)
+            written[split] = write_shards(split, _measured(names, split, facts, contents), shards, max_tokens=params.max_tokens)
         n = [sum(getattr(s, of) for s in written[split]) for of in ("documents", "tokens")]
         print(f"{split}: {n[0]:,} documents, {n[1]:,} tokens in {len(written[split])} shards", flush=True)
     write_index(shards, written, tokenizer=tokenizer.digest, vocabulary=tokenizer.n_vocab)
     _gate(report, tokenizer.n_vocab)
     shutil.rmtree(WORK)
+    methods = Counter(document.method for document in read_documents(variants, "train"))
+    samples = _samples(documents, variants) if told["funnel"]["public"] else []
+    page = data_report.page(told["funnel"], told["deidentification"], contents, methods, samples)
+    (report / "data-report.html").write_text(page, encoding="utf-8")
     for path in tokens.CACHE.iterdir():
         if path.name not in used:
             path.unlink()
     metrics = {f"{of}_{split}": float(sum(getattr(s, of) for s in some)) for split, some in written.items() for of in COUNTS}
     return Summary(metrics=metrics, reports=("report",))
+
+
+def _samples(documents: Path, variants: Path) -> list[Document]:
+    """Ten documents: as their ids are digests, the first are as good as any."""
+    some = [(documents, "train", 5), (documents, "validation", 1), (documents, "test", 2), (variants, "train", 2)]
+    return [document for directory, split, count in some for document in islice(read_documents(directory, split), count)]
 
 
 def _tokenize(base: Path, files: list[Path], all_count: bool, split: str) -> list[str]:
@@ -68,11 +84,12 @@ def _tokenize(base: Path, files: list[Path], all_count: bool, split: str) -> lis
     return run_all(tokens.tokenize, arguments, what=f"tokenizing {split}", here=small)
 
 
-def _measured(names: list[str], split: str, facts: IO[str]) -> Iterator[TokenizedDocument]:
+def _measured(names: list[str], split: str, facts: IO[str], contents: data_report.Contents) -> Iterator[TokenizedDocument]:
     """The documents, their facts written on the way."""
     for name in names:
         for document in tokens.load(tokens.CACHE / name):
             facts.write(json.dumps(_facts(document, split)) + "\n")
+            contents.add(document.entry.source, split, len(document.tokens))
             yield document
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import sentences
+from conftest import sentences, write_cleaning_report
 
 from model.tokenizer import Tokenizer
 from tasks import shard as stage
@@ -38,10 +38,12 @@ def documents() -> list[Document]:
     return made
 
 
-def make(checkpoint: Path, some: list[Document], out: str, variants: list[Document] | None = None) -> str:
+def make(checkpoint: Path, some: list[Document], out: str, variants: list[Document] | None = None, *, public: bool = False) -> str:
     write_documents(some, Path(out, "documents"))
     write_documents(variants or [], Path(out, "variants"))
-    shard(checkpoint, Path(out, "documents"), Path(out, "variants"), Path(out, "shards"), Path(out, "report"), params=PARAMS)
+    folders = (Path(out, name) for name in ("documents", "cleaning", "variants", "shards", "report"))
+    write_cleaning_report(Path(out, "cleaning"), public=public)
+    shard(checkpoint, *folders, params=PARAMS)
     return dvc_digest(Path(out, "shards"))
 
 
@@ -109,4 +111,5 @@ def test_a_documents_file_that_is_none_is_named(tiny_checkpoint: Path) -> None:
     Path("documents").mkdir()
     Path("documents/train.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="documents/train.jsonl holds a line that is no document"):
-        shard(tiny_checkpoint, Path("documents"), Path("variants"), Path("shards"), Path("report"), params=PARAMS)
+        write_cleaning_report(Path("cleaning"))
+        shard(tiny_checkpoint, Path("documents"), Path("cleaning"), Path("variants"), Path("shards"), Path("report"), params=PARAMS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, random_model, sentences, write_tiny_checkpoint
+from conftest import TINY, random_model, sentences, write_cleaning_report, write_tiny_checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from model import checkpoint, loss, optim
@@ -62,14 +62,18 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     write_documents(documents, folder / "documents")
     (folder / "variants").mkdir()
-    shard(
-        base,
-        folder / "documents",
-        folder / "variants",
-        folder / "shards",
-        folder / "report",
-        params=ShardParams(loss_on="answer", max_tokens=2048),
-    )
+    write_cleaning_report(folder / "cleaning")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where it keeps its cache
+        shard(
+            base,
+            folder / "documents",
+            folder / "cleaning",
+            folder / "variants",
+            folder / "shards",
+            folder / "report",
+            params=ShardParams(loss_on="answer", max_tokens=2048),
+        )
     return base, folder / "shards"
 
 

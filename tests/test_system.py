@@ -40,7 +40,14 @@ def requests_of(page: Path, folder: Path) -> set[str]:
 def test_the_pages_that_a_run_writes_ask_for_nothing_beyond_the_file_system(project: Project, tmp_path: Path) -> None:
     project.run("dvc", "repro", "validate")
     pages = sorted((project.path / "artifacts").rglob("*.html"))
-    assert {p.name for p in pages} == {"raw-records.html", "clean-documents.html", "sharded-documents.html", "report.html"}
+    assert {p.name for p in pages} == {
+        "raw-records.html",
+        "clean-documents.html",
+        "augmented-documents.html",
+        "sharded-documents.html",
+        "data-report.html",
+        "report.html",
+    }
     for page in pages:
         assert requests_of(page, tmp_path / page.stem) == set()
     greedy = tmp_path / "greedy.html"

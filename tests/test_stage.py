@@ -71,4 +71,4 @@ def test_a_stage_called_with_wrong_paths_says_which_it_takes() -> None:
     command = [sys.executable, "-m", "tasks.augment", "documents"]
     result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "usage: python -m tasks.augment documents variants record" in result.stderr
+    assert "usage: python -m tasks.augment data documents variants report record" in result.stderr

@@ -36,7 +36,7 @@ def train_and_score(artifacts: Path, variants: Path, seed: int, steps: int | Non
         base, cleaning = artifacts / "base", artifacts / "reports" / "preprocess"
         shard(base, artifacts / "documents", cleaning, variants, Path("shards"), Path("shard-report"), params=sharding)
         limits = {"steps": steps, "warmup": min(training.warmup, steps - 1)} if steps else {}
-        finetune(base, Path("shards"), Path("model"), params=training.model_copy(update={"seed": seed} | limits))
+        finetune(base, Path("shards"), Path("model"), Path("curves"), params=training.model_copy(update={"seed": seed} | limits))
         validate(base, Path("model"), Path("shards"), Path("evaluation"), params=scoring.model_copy(update={"prompts": ()}))
         rows = [json.loads(line) for line in Path("evaluation/scores.jsonl").read_text(encoding="utf-8").splitlines()]
     finally:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 MOST = 1 << 24  # of any size in a configuration: what exceeds it comes from a damaged file
 
@@ -201,6 +202,7 @@ class Transformer(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
+        self.recompute = False  # in training, keep only what enters a layer and compute the rest again in the backward pass
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -226,7 +228,10 @@ class Transformer(nn.Module):
         x = self.embed_tokens(tokens_BT)
         where = self._where(x, documents_BT, positions_BT, cache, slots_B)
         for number, layer in enumerate(self.layers):
-            x = layer(x, where, number)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, where, number, use_reentrant=False)
+            else:
+                x = layer(x, where, number)
         return self.norm(x)
 
     def forward(self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:

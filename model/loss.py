@@ -25,7 +25,8 @@ def token_losses(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, super
         chunks = [checkpoint(_chunk, h, t, output, use_reentrant=False) for h, t in _chunked(before, targets)]
     else:
         chunks = [_chunk(h, t, output) for h, t in _chunked(before, targets)]
-    return torch.cat(chunks) if chunks else hidden_BTC.new_zeros(0, dtype=torch.float32)
+    # Without any, still a part of the graph: where several processes train, each of them makes the same passes.
+    return torch.cat(chunks) if chunks else hidden_BTC.flatten()[:0].float()
 
 
 def _chunked(before: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:

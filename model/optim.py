@@ -39,10 +39,18 @@ def adamw(parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, 
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)
 
 
-def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float) -> float:
-    """Share of the peak learning rate at ``step`` (from 0): a linear rise over ``warmup`` steps, then half a cosine (SGDR,
-    arXiv:1608.03983) down to ``floor`` at the last step."""
+# Share of the way from the peak (1) to the floor (0), by the share of the steps after warmup that are done.
+SCHEDULES = {
+    "cosine": lambda progress, decay: 0.5 * (1 + math.cos(math.pi * progress)),  # SGDR, arXiv:1608.03983
+    "linear": lambda progress, decay: 1 - progress,
+    "wsd": lambda progress, decay: min(1.0, (1 - progress) / decay),  # warmup, stable, decay: MiniCPM, arXiv:2404.06395
+}
+
+
+def rate(schedule: str, step: int, *, steps: int, warmup: int, floor: float, decay: float = 1.0) -> float:
+    """Share of the peak learning rate at ``step`` (from 0): a linear rise over ``warmup`` steps, then down to ``floor`` at the
+    last step as ``schedule`` says; "wsd" falls in the last ``decay`` of what follows warmup."""
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - 1 - warmup)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    progress = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
+    return floor + (1 - floor) * SCHEDULES[schedule](progress, decay)

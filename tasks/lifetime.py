@@ -1,12 +1,18 @@
 """Processes that end with the one that started them: ``python -m tasks.lifetime COMMAND …`` runs a command so.
 
-DVC goes on when what started it is killed, and so does a stage when DVC is; nobody would look after either.
+DVC goes on when what started it is killed, and so does a stage when DVC is; nobody would look after either. Who is asked to leave may
+save first.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -15,6 +21,37 @@ def end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process, and to what it executes, when its parent ends, however that ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def forced() -> bool:
+    """Whether ``dvc repro --force`` runs this stage: of a run that was cut off, DVC then asks for nothing to be kept, and has no
+    other way to tell."""
+    try:
+        command = psutil.Process().parent().cmdline()  # type: ignore[union-attr]
+    except (psutil.Error, AttributeError):
+        return False
+    return any(Path(word).name == "dvc" for word in command) and bool({"-f", "--force"} & set(command))
+
+
+@contextmanager
+def told_to_stop() -> Iterator[list[int]]:
+    """A list that gets the first SIGTERM or SIGINT; a second one ends the process as it would without us."""
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def remember(number: int, _: object) -> None:
+        came.append(number)
+        for known, handler in before.items():
+            signal.signal(known, handler)
+        print("asked to leave; saving what is done first", flush=True)
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 """Documents packed into rows of equal length, and rows into batches.
 
-    document numbers ── shuffled(seed, epoch) ──► pieces ── best fit ──► rows ── stacked ──► Batch
+    document numbers ── shuffled(seed, epoch) ──► windows ──► pieces ── best fit ──► (row, place after it) ──► Batch
 
 A document longer than a row is split, not cut; a piece never crosses a row's border. What comes n-th depends on nothing but the
-seed and the lengths, so "rows consumed" is all the state that resuming needs. It knows nothing of models.
+seed and the documents. A Place, three small numbers, is all the state that resuming needs: at most one window is packed again.
+It knows nothing of models.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tasks.tokenfile import Split
 
+WINDOW = 4096  # documents that are packed together
 OPEN_ROWS = 32  # rows that pieces may still go into; with documents of 100 tokens and rows of 512 they end up 98 % full
 
 
@@ -32,6 +33,15 @@ class Piece:
 Row = list[Piece]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the endless sequence of rows to go on: rows of a window of an epoch that are done."""
+
+    epoch: int = 0
+    window: int = 0
+    rows: int = 0
+
+
 @dataclass(frozen=True)
 class Batch:
     tokens: Tensor  # int64 [B, T]
@@ -43,12 +53,15 @@ class Batch:
         return Batch(self.tokens.to(device), self.documents.to(device), self.supervised.to(device), self.numbers)
 
 
-def pieces(numbers: Sequence[int], lengths: npt.NDArray[np.int64], seq_len: int) -> Iterator[Piece]:
-    """The documents in pieces of at most ``seq_len``, overlapping by the one token that gives the next its context."""
+def pieces(numbers: Iterable[int], split: Split, seq_len: int) -> Iterator[Piece]:
+    """The documents in pieces of at most ``seq_len``, overlapping by the one token that gives the next its context; without
+    the pieces in which no token carries loss."""
     for number in numbers:
-        length, start = int(lengths[number]), 0
-        while start + 1 < length:
-            yield Piece(number, start, min(start + seq_len, length))
+        loss, start = split.document(number)[1], 0
+        while start + 1 < len(loss):
+            stop = min(start + seq_len, len(loss))
+            if loss[start + 1 : stop].any():
+                yield Piece(number, start, stop)
             start += seq_len - 1
 
 
@@ -74,20 +87,36 @@ def packed(parts: Iterator[Piece], seq_len: int) -> Iterator[Row]:
     yield from rows
 
 
-def training_rows(lengths: npt.NDArray[np.int64], seq_len: int, *, seed: int) -> Iterator[Row]:
-    """Rows of one epoch after the other, each in an order of its own, without end."""
-    for epoch in count():
-        order = np.random.default_rng((seed, epoch)).permutation(len(lengths))
-        yield from packed(pieces([int(n) for n in order], lengths, seq_len), seq_len)
+def training_rows(split: Split, seq_len: int, *, seed: int, start: Place | None = None) -> Iterator[tuple[Row, Place]]:
+    """Rows of one epoch after the other, each in an order of its own, without end; with each the place after it."""
+    start = start or Place()
+    for epoch in count(start.epoch):
+        order = np.random.default_rng((seed, epoch)).permutation(len(split))
+        windows = range(0, len(order), WINDOW)
+        for window in range(start.window if epoch == start.epoch else 0, len(windows)):
+            numbers = order[windows[window] : windows[window] + WINDOW].tolist()
+            for row, made in enumerate(packed(pieces(numbers, split, seq_len), seq_len)):
+                if (epoch, window) > (start.epoch, start.window) or row >= start.rows:
+                    yield made, Place(epoch, window, row + 1)
 
 
-def batches(rows: Iterator[Row], split: Split, seq_len: int, size: int) -> Iterator[Batch]:
-    """The rows, ``size`` at a time."""
-    while chunk := list(islice(rows, size)):
-        yield stacked(chunk, split, seq_len)
+def epoch_rows(split: Split, seq_len: int, *, seed: int, most: int) -> int:
+    """How many rows the first epoch has, counted up to ``most``."""
+    found = 0
+    for _, place in training_rows(split, seq_len, seed=seed):
+        if place.epoch or found == most:
+            break
+        found += 1
+    return found
+
+
+def supervised_in(rows: Iterable[Row], split: Split) -> int:
+    """Tokens with loss in these rows, on which ``stacked`` puts it."""
+    return sum(int(split.document(p.document)[1][p.start + 1 : p.stop].sum()) for row in rows for p in row)
 
 
 def stacked(rows: Sequence[Row], split: Split, seq_len: int) -> Batch:
+    """The rows as tensors; an empty row is all padding."""
     tokens = np.zeros((len(rows), seq_len), np.int64)
     documents = np.full((len(rows), seq_len), -1, np.int64)
     supervised = np.zeros((len(rows), seq_len), bool)
@@ -112,4 +141,4 @@ def sample(split: Split, *, seed: int, supervised: int, seq_len: int) -> list[Ro
             break
         chosen.append(int(number))
         total += int(split.document(int(number))[1].sum())
-    return list(packed(pieces(chosen, split.lengths(), seq_len), seq_len))
+    return list(packed(pieces(chosen, split, seq_len), seq_len))

@@ -49,10 +49,12 @@ def finish(
     metrics: dict[str, float],
     history: list[dict[str, float]],
     reports: list[str],
+    *,
+    known_as: str = "",
 ) -> None:
     """Write the record, then give it to the tracking store if that answers; a store that is down stops nothing."""
     content = {
-        "record": str(uuid.uuid4()),
+        "record": known_as or str(uuid.uuid4()),
         "stage": started.stage,
         "command": " ".join(["python", "-m", f"tasks.{started.stage}", *sys.argv[1:]]),
         "started": datetime.fromtimestamp(started.time, UTC).isoformat(timespec="milliseconds"),

@@ -44,6 +44,7 @@ class Summary:
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
+    record: str = ""  # the record's id, where the tracker was told of the run while it went on
 
 
 Stage = Callable[..., Summary]
@@ -129,7 +130,8 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
             _remove(path)
     if started:
         told = {p: path for p, path in outs.items() if _PRIVATE not in marks[p]}
-        record.finish(started, arguments[-1], told, summary.metrics, summary.history, [str(outs[p]) for p in summary.reports])
+        reports = [str(outs[p]) for p in summary.reports]
+        record.finish(started, arguments[-1], told, summary.metrics, summary.history, reports, known_as=summary.record)
 
 
 def _remove(path: Path) -> None:

@@ -136,6 +136,11 @@ class Split:
         """Tokens per document."""
         return np.concatenate([np.diff(s) for s in self.starts]) if self.starts else np.zeros(0, np.int64)
 
+    def supervised(self) -> npt.NDArray[np.int64]:
+        """Tokens with loss per document."""
+        sums = [np.add.reduceat(loss, s[:-1], dtype=np.int64) for loss, s in zip(self.loss, self.starts, strict=True)]
+        return np.concatenate(sums) if sums else np.zeros(0, np.int64)
+
     def document(self, number: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
         """Tokens and loss mask of a document."""
         shard = int(np.searchsorted(self.first, number, side="right")) - 1

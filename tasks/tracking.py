@@ -7,8 +7,10 @@ that does not answer is tried again at the next contact.
 import json
 import os
 import re
+import select
 import socket
 import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +29,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414 - for those who may not import mlflow
 
+from tasks import points
 from tasks.digests import dvc_digest
 from tasks.record import PENDING
 
 EXPERIMENT = "medical-llm"
+SECONDS = 2.0  # between looks at what a run has measured
 MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
 
 
@@ -102,33 +106,67 @@ def replay_all(client: MlflowClient, records: list[dict[str, Any]]) -> dict[str,
 def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = False) -> str:
     """The id of the run that shows this record, made if the store has none."""
     experiment = _experiment(client)
-    for known in _runs(client, experiment, f"tags.record = '{record['record']}'"):
-        if known.info.status == "FINISHED":
-            return known.info.run_id
-        client.delete_run(known.info.run_id)  # whoever told it was killed half-way
     begin = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
-    tags = _tags(client, experiment, record) | ({"imported": "true"} if imported else {})
-    run = client.create_run(experiment, start_time=begin, tags=tags, run_name=record["stage"])
+    end = begin + int(record["seconds"] * 1000)
+    run = _run_of(client, experiment, record["record"], record["stage"], begin)
+    if run.info.status == "FINISHED":
+        return run.info.run_id
+    # What an earlier try, or the run itself while it went on, has told is told again and counts once.
     run_id = run.info.run_id
-    try:
-        end = begin + int(record["seconds"] * 1000)
-        stepwise = {name for point in record["history"] for name in point}
-        single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
-        metrics = [_metric(k, v, end) for k, v in single.items() if k not in stepwise]
-        for point in record["history"]:
-            metrics += [_metric(k, v, end, int(point["step"])) for k, v in point.items() if k != "step"]
-        for start in range(0, len(metrics), 1000):
-            client.log_batch(run_id, metrics=metrics[start : start + 1000])
-        client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
-        client.log_inputs(run_id, [_dataset(path, digest) for path, digest in record["inputs"].items()])
-        for report in map(Path, record["reports"]):
-            if report.is_dir() and dvc_digest(report) == record["outputs"][str(report)]:  # still that run's report
-                client.log_artifacts(run_id, str(report), report.name)
-        client.set_terminated(run_id, "FINISHED", end_time=end)
-    except BaseException:
-        client.delete_run(run_id)  # nothing half-told: the next contact makes it whole
-        raise
+    for name, value in (_tags(client, experiment, record) | ({"imported": "true"} if imported else {})).items():
+        client.set_tag(run_id, name, value)
+    stepwise = {name for point in record["history"] for name in point}
+    single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
+    metrics = [_metric(k, v, end) for k, v in single.items() if k not in stepwise]
+    tell_points(client, run_id, record["history"])
+    client.log_batch(run_id, metrics=metrics)
+    client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
+    client.log_inputs(run_id, [_dataset(path, digest) for path, digest in record["inputs"].items()])
+    for report in map(Path, record["reports"]):
+        if report.is_dir() and dvc_digest(report) == record["outputs"][str(report)]:  # still that run's report
+            client.log_artifacts(run_id, str(report), report.name)
+    client.set_terminated(run_id, "FINISHED", end_time=end)
     return run_id
+
+
+def tell_points(client: MlflowClient, run_id: str, points: list[dict[str, float]]) -> None:
+    """Measures by step, each with its own time: what the store knows already does not stand there twice."""
+    metrics = [
+        _metric(name, value, int(point["time"]), int(point["step"]))
+        for point in points
+        for name, value in point.items()
+        if name not in ("step", "time")
+    ]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def follow(stage: str, record: str, folder: Path) -> None:
+    """Tell the store what a run measures until standard input closes, in which the run holds the other end.
+
+    A store that does not answer is asked again, ever less often; what it missed it gets with the stage's record at the latest.
+    """
+    told, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
+    while True:
+        ended = bool(select.select([sys.stdin], [], [], SECONDS)[0])
+        found = points.read(folder)
+        if len(found) > told and (ended or time.monotonic() >= silent_until):
+            try:
+                client = client or connect()
+                run_id = run_id or _run_of(client, _experiment(client), record, stage, int(found[0]["time"])).info.run_id
+                tell_points(client, run_id, found[told:])
+                told, pause = len(found), SECONDS
+            except Exception:  # whatever it is, the record is told again in the end
+                pause = min(2 * pause, 60.0)
+            silent_until = time.monotonic() + pause
+        if ended:
+            return
+
+
+def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begin: int) -> Run:
+    """The run of a record, made if the store has none."""
+    found = _runs(client, experiment, f"tags.record = '{record}'")
+    return found[0] if found else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
 
 
 def _metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
@@ -222,3 +260,8 @@ def create_version(
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     """Version numbers by alias."""
     return dict(client.get_registered_model(name).aliases)
+
+
+if __name__ == "__main__":
+    os.nice(19)  # the run that is followed comes first
+    follow(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

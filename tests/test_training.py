@@ -3,34 +3,43 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, random_model, sentences, write_cleaning_report, write_tiny_checkpoint
+from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from model import checkpoint, loss, optim
 from model.checkpoint import config_json
 from tasks import finetune as ft
+from tasks import packing, training
 from tasks.documents import Document, content_id, write_documents
-from tasks.finetune import FinetuneParams
-from tasks.packing import Batch, batches, packed, pieces, stacked, training_rows
+from tasks.packing import Place, stacked, training_rows
 from tasks.shard import ShardParams, shard
-from tasks.tokenfile import open_split
+from tasks.team import Team
+from tasks.tokenfile import Entry, Split, open_split
+from tasks.training import AdapterParams, FinetuneParams
+from tasks.trainstate import State
+
+ALONE = Team(0, 1, torch.device("cpu"))
 
 PARAMS = FinetuneParams(
     mode="full",
-    adapter=ft.AdapterParams(rank=4, alpha=8.0, targets=("q_proj", "down_proj")),
+    adapter=AdapterParams(rank=4, alpha=8.0, targets=("q_proj", "down_proj")),
     seed=1,
     seq_len=64,
+    batch=4,
     micro_batch=2,
-    accumulate=2,
     steps=8,
+    schedule="cosine",
     warmup=2,
+    decay=0.2,
     lr=3e-3,
     lr_floor=0.1,
     beta1=0.9,
@@ -38,8 +47,12 @@ PARAMS = FinetuneParams(
     weight_decay=0.01,
     clip=1.0,
     precision="float32",
+    compile=False,
+    activation_checkpointing=False,
     validate_every=4,
     validation_tokens=200,
+    keep="last",
+    patience=0,
     checkpoint_every=3,
 )
 
@@ -81,12 +94,11 @@ def test_every_supervised_token_stands_in_an_epoch_once(parts: tuple[Path, Path]
     split = open_split(parts[1], "train")
     lengths = split.lengths()
     assert lengths.max() > PARAMS.seq_len
-    rows = list(packed(pieces(range(len(split)), lengths, PARAMS.seq_len), PARAMS.seq_len))
+    rows = [row for row, place in takewhile(lambda r: r[1].epoch == 0, training_rows(split, PARAMS.seq_len, seed=1))]
     seen: Counter[tuple[int, int]] = Counter()
-    for batch in batches(iter(rows), split, PARAMS.seq_len, 3):
-        assert batch.tokens.shape[1] == PARAMS.seq_len
     for row in rows:
         assert sum(p.stop - p.start for p in row) <= PARAMS.seq_len
+        assert stacked([row], split, PARAMS.seq_len).tokens.shape == (1, PARAMS.seq_len)
         for piece in row:
             seen.update((piece.document, t) for t in range(piece.start + 1, piece.stop))
     assert set(seen.values()) == {1}
@@ -95,18 +107,41 @@ def test_every_supervised_token_stands_in_an_epoch_once(parts: tuple[Path, Path]
     assert supervised == sum(int(split.document(d)[1].sum()) for d in range(len(split)))
 
 
-def test_epochs_are_shuffled_differently_and_rows_can_be_skipped_to() -> None:
-    lengths = np.array([10, 20, 30, 40, 50, 60] * 5)
-    rows = list(islice(training_rows(lengths, 64, seed=3), 60))
-    assert rows == list(islice(training_rows(lengths, 64, seed=3), 60))
-    assert rows[20:] == list(islice(training_rows(lengths, 64, seed=3), 20, 60))
-    assert rows != list(islice(training_rows(lengths, 64, seed=4), 60))
+def in_memory(lengths: Sequence[int], without_loss: Sequence[int] = ()) -> Split:
+    """A split of random tokens that all carry loss but those of some documents."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    loss = np.ones(starts[-1], np.uint8)
+    for number in without_loss:
+        loss[starts[number] : starts[number + 1]] = 0
+    entries = [Entry(f"document{n}", "kind", "source", 1) for n in range(len(lengths))]
+    return Split([np.arange(starts[-1], dtype=np.uint32) % 99], [loss], [starts], entries, np.array([0, len(lengths)]))
+
+
+def test_epochs_are_shuffled_differently_and_training_goes_on_from_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "WINDOW", 7)
+    split = in_memory([10, 20, 30, 40, 50, 60] * 5)
+
+    def rows(count: int, seed: int = 3, start: Place | None = None) -> list[tuple[packing.Row, Place]]:
+        return list(islice(training_rows(split, 64, seed=seed, start=start), count))
+
+    whole = rows(60)
+    assert whole[-1][1].epoch >= 2
+    assert whole == rows(60) != rows(60, seed=4)
+    for done in range(60):
+        assert rows(3, start=whole[done][1]) == rows(done + 4)[done + 1 :]
 
 
 def test_rows_are_nearly_full() -> None:
     lengths = np.random.default_rng(0).integers(20, 300, 3000)
-    rows = list(packed(pieces(range(3000), lengths, 512), 512))
+    rows = [row for row, _ in takewhile(lambda r: r[1].epoch == 0, training_rows(in_memory(lengths.tolist()), 512, seed=1))]
     assert lengths.sum() / (len(rows) * 512) > 0.97
+
+
+def test_documents_without_loss_are_left_out_and_counted() -> None:
+    split = in_memory([10, 200, 10, 10], without_loss=[0, 3])
+    assert split.supervised().tolist() == [0, 200, 10, 0]
+    rows = takewhile(lambda r: r[1].epoch == 0, training_rows(split, 64, seed=1))
+    assert {piece.document for row, _ in rows for piece in row} == {1, 2}
 
 
 def test_loss_and_gradients_are_those_of_transformers() -> None:
@@ -128,22 +163,57 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
         assert (ours_of - theirs_of).norm() <= 1e-4 * theirs_of.norm() + 1e-9, name
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[Path, Path], accumulate: int) -> None:
-    split = open_split(parts[1], "train")
-    rows = list(islice(training_rows(split.lengths(), 64, seed=1), 8))
+def rows_of(split: Split, count: int) -> list[packing.Row]:
+    return [row for row, _ in islice(training_rows(split, 64, seed=1), count)]
 
-    def gradients(batch: list[Batch]) -> tuple[float, list[torch.Tensor]]:
+
+def test_other_documents_in_a_row_change_nothing_of_a_document(parts: tuple[Path, Path]) -> None:
+    split = open_split(parts[1], "train")
+    model = random_model(TINY)
+    batch = stacked(rows_of(split, 4), split, 64)
+    second = batch.documents == 1
+    changed = batch.tokens.where(second, (batch.tokens + 7) % TINY.vocab_size)
+    logits, others = (model(tokens, documents_BT=batch.documents)[second] for tokens in (batch.tokens, changed))
+    assert torch.equal(logits, others)
+
+
+def test_a_packed_documents_losses_are_those_it_has_alone(parts: tuple[Path, Path]) -> None:
+    split = open_split(parts[1], "train")
+    model = random_model(TINY)
+    rows = rows_of(split, 6)
+    packed_losses = training.losses(model, stacked(rows, split, 64), "float32")
+    alone = [training.losses(model, stacked([[piece]], split, piece.stop - piece.start), "float32") for row in rows for piece in row]
+    torch.testing.assert_close(packed_losses, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[Path, Path], micro_batch: int) -> None:
+    split = open_split(parts[1], "train")
+    rows = rows_of(split, 8)
+
+    def gradients(size: int) -> tuple[float, list[torch.Tensor]]:
         model = random_model(TINY)
-        value = ft.backward(model, batch, "float32")
+        value = training.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), ALONE)
         return value, [p.grad for p in model.parameters() if p.grad is not None]
 
-    size = len(rows) // accumulate
-    whole, of_whole = gradients([stacked(rows, split, 64)])
-    parted, of_parts = gradients([stacked(rows[i : i + size], split, 64) for i in range(0, len(rows), size)])
+    whole, of_whole = gradients(8)
+    parted, of_parts = gradients(micro_batch)
     assert abs(whole - parted) < 1e-5
     for a, b in zip(of_whole, of_parts, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]) -> None:
+    split = open_split(parts[1], "train")
+
+    def gradients(recompute: bool) -> list[torch.Tensor]:
+        model = random_model(TINY)
+        model.recompute = recompute
+        training.backward(model, rows_of(split, 4), split, PARAMS, ALONE)
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    for a, b in zip(gradients(False), gradients(True), strict=True):
+        assert torch.equal(a, b)
 
 
 def run(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> tuple[bytes, list[dict[str, float]]]:
@@ -151,7 +221,7 @@ def run(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> tuple
     here = Path.cwd()
     os.chdir(folder)  # .cache stands where the run does
     try:
-        summary = ft.finetune(*parts, folder / "model", params=params)
+        summary = ft.finetune(*parts, folder / "model", folder / "curves", params=params)
     finally:
         os.chdir(here)
     return (folder / "model" / "model.safetensors").read_bytes(), summary.history
@@ -172,11 +242,25 @@ def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path)
     assert history[-1]["validation_loss"] < history[3]["validation_loss"]
 
 
-def test_the_schedule_rises_to_the_peak_and_falls_to_the_floor() -> None:
-    rates = [optim.warmup_cosine(s, steps=20, warmup=4, floor=0.1) for s in range(20)]
+@pytest.mark.parametrize("schedule", optim.SCHEDULES)
+def test_the_schedule_rises_to_the_peak_and_falls_to_the_floor(schedule: str) -> None:
+    rates = [optim.rate(schedule, s, steps=20, warmup=4, floor=0.1, decay=0.25) for s in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0 and math.isclose(rates[-1], 0.1)
     assert all(a >= b for a, b in pairwise(rates[4:]))
+    assert (rates[14] == 1.0) == (schedule == "wsd")
+
+
+def test_the_weights_with_the_lowest_validation_loss_are_kept_and_training_ends_early(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    wild = PARAMS.model_copy(update={"steps": 40, "lr": 0.3, "warmup": 0, "validate_every": 2, "keep": "best", "patience": 3})
+    _, history = run(parts, tmp_path / "run", wild)
+    found = {p["step"]: p["validation_loss"] for p in history if "validation_loss" in p}
+    best = min(found, key=lambda step: found[step])
+    assert best < history[-1]["step"] == best + 6 < 40
+    split = open_split(parts[1], "validation")
+    rows = packing.sample(split, seed=wild.seed, supervised=wild.validation_tokens, seq_len=wild.seq_len)
+    kept = checkpoint.load(tmp_path / "run" / "model")
+    assert math.isclose(training.mean_loss(kept, split, rows, wild, ALONE), found[best], abs_tol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_documents(parts: tuple[Path, Path]) -> None:
@@ -187,7 +271,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_doc
     optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     split = open_split(parts[1], "train")
     with pytest.raises(ValueError, match=r"not finite at step 1; documents in the batch: \w+"):
-        ft.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, [])
+        training.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, ALONE, state=State())
     assert torch.equal(before, model.layers[0].mlp.up_proj.weight)  # type: ignore[union-attr, arg-type]
 
 
@@ -200,3 +284,14 @@ def test_shards_of_another_tokenizer_are_refused(parts: tuple[Path, Path], tmp_p
     other = write_tiny_checkpoint(tmp_path / "other", replace(TINY, vocab_size=300))
     with pytest.raises(ValueError, match="another tokenizer or chat template"):
         ft.check_fit(other, parts[1], PARAMS)
+
+
+def test_a_batch_of_more_rows_than_there_are_is_refused(parts: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=r"finetune.batch is 5000 rows of 64 tokens, all of the train split makes \d+"):
+        ft.check_fit(*parts, PARAMS.model_copy(update={"batch": 5000}))
+
+
+def test_unknown_modes_and_schedules_are_named() -> None:
+    for name in ("mode", "schedule"):
+        with pytest.raises(ValidationError, match="must be one of"):
+            FinetuneParams(**PARAMS.model_dump() | {name: "lorra"})

@@ -1,0 +1,291 @@
+"""The training loop, in one process or in several that torchrun starts: ``python -m tasks.training`` is one of those.
+
+    rows = training_rows(…)                    packing.py: shuffled documents, packed; every process takes its part of each step's
+    for step: for micro-batch: loss.backward() loss.py: only where there is loss, weighted by token
+              clip, schedule, AdamW            optim.py
+              now and then: validate, save     trainstate.py; what was measured goes to points.py
+
+The weights are trained in float32; the matrix products run in bfloat16 where the processor has them. Several processes share
+weights, gradients and moments (FSDP2). It knows nothing of records or of what becomes of the weights afterwards.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch.distributed.tensor import DTensor
+
+from model import checkpoint, lora, optim
+from model.cost import training_flops
+from model.llama import Transformer
+from model.loss import token_losses
+from model.precision import Precision, autocast, narrow
+from tasks import trainstate
+from tasks.lifetime import end_with_parent, told_to_stop
+from tasks.machine import Energy, matmul_rate, memory_mb
+from tasks.packing import Batch, Row, sample, stacked, supervised_in, training_rows
+from tasks.points import Points
+from tasks.progress import progress
+from tasks.stage import Params
+from tasks.team import Team, scatter, sharded, team
+from tasks.tokenfile import Split, open_split
+
+ADAPTED = ("lora", "dora")
+
+
+class AdapterParams(Params):
+    """Of the modes lora and dora; the adapter is merged into the weights in the end, and kept beside them."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    targets: tuple[str, ...]
+
+    @field_validator("targets")
+    @classmethod
+    def known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        lora.LoraConfig(1, 1.0, 0.0, targets, dora=False)
+        return targets
+
+
+class FinetuneParams(Params):
+    mode: str
+    adapter: AdapterParams
+    seed: int
+    seq_len: int = Field(ge=8)
+    batch: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    schedule: str
+    warmup: int = Field(ge=0)
+    decay: float = Field(gt=0, le=1)
+    lr: float = Field(gt=0)
+    lr_floor: float = Field(ge=0, le=1)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    clip: float = Field(gt=0)
+    precision: Precision
+    compile: bool
+    activation_checkpointing: bool
+    validate_every: int = Field(ge=1)
+    validation_tokens: int = Field(ge=1)
+    keep: Literal["best", "last"]
+    patience: int = Field(ge=0)
+    checkpoint_every: int = Field(ge=1)
+
+    @field_validator("mode")
+    @classmethod
+    def known_mode(cls, mode: str) -> str:
+        return _one_of(optim.MODES, mode)
+
+    @field_validator("schedule")
+    @classmethod
+    def known_schedule(cls, schedule: str) -> str:
+        return _one_of(optim.SCHEDULES, schedule)
+
+    def lora_config(self) -> lora.LoraConfig:
+        return lora.LoraConfig(self.adapter.rank, self.adapter.alpha, 0.0, self.adapter.targets, dora=self.mode == "dora")
+
+
+def _one_of(known: Iterable[str], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return name
+
+
+class StoppedError(ValueError):
+    """Training was asked to leave, and left a state to go on from."""
+
+
+def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) -> None:
+    """Train until the last step's state stands under ``key``, from where an earlier run of it came to."""
+    train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
+    model = prepared(base, params, device=us.device if us.size == 1 else torch.device("cpu"))
+    if us.size > 1:
+        model = sharded(model, us, params.precision)
+    optimizer = optim.adamw(
+        trainstate.trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay
+    )
+    began = time.perf_counter()
+    state = trainstate.resume(key, model, optimizer)
+    if state.step and us.rank == 0:
+        seconds = time.perf_counter() - began
+        print(f"finetune: going on after step {state.step} of {params.steps}, loaded in {seconds:.1f} s", flush=True)
+    validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
+    points = Points(trainstate.folder_of(key)) if us.rank == 0 else None
+    with told_to_stop() as stop:
+        train_steps(model, optimizer, train_split, held_out, validation, params, us, state=state, key=key, points=points, stop=stop)
+
+
+def prepared(base: Path, params: FinetuneParams, *, device: torch.device) -> Transformer:
+    """The base model with the adapter of the mode, of which the mode's parameters train."""
+    model = checkpoint.load(base, device=device)
+    if params.mode in ADAPTED:
+        lora.add(model, params.lora_config(), seed=params.seed)
+    optim.freeze(model, params.mode)
+    model.recompute = params.activation_checkpointing
+    if params.compile:
+        for layer in model.layers:
+            layer.compile(dynamic=False)
+    return model
+
+
+def train_steps(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    train_split: Split,
+    held_out: Split,
+    validation: list[Row],
+    params: FinetuneParams,
+    us: Team,
+    *,
+    state: trainstate.State,
+    key: str = "",
+    points: Points | None = None,
+    stop: Sequence[int] = (),
+) -> trainstate.State:
+    """The loop, from ``state`` on; with a ``key`` states are saved. ``stop`` says that a signal came, once it is not empty."""
+    rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=narrow(us.device, params.precision)) * us.size
+    energy = Energy(us.device)
+    rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.place)
+    bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if us.rank == 0 else None
+    for step in range(state.step + 1, params.steps + 1):
+        began = time.perf_counter()
+        batch, places = zip(*islice(rows, params.batch), strict=True)
+        point = update(model, optimizer, step, batch, train_split, params, us)
+        state = replace(state, step=step, place=places[-1], processes=us.size)
+        point |= speed(model, batch, train_split, params, time.perf_counter() - began, rate)
+        point |= {"memory_mb": memory_mb(us.device), "energy_wh": energy.watt_hours() * us.size}
+        last = step == params.steps
+        if step % params.validate_every == 0 or last:
+            point["validation_loss"] = mean_loss(model, held_out, validation, params, us)
+            state = judged(state, point["validation_loss"])
+            last = last or bool(params.patience and state.worse >= params.patience)
+            if key and state.best == step and not last:
+                trainstate.save_best(key, step, model)
+        if points and bar is not None:
+            points.append(point)
+            bar.set_postfix_str(f"loss {point['loss']:.3f}, {point['tokens_per_second']:.0f} tokens/s", refresh=False)
+            bar.update()
+        leaving = us.sum(float(len(stop)))[0] > 0  # together, whichever process the signal came to
+        if key and (step % params.checkpoint_every == 0 or last or leaving):
+            if points:
+                points.sync()
+            trainstate.save(key, state, model, optimizer)
+        if leaving and not last:
+            raise StoppedError(f"stopped after step {step} of {params.steps} by a signal; the next run goes on from there")
+        if last:
+            break
+    if bar is not None:
+        bar.close()
+        if state.step < params.steps:
+            print(f"finetune: no lower validation loss in {params.patience} validations; ended after step {state.step}", flush=True)
+    return state
+
+
+def update(
+    model: Transformer, optimizer: torch.optim.Optimizer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team
+) -> dict[str, float]:
+    """One step on these rows; its loss, learning rate and gradient norm. ``ValueError`` before the weights change where a number
+    is not finite."""
+    lr = params.lr * optim.rate(
+        params.schedule, step - 1, steps=params.steps, warmup=params.warmup, floor=params.lr_floor, decay=params.decay
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    loss = backward(model, rows, split, params, us)
+    norm = gradient_norm(model, params.clip)
+    if not (norm < float("inf")):
+        documents = sorted({split.entries[piece.document].id for row in rows for piece in row})
+        raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+
+
+def backward(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> float:
+    """Gradients of the mean loss per supervised token over all rows of a step, those of other processes too; that mean, in nats.
+
+    Every process makes the same number of passes, some with empty rows where the rows do not divide evenly.
+    """
+    supervised = supervised_in(rows, split)
+    total = 0.0
+    for batch in micro_batches(rows, split, params, us):
+        # FSDP takes the mean over the processes of what is a sum here.
+        loss = losses(model, batch.to(us.device), params.precision).sum() / supervised
+        (loss * us.size).backward()
+        total += float(loss.detach())
+    return us.sum(total)[0]
+
+
+def micro_batches(rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> Iterator[Batch]:
+    """This process's part of a step's rows."""
+    ours = list(rows[us.rank :: us.size])
+    most = -(-len(rows) // us.size)
+    ours += [[]] * (most - len(ours))
+    for at in range(0, most, params.micro_batch):
+        yield stacked(ours[at : at + params.micro_batch], split, params.seq_len)
+
+
+def gradient_norm(model: Transformer, clip: float) -> float:
+    """The length of all gradients together, before they are scaled down to ``clip`` where it is larger."""
+    norm = torch.nn.utils.clip_grad_norm_(list(trainstate.trained(model).values()), clip)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+@torch.no_grad()
+def mean_loss(model: Transformer, split: Split, rows: list[Row], params: FinetuneParams, us: Team) -> float:
+    """Mean loss in nats per supervised token of these rows."""
+    found = [losses(model, batch.to(us.device), params.precision) for batch in micro_batches(rows, split, params, us)]
+    scatter(model)
+    total, count = us.sum(float(torch.cat(found).double().sum()), float(sum(map(len, found))))
+    return total / count
+
+
+def losses(model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
+    """Loss in nats of each supervised token of a batch."""
+    with autocast(batch.tokens.device, precision):
+        hidden = model.hidden(batch.tokens, documents_BT=batch.documents)
+        return token_losses(hidden, model.lm_head, batch.tokens, batch.supervised)
+
+
+def judged(state: trainstate.State, validation_loss: float) -> trainstate.State:
+    """The state after a validation."""
+    if validation_loss < state.best_loss:
+        return replace(state, best=state.step, best_loss=validation_loss, worse=0)
+    return replace(state, worse=state.worse + 1)
+
+
+def speed(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, rate: float) -> dict[str, float]:
+    """Tokens per second, and model FLOPs per second as a share of what matrix products alone reach on this machine (MFU)."""
+    sizes = [piece.stop - piece.start for row in rows for piece in row]
+    work = training_flops(
+        model.config,
+        tokens=sum(sizes),
+        supervised=supervised_in(rows, split),
+        attended=sum(n * (n + 1) / 2 for n in sizes),
+        frozen=params.mode not in ("full", "all_but_embeddings"),
+    )
+    return {"tokens_per_second": sum(sizes) / seconds, "mfu": work / seconds / rate}
+
+
+def main() -> None:
+    """One of the processes that torchrun starts for the stage: base, shards, key and params come as its arguments."""
+    end_with_parent()
+    base, shards, key, told = sys.argv[1:]
+    params = FinetuneParams.model_validate_json(told)
+    try:
+        with team() as us:
+            train(Path(base), Path(shards), key, params, us)
+    except (ValueError, OSError) as error:
+        sys.exit(f"finetune: {error}")
+
+
+if __name__ == "__main__":
+    main()

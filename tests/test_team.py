@@ -1,0 +1,83 @@
+"""Training in several processes that torchrun starts: the same numbers as in one, and states that any number of them go on from."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from test_training import PARAMS, parts  # noqa: F401 - a fixture
+
+from model import checkpoint
+from tasks import finetune as ft
+from tasks import points, trainstate
+
+CROSSED = PARAMS.model_copy(update={"batch": 8, "micro_batch": 1, "steps": 6, "validate_every": 3, "keep": "best"})
+
+
+def torchrun(processes: int) -> str:
+    return f"{sys.executable} -m torch.distributed.run --nproc-per-node {processes}"
+
+
+def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[points.Point], Path]:  # noqa: F811
+    """The stage in a folder of its own; what it measured, and its checkpoint directory."""
+    folder.mkdir(exist_ok=True)
+    params = CROSSED.model_copy(update=changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        if processes > 1:
+            patch.setenv(ft.LAUNCH, torchrun(processes))
+        summary = ft.finetune(*parts, folder / "model", folder / "curves", params=params)
+    assert summary.metrics["processes"] == processes
+    return summary.history, folder / "model"
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:  # noqa: F811
+    alone, made = run(parts, tmp_path / "1", 1, mode=mode)
+    for processes in (2, 4):
+        together, theirs = run(parts, tmp_path / str(processes), processes, mode=mode)
+        for name in ("loss", "gradient_norm", "validation_loss"):
+            ours, other = ([p[name] for p in history if name in p] for history in (alone, together))
+            torch.testing.assert_close(torch.tensor(ours), torch.tensor(other), atol=1e-5, rtol=1e-5)
+        for a, b in zip(checkpoint.load(made).parameters(), checkpoint.load(theirs).parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_state_of_two_processes_is_gone_on_from_by_others(
+    parts: tuple[Path, Path],  # noqa: F811
+    tmp_path: Path,
+    processes: int,
+) -> None:
+    whole, _ = run(parts, tmp_path / "whole", 2)
+    folder = tmp_path / "parted"
+    folder.mkdir()
+    key, stopper = "0" * 32, ROOT / "tests" / "stop_after.py"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [str(parts[0]), str(parts[1]), key, CROSSED.model_dump_json()]
+    stopped = subprocess.run(
+        [*torchrun(2).split(), str(stopper), "3", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert stopped.returncode and "stopped after step 3 of 6" in stopped.stderr, stopped.stderr
+    command = [*torchrun(processes).split()] if processes > 1 else [sys.executable]
+    result = subprocess.run(
+        [*command, "-m", "tasks.training", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert re.search("going on after step 3 of 6", result.stdout), result.stdout + result.stderr
+    found = points.read(folder / trainstate.folder_of(key))
+    assert [p["step"] for p in found] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(whole, found, strict=True):
+        assert abs(a["loss"] - b["loss"]) < 1e-5
+
+
+def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    for launcher, told in (("no-such-launcher", "cannot be started"), ("false", "ended with status 1")):
+        monkeypatch.setenv(ft.LAUNCH, launcher)
+        with pytest.raises(ValueError, match=told):
+            ft.finetune(*parts, tmp_path / "model", tmp_path / "curves", params=CROSSED)

@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui test test-system forget entity-model ablate-augment data-scale tokenize-speed bench-deps check format lock data setup
+.PHONY: help run flow ui test test-system kills forget entity-model ablate-augment data-scale tokenize-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: setup ## the tests
 test-system: setup bench-deps ## the tests that need system packages; installs those where it may
 	tests/install-system-packages
 	pytest -m system
+
+kills: setup ## kill training at twenty random instants and compare with the run that was left alone
+	KILLS=20 pytest -n0 tests/test_kills.py
 
 forget: setup ## remove older copies of withdrawn records from this machine, list what remains
 	python -m tasks.forget

@@ -1,15 +1,10 @@
-"""What training a model takes: floating-point operations, and bytes of memory by part. Arithmetic only; nothing is run.
+"""What training a model takes, in floating-point operations. Arithmetic only; nothing is run.
 
 Letters as in llama.py: L layers, C width, H heads, K key/value heads, D head size, F feed-forward width, V vocabulary; tokens are
 those of one forward pass. Kaplan et al. 2020 (arXiv:2001.08361, section 2.1) count operations the same way.
 """
 
-from dataclasses import dataclass
-
 from model.llama import LlamaConfig
-
-# The shapes [out, in] of a layer's matrices by the names that adapters target them by.
-LAYER_MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def layer_matrices(config: LlamaConfig) -> dict[str, tuple[int, int]]:
@@ -37,17 +32,3 @@ def training_flops(config: LlamaConfig, *, tokens: float, supervised: float, att
     weights = sum(out * inner for out, inner in layer_matrices(config).values()) * config.n_layers
     attention = 4 * config.n_layers * config.n_heads * config.head_dim * attended
     return 2 * passes * (weights * tokens + config.vocab_size * config.dim * supervised) + 3 * attention
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one device at the peak of a step."""
-
-    weights: float
-    gradients: float
-    optimizer: float
-    activations: float
-    logits: float
-
-    def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,12 +66,11 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
         with team() as us:
             train(base, shards, key, params, us)
         return
-    command = [*launcher, "-m", "tasks.training", str(base), str(shards), key, params.model_dump_json()]
-    try:
-        status = subprocess.run(command, check=False).returncode
-    except OSError as error:
-        raise ValueError(f"{LAUNCH} is {os.environ[LAUNCH]!r}, which cannot be started: {error.strerror}") from None
-    if status:
+    if not shutil.which(launcher[0]):
+        raise ValueError(f"{LAUNCH} is {os.environ[LAUNCH]!r}, and there is no command {launcher[0]}")
+    ending_with_us = [sys.executable, "-m", "tasks.lifetime"]
+    command = [*ending_with_us, *launcher, "-m", "tasks.training", str(base), str(shards), key, params.model_dump_json()]
+    if status := subprocess.run(command, check=False).returncode:
         raise ValueError(f"the processes that {LAUNCH} started ended with status {status}; what they say stands above")
 
 

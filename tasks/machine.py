@@ -10,6 +10,7 @@ from model.llama import LlamaConfig
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the processor's package; root may read it
 WATTS_PER_CORE = 10.0  # where nothing can be read: a server processor's 100 to 300 W over its cores
+WATTS_OF_A_GPU = 400.0  # likewise
 SECONDS = 0.15  # per shape
 
 
@@ -44,18 +45,23 @@ def memory_mb(device: torch.device) -> float:
 
 
 class Energy:
-    """Watt-hours since it was made: the processor's own counter where it can be read, a GPU's power draw, else an estimate."""
+    """Watt-hours since it was made, and those of ``before``: by the processor's own counter where it can be read, by a GPU's power
+    draw, else an estimate."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, *, before: float = 0.0):
+        self._before = before
         self._device, self._began, self._counter = device, time.monotonic(), _counter()
 
     def watt_hours(self) -> float:
+        return self._before + self._since()
+
+    def _since(self) -> float:
         hours = (time.monotonic() - self._began) / 3600
         if self._device.type == "cuda":
             try:
                 return hours * torch.cuda.power_draw(self._device) / 1000
             except (ModuleNotFoundError, RuntimeError):  # without NVML's Python package
-                return hours * 400.0
+                return hours * WATTS_OF_A_GPU
         now = _counter()
         if now is not None and self._counter is not None and now >= self._counter:
             return (now - self._counter) / 3.6e9

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.trainstate import sync
-
 Point = dict[str, float]  # with "step", and "time" in milliseconds since 1970
 POINTS, RECORD = "points.jsonl", "record"
 PATIENCE = 15.0  # seconds
@@ -78,3 +76,12 @@ def followed(folder: Path, stage: str) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             follower.kill()
             follower.communicate()
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -152,10 +152,12 @@ def train_steps(
 ) -> trainstate.State:
     """The loop, from ``state`` on; with a ``key`` states are saved. ``stop`` says that a signal came, once it is not empty."""
     rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=narrow(us.device, params.precision)) * us.size
-    energy = Energy(us.device)
+    energy = Energy(us.device, before=points.all[-1]["energy_wh"] if points and points.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.place)
     bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if us.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
+        if no_better(state, params):
+            break
         began = time.perf_counter()
         batch, places = zip(*islice(rows, params.batch), strict=True)
         point = update(model, optimizer, step, batch, train_split, params, us)
@@ -166,7 +168,7 @@ def train_steps(
         if step % params.validate_every == 0 or last:
             point["validation_loss"] = mean_loss(model, held_out, validation, params, us)
             state = judged(state, point["validation_loss"])
-            last = last or bool(params.patience and state.worse >= params.patience)
+            last = last or no_better(state, params)
             if key and state.best == step and not last:
                 trainstate.save_best(key, step, model)
         if points and bar is not None:
@@ -180,8 +182,6 @@ def train_steps(
             trainstate.save(key, state, model, optimizer)
         if leaving and not last:
             raise StoppedError(f"stopped after step {step} of {params.steps} by a signal; the next run goes on from there")
-        if last:
-            break
     if bar is not None:
         bar.close()
         if state.step < params.steps:
@@ -260,6 +260,11 @@ def judged(state: trainstate.State, validation_loss: float) -> trainstate.State:
     if validation_loss < state.best_loss:
         return replace(state, best=state.step, best_loss=validation_loss, worse=0)
     return replace(state, worse=state.worse + 1)
+
+
+def no_better(state: trainstate.State, params: FinetuneParams) -> bool:
+    """Whether patience is at its end."""
+    return bool(params.patience) and state.worse >= params.patience
 
 
 def speed(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, rate: float) -> dict[str, float]:

@@ -9,9 +9,10 @@ own shards, to be loaded by any number of processes. Nothing in it is a pickle.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from tasks.digests import sha256
 from tasks.packing import Place
+from tasks.points import sync
 from tasks.record import write_whole
 
 STATES = Path(".cache/train")
@@ -138,7 +140,8 @@ def _write(target: Path, parts: Mapping[str, Mapping[str, Tensor]], told: dict[s
         for part, tensors in parts.items():
             # One part at a time: a copy is made of what is written, and a third of the state is copy enough.
             writer = dcp.HuggingFaceStorageWriter(str(partial / part), save_distributed=True)
-            dcp.save({n: t.detach() for n, t in tensors.items()}, storage_writer=writer, no_dist=not dist.is_initialized())
+            with _alone_or_not() as alone:
+                dcp.save({n: t.detach() for n, t in tensors.items()}, storage_writer=writer, no_dist=alone)
         if rank() == 0:
             write_whole(partial / STATE, told)
             files = sorted(p for p in partial.rglob("*") if p.is_file())
@@ -159,7 +162,16 @@ def _write(target: Path, parts: Mapping[str, Mapping[str, Tensor]], told: dict[s
 
 
 def _read(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    dcp.load(dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=not dist.is_initialized())
+    with _alone_or_not() as alone:
+        dcp.load(dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=alone)
+
+
+@contextmanager
+def _alone_or_not() -> Iterator[bool]:
+    """Whether one process trains, about which torch need not warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        yield not dist.is_initialized()
 
 
 def _verify(path: Path) -> None:
@@ -184,12 +196,3 @@ def _states(folder: Path) -> list[Path]:
 def _wait() -> None:
     if dist.is_initialized():
         dist.barrier()
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what was written."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

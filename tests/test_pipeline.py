@@ -232,6 +232,14 @@ def wait_until_gone(project: Project) -> None:
         time.sleep(0.1)
 
 
+def steps_told(project: Project) -> list[list[int]]:
+    """Of each run of finetune in MLflow, the steps whose loss it knows, as often as it does."""
+    client = store(project)
+    (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
+    tuned = client.search_runs([experiment.experiment_id], "tags.stage = 'finetune'")
+    return [sorted(m.step for m in client.get_metric_history(run.info.run_id, "loss")) for run in tuned]
+
+
 @pytest.mark.parametrize(("door", "number"), [("flow", signal.SIGTERM), ("flow", signal.SIGKILL), ("dvc", signal.SIGKILL)])
 def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bits(project: Project, prefect_api: str, door: str, number: int) -> None:
     project.environment["PREFECT_API_URL"] = prefect_api
@@ -245,6 +253,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bits(project: Pr
     # DVC waits for a process whose end nobody collects; the flow sees through that.
     resumed = project.run(*FLOW).stdout if door == "flow" else project.run("dvc", "repro", "finetune").stdout
     assert "going on after step" in resumed
+    assert steps_told(project) == [list(range(1, 401))]
     after_kill = dvc_digest(project.path / "artifacts" / "model")
     whole = project.run("dvc", "repro", "--force", "--single-item", "finetune").stdout
     assert "going on after step" not in whole

@@ -77,7 +77,7 @@ def test_a_state_of_two_processes_is_gone_on_from_by_others(
 
 def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    for launcher, told in (("no-such-launcher", "cannot be started"), ("false", "ended with status 1")):
+    for launcher, told in (("no-such-launcher", "there is no command no-such-launcher"), ("false", "ended with status 1")):
         monkeypatch.setenv(ft.LAUNCH, launcher)
         with pytest.raises(ValueError, match=told):
             ft.finetune(*parts, tmp_path / "model", tmp_path / "curves", params=CROSSED)

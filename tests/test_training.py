@@ -1,5 +1,6 @@
 """Packing, loss, training and its resumption on tiny real parts."""
 
+import json
 import math
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, random_model, sentences, write_cleaning_report, write_tiny_checkpoint
+from conftest import ROOT, TINY, random_model, sentences, write_cleaning_report, write_tiny_checkpoint
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -242,6 +243,16 @@ def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path)
     assert history[-1]["validation_loss"] < history[3]["validation_loss"]
 
 
+def test_the_losses_of_a_tiny_run_are_those_on_file(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    """A change that moves them changes what training does; then the file is written anew, with a reason."""
+    _, history = run(parts, tmp_path / "run", PARAMS)
+    found = {name: [round(p[name], 6) for p in history if name in p] for name in ("loss", "gradient_norm", "validation_loss")}
+    golden = json.loads((ROOT / "tests" / "golden-losses.json").read_text())
+    assert found.keys() == golden.keys()
+    for name, values in golden.items():
+        assert found[name] == pytest.approx(values, rel=1e-4), name
+
+
 @pytest.mark.parametrize("schedule", optim.SCHEDULES)
 def test_the_schedule_rises_to_the_peak_and_falls_to_the_floor(schedule: str) -> None:
     rates = [optim.rate(schedule, s, steps=20, warmup=4, floor=0.1, decay=0.25) for s in range(20)]
@@ -284,6 +295,24 @@ def test_shards_of_another_tokenizer_are_refused(parts: tuple[Path, Path], tmp_p
     other = write_tiny_checkpoint(tmp_path / "other", replace(TINY, vocab_size=300))
     with pytest.raises(ValueError, match="another tokenizer or chat template"):
         ft.check_fit(other, parts[1], PARAMS)
+
+
+def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path, Path]) -> None:
+    ended = State(step=6, best=2, best_loss=1.0, worse=2)
+    model = random_model(TINY)
+    optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
+    train, held_out = (open_split(parts[1], split) for split in ("train", "validation"))
+    params = PARAMS.model_copy(update={"patience": 2})
+    assert training.train_steps(model, optimizer, train, held_out, [], params, ALONE, state=ended) == ended
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_a_compiled_run_has_the_losses_of_the_plain_one(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
+    plain, compiled = (
+        [p["loss"] for p in run(parts, tmp_path / str(c), PARAMS.model_copy(update={"compile": c, "mode": mode, "steps": 4}))[1]]
+        for c in (False, True)
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
 
 
 def test_a_batch_of_more_rows_than_there_are_is_refused(parts: tuple[Path, Path]) -> None:

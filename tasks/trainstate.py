@@ -77,6 +77,10 @@ def best_folder(key: str, step: int) -> Path:
 def resume(key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load the newest whole state of this key into model and optimizer; the state at step 0 where there is none."""
     found = newest(key)
+    if rank() == 0:
+        for path in _states(folder_of(key)):
+            if found is None or path > found[0]:
+                shutil.rmtree(path)  # a damaged one
     if found is None:
         return State()
     load_weights(found[0], model)

@@ -63,8 +63,9 @@ def test_a_damaged_newest_state_is_passed_over_and_named(capfd: pytest.CaptureFi
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    found = trainstate.newest(KEY)
-    assert found and found[1] == state_at(2)
+    assert trainstate.resume(KEY, model, optimizer) == state_at(2)
+    trainstate.save(KEY, state_at(3), model, optimizer)
+    assert {path.name for path in trainstate.folder_of(KEY).iterdir()} == {"00000002", "00000003"}
     told = capfd.readouterr().out
     assert "00000004 is damaged (exp_avg/" in told and "going back to the state before it" in told
 

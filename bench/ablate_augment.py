@@ -17,6 +17,7 @@ import numpy as np
 
 from tasks.documents import write_documents
 from tasks.finetune import FinetuneParams, finetune
+from tasks.scores import read_scores
 from tasks.shard import ShardParams, shard
 from tasks.stage import read_params
 from tasks.validate import ValidateParams, validate
@@ -37,11 +38,19 @@ def train_and_score(artifacts: Path, variants: Path, seed: int, steps: int | Non
         shard(base, artifacts / "documents", cleaning, variants, Path("shards"), Path("shard-report"), params=sharding)
         limits = {"steps": steps, "warmup": min(training.warmup, steps - 1)} if steps else {}
         finetune(base, Path("shards"), Path("model"), Path("curves"), params=training.model_copy(update={"seed": seed} | limits))
-        validate(base, Path("model"), Path("shards"), Path("evaluation"), params=scoring.model_copy(update={"prompts": ()}))
-        rows = [json.loads(line) for line in Path("evaluation/scores.jsonl").read_text(encoding="utf-8").splitlines()]
+        validate(
+            base,
+            Path("model"),
+            artifacts / "documents",
+            cleaning,
+            Path("shards"),
+            Path("evaluation"),
+            params=scoring.model_copy(update={"prompts": (), "tasks": {}, "choices": 1, "generations": 1}),
+        )
+        rows = read_scores(Path("evaluation"))
     finally:
         os.chdir(here)
-    return {row["id"]: (row["tuned_nats"], row["tokens"]) for row in rows if row["split"] == "test"}
+    return {row.id: (row.tuned, int(row.weight)) for row in rows if (row.metric, row.split) == ("answer_nats", "test")}
 
 
 def compare(without: list[dict[str, tuple[float, int]]], having: list[dict[str, tuple[float, int]]]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from model.tokenizer import Tokenizer
 from model.vocabulary import ByteLevel
 from tasks import tokens
 from tasks.documents import content_id, read_documents, write_documents
-from tasks.pool import run_all, workers
+from tasks.pool import in_order, workers
 from tasks.tokenfile import write_shards
 
 
@@ -33,7 +33,7 @@ def ours(base: Path, documents: Path, work: Path) -> None:
     arguments = [
         (base.absolute(), some, False, (work / "cache").absolute()) for some in tokens.partitions([documents / "train.jsonl"]).values()
     ]
-    names = run_all(tokens.tokenize, arguments, what="tokenizing")
+    names = in_order(tokens.tokenize, arguments, what="tokenizing")
     made = (document for name in names for document in tokens.load(work / "cache" / name))
     write_shards("train", made, work / "shards", max_tokens=1 << 24)
 

@@ -32,7 +32,7 @@ class Row:
     settings: Sampling
     log_probabilities: int | None  # how many of the likeliest tokens to tell of; None: no log-probabilities
     generator: torch.Generator | None
-    logits: Tensor = field(repr=False)  # [V]
+    logits: Tensor = field(repr=False)  # [V]; none before the whole prompt was read
 
 
 class Batch:
@@ -47,12 +47,25 @@ class Batch:
 
     def join(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> Row:
         """Read a prompt into a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
+        row = self.enter(prompt, settings, log_probabilities=log_probabilities)
+        self.read(row, len(prompt))
+        return row
+
+    def enter(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> Row:
+        """Take a free slot for a prompt that ``read`` will read. ``ValueError`` as of ``join``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
         device = self.model.norm.weight.device
         generator = None if settings.seed is None else torch.Generator(device).manual_seed(settings.seed)
-        slot = self.cache.take()
-        logits = self._logits(self._read(slot, prompt)[-1:])[0]
-        return Row(slot, list(prompt), settings, log_probabilities, generator, logits)
+        return Row(self.cache.take(), list(prompt), settings, log_probabilities, generator, torch.empty(0))
+
+    def read(self, row: Row, count: int) -> bool:
+        """Read up to ``count`` more tokens of a prompt; whether all of it is read and the next token can be drawn."""
+        start = self.cache.lengths[row.slot]
+        hidden = self._read(row.slot, row.tokens[start : start + count])
+        if self.cache.lengths[row.slot] < len(row.tokens):
+            return False
+        row.logits = self._logits(hidden[-1:])[0]
+        return True
 
     def draw(self, row: Row) -> Token:
         """The next token of a sequence; it is appended to ``row.tokens``."""

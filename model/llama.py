@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.attention import attend
+
 MOST = 1 << 24  # of any size in a configuration: what exceeds it comes from a damaged file
 
 
@@ -129,6 +131,12 @@ class KVCache:
     def free(self, slot: int) -> None:
         self._free.append(slot)
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """The first positions of one slot's sequence, which the other's sequence begins with too."""
+        self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
+        self.values[:, target, :, :count] = self.values[:, source, :, :count]
+        self.lengths[target] = count
+
     def put(self, layer: int, where: "Where", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values at each row's own positions; all of the rows up to the last position."""
         self.keys[layer][where.slots[:, None], :, where.positions] = k_BKTD.transpose(1, 2)
@@ -155,7 +163,7 @@ class Attention(nn.Module):
             k, v = where.cache.put(layer, where, k, v)
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, dim=1), v.repeat_interleave(self.groups, dim=1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=where.mask, is_causal=where.mask is None)
+        out = attend(q, k, v, where.mask)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -192,7 +200,7 @@ class Where:
     positions: Tensor  # [B, T]
     cos: Tensor  # [B, 1, T, D/2]
     sin: Tensor
-    mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key; None: plain causal
+    mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key, False or -inf elsewhere; None: plain causal
     cache: KVCache | None
     slots: Tensor  # [B], of the cache
     span: int  # positions of the cache that any row sees
@@ -240,11 +248,14 @@ class Transformer(nn.Module):
 
     def _where(self, x: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None, slots: Tensor | None) -> Where:
         rows, length, device = x.shape[0], x.shape[1], x.device
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
         mask = None
         if documents is not None:
             positions = positions_within(documents)
             same = documents[:, :, None] == documents[:, None, :]
-            mask = (same & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
+            seen = (same & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
+            # In the form that attention adds to its scores: of a boolean one every layer would make, and keep, its own.
+            mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -math.inf)
         elif positions is None:
             positions = torch.arange(length, device=device).expand(rows, length)
         span = int(positions.max()) + 1
@@ -255,7 +266,6 @@ class Transformer(nn.Module):
         slots = torch.arange(rows, device=device) if slots is None else slots
         # Angles in float32: bfloat16 has too few digits for large positions.
         angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(device)
-        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
         return Where(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, slots, span)
 
 

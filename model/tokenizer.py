@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import date
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,7 +76,7 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, settings: Settings, *, digest: str):
         self._vocabulary = vocabulary
         self._settings = settings
-        self._skeleton = cache(self._render_skeleton)
+        self._skeleton = lru_cache(256)(self._render_skeleton)  # orders of roles come from clients, too
         self.special = vocabulary.special
         self.n_vocab = vocabulary.size
         self.stop_ids = settings.stop_ids
@@ -111,8 +111,8 @@ class Tokenizer:
         encoded as the characters it consists of."""
         return self._vocabulary.encode(text)
 
-    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        return self._vocabulary.encode_batch(texts, threads)
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._vocabulary.encode_batch(texts)
 
     def prompt(self, text: str) -> list[int]:
         """Ids of a text from its beginning, with the beginning-of-text token and the blank before it that the model was trained

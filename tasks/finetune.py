@@ -1,12 +1,11 @@
 """Fine-tuning: ``python -m tasks.finetune``. What fits together is checked here, the loop is training.py's.
 
 A run that was killed goes on where its last saved state stands and ends with the same bits. It trains in this process, or in those
-that the command in ``FINETUNE_LAUNCH`` starts: ``torchrun --nproc-per-node 2``.
+that the command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
 """
 
 import ctypes
 import hashlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,25 +14,27 @@ from pathlib import Path
 
 import torch
 
-from model import checkpoint, lora
+from model import checkpoint, lora, optim
 from model.precision import narrow
 from model.tokenizer import Tokenizer
 from tasks import points, trainstate
 from tasks.curves import draw, write_table
 from tasks.digests import dvc_digest
+from tasks.finetune_params import ADAPTED, FinetuneParams
 from tasks.lifetime import forced
+from tasks.local import setting
 from tasks.packing import epoch_rows
 from tasks.stage import Out, Summary, run_stage
 from tasks.team import team
 from tasks.tokenfile import open_split, read_index
-from tasks.training import ADAPTED, FinetuneParams, prepared, train
+from tasks.training import adapted, train
 
 LAUNCH = "FINETUNE_LAUNCH"
 
 
 def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: FinetuneParams) -> Summary:
     """Train the base model on the train shards and write it as a checkpoint directory."""
-    _keep_memory()
+    keep_memory()
     dropped = check_fit(base, shards, params)
     key = _key(base, shards, params)
     folder = trainstate.folder_of(key)
@@ -61,13 +62,13 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
 
 
 def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
-    launcher = shlex.split(os.environ.get(LAUNCH, ""))
+    launcher = shlex.split(told := setting(LAUNCH))
     if not launcher:
         with team() as us:
             train(base, shards, key, params, us)
         return
     if not shutil.which(launcher[0]):
-        raise ValueError(f"{LAUNCH} is {os.environ[LAUNCH]!r}, and there is no command {launcher[0]}")
+        raise ValueError(f"{LAUNCH} is {told!r}, and there is no command {launcher[0]}")
     ending_with_us = [sys.executable, "-m", "tasks.lifetime"]
     command = [*ending_with_us, *launcher, "-m", "tasks.training", str(base), str(shards), key, params.model_dump_json()]
     if status := subprocess.run(command, check=False).returncode:
@@ -76,7 +77,8 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
 
 def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParams) -> None:
     """The checkpoint directory of a state's weights; an adapter is merged, and stands in it in PEFT's format too."""
-    model = prepared(base, params, device=torch.device("cpu"))
+    model = adapted(base, params, device=torch.device("cpu"))
+    optim.freeze(model, params.mode)
     trainstate.load_weights(state, model)
     if params.mode in ADAPTED:
         model_dir.mkdir(parents=True)
@@ -113,14 +115,14 @@ def _device() -> torch.device:
 
 def _key(base: Path, shards: Path, params: FinetuneParams) -> str:
     """Digest of all that the result depends on: base, shards, params, and this code."""
-    modules = ("tasks.finetune", "tasks.packing", "tasks.team", "tasks.training", "tasks.trainstate")
+    modules = ("tasks.finetune", "tasks.finetune_params", "tasks.packing", "tasks.team", "tasks.training", "tasks.trainstate")
     code = [m for name, m in sorted(sys.modules.items()) if name.startswith("model.") or name in modules]
     parts = [dvc_digest(base), dvc_digest(shards), params.model_dump_json(), torch.__version__]
     parts += [Path(str(m.__file__)).read_text() for m in code] + [Path(__file__).read_text()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let glibc keep freed memory instead of giving it back after every operation: a quarter more tokens/s on CPU."""
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return

@@ -1,5 +1,7 @@
 """What the machine under a run can do and what it draws: measured matrix products, and an estimate of energy."""
 
+import math
+import os
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from model.cost import layer_matrices
 from model.llama import LlamaConfig
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the processor's package; root may read it
+CGROUP = Path("/sys/fs/cgroup/memory.max")
 WATTS_PER_CORE = 10.0  # where nothing can be read: a server processor's 100 to 300 W over its cores
 WATTS_OF_A_GPU = 400.0  # likewise
 SECONDS = 0.15  # per shape
@@ -42,6 +45,20 @@ def memory_mb(device: torch.device) -> float:
     import psutil
 
     return psutil.Process().memory_info().rss / 1e6
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes that the device has for this process: a GPU's, or what the machine or its control group has, shared by the processes
+    that torchrun started on it."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    import psutil
+
+    try:
+        limit = float(CGROUP.read_text())
+    except (OSError, ValueError):  # not limited
+        limit = math.inf
+    return min(psutil.virtual_memory().total, limit) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 class Energy:

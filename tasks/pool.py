@@ -7,12 +7,13 @@ default one per core. Neither changes what comes out.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from tasks.lifetime import end_with_parent
+from tasks.local import setting
 from tasks.progress import progress
 
 R = TypeVar("R")
@@ -24,15 +25,24 @@ def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *,
 
     An exception in one of them is raised; work whose worker died is done again.
     """
+    return list(in_order(function, arguments, what=what, here=here))
+
+
+def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> Iterator[R]:
+    """As ``run_all``, each result as soon as it and those before it are there, while work on the others goes on."""
     count = min(workers(), len(arguments))
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    address = setting("DASK_SCHEDULER_ADDRESS")
     bar = progress(total=len(arguments), unit="part", what=what)
     try:
         if address:
-            return _on_cluster(address, function, arguments, bar.update)
-        if here or count < 2:
-            return [_counted(function(*a), bar.update) for a in arguments]
-        return _in_processes(count, function, arguments, bar.update)
+            results = _on_cluster(address, function, arguments)
+        elif here or count < 2:
+            results = (function(*a) for a in arguments)
+        else:
+            results = _in_processes(count, function, arguments)
+        for result in results:
+            bar.update(1)
+            yield result
     finally:
         bar.close()
 
@@ -45,18 +55,19 @@ def workers() -> int:
     return int(told)
 
 
-def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], tell: Callable[[int], object]) -> list[R]:
-    done: dict[int, R] = {}
+def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]]) -> Iterator[R]:
+    told, done = 0, dict[int, R]()
     for _ in range(ATTEMPTS):
         # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
         with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
-            futures = {pool.submit(function, *a): i for i, a in enumerate(arguments) if i not in done}
+            futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
             try:
-                for future in as_completed(futures):
-                    done[futures[future]] = future.result()
-                    tell(1)
-                return [done[i] for i in range(len(arguments))]
+                for number in range(told, len(arguments)):
+                    yield done.pop(number) if number in done else futures[number].result()
+                    told = number + 1
+                return
             except BrokenProcessPool:
+                done |= {i: f.result() for i, f in futures.items() if i >= told and f.done() and not f.exception()}
                 print("a worker process was killed; its work is done again", flush=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -64,19 +75,11 @@ def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tu
     raise ValueError(f"worker processes were killed {ATTEMPTS} times, perhaps for lack of memory; try with WORKERS=1")
 
 
-def _on_cluster(address: str, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]], tell: Callable[[int], object]) -> list[R]:
+def _on_cluster(address: str, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]]) -> Iterator[R]:
     from distributed import Client
-    from distributed import as_completed as completed
 
     with Client(address, set_as_default=False) as client:
         # Impure: the files it writes count, not a result that the scheduler may remember from before.
         futures: list[Future[R]] = [client.submit(function, *a, pure=False) for a in arguments]
-        for future in completed(futures, loop=client.loop):
-            future.result()
-            tell(1)
-        return [future.result() for future in futures]
-
-
-def _counted(result: R, tell: Callable[[int], object]) -> R:
-    tell(1)
-    return result
+        for future in futures:
+            yield future.result()

@@ -6,7 +6,7 @@ Partitions are tokenized apart and written in the order of the documents' ids, s
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, Literal
@@ -17,7 +17,7 @@ from model.tokenizer import Tokenizer
 from tasks import data_report, tokens
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.facts import Facts, read_facts
-from tasks.pool import run_all
+from tasks.pool import in_order
 from tasks.stage import Out, Params, Summary, run_stage
 from tasks.tokenfile import Shard, TokenizedDocument, write_index, write_shards
 
@@ -49,11 +49,10 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
             continue  # augment chose from it
         # Scores are always of answers.
         all_count = params.loss_on == "all" and split in ("train", "validation")
-        names = _tokenize(base, [directory / f"{split}.jsonl" for directory in (documents, variants)], all_count, split)
-        if not names:
+        if not (stretches := tokens.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)])):
             continue
-        used |= set(names)
         with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as facts:
+            names = _noted(_tokenize(base, stretches, all_count, split), used)
             written[split] = write_shards(split, _measured(names, split, facts, contents), shards, max_tokens=params.max_tokens)
         n = [sum(getattr(s, of) for s in written[split]) for of in ("documents", "tokens")]
         print(f"{split}: {n[0]:,} documents, {n[1]:,} tokens in {len(written[split])} shards", flush=True)
@@ -77,14 +76,20 @@ def _samples(documents: Path, variants: Path) -> list[Document]:
     return [document for directory, split, count in some for document in islice(read_documents(directory, split), count)]
 
 
-def _tokenize(base: Path, files: list[Path], all_count: bool, split: str) -> list[str]:
-    stretches = tokens.partitions(files)
+def _tokenize(base: Path, stretches: Mapping[int, list[tokens.Stretch]], all_count: bool, split: str) -> Iterator[str]:
     small = sum(s.end - s.start for some in stretches.values() for s in some) < SMALL
     arguments = [(base.absolute(), some, all_count, tokens.CACHE.absolute()) for some in stretches.values()]
-    return run_all(tokens.tokenize, arguments, what=f"tokenizing {split}", here=small)
+    # In order, so that what is done is written while the rest is tokenized.
+    return in_order(tokens.tokenize, arguments, what=f"tokenizing {split}", here=small)
 
 
-def _measured(names: list[str], split: str, facts: IO[str], contents: data_report.Contents) -> Iterator[TokenizedDocument]:
+def _noted(names: Iterable[str], used: set[str]) -> Iterator[str]:
+    for name in names:
+        used.add(name)
+        yield name
+
+
+def _measured(names: Iterable[str], split: str, facts: IO[str], contents: data_report.Contents) -> Iterator[TokenizedDocument]:
     """The documents, their facts written on the way."""
     for name in names:
         for document in tokens.load(tokens.CACHE / name):

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ MAGIC, VERSION, HEADER = 20240801, 7, 256
 INDEX = "index.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is known of a document in a shard."""
 
     id: str
@@ -82,7 +81,7 @@ class _Writer:
     def add(self, document: TokenizedDocument) -> None:
         self._bin.write(document.tokens.astype("<u4").tobytes())
         self._loss.write(document.loss.astype(np.uint8).tobytes())
-        self._lines.write(json.dumps(asdict(document.entry), ensure_ascii=False) + "\n")
+        self._lines.write(json.dumps(document.entry._asdict(), ensure_ascii=False) + "\n")
         self.tokens += len(document.tokens)
         self._supervised += int(document.loss.sum())
         self._starts.append(self.tokens)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -63,7 +63,7 @@ def tokenize(base: Path, stretches: Sequence[Stretch], all_count: bool, cache: P
             tokens=np.concatenate([d.tokens for d in made]),
             loss=np.concatenate([d.loss for d in made]),
             starts=np.cumsum([0, *(len(d.tokens) for d in made)]),
-            entries=np.frombuffer("\n".join(json.dumps(asdict(d.entry), ensure_ascii=False) for d in made).encode(), np.uint8),
+            entries=np.frombuffer("\n".join(json.dumps(d.entry, ensure_ascii=False) for d in made).encode(), np.uint8),
         )
     partial.rename(path)
     return path.name
@@ -76,7 +76,7 @@ def load(path: Path) -> Iterator[TokenizedDocument]:
         entries = found["entries"].tobytes().decode().split("\n")
     for number, entry in enumerate(entries):
         where = slice(starts[number], starts[number + 1])
-        yield TokenizedDocument(Entry(**json.loads(entry)), tokens[where], loss[where])
+        yield TokenizedDocument(Entry(*json.loads(entry)), tokens[where], loss[where])
 
 
 def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
@@ -85,7 +85,7 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, all_count:
     """
     pieces = [_pieces(tokenizer, document) for document in documents]
     texts = [fill(p, d.texts()) for d, of_document in zip(documents, pieces, strict=True) for p in of_document if p.control is None]
-    encoded = iter(tokenizer.encode_batch(texts, 1))
+    encoded = iter(tokenizer.encode_batch(texts))
     for document, of_document in zip(documents, pieces, strict=True):
         ids = [[p.control] if p.control is not None else next(encoded) for p in of_document]
         counts = [int(p.supervised or all_count) for p in of_document]

@@ -11,92 +11,29 @@ weights, gradients and moments (FSDP2). It knows nothing of records or of what b
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch.distributed.tensor import DTensor
 
 from model import checkpoint, lora, optim
 from model.cost import training_flops
 from model.llama import Transformer
-from model.loss import token_losses
+from model.loss import token_losses, total_loss
 from model.precision import Precision, autocast, narrow
 from tasks import trainstate
+from tasks.finetune_params import ADAPTED, FinetuneParams
+from tasks.fit import check_memory
 from tasks.lifetime import end_with_parent, told_to_stop
-from tasks.machine import Energy, matmul_rate, memory_mb
+from tasks.machine import Energy, matmul_rate, memory_mb, memory_of
 from tasks.packing import Batch, Row, sample, stacked, supervised_in, training_rows
 from tasks.points import Points
 from tasks.progress import progress
-from tasks.stage import Params
 from tasks.team import Team, scatter, sharded, team
 from tasks.tokenfile import Split, open_split
-
-ADAPTED = ("lora", "dora")
-
-
-class AdapterParams(Params):
-    """Of the modes lora and dora; the adapter is merged into the weights in the end, and kept beside them."""
-
-    rank: int = Field(ge=1)
-    alpha: float = Field(gt=0)
-    targets: tuple[str, ...]
-
-    @field_validator("targets")
-    @classmethod
-    def known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        lora.LoraConfig(1, 1.0, 0.0, targets, dora=False)
-        return targets
-
-
-class FinetuneParams(Params):
-    mode: str
-    adapter: AdapterParams
-    seed: int
-    seq_len: int = Field(ge=8)
-    batch: int = Field(ge=1)
-    micro_batch: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    schedule: str
-    warmup: int = Field(ge=0)
-    decay: float = Field(gt=0, le=1)
-    lr: float = Field(gt=0)
-    lr_floor: float = Field(ge=0, le=1)
-    beta1: float = Field(ge=0, lt=1)
-    beta2: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    clip: float = Field(gt=0)
-    precision: Precision
-    compile: bool
-    activation_checkpointing: bool
-    validate_every: int = Field(ge=1)
-    validation_tokens: int = Field(ge=1)
-    keep: Literal["best", "last"]
-    patience: int = Field(ge=0)
-    checkpoint_every: int = Field(ge=1)
-
-    @field_validator("mode")
-    @classmethod
-    def known_mode(cls, mode: str) -> str:
-        return _one_of(optim.MODES, mode)
-
-    @field_validator("schedule")
-    @classmethod
-    def known_schedule(cls, schedule: str) -> str:
-        return _one_of(optim.SCHEDULES, schedule)
-
-    def lora_config(self) -> lora.LoraConfig:
-        return lora.LoraConfig(self.adapter.rank, self.adapter.alpha, 0.0, self.adapter.targets, dora=self.mode == "dora")
-
-
-def _one_of(known: Iterable[str], name: str) -> str:
-    if name not in known:
-        raise ValueError(f"must be one of {', '.join(known)}")
-    return name
 
 
 class StoppedError(ValueError):
@@ -105,9 +42,12 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) -> None:
     """Train until the last step's state stands under ``key``, from where an earlier run of it came to."""
+    bfloat16, memory = narrow(us.device, params.precision), memory_of(us.device)
+    check_memory(checkpoint.read_config(base), params, narrow=bfloat16, devices=us.size, device=us.device.type, memory=memory)
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
-    model = prepared(base, params, device=us.device if us.size == 1 else torch.device("cpu"))
-    if us.size > 1:
+    alone = us.size == 1
+    model = readied(adapted(base, params, device=us.device if alone else torch.device("cpu")), params, alone=alone)
+    if not alone:
         model = sharded(model, us, params.precision)
     optimizer = optim.adamw(
         trainstate.trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay
@@ -123,16 +63,26 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) 
         train_steps(model, optimizer, train_split, held_out, validation, params, us, state=state, key=key, points=points, stop=stop)
 
 
-def prepared(base: Path, params: FinetuneParams, *, device: torch.device) -> Transformer:
-    """The base model with the adapter of the mode, of which the mode's parameters train."""
+def adapted(base: Path, params: FinetuneParams, *, device: torch.device) -> Transformer:
+    """The base model, with the adapter of the mode where that has one."""
     model = checkpoint.load(base, device=device)
     if params.mode in ADAPTED:
         lora.add(model, params.lora_config(), seed=params.seed)
+    return model
+
+
+def readied(model: Transformer, params: FinetuneParams, *, alone: bool = True) -> Transformer:
+    """The model as its mode trains it; ``alone``: in one process, on the device that it is on."""
     optim.freeze(model, params.mode)
+    if alone and narrow(model.norm.weight.device, params.precision):
+        # What multiplies in bfloat16 and does not change need not be kept in float32; the embedding starts the float32 sums.
+        for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
+            if layer.weight is not model.embed_tokens.weight:
+                layer.to(torch.bfloat16)
     model.recompute = params.activation_checkpointing
     if params.compile:
-        for layer in model.layers:
-            layer.compile(dynamic=False)
+        for block in model.layers:
+            block.compile(dynamic=False)
     return model
 
 
@@ -218,7 +168,7 @@ def backward(model: Transformer, rows: Sequence[Row], split: Split, params: Fine
     total = 0.0
     for batch in micro_batches(rows, split, params, us):
         # FSDP takes the mean over the processes of what is a sum here.
-        loss = losses(model, batch.to(us.device), params.precision).sum() / supervised
+        loss = of_batch(total_loss, model, batch.to(us.device), params.precision) / supervised
         (loss * us.size).backward()
         total += float(loss.detach())
     return us.sum(total)[0]
@@ -242,17 +192,17 @@ def gradient_norm(model: Transformer, clip: float) -> float:
 @torch.no_grad()
 def mean_loss(model: Transformer, split: Split, rows: list[Row], params: FinetuneParams, us: Team) -> float:
     """Mean loss in nats per supervised token of these rows."""
-    found = [losses(model, batch.to(us.device), params.precision) for batch in micro_batches(rows, split, params, us)]
+    found = [of_batch(token_losses, model, batch.to(us.device), params.precision) for batch in micro_batches(rows, split, params, us)]
     scatter(model)
     total, count = us.sum(float(torch.cat(found).double().sum()), float(sum(map(len, found))))
     return total / count
 
 
-def losses(model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
-    """Loss in nats of each supervised token of a batch."""
+def of_batch(measure: Callable[..., torch.Tensor], model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
+    """A measure of loss.py over the supervised tokens of a batch."""
     with autocast(batch.tokens.device, precision):
         hidden = model.hidden(batch.tokens, documents_BT=batch.documents)
-        return token_losses(hidden, model.lm_head, batch.tokens, batch.supervised)
+        return measure(hidden, model.lm_head, batch.tokens, batch.supervised)
 
 
 def judged(state: trainstate.State, validation_loss: float) -> trainstate.State:
@@ -269,15 +219,20 @@ def no_better(state: trainstate.State, params: FinetuneParams) -> bool:
 
 def speed(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, rate: float) -> dict[str, float]:
     """Tokens per second, and model FLOPs per second as a share of what matrix products alone reach on this machine (MFU)."""
+    tokens = sum(piece.stop - piece.start for row in rows for piece in row)
+    return {"tokens_per_second": tokens / seconds, "mfu": training_work(model, rows, split, params) / seconds / rate}
+
+
+def training_work(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams) -> float:
+    """Model FLOPs of a step on these rows."""
     sizes = [piece.stop - piece.start for row in rows for piece in row]
-    work = training_flops(
+    return training_flops(
         model.config,
         tokens=sum(sizes),
         supervised=supervised_in(rows, split),
         attended=sum(n * (n + 1) / 2 for n in sizes),
         frozen=params.mode not in ("full", "all_but_embeddings"),
     )
-    return {"tokens_per_second": sum(sizes) / seconds, "mfu": work / seconds / rate}
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def test_ids_are_those_of_meta_and_of_hugging_face(ours: Tokenizer, metas: Any, 
 
 def test_the_default_corpus_has_metas_and_hugging_faces_ids(ours: Tokenizer, metas: Any, faces: Any) -> None:
     texts = corpus_texts()
-    batch = ours.encode_batch(texts, 2)
+    batch = ours.encode_batch(texts)
     assert batch == [meta_ids(metas, text) for text in texts]
     assert batch == [face_ids(faces, text) for text in texts]
 
@@ -125,7 +125,7 @@ def test_every_medquad_document_has_metas_ids_and_decodes_to_its_bytes(ours: Tok
 
 def test_medquad_documents_have_hugging_faces_ids(ours: Tokenizer, faces: Any) -> None:
     texts = medquad_texts()[::20]
-    assert ours.encode_batch(texts, 1) == [face_ids(faces, text) for text in texts]
+    assert ours.encode_batch(texts) == [face_ids(faces, text) for text in texts]
 
 
 def test_control_tokens_and_ends_are_metas(ours: Tokenizer, metas: Any) -> None:

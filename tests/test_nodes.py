@@ -1,4 +1,4 @@
-"""Two machines train one model: two network namespaces, torchrun in each, and one of them lost on the way."""
+"""Two machines, which are two network namespaces: they train one model, also when one of them is lost, and make the same shards."""
 
 import os
 import signal
@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Project
 from test_team import CROSSED
 from test_training import parts, run  # noqa: F401 - a fixture
 
 from tasks import points, trainstate
+from tasks.digests import dvc_digest
 
 pytestmark = pytest.mark.system
 KEY = "0" * 32
+SCHEDULER = 8786
 PARAMS = CROSSED.model_copy(update={"steps": 120, "validate_every": 60, "checkpoint_every": 5})
 
 
@@ -83,3 +85,26 @@ def test_two_nodes_train_together_and_the_loss_of_one_is_survived(
     assert [p["step"] for p in found] == list(range(1, 121))
     _, alone = run(parts, tmp_path / "alone", PARAMS)
     assert [p["loss"] for p in found] == pytest.approx([p["loss"] for p in alone], abs=1e-3)
+
+
+def test_a_dask_cluster_on_two_nodes_makes_the_same_shards(copied: Project, nodes: tuple[str, str], tmp_path: Path) -> None:
+    documents, shards = (copied.path / "artifacts" / name for name in ("documents", "shards"))
+    alone = [dvc_digest(path) for path in (documents, shards)]
+    scheduler = f"tcp://10.77.0.1:{SCHEDULER}"
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "10.77.0.1", "--port", str(SCHEDULER), "--no-dashboard"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"]
+    members = []
+    log = open(tmp_path / "dask.log", "wb")  # noqa: SIM115
+    try:
+        for node, command in zip(nodes, (dask, worker), strict=True):
+            enter = ["ip", "netns", "exec", node, *command]
+            members.append(subprocess.Popen(enter, cwd=copied.path, env=copied.environment, stdout=log, stderr=log, start_new_session=True))
+        copied.environment["DASK_SCHEDULER_ADDRESS"] = scheduler
+        for stage in ("preprocess", "shard"):
+            copied.run("ip", "netns", "exec", nodes[0], "dvc", "repro", "--force", "--single-item", stage)
+    finally:
+        for member in members:
+            os.killpg(member.pid, signal.SIGKILL)
+            member.wait()
+    assert b"Registered to:" in (tmp_path / "dask.log").read_bytes()
+    assert [dvc_digest(path) for path in (documents, shards)] == alone

@@ -81,7 +81,7 @@ def test_every_medquad_document_has_hugging_faces_ids_and_decodes_to_its_bytes(o
 
 
 def assert_same_ids(ours: Tokenizer, theirs: Any, texts: list[str]) -> None:
-    batch = ours.encode_batch(texts, 1)
+    batch = ours.encode_batch(texts)
     for text, ids, wanted in zip(texts, batch, theirs.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
         assert ids == wanted.ids, text[:80]
         assert ours.decode_bytes(ids) == text.encode(), text[:80]
@@ -132,8 +132,8 @@ def test_a_role_cannot_be_invented(ours: Tokenizer) -> None:
 def test_a_million_unbroken_characters_are_encoded(ours: Tokenizer, character: str) -> None:
     text = character * 1_000_000
     assert ours.decode(ours.encode(text)) == text
-    assert ours.encode_batch([text, "and more"], 2)[1] == ours.encode("and more")
-    assert ours.encode(character * (MAX_RUN - 1)) == ours.encode_batch([character * (MAX_RUN - 1)], 1)[0]
+    assert ours.encode_batch([text, "and more"])[1] == ours.encode("and more")
+    assert ours.encode(character * (MAX_RUN - 1)) == ours.encode_batch([character * (MAX_RUN - 1)])[0]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_sentencepiece_text_decodes_to_its_bytes(pieces: Tokenizer, text: str) -
     assert pieces.decode_bytes(ids) == text.encode()
     stream = TextStream(pieces)
     assert "".join(stream.push(i) for i in ids) + stream.finish() == text == pieces.decode(ids)
-    assert pieces.encode_batch([text, "x"], 2) == [ids, pieces.encode("x")]
+    assert pieces.encode_batch([text, "x"]) == [ids, pieces.encode("x")]
 
 
 def test_a_sentencepiece_prompt_is_that_of_transformers(pieces: Tokenizer, their_pieces: Any) -> None:

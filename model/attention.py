@@ -1,0 +1,43 @@
+"""Masked attention: torch's own, but for the backward pass of compiled training on a CPU, where that takes twice as long as
+matrix products and one fused pass over the scores (bench/train_speed.py)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v over [B, H, T, D]; ``mask`` [B, 1, T, S] is True or 0 where a query sees a key, False or
+    -inf elsewhere; None: plain causal."""
+    if (
+        mask is not None
+        and mask.is_floating_point()
+        and q.device.type == "cpu"
+        and torch.compiler.is_compiling()
+        and torch.is_grad_enabled()
+    ):
+        out: Tensor = _Attention.apply(q, k, v, mask)
+        return out
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+
+
+class _Attention(torch.autograd.Function):
+    """FlashAttention's formulas (arXiv:2205.14135, appendix B) with all scores of a layer at once."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        out, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask)
+        ctx.save_for_backward(q, k, v, mask, out, log_sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, mask, out, log_sums = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        weights = torch.exp((q @ k.mT).float() * scale + mask - log_sums[..., None])
+        along = (of_out.float() * out.float()).sum(-1, keepdim=True)
+        of_weights = (of_out @ v.mT).float()
+        of_scores = (weights * (of_weights - along) * scale).to(q.dtype)
+        return of_scores @ k, of_scores.mT @ q, weights.to(q.dtype).mT @ of_out, None

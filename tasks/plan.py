@@ -1,0 +1,122 @@
+"""What a fine-tuning run will take, before it takes it: memory by part, the GPUs that have it, time and energy.
+
+    python -m tasks.plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048
+
+What is not said comes from params.yaml, the base model and the shards of this directory. Only arithmetic (model/cost.py): what it says
+about memory is compared with measured peaks by the tests, what it says about time is as good as the MFU it is told.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from model import checkpoint
+from model.cost import training_flops
+from model.llama import SIZES, LlamaConfig
+from model.optim import MODES
+from tasks.finetune_params import FinetuneParams
+from tasks.fit import RUNTIME, needed
+from tasks.stage import read_params
+from tasks.tokenfile import open_split, read_index
+
+BASE, SHARDS = Path("artifacts/base"), Path("artifacts/shards")
+MFU = 0.35  # what well-kept trainers reach on one node; bench/train_speed.py measures it on a CPU
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """As its maker's data sheet says."""
+
+    memory: float  # bytes
+    flops: float  # of dense bfloat16 products with float32 sums, per second
+    watts: float
+
+
+GPUS = {
+    "RTX 3090": Gpu(24e9, 71e12, 350),
+    "RTX 4090": Gpu(24e9, 165e12, 450),
+    "L4": Gpu(24e9, 121e12, 72),
+    "L40S": Gpu(48e9, 362e12, 350),
+    "A100 40GB": Gpu(40e9, 312e12, 400),
+    "A100 80GB": Gpu(80e9, 312e12, 400),
+    "H100 SXM": Gpu(80e9, 989e12, 700),
+    "H200 SXM": Gpu(141e9, 989e12, 700),
+    "B200": Gpu(180e9, 2250e12, 1000),
+    "MI300X": Gpu(192e9, 1307e12, 750),
+}
+
+
+def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float, shards: Path) -> str:
+    memory = needed(config, params, narrow=True, devices=gpus)
+    parts = ("weights", "gradients", "optimizer", "activations", "logits")
+    lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB"]
+    lines += [f"  {part:14}{getattr(memory, part) / 1e9:8.2f}" for part in parts]
+    lines += [
+        f"  {'at the peak':14}{memory.peak / 1e9:8.2f}  gradients come as activations go",
+        f"  {'runtime':14}{RUNTIME['cuda'] / 1e9:8.2f}",
+    ]
+    spans = {"these steps": params.steps * params.batch * params.seq_len}
+    if epoch := _epoch(shards):
+        spans["one epoch"] = epoch
+    lines += ["", f"{'':12}{'memory':>10}{'':>12}{'tokens/s':>12}" + "".join(f"{span:>24}" for span in spans)]
+    for name, gpu in GPUS.items():
+        line = f"{name:12}{gpu.memory / 1e9:7.0f} GB"
+        if memory.peak + RUNTIME["cuda"] > gpu.memory:
+            lines.append(f"{line}{'too small':>12}")
+            continue
+        speed = gpus * gpu.flops * mfu / _work_per_token(config, params)
+        hours = [tokens / speed / 3600 for tokens in spans.values()]
+        cells = "".join(f"{h:12.2f} h{h * gpu.watts * gpus / 1000:6.1f} kWh" for h in hours)
+        lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
+    lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
+    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens")
+    lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
+    return "\n".join(lines)
+
+
+def _work_per_token(config: LlamaConfig, params: FinetuneParams) -> float:
+    """Model FLOPs, were every document a row long and all of it with loss: the most it can be."""
+    n = params.seq_len
+    frozen = params.mode not in ("full", "all_but_embeddings")
+    return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
+
+
+def _epoch(shards: Path) -> int:
+    """Tokens of the train split; 0 where there is none."""
+    if not shards.exists():
+        return 0
+    read_index(shards)
+    return int(open_split(shards, "train").lengths().sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks.plan", description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--size", choices=sorted(SIZES), help=f"a model by name (default: the one in {BASE})")
+    parser.add_argument("--mode", choices=sorted(MODES))
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--seq", type=int, dest="seq_len", help="tokens per row")
+    parser.add_argument("--batch", type=int, help="rows per step")
+    parser.add_argument("--micro-batch", type=int, help="rows per forward pass")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--recompute", action="store_true", default=None, dest="activation_checkpointing")
+    parser.add_argument("--compile", action="store_true", default=None)
+    parser.add_argument("--mfu", type=float, default=MFU, help=f"share of a GPU's bfloat16 rate that training reaches (default {MFU})")
+    parser.add_argument("--shards", type=Path, default=SHARDS)
+    options = vars(parser.parse_args())
+    size, gpus, mfu, shards = (options.pop(name) for name in ("size", "gpus", "mfu", "shards"))
+    try:
+        told = {name: value for name, value in options.items() if value is not None}
+        params = FinetuneParams.model_validate(read_params()["finetune"].model_dump() | told)
+        if gpus < 1 or not 0 < mfu <= 1:
+            raise ValueError("--gpus must be at least 1, --mfu above 0 and at most 1")
+        config = SIZES[size] if size else checkpoint.read_config(BASE)
+        if params.seq_len > config.max_seq_len:
+            raise ValueError(f"--seq is {params.seq_len}, the model's context only {config.max_seq_len}")
+        print(report(config, params, gpus=gpus, mfu=mfu, shards=shards))
+    except (ValueError, OSError) as error:
+        sys.exit(f"plan: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Trains a random model for three steps: CONFIG PARAMS, both JSON. Prints the bytes of tensors at the highest."""
+
+import json
+import sys
+from functools import partial
+from itertools import accumulate, islice
+
+import numpy as np
+import torch
+
+from model import lora, optim
+from model.llama import LlamaConfig, Transformer
+from tasks import training, trainstate
+from tasks.finetune_params import ADAPTED, FinetuneParams
+from tasks.packing import training_rows
+from tasks.team import team
+from tasks.tokenfile import Entry, Split
+
+ROWS = 24
+
+
+def main() -> None:
+    config, params = LlamaConfig(**json.loads(sys.argv[1])), FinetuneParams.model_validate_json(sys.argv[2])
+    length = params.seq_len
+    tokens = np.random.default_rng(0).integers(config.vocab_size, size=ROWS * length, dtype=np.uint32)
+    entries = [Entry(str(n), "text", "random", 0) for n in range(ROWS)]
+    split = Split([tokens], [np.ones(len(tokens), np.uint8)], [np.arange(ROWS + 1) * length], entries, np.array([0, ROWS]))
+    model = Transformer(config)
+    if params.mode in ADAPTED:
+        lora.add(model, params.lora_config(), seed=0)
+    training.readied(model, params)
+    rows = training_rows(split, length, seed=0)
+    with team() as us:
+        optimizer = optim.adamw(trainstate.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)
+        step = partial(training.update, model, optimizer, split=split, params=params, us=us)
+        for number in (1, 2):
+            step(number, [row for row, _ in islice(rows, params.batch)])
+        held = sum(t.nbytes for t in (*model.parameters(), *(t for of_one in optimizer.state.values() for t in of_one.values())))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+            step(3, [row for row, _ in islice(rows, params.batch)])
+    assert profiled.profiler
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    print(held + max(accumulate(changes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,167 +1,166 @@
 """Base beside tuned on documents that training never saw: ``python -m tasks.validate``.
 
-A pure function of its inputs: perplexity of the answers' tokens on a fixed sample of the test split, of text of another origin where
-there is some, per kind, and both models' answers to fixed prompts. Nothing is compared with earlier versions here.
+    probes (evaluation/, memorization.py) ──► texts ──► judge(base), judge(tuned) ──► values ──► scores.jsonl ──► metrics, report
+    generation.py, harness.py ─────────────────────────────────────────────────────────►
+
+A pure function of its inputs. Both models see the same tokens, and every item's score is kept, so that a later model can be compared
+with this one item by item. Nothing is compared with earlier versions here.
 """
 
-import html
+import hashlib
 import json
-import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from model.completion import Llama
-from model.loss import perplexity, token_losses
-from model.precision import Precision, autocast
+from model.precision import Precision
 from model.tokenizer import Tokenizer
-from tasks.documents import share
-from tasks.packing import Piece, stacked
-from tasks.progress import progress
+from tasks import harness
+from tasks.documents import Document, content_id, read_documents
+from tasks.evaluation import calibration, generation
+from tasks.evaluation.answers import Answers, select
+from tasks.evaluation.behaviour import BEHAVIOUR, GENERAL, GeneralText, Preferences, pairs, passages
+from tasks.evaluation.choice import Choices, questions
+from tasks.evaluation.likelihood import Judged, Reader, judge
+from tasks.evaluation.page import page
+from tasks.evaluation.probes import Probe, Value, digest, paired
+from tasks.evaluation.table import Table, flat, table, told
+from tasks.evaluation.wording import Wording, WordingParams
+from tasks.memorization import Extraction, ExtractionParams
 from tasks.record import write_whole
+from tasks.scores import write_scores
 from tasks.stage import Out, Params, Summary, run_stage
 from tasks.tokenfile import Split, open_split, read_index
 
-TEST, OTHER = "test", "other"
+TEST, OTHER, TRAIN = "test", "other", "train"
+ROOT = Path(__file__).resolve().parent.parent
+# The code that decides a score, given the tokens and the weights.
+SCORING = (
+    *(f"model/{name}.py" for name in ("attention", "completion", "generate", "llama", "loss", "precision", "quantize", "sampling")),
+    *(f"tasks/evaluation/{name}.py" for name in ("answers", "behaviour", "choice", "generation", "likelihood", "probes", "wording")),
+    *("tasks/memorization.py", "tasks/harness.py"),
+)
 
 
 class ValidateParams(Params):
     seed: int
     max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
+    choices: int = Field(ge=0)  # four-choice items per kind; 0: all that can be made
+    generations: int = Field(ge=1)  # answers per kind
     batch_tokens: int = Field(ge=1)
     precision: Precision
+    wording: WordingParams
+    extraction: ExtractionParams
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
     prompts: tuple[str, ...]
+    tasks: dict[str, str]  # task files of lm-evaluation-harness: the SHA-256 of the folder of each
 
 
 @dataclass(frozen=True)
-class Score:
-    """A document's answer under both models: sums of negative log-likelihood in nats."""
+class Questions:
+    """Everything that is asked of a model; ``answers`` are the test split's."""
 
-    id: str
-    split: str
-    kind: str
-    tokens: int
-    base_nats: float
-    tuned_nats: float
+    probes: tuple[Probe, ...]
+    answers: Answers
+    generated: tuple[Document, ...]
 
 
-def validate(base: Path, tuned: Path, shards: Path, evaluation: Out, *, params: ValidateParams) -> Summary:
-    """Score both models on the same tokens, let both answer the prompts, write scores, metrics and a report."""
-    if read_index(shards)["tokenizer"] != Tokenizer.from_path(tuned).digest:
+@dataclass(frozen=True)
+class Replies:
+    """What one model made of them."""
+
+    values: list[Value]
+    answers: list[Judged]
+    texts: list[str]  # to the prompts
+
+
+def validate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: Path, evaluation: Out, *, params: ValidateParams) -> Summary:
+    """Score both models on the same tokens, let both answer the prompts, write scores, metrics and a report.
+
+    ``cleaning`` is preprocess's report, which knows whether everybody may read what the sources say.
+    """
+    tokenizer = Tokenizer.from_path(tuned)
+    if read_index(shards)["tokenizer"] != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {tuned} has; run 'dvc repro shard'")
-    splits = {name: open_split(shards, name) for name in (TEST, OTHER)}
-    chosen = {name: select(split, params) for name, split in splits.items()}
-    if not chosen[TEST]:
-        raise ValueError(f"{shards} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml")
-    nats, answers = {}, {}
-    for role, directory in (("base", base), ("tuned", tuned)):
-        llama = Llama.build(directory, max_batch_size=max(1, len(params.prompts)))
-        nats[role] = {name: document_nats(llama, splits[name], chosen[name], params, f"{role}, {name}") for name in splits}
-        answers[role] = _answers(llama, params)
-    scores = [
-        Score(splits[name].entries[n].id, name, splits[name].entries[n].kind, count, nats["base"][name][i][0], tuned_nats)
-        for name in splits
-        for i, (n, (tuned_nats, count)) in enumerate(zip(chosen[name], nats["tuned"][name], strict=True))
-    ]
+    public = bool(json.loads((cleaning / "funnel.json").read_bytes())["public"])
+    tasks = harness.load(params.tasks)
+    asked = ask(documents, shards, tokenizer, params)
+    replies = {role: reply(directory, asked, tasks, params, role) for role, directory in (("base", base), ("tuned", tuned))}
+    scores = paired(replies["base"].values, replies["tuned"].values)
+    reliability = {role: calibration.counted(of_role.answers) for role, of_role in replies.items()}
     metrics = table(scores)
+    metrics[TEST]["all"]["calibration_error"] = _calibration(reliability)
     evaluation.mkdir(parents=True)
-    with open(evaluation / "scores.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(score)) + "\n" for score in scores)
+    write_scores(scores, evaluation)
     write_whole(evaluation / "metrics.json", metrics)
-    pairs = [{"prompt": p, "base": b, "tuned": t} for p, b, t in zip(params.prompts, answers["base"], answers["tuned"], strict=True)]
-    write_whole(evaluation / "answers.json", pairs)
-    (evaluation / "report.html").write_text(report(metrics, pairs), encoding="utf-8")
-    overall = metrics[TEST]["all"]
-    print(
-        f"validate: answer perplexity {overall['base_perplexity']:.2f} → {overall['tuned_perplexity']:.2f} ({overall['tokens']:,} tokens)"
-    )
+    write_whole(evaluation / "scorer.json", {"scorer": _scorer(params), "items": _items(asked, tasks)})
+    write_whole(evaluation / "calibration.json", {role: calibration.bins(counts) for role, counts in reliability.items()})
+    texts = zip(params.prompts, replies["base"].texts, replies["tuned"].texts, strict=True)
+    # A tuned model may say by heart what it was trained on.
+    answers = [{"prompt": p, "base": b, "tuned": t if public else None} for p, b, t in texts]
+    write_whole(evaluation / "answers.json", answers)
+    facts = {"wording_share": asked.answers.wording_share(), "max_new_tokens": params.max_new_tokens, "target": params.extraction.target}
+    (evaluation / "report.html").write_text(page(metrics, reliability, answers, facts), encoding="utf-8")
+    print(f"validate: {_in_short(metrics)}")
     return Summary(metrics=flat(metrics), reports=("evaluation",))
 
 
-def select(split: Split, params: ValidateParams) -> list[int]:
-    """Numbers of the documents to score: per kind, in an order that the seed fixes, up to ``max_tokens`` answer tokens."""
-    taken: dict[str, int] = {}
-    chosen = []
-    for number in sorted(range(len(split)), key=lambda n: share(params.seed, split.entries[n].id)):
-        kind = split.entries[number].kind
-        if params.max_tokens and taken.get(kind, 0) >= params.max_tokens:
-            continue
-        supervised = int(split.document(number)[1][1:].sum())
-        if supervised:
-            taken[kind] = taken.get(kind, 0) + supervised
-            chosen.append(number)
-    return chosen
+def ask(documents: Path, shards: Path, tokenizer: Tokenizer, params: ValidateParams) -> Questions:
+    """Choose and make all items; which, follows from the seed, the documents and the shards."""
+    splits = {name: open_split(shards, name) for name in (TEST, OTHER, TRAIN)}
+    chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens) for name in (TEST, OTHER)}
+    if not chosen[TEST]:
+        raise ValueError(f"{shards} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml")
+    held_out = list(read_documents(documents, TEST))
+    if {d.id for d in held_out} != {entry.id for entry in splits[TEST].entries}:
+        raise ValueError(f"{documents} and {shards} hold different test documents; run 'dvc repro shard'")
+    wording = Wording(splits[TRAIN], params.wording)
+    answers = {name: Answers(name, splits[name], chosen[name], wording) for name in (TEST, OTHER)}
+    probes: tuple[Probe, ...] = (
+        answers[TEST],
+        answers[OTHER],
+        Choices(questions(held_out, seed=params.seed, per_kind=params.choices), tokenizer),
+        Preferences(pairs() if tokenizer.template else [], tokenizer),  # running text needs no chat template
+        GeneralText([*passages(), *_general(documents, splits[TRAIN], params)], tokenizer),
+        *(Extraction(name, splits[name], params.extraction, seed=params.seed) for name in (TRAIN, TEST)),
+    )
+    generated = generation.asked(held_out, seed=params.seed, per_kind=params.generations)
+    return Questions(probes, answers[TEST], tuple(generated))
 
 
-@torch.inference_mode()
-def document_nats(llama: Llama, split: Split, numbers: list[int], params: ValidateParams, what: str) -> list[tuple[float, int]]:
-    """Sum of negative log-likelihood and count of supervised tokens of each document, in the order of ``numbers``.
-
-    A document longer than the context is scored in pieces that overlap by one token.
-    """
-    lengths, context = split.lengths(), llama.model.config.max_seq_len
-    parts = [
-        Piece(n, start, min(start + context, int(lengths[n])))
-        for n in numbers
-        for start in range(0, max(1, int(lengths[n]) - 1), context - 1)
-    ]
-    parts.sort(key=lambda p: p.stop - p.start)
-    totals: dict[int, tuple[float, int]] = {}
-    bar = progress(total=int(sum(p.stop - p.start for p in parts)), unit="token", what=f"scoring {what}")
-    for group in _grouped(parts, params.batch_tokens):
-        batch = stacked([[piece] for piece in group], split, max(p.stop - p.start for p in group)).to(llama.model.norm.weight.device)
-        with autocast(batch.tokens.device, params.precision):
-            losses = token_losses(llama.model.hidden(batch.tokens), llama.model.lm_head, batch.tokens, batch.supervised)
-        for piece, of_piece in zip(group, losses.split(batch.supervised.sum(1).tolist()), strict=True):
-            nats, count = totals.get(piece.document, (0.0, 0))
-            totals[piece.document] = nats + float(of_piece.double().sum()), count + len(of_piece)
-        bar.update(sum(p.stop - p.start for p in group))
-    bar.close()
-    return [totals[n] for n in numbers]
+def reply(directory: Path, asked: Questions, tasks: harness.Tasks, params: ValidateParams, role: str) -> Replies:
+    """All that is asked of one model; all likelihoods in one go, so that texts of like length share a pass."""
+    llama = Llama.build(directory, max_batch_size=max(generation.TOGETHER, len(params.prompts)))
+    reader = Reader(params.batch_tokens, params.precision)
+    texts = [text for probe in asked.probes for text in probe.texts]
+    judged = iter(judge(llama, texts, reader, what=f"scoring {role}"))
+    of_probes = [list(islice(judged, len(probe.texts))) for probe in asked.probes]
+    values = [value for probe, some in zip(asked.probes, of_probes, strict=True) for value in probe.values(some)]
+    values += generation.generate(llama, asked.generated, max_new_tokens=params.max_new_tokens, what=f"generating, {role}")
+    values += harness.values(llama, tasks, reader)
+    return Replies(values, of_probes[0], _texts(llama, params))
 
 
-def _grouped(parts: list[Piece], most: int) -> Iterable[list[Piece]]:
-    """Pieces, sorted by length, in groups that fill at most ``most`` positions when padded to their longest."""
-    group: list[Piece] = []
-    for piece in parts:
-        if group and (len(group) + 1) * (piece.stop - piece.start) > most:
-            yield group
-            group = []
-        group.append(piece)
-    if group:
-        yield group
+def _general(documents: Path, train: Split, params: ValidateParams) -> list[Document]:
+    """Documents of the split replay that augment did not mix into training, up to ``max_tokens`` characters' worth of text."""
+    mixed_in = {entry.id for entry in train.entries}
+    found, characters = [], 0
+    for document in read_documents(documents, "replay"):
+        if params.max_tokens and characters > 4 * params.max_tokens:  # about four characters are a token
+            break
+        if content_id(document.id, "replay") not in mixed_in:
+            characters += len(document.answer)
+            found.append(document)
+    return found
 
 
-def table(scores: list[Score]) -> dict[str, dict[str, Any]]:
-    """Perplexities by split and kind, and over all of a split's tokens."""
-    metrics: dict[str, dict[str, Any]] = {}
-    for split in (TEST, OTHER):
-        members = [s for s in scores if s.split == split]
-        rows = {kind: [s for s in members if s.kind == kind] for kind in sorted({s.kind for s in members})}
-        metrics[split] = {kind: _row(of_kind) for kind, of_kind in rows.items()} | ({"all": _row(members)} if members else {})
-    return metrics
-
-
-def _row(scores: list[Score]) -> dict[str, float | int]:
-    tokens = sum(s.tokens for s in scores)
-    base, tuned = (math.fsum(values) / tokens for values in ((s.base_nats for s in scores), (s.tuned_nats for s in scores)))
-    row: dict[str, float | int] = {"documents": len(scores), "tokens": tokens}
-    return row | {"base_perplexity": perplexity(base), "tuned_perplexity": perplexity(tuned), "ratio": math.exp(tuned - base)}
-
-
-def flat(metrics: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The table as single numbers: ``test/all/ratio`` and so on."""
-    return {f"{s}/{k}/{n}": float(v) for s, kinds in metrics.items() for k, row in kinds.items() for n, v in row.items()}
-
-
-def _answers(llama: Llama, params: ValidateParams) -> list[str]:
+def _texts(llama: Llama, params: ValidateParams) -> list[str]:
     if not params.prompts:
         return []
     dialogs = [[{"role": "user", "content": prompt}] for prompt in params.prompts]
@@ -169,34 +168,43 @@ def _answers(llama: Llama, params: ValidateParams) -> list[str]:
     return [c.text.strip() for c in llama.chat_completion(dialogs, **settings)]  # type: ignore[arg-type]
 
 
-def report(metrics: dict[str, dict[str, Any]], answers: list[dict[str, str]]) -> str:
-    """A page that a person can read, complete in itself."""
-    body = ["<h1>Evaluation: base beside tuned</h1>"]
-    body.append("<p>Perplexity of the answers' tokens, the same tokens for both models; lower is better. None of the groups that the")
-    body.append("documents belong to was trained on. The first thing a short run learns is how answers are worded.</p>")
-    for split, title in ((TEST, "Held-out documents"), (OTHER, "Text of another origin")):
-        if metrics[split]:
-            body += [f"<h2>{title}</h2>", "<table><tr><th>kind<th>documents<th>tokens<th>base<th>tuned<th>tuned / base</tr>"]
-            for kind, row in metrics[split].items():
-                cells = f"<td>{row['documents']:,}<td>{row['tokens']:,}<td>{row['base_perplexity']:.2f}<td>{row['tuned_perplexity']:.2f}"
-                body.append(f"<tr><td>{html.escape(kind)}{cells}<td>{row['ratio']:.2f}</tr>")
-            body.append("</table>")
-    body.append("<h2>Answers</h2><p>Not medical advice: models of this size make facts up.</p>")
-    for pair in answers:
-        body.append(f"<h3>{html.escape(pair['prompt'])}</h3><table><tr><th>base<th>tuned</tr>")
-        body.append(f"<tr><td>{html.escape(pair['base'])}<td>{html.escape(pair['tuned'])}</tr></table>")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{STYLE}</style>'
-        + "\n".join(body)
-        + "</html>\n"
-    )
+def _calibration(counts: dict[str, calibration.Counts]) -> dict[str, Any]:
+    """In the form of a row of the table."""
+    row: dict[str, Any] = {"items": len(counts["base"]), "weight": float(counts["base"][..., 0].sum())}
+    row |= {role: told(calibration.errors(of_role)) for role, of_role in counts.items()}
+    return row | {"change": told(calibration.change(counts["base"], counts["tuned"]))}
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; table-layout: auto }
-td, th { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }
-"""
+def _scorer(params: ValidateParams) -> str:
+    """Digest of the scoring code and of the params that change a score; which items are scored is another digest's matter."""
+    which = {"seed", "max_tokens", "choices", "generations", "batch_tokens", "temperature", "top_p", "prompts", "tasks"}
+    sha = hashlib.sha256(params.model_dump_json(exclude=which).encode())
+    for name in SCORING:
+        sha.update((ROOT / name).read_bytes())
+    return sha.hexdigest()
+
+
+def _items(asked: Questions, tasks: harness.Tasks) -> str:
+    sha = hashlib.sha256()
+    for probe in asked.probes:
+        sha.update(f"{type(probe).__name__} {digest(probe.texts)}\n".encode())
+    for path in (BEHAVIOUR, GENERAL):
+        sha.update(path.read_bytes())
+    sha.update("\n".join([*(d.id for d in asked.generated), *(task.sha256 for task in tasks)]).encode())
+    return sha.hexdigest()
+
+
+def _in_short(metrics: Table) -> str:
+    rows = metrics[TEST]["all"]
+    told = [f"answer perplexity {_arrow(rows['answer_nats']['perplexity'], '.2f')}"]
+    if "choice" in rows:
+        told.append(f"right choices {_arrow({role: rows['choice'][role]['value'] for role in ('base', 'tuned')}, '.0%')}")
+    return f"{', '.join(told)} ({rows['answer_nats']['weight']:,.0f} tokens of {rows['answer_nats']['items']:,} held-out answers)"
+
+
+def _arrow(values: dict[str, float], form: str) -> str:
+    return f"{values['base']:{form}} → {values['tuned']:{form}}"
+
 
 if __name__ == "__main__":
     run_stage(validate)

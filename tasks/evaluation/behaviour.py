@@ -1,0 +1,74 @@
+"""Small tests of behaviour, and general text: items that are written down here, the same for every corpus.
+
+``behaviour.csv`` holds questions about negation and dose, each with a right and a wrong answer, balanced so that no fixed answer is right
+more often than wrong; the model prefers one by its negative log-likelihood per byte, and chance is one half. ``general.csv`` holds
+passages on everyday subjects: how much less likely they become is what was forgotten.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.tokenizer import Tokenizer
+from tasks.documents import Document
+from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.probes import Item, Value, as_text
+
+HERE = Path(__file__).resolve().parent
+BEHAVIOUR, GENERAL = HERE / "behaviour.csv", HERE / "general.csv"
+GENERAL_SPLIT = "general"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question with a right and a wrong answer; ``metric`` is what it tests."""
+
+    metric: str
+    id: str
+    question: str
+    answers: tuple[str, str]
+
+
+class Preferences:
+    """Which of two answers a model holds for likelier."""
+
+    def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer):
+        self._pairs = pairs
+        self.texts = [as_text(_document(p.id, p.question, answer), tokenizer) for p in pairs for answer in p.answers]
+
+    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
+        rest = iter(judged)
+        for pair in self._pairs:
+            right, wrong = (float(next(rest).nats.sum()) / len(answer.encode()) for answer in pair.answers)
+            yield Value(pair.metric, Item(pair.id, "behaviour", pair.metric, BEHAVIOUR.name), 1, float(right < wrong))
+
+
+class GeneralText:
+    """Running text that is not of the corpus's subject, or that training never saw."""
+
+    def __init__(self, documents: Sequence[Document], tokenizer: Tokenizer):
+        self._documents = documents
+        self.texts: list[Text] = [as_text(document, tokenizer) for document in documents]
+
+    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
+        for document, of_text in zip(self._documents, judged, strict=True):
+            item = Item(document.id, GENERAL_SPLIT, document.kind, document.source)
+            yield Value("general_nats", item, len(of_text.nats), float(of_text.nats.sum()))
+
+
+def pairs() -> list[Pair]:
+    """The rows of behaviour.csv."""
+    with open(BEHAVIOUR, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [Pair(row["metric"], f"{row['metric']}-{n}", row["question"], (row["right"], row["wrong"])) for n, row in enumerate(rows)]
+
+
+def passages() -> list[Document]:
+    """The rows of general.csv."""
+    with open(GENERAL, encoding="utf-8", newline="") as file:
+        return [_document(f"general-{n}", "", row["text"], source=GENERAL.name) for n, row in enumerate(csv.DictReader(file))]
+
+
+def _document(key: str, question: str, answer: str, *, source: str = BEHAVIOUR.name) -> Document:
+    return Document(key, question, answer, source=source, kind="general", group=key, position="")

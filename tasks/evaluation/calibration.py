@@ -1,0 +1,57 @@
+"""Whether a model's confidence in its likeliest next token is justified: expected calibration error (Guo et al. 2017, arXiv:1706.04599).
+
+Tokens are put into ten bins by confidence; the error is the mean distance between a bin's confidence and its share of right tokens, each
+bin weighted by its tokens. Intervals come from the bootstrap over documents.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.evaluation.likelihood import Judged
+from tasks.scores import SEED, Interval
+
+BINS, RESAMPLES = 10, 1000
+
+Counts = npt.NDArray[np.float64]  # [documents, BINS, 3]: tokens, sum of confidence, right ones
+
+
+def counted(judged: Sequence[Judged]) -> Counts:
+    found = np.zeros((len(judged), BINS, 3))
+    for row, text in zip(found, judged, strict=True):
+        bins = np.minimum((text.confidence * BINS).astype(int), BINS - 1)
+        for column, weights in enumerate((np.ones(len(bins)), text.confidence, text.likeliest)):
+            row[:, column] = np.bincount(bins, weights=weights, minlength=BINS)
+    return found
+
+
+def errors(counts: Counts) -> Interval:
+    """The error over all documents, with its interval."""
+    low, high = np.percentile(_resampled(counts), [2.5, 97.5])
+    return Interval(_error(counts.sum(0)), float(low), float(high))
+
+
+def change(base: Counts, tuned: Counts) -> Interval:
+    """Tuned less base, over the same documents."""
+    low, high = np.percentile(_resampled(tuned) - _resampled(base), [2.5, 97.5])
+    return Interval(_error(tuned.sum(0)) - _error(base.sum(0)), float(low), float(high))
+
+
+def bins(counts: Counts) -> list[dict[str, Any]]:
+    """Of each bin with tokens: how many, mean confidence, share of right ones."""
+    rows = counts.sum(0)
+    return [{"tokens": int(n), "confidence": float(sure / n), "right": float(right / n)} for n, sure, right in rows if n]
+
+
+def _error(rows: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(rows[..., 1] - rows[..., 2]).sum() / rows[..., 0].sum())
+
+
+def _resampled(counts: Counts) -> npt.NDArray[np.float64]:
+    # How often each document is drawn; the same for both models, so that they are compared on the same draws.
+    count = len(counts)
+    drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    rows = np.tensordot(drawn.astype(np.float64), counts, axes=1)
+    return np.asarray(np.abs(rows[..., 1] - rows[..., 2]).sum(-1) / rows[..., 0].sum(-1))

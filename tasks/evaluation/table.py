@@ -1,0 +1,60 @@
+"""The table of an evaluation: every metric per split, kind and source, base and tuned side by side, with 95 % intervals."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from model.loss import perplexity
+from tasks.scores import Interval, Score, change, estimate
+
+FEWEST = 10  # items below which no interval is told: resampling so few says little
+PER_TOKEN = ("answer_nats", "answer_content_nats", "general_nats")  # of which the exponential is a perplexity
+
+Table = dict[str, dict[str, Any]]  # split → "all" | "kind" → name | "source" → name → metric → row
+
+
+def table(scores: Sequence[Score]) -> Table:
+    """Splits in the order of the scores; in each ``all`` together, then by ``kind`` and by ``source``."""
+    found: Table = {}
+    for split in dict.fromkeys(s.split for s in scores):
+        members = [s for s in scores if s.split == split]
+        found[split] = {"all": _rows(members)} | {
+            part: {name: _rows([s for s in members if getattr(s, part) == name]) for name in sorted({getattr(s, part) for s in members})}
+            for part in ("kind", "source")
+        }
+    return found
+
+
+def _rows(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
+    metrics: dict[str, list[Score]] = {}
+    for score in scores:
+        metrics.setdefault(score.metric, []).append(score)
+    return {metric: _row(metric, of_metric) for metric, of_metric in metrics.items()}
+
+
+def _row(metric: str, scores: Sequence[Score]) -> dict[str, Any]:
+    enough = len(scores) >= FEWEST
+    values = {"base": estimate(scores, "base"), "tuned": estimate(scores, "tuned"), "change": change(scores)}
+    row: dict[str, Any] = {"items": len(scores), "weight": sum(s.weight for s in scores)}
+    row |= {name: told(interval, enough=enough) for name, interval in values.items()}
+    if metric in PER_TOKEN:
+        row["perplexity"] = {role: perplexity(values[role].value) for role in ("base", "tuned")}
+    return row
+
+
+def told(interval: Interval, *, enough: bool = True) -> dict[str, float]:
+    """A value with its interval, or alone where there are too few items for one."""
+    return {"value": interval.value} | ({"low": interval.low, "high": interval.high} if enough else {})
+
+
+def flat(metrics: Table) -> dict[str, float]:
+    """The values as single numbers, ``test/kind/icd10cm/answer_nats/tuned``; with intervals those of all of a split."""
+    return dict(_flat(metrics))
+
+
+def _flat(metrics: Table) -> Iterator[tuple[str, float]]:
+    for split, parts in metrics.items():
+        for metric, row in parts.get("all", {}).items():
+            for name in ("base", "tuned", "change"):
+                yield from ((f"{split}/{metric}/{name}{'' if n == 'value' else f'_{n}'}", v) for n, v in row[name].items())
+        for kind, rows in parts.get("kind", {}).items():
+            yield from ((f"{split}/kind/{kind}/{m}/{name}", row[name]["value"]) for m, row in rows.items() for name in ("base", "tuned"))

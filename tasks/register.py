@@ -1,60 +1,62 @@
-"""A version of the model in MLflow's registry: ``python -m tasks.register``.
+"""A version of the model in MLflow's registry, with a decision: ``python -m tasks.register``.
 
 The stage touches the world outside the repository, so DVC runs it every time and it does nothing twice: the identity of a version
-is the digest of its checkpoint directory. It needs the tracking store and fails where that does not answer.
+is the digest of its checkpoint directory, that of a decision the evaluation's and the gate's params. It needs the tracking store and
+fails where that does not answer. What is decided is gate.py's, what the aliases do is registry.py's.
 """
 
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from rich.console import Console
 
+from tasks.challenge import Challenge, Scored
 from tasks.digests import dvc_digest, sha256
-from tasks.passport import passport
-from tasks.record import is_linked_worktree, write_whole
-from tasks.stage import PARAMS, Out, Params, Summary, run_stage
+from tasks.gate import Decision, GateParams
+from tasks.record import code_version, is_linked_worktree, write_whole
+from tasks.stage import PARAMS, Out, Summary, Unavailable, run_stage
 from tasks.summary import show
-
-# What a rebuild needs besides the commit.
-REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
-
 
 LINE = 110  # characters of a line where there is no terminal to ask
 
 
-class RegisterParams(Params):
+class RegisterParams(GateParams):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    alias: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
-
-    @field_validator("alias")
-    @classmethod
-    def free_alias(cls, alias: str) -> str:
-        if alias == "latest" or re.fullmatch(r"v\d+", alias):
-            raise ValueError("MLflow keeps 'latest' and names like 'v1' for itself")
-        return alias
+    sign_off: Literal["none", "required"]
 
 
-def register(tuned: Path, evaluation: Path, records: Path, registration: Out, *, params: RegisterParams) -> Summary:
-    """Find or make the version of this checkpoint, and write its name, number and digests."""
+def register(
+    base: Path,
+    documents: Path,
+    cleaning: Path,
+    shards: Path,
+    tuned: Path,
+    evaluation: Path,
+    records: Path,
+    registration: Out,
+    *,
+    params: RegisterParams,
+) -> Summary:
+    """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision."""
     from tasks import tracking
 
     try:
-        result = _registered(tuned, evaluation, records, params)
+        scored = Scored(base, documents, cleaning, shards)
+        result = _registered(scored, tuned, evaluation, records, params)
     except tracking.MlflowException as error:
-        raise ValueError(f"MLflow at {tracking.tracking_uri()} refused: {error}") from error
+        raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
     show(tuned, evaluation, result, Console(width=None if sys.stdout.isatty() else LINE))
     return Summary()
 
 
-def _registered(tuned: Path, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
-    from tasks import tracking
+def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
+    from tasks import challenge, registry, tracking, versions
 
     digest = dvc_digest(tuned)
     behind = read_records(records)
@@ -63,24 +65,45 @@ def _registered(tuned: Path, evaluation: Path, records: Path, params: RegisterPa
     digests = _digests(behind, digest)
     client = tracking.connect()
     run_ids = tracking.replay_all(client, list(behind.values()))
-    version = tracking.find_version(client, params.name, "checkpoint", digest)
-    if version is not None:
-        print(f"register: {params.name} version {version.version} has this checkpoint already")
-    elif _is_experiment() and not os.environ.get("REGISTER_VERSION"):
+    version: Any = versions.find_version(client, params.name, "checkpoint", digest)
+    case = _case(dvc_digest(evaluation), params)
+    decided = _number(version.tags, case) if version else 0
+    looks_only = _is_experiment() and not os.environ.get("REGISTER_VERSION")
+    if not decided and looks_only:
+        tried = os.environ.get("DVC_EXP_NAME", "experiment")
+        compared = [behind[stage] for stage in ("shard", "finetune", "validate")]
+        tracking.tell_experiment(client, tried, f"{digest}-{case}", compared)
         print("register: no version is made from a DVC experiment or a linked worktree; set REGISTER_VERSION=1 to make one")
+        return {"name": params.name, "version": None, "digests": dict(sorted(digests.items())), "decision": None}
+    if decided:
+        print(f"register: {params.name} version {version.version} has this checkpoint already")
     else:
-        version = _create(tuned, evaluation, behind, digests | {f"run.{s}": run for s, run in run_ids.items()}, params)
-        print(f"register: {params.name} version {version.version} is new")
-    if version is None:
-        return {"name": params.name, "version": None, "digests": dict(sorted(digests.items()))}
-    if not tracking.aliases(client, params.name):
-        client.set_registered_model_alias(params.name, params.alias, version.version)
-        print(f"register: it is now {params.alias}")
+        with tempfile.TemporaryDirectory() as folder:
+            made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
+            if version is None:
+                tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
+                version = _create(tuned, scored.shards, evaluation, behind, tags, params, made, case, Path(folder))
+                size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
+                print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
+            else:
+                _decided_again(client, version, evaluation, made, case, Path(folder))
+    if not looks_only:
+        for tainted in registry.mark_tainted(client, params.name, registry.withdrawn()):
+            print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
+    version = client.get_model_version(params.name, version.version)
+    number = _number(version.tags, case)
+    told = registry.latest_decision(client, version, number)[1]
+    if looks_only:
+        outcome = version.tags.get(f"decision.{number}.outcome", "")
+    else:
+        outcome = registry.carry_out(client, params.name, version.version, number, told, sign_off=params.sign_off == "required")
+    print(f"register: decision {number} on version {version.version}: {told['verdict']}, {outcome}")
     if differing := [name for name, digest in digests.items() if name.startswith("dvc.") and version.tags.get(name) != digest]:
         print(f"register: that version was made with other bytes in {', '.join(n.removeprefix('dvc.') for n in differing)}")
     # A pure function of the version: what it carries, not what is here now.
     carried = {name: value for name, value in version.tags.items() if name in digests or name.startswith("dvc.")}
-    return {"name": params.name, "version": int(version.version), "digests": dict(sorted(carried.items()))}
+    said = {"number": number, "outcome": outcome} | {name: told[name] for name in ("verdict", "reasons", "champion", "comparisons")}
+    return {"name": params.name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": said}
 
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:
@@ -94,27 +117,82 @@ def _digests(records: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, s
     paths: dict[str, str] = {}
     for record in records.values():
         paths |= {f"dvc.{path}": digest for path, digest in (record["inputs"] | record["outputs"]).items()}
-    code = records["finetune"]["code"]  # of the run that made the weights, not of today
+    # Today's commit, not those of the runs: DVC has compared every stage's code with what it ran on before it came here, and the
+    # version's params are today's.
+    code = code_version()
     commit = {"code.commit": str(code.get("commit")), "code.dirty": str(code.get("dirty")).lower()}
     return {"checkpoint": checkpoint, **paths, **commit, "params.sha256": sha256(PARAMS)}
 
 
-def _create(tuned: Path, evaluation: Path, records: dict[str, dict[str, Any]], tags: dict[str, str], params: RegisterParams) -> Any:
-    from tasks import tracking
+def _case(evaluation: str, params: RegisterParams) -> str:
+    """What a decision is about; params that only say who promotes are no part of it."""
+    import hashlib
 
-    files = [path for path in REPRODUCTION if path.exists()]
-    with tempfile.TemporaryDirectory() as folder:
-        document = Path(folder) / "passport.json"
-        write_whole(document, passport(records, files, tuned))
-        return tracking.create_version(
-            tracking.connect(),
-            params.name,
-            tags=tags | {"passport.sha256": sha256(document)},
-            inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
-            metrics=records["validate"]["metrics"],
-            folders={"checkpoint": tuned, "evaluation": evaluation},
-            files=[*files, document],
-        )
+    gate = params.model_dump_json(exclude={"sign_off", "name"})
+    return hashlib.sha256(f"{evaluation}\n{gate}".encode()).hexdigest()
+
+
+def _number(tags: dict[str, str], case: str) -> int:
+    """The number of the decision on a case, 0 where there is none."""
+    found = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
+    return int(found[0].split(".")[1]) if found else 0
+
+
+def _decision_tags(number: int, decision: Decision, document: Path, case: str) -> dict[str, str]:
+    tags = {"verdict": decision.verdict, "reason": decision.reasons[0][:4000], "sha256": sha256(document), "case": case}
+    return {f"decision.{number}.{name}": value for name, value in tags.items()}
+
+
+def _create(
+    tuned: Path,
+    shards: Path,
+    evaluation: Path,
+    records: dict[str, dict[str, Any]],
+    tags: dict[str, str],
+    params: RegisterParams,
+    challenged: Challenge,
+    case: str,
+    folder: Path,
+) -> Any:
+    from tasks import challenge, package, tracking, versions
+
+    document = challenge.write_decision(folder, 1, challenged, evaluation)
+    made = package.make(
+        folder / "package",
+        tuned,
+        shards,
+        records,
+        params.name,
+        challenged.decision,
+        code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
+        runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
+        documents=[document, document.with_suffix(".html")],
+    )
+    passport_tags = {"passport.sha256": sha256(made.passport)} | ({"passport.signed": "true"} if made.signed else {})
+    return versions.create_version(
+        tracking.connect(),
+        params.name,
+        tags=tags | passport_tags | _decision_tags(1, challenged.decision, document, case),
+        inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
+        metrics=records["validate"]["metrics"],
+        folders=[("checkpoint", tuned), ("checkpoint", made.checkpoint), ("evaluation", evaluation), ("gate", folder / "gate")],
+        files=[*made.files, document, document.with_suffix(".html")],
+    )
+
+
+def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge, case: str, folder: Path) -> None:
+    """A further numbered record on a version that is there."""
+    from tasks import challenge
+
+    number = 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
+    document = challenge.write_decision(folder, number, made, evaluation)
+    client.log_artifacts(version.run_id, str(evaluation), f"evaluation-{number}")
+    client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
+    for path in (document.with_suffix(".html"), document):
+        client.log_artifact(version.run_id, str(path))
+    # The case last: without it the record does not count, and a re-run writes it again.
+    for name, value in sorted(_decision_tags(number, made.decision, document, case).items(), key=lambda tag: tag[0].endswith(".case")):
+        client.set_model_version_tag(version.name, version.version, name, value)
 
 
 def _is_experiment() -> bool:

@@ -1,4 +1,4 @@
-"""What stages did, in MLflow: records replayed as runs, and model versions. The only importer of mlflow.
+"""What stages did, in MLflow: records replayed as runs. The only importer of mlflow, beside versions.py.
 
 No stage depends on this file, so that logging never makes one run again. Replaying is idempotent by the tag ``record``; a store
 that does not answer is tried again at the next contact.
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # MLflow's own patience with a server that is ill is minutes; a record can wait instead.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -26,12 +27,14 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414 - for those who may not import mlflow
+from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa: PLC0414 - for those who may not import mlflow
+from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
 
 from tasks import points
 from tasks.digests import dvc_digest
+from tasks.local import setting
 from tasks.record import PENDING
+from tasks.stage import Unavailable
 
 EXPERIMENT = "medical-llm"
 SECONDS = 2.0  # between looks at what a run has measured
@@ -52,11 +55,11 @@ def main_worktree() -> Path:
 
 
 def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / 'mlflow.db'}"
+    return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / 'mlflow.db'}"
 
 
 def connect() -> MlflowClient:
-    """A client of the tracking store; ``ValueError`` where a server is configured and does not answer."""
+    """A client of the tracking store; ``Unavailable`` where a server is configured and does not answer."""
     uri = tracking_uri()
     address = urlsplit(uri)
     if address.scheme in ("http", "https"):
@@ -66,7 +69,7 @@ def connect() -> MlflowClient:
                 (address.hostname or "", address.port or (443 if address.scheme == "https" else 80)), timeout=5
             ).close()
         except OSError as error:
-            raise ValueError(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
+            raise Unavailable(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
     return MlflowClient(tracking_uri=uri)
 
 
@@ -105,7 +108,7 @@ def replay_all(client: MlflowClient, records: list[dict[str, Any]]) -> dict[str,
 
 def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = False) -> str:
     """The id of the run that shows this record, made if the store has none."""
-    experiment = _experiment(client)
+    experiment = experiment_of(client)
     begin = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
     end = begin + int(record["seconds"] * 1000)
     run = _run_of(client, experiment, record["record"], record["stage"], begin)
@@ -117,11 +120,11 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
         client.set_tag(run_id, name, value)
     stepwise = {name for point in record["history"] for name in point}
     single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
-    metrics = [_metric(k, v, end) for k, v in single.items() if k not in stepwise]
+    metrics = [metric(k, v, end) for k, v in single.items() if k not in stepwise]
     tell_points(client, run_id, record["history"])
     client.log_batch(run_id, metrics=metrics)
     client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
-    client.log_inputs(run_id, [_dataset(path, digest) for path, digest in record["inputs"].items()])
+    client.log_inputs(run_id, [dataset(path, digest) for path, digest in record["inputs"].items()])
     for report in map(Path, record["reports"]):
         if report.is_dir() and dvc_digest(report) == record["outputs"][str(report)]:  # still that run's report
             client.log_artifacts(run_id, str(report), report.name)
@@ -132,13 +135,27 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
 def tell_points(client: MlflowClient, run_id: str, points: list[dict[str, float]]) -> None:
     """Measures by step, each with its own time: what the store knows already does not stand there twice."""
     metrics = [
-        _metric(name, value, int(point["time"]), int(point["step"]))
+        metric(name, value, int(point["time"]), int(point["step"]))
         for point in points
         for name, value in point.items()
         if name not in ("step", "time")
     ]
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def tell_experiment(client: MlflowClient, name: str, key: str, records: list[dict[str, Any]]) -> None:
+    """One run of a DVC experiment, once by ``key``: what training was told beside all that was measured, so that experiments compare."""
+    run = _run_of(client, experiment_of(client), key, "experiment", int(datetime.fromisoformat(records[0]["started"]).timestamp() * 1000))
+    if run.info.status == "FINISHED":
+        return
+    run_id, now = run.info.run_id, int(time.time() * 1000)
+    client.set_tag(run_id, "mlflow.runName", name)
+    params = {f"{record['stage']}.{k}": v for record in records for k, v in record["params"].items()}
+    client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in params.items()][:100])
+    measured = {k: v for record in records for k, v in record["metrics"].items()}
+    client.log_batch(run_id, metrics=[metric(k, v, now) for k, v in measured.items()])
+    client.set_terminated(run_id, "FINISHED")
 
 
 def follow(stage: str, record: str, folder: Path) -> None:
@@ -153,7 +170,7 @@ def follow(stage: str, record: str, folder: Path) -> None:
         if len(found) > told and (ended or time.monotonic() >= silent_until):
             try:
                 client = client or connect()
-                run_id = run_id or _run_of(client, _experiment(client), record, stage, int(found[0]["time"])).info.run_id
+                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(found[0]["time"])).info.run_id
                 tell_points(client, run_id, found[told:])
                 told, pause = len(found), SECONDS
             except Exception:  # whatever it is, the record is told again in the end
@@ -169,7 +186,7 @@ def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begi
     return found[0] if found else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
 
 
-def _metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
+def metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
     """Names hold the names of raw files, of which MLflow does not take every character."""
     return Metric(re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII), value, time_ms, step)
 
@@ -188,6 +205,12 @@ def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict
     return tags
 
 
+def run_of_record(client: MlflowClient, record: str) -> Run | None:
+    """The run that shows a record, where the store has one."""
+    found = _runs(client, experiment_of(client), f"tags.record = '{record}'")
+    return found[0] if found else None
+
+
 def producer_of(client: MlflowClient, experiment: str, path: str, digest: str) -> str | None:
     """The newest run that wrote these bytes to this path."""
     found = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
@@ -198,7 +221,7 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1))
 
 
-def _experiment(client: MlflowClient) -> str:
+def experiment_of(client: MlflowClient) -> str:
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
     embedded = client.tracking_uri.startswith("sqlite:")
@@ -206,7 +229,7 @@ def _experiment(client: MlflowClient) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
-def _dataset(path: str, digest: str) -> DatasetInput:
+def dataset(path: str, digest: str) -> DatasetInput:
     source = json.dumps({"path": path, "dvc": digest})
     dataset = Dataset(name=path, digest=digest[:MOST_DATASET_DIGEST], source_type="local", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
@@ -215,51 +238,6 @@ def _dataset(path: str, digest: str) -> DatasetInput:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text[:6000]  # MLflow's limit for a param's value
-
-
-def find_version(client: MlflowClient, name: str, tag: str, value: str) -> ModelVersion | None:
-    """The registered version that carries a tag's value."""
-    versions = client.search_model_versions(f"name = '{name}'")
-    return next((v for v in versions if v.tags.get(tag) == value), None)
-
-
-def create_version(
-    client: MlflowClient,
-    name: str,
-    *,
-    tags: dict[str, str],
-    inputs: dict[str, str],
-    metrics: dict[str, float],
-    folders: dict[str, Path],
-    files: list[Path],
-) -> ModelVersion:
-    """A run of the stage register with these artifacts, and a version of ``name`` that points at its folder ``checkpoint``.
-
-    A failure in between leaves no run and no version.
-    """
-    experiment = _experiment(client)
-    upstream = {f"upstream.{path}": producer_of(client, experiment, path, digest) or "" for path, digest in inputs.items()}
-    run_id = client.create_run(experiment, tags=tags | upstream | {"stage": "register"}, run_name="register").info.run_id
-    try:
-        now = int(time.time() * 1000)
-        client.log_batch(run_id, metrics=[_metric(k, v, now) for k, v in metrics.items()])
-        client.log_inputs(run_id, [_dataset(path, digest) for path, digest in inputs.items()])
-        for folder, path in folders.items():
-            client.log_artifacts(run_id, str(path), folder)
-        for file in files:
-            client.log_artifact(run_id, str(file))
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        client.set_terminated(run_id, "FINISHED")
-        return client.create_model_version(name, f"runs:/{run_id}/checkpoint", run_id, tags=tags)
-    except BaseException:
-        client.delete_run(run_id)
-        raise
-
-
-def aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Version numbers by alias."""
-    return dict(client.get_registered_model(name).aliases)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ def main() -> None:
         mlflow = tracking.tracking_uri()
         if not mlflow.startswith("http"):
             command = ["mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
-            mlflow = _start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, servers)
+            mlflow = start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, servers)
         prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         if not prefect:
-            prefect = _start(["prefect", "server", "start"], 4200, "/api/health", {}, servers)
+            prefect = start(["prefect", "server", "start"], 4200, "/api/health", {}, servers)
         print(f"\nMLflow   {mlflow}\nPrefect  {prefect}\n", flush=True)
         print(f"For flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
         while all(server.poll() is None for server in servers):
@@ -41,7 +41,7 @@ def main() -> None:
             server.wait()
 
 
-def _start(command: list[str], port: int, health: str, environment: dict[str, str], servers: list[subprocess.Popen[bytes]]) -> str:
+def start(command: list[str], port: int, health: str, environment: dict[str, str], servers: list[subprocess.Popen[bytes]]) -> str:
     """Start a server on ``port``, or a free one where that is taken, and wait until it answers; its address."""
     port = _free(port)
     address = f"http://127.0.0.1:{port}"

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 from conftest import Project, free_port, wait_for
 from mlflow import MlflowClient
+from test_pipeline import start
 
 from tasks.stage import STAGES
 
@@ -66,4 +69,42 @@ def test_an_empty_store_is_filled_from_the_records_and_says_so(copied: Project) 
     run = client.get_run(version.tags["run.shard"])
     assert run.data.tags["record"] == first["record"] and run.data.tags["imported"] == "true"
     shown = copied.run(sys.executable, "-m", "tasks.lineage", "show", "medical-llm@champion").stdout
-    assert "shard  run" in shown and "(imported)" in shown and "read   data" in shown
+    assert f"shard  run {run.info.run_id} (imported)" in shown and "raw files  data" in shown
+
+
+def test_a_server_that_hangs_holds_no_training_up_and_hears_of_every_step_once(copied: Project) -> None:
+    port, steps = free_port(), 500  # enough to be in the middle of when the first are told
+    # A second is what the end of the stage waits for each answer that does not come.
+    copied.environment |= {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
+    copied.set_params("finetune", steps=steps, validate_every=steps)
+    server = start_server(copied.path.parent, port)
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    try:
+        client = MlflowClient(tracking_uri=copied.environment["MLFLOW_TRACKING_URI"])
+        training = start(copied, "dvc", "repro", "finetune")
+        deadline = time.monotonic() + 120
+        while not (told := losses(client)):
+            assert time.monotonic() < deadline and training.poll() is None
+            time.sleep(0.2)
+        for process in processes:
+            process.suspend()
+        assert training.wait(180) == 0, (copied.path.parent / "log").read_text()
+        for process in processes:
+            process.resume()
+        assert len(told) < steps
+        copied.run("dvc", "repro", "register")
+        assert losses(client) == list(range(1, steps + 1))
+    finally:
+        for process in processes:
+            process.resume()
+        server.terminate()
+        server.wait(30)
+
+
+def losses(client: MlflowClient) -> list[int]:
+    """The steps whose loss the store knows of the runs that train, as often as it does."""
+    experiment = client.get_experiment_by_name("medical-llm")
+    if not experiment:
+        return []
+    found = client.search_runs([experiment.experiment_id], "tags.stage = 'finetune'")
+    return [m.step for run in found for m in client.get_metric_history(run.info.run_id, "loss")]

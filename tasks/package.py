@@ -1,0 +1,140 @@
+"""What a version carries beside its checkpoint: the pyfunc's code, the model card, the passport, the records it saw, its lineage.
+
+Everything is made in a folder, before the tracking store is asked to take any of it.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import read_config
+from tasks import lineage_page
+from tasks.card import base_terms, card
+from tasks.documents import MANIFEST
+from tasks.gate import Decision
+from tasks.passport import FILE, passport, sign
+from tasks.record import write_whole
+from tasks.registry import SEEN, seen_digest
+from tasks.stage import PARAMS
+from tasks.tokenfile import open_split, read_index
+
+# What a rebuild needs besides the commit.
+REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
+KEY = "PASSPORT_KEY"  # environment: the file of the private key that signs passports
+RAW, REPORTS = "data", "artifacts/reports/"
+CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parent.parent / "model"
+NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
+
+
+@dataclass(frozen=True)
+class Package:
+    checkpoint: Path  # files that go beside the checkpoint's
+    passport: Path
+    signed: bool
+    files: list[Path]  # of the version itself, the passport among them
+
+
+def make(
+    folder: Path,
+    tuned: Path,
+    shards: Path,
+    records: dict[str, dict[str, Any]],
+    name: str,
+    decision: Decision,
+    *,
+    code: Mapping[str, str],
+    runs: Mapping[str, str],
+    documents: Iterable[Path],
+) -> Package:
+    """``runs``: ids by stage; ``documents``: the decision's files, whose digests the passport names."""
+    from tasks import versions
+
+    beside = folder / "checkpoint"
+    folder.mkdir(parents=True)
+    packages = [f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED]
+    versions.write_pyfunc(beside, CODE, packages, LIBRARY)
+    trees = _trees(records)
+    checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
+    stated = manifest(Path(RAW))
+    text = card(
+        name=name,
+        terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
+        corpus=stated,
+        raw=sorted(p.relative_to(RAW).as_posix() for p in Path(RAW).rglob("*") if p.is_file() and p.name != MANIFEST),
+        records=records,
+        table=decision.table,
+        checkpoint=checkpoint,
+        code={"commit": code["commit"], "dirty": code["dirty"] == "true"},
+    )
+    (beside / "README.md").write_text(text, encoding="utf-8")
+    write_seen(shards, folder / SEEN)
+    files = [path for path in REPRODUCTION if path.exists()]
+    document = folder / FILE
+    content = passport(
+        records=records,
+        trees=trees,
+        package=beside,
+        files=[*files, folder / SEEN, *documents],
+        code=code,
+        gates=gates(trees),
+        decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
+        corpus=stated,
+    )
+    write_whole(document, content)
+    made = [document]
+    if key := os.environ.get(KEY):
+        made.append(sign(document, Path(key)))
+    for path in made:
+        (beside / path.name).write_bytes(path.read_bytes())
+    page = folder / "lineage.html"
+    page.write_text(lineage_page.page(name, content, {stage: f"run {run}" for stage, run in runs.items()}), encoding="utf-8")
+    return Package(beside, document, len(made) > 1, [*files, folder / SEEN, page, *made])
+
+
+def manifest(data: Path) -> list[dict[str, Any]]:
+    """What is stated of the raw files; nothing where nothing is."""
+    path = data / MANIFEST
+    if not path.exists():
+        return []
+    try:
+        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"] if "path" in entry]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{path} is not a manifest: {{"files": [{{"path": …, "title": …, "licence": …, "credit": …}}]}}') from None
+
+
+def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
+    """Every path that the stages behind the model read or wrote and that is here."""
+    named = {path for record in records.values() for path in record["inputs"] | record["outputs"]}
+    return {name: Path(name) for name in sorted(named) if Path(name).exists()}
+
+
+def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Of each suite of expectations that the stages' reports hold: how many were met, and how many were not."""
+    found: dict[str, dict[str, Any]] = {}
+    reports = [(name, path) for name, tree in trees.items() if name.startswith(REPORTS) for path in sorted(tree.rglob("*.json"))]
+    for name, path in reports:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("results"), list) and "success" in content:
+            missed = [r["expectation_config"].get("severity") for r in content["results"] if not r["success"]]
+            failed = sum(severity == "critical" for severity in missed)
+            found[path.stem] = {
+                "report": name,
+                "passed": len(content["results"]) - len(missed),
+                "warned": len(missed) - failed,
+                "failed": failed,
+            }
+    return found
+
+
+def write_seen(shards: Path, path: Path) -> None:
+    """A line for each record that training or evaluation sees: a digest of its id, and its split. The same shards give the same bytes."""
+    lines = sorted(
+        {f"{seen_digest(entry.id)} {split}\n" for split in read_index(shards)["splits"] for entry in open_split(shards, split).entries}
+    )
+    with open(path, "wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
+        packed.write("".join(lines).encode("ascii"))

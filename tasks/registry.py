@@ -1,0 +1,236 @@
+"""Who is champion, and how that came to be: ``python -m tasks.registry promote|rollback|list``.
+
+The aliases of the registered model are `champion`, `challenger` (the newest version that may still become champion) and `previous`. What
+happened to them is appended, as numbered tags ``event.<n>`` of the registered model, and never changed; the champions' order, which a
+rollback goes back along, is read from those. Whether a version is good enough is not decided here.
+"""
+
+import argparse
+import getpass
+import gzip
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks import tracking, versions
+from tasks.record import code_version
+from tasks.stage import read_params
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+EVENT = "event."
+SEEN = "seen.txt.gz"  # an artifact of each version: digests of the ids of the records that it saw
+PROMOTABLE = ("first", "better")
+
+
+def events(client: tracking.MlflowClient, name: str) -> list[dict[str, Any]]:
+    """Everything that happened to the aliases, oldest first."""
+    tags = client.get_registered_model(name).tags
+    return [json.loads(tags[tag]) for tag in sorted(tag for tag in tags if tag.startswith(EVENT))]
+
+
+def _append(client: tracking.MlflowClient, name: str, verb: str, version: str, who: str, why: str) -> None:
+    number = len(events(client, name)) + 1
+    event = {"verb": verb, "version": int(version), "who": who, "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
+    event |= {"commit": code_version().get("commit")}
+    client.set_registered_model_tag(name, f"{EVENT}{number:05d}", json.dumps(event))
+
+
+def champions(happened: Iterable[dict[str, Any]]) -> list[str]:
+    """Who was champion before whom, the present one last; those that were rolled back are not among them."""
+    line: list[str] = []
+    for event in happened:
+        if event["verb"] == "promote":
+            line.append(str(event["version"]))
+        elif event["verb"] == "rollback":
+            line.pop()
+    return line
+
+
+def promote(client: tracking.MlflowClient, name: str, version: str, *, who: str, why: str) -> None:
+    """Make a version champion; one that is already stays it."""
+    version = str(version)  # MLflow gives numbers, and wants text
+    line = champions(events(client, name))
+    if line[-1:] != [version]:
+        # The event first: aliases follow from the events, whatever a process that was killed left of them.
+        _append(client, name, "promote", version, who, why)
+        line.append(version)
+    _set_aliases(client, name, line)
+    if versions.aliases(client, name).get(CHALLENGER) == version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+
+
+def rollback(client: tracking.MlflowClient, name: str, *, who: str, why: str) -> str:
+    """The version that was champion before, and is again; ``ValueError`` where there is none that may be."""
+    line = champions(events(client, name))
+    if len(line) < 2:
+        raise ValueError(f"{name} has had no champion before {'version ' + line[0] if line else 'this'}; there is nothing to go back to")
+    if tainted := client.get_model_version(name, line[-2]).tags.get("tainted"):
+        raise ValueError(f"{name} version {line[-2]} is tainted ({tainted}); promote another version instead")
+    _append(client, name, "rollback", line[-1], who, why)
+    _set_aliases(client, name, line[:-1])
+    return line[-2]
+
+
+def _set_aliases(client: tracking.MlflowClient, name: str, line: list[str]) -> None:
+    present = versions.aliases(client, name)
+    for alias, wanted in ((CHAMPION, line[-1:]), (PREVIOUS, line[-2:-1])):
+        if wanted and str(present.get(alias)) != wanted[0]:
+            client.set_registered_model_alias(name, alias, wanted[0])
+        elif not wanted and alias in present:
+            client.delete_registered_model_alias(name, alias)
+
+
+def carry_out(client: tracking.MlflowClient, name: str, version: str, number: int, decision: dict[str, Any], *, sign_off: bool) -> str:
+    """What a decision leads to, in one word that stands on the version as ``decision.<n>.outcome``; done once."""
+    tags = client.get_model_version(name, version).tags
+    if done := tags.get(f"decision.{number}.outcome"):
+        return done
+    if decision["verdict"] == "refused":
+        outcome = "refused"
+    elif decision["verdict"] not in PROMOTABLE:
+        outcome = "kept"
+    elif tags.get("tainted"):
+        outcome = "tainted"
+    elif tags.get("code.dirty") != "false":
+        outcome = "waits for --allow-dirty"
+    elif sign_off:
+        outcome = "waits for sign-off"
+    else:
+        promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}")
+        outcome = "promoted"
+    newest = str(version) == str(versions.versions_of(client, name)[-1].version)
+    if outcome not in ("refused", "tainted", "promoted") and newest and str(version) not in champions(events(client, name)):
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    client.set_model_version_tag(name, version, f"decision.{number}.outcome", outcome)
+    return outcome
+
+
+def latest_decision(client: tracking.MlflowClient, version: Any, number: int = 0) -> tuple[int, dict[str, Any]]:
+    """The newest decision on a version, or that of a number, and its number."""
+    number = number or sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
+    if not number:
+        raise ValueError(f"{version.name} version {version.version} carries no decision; run 'dvc repro register'")
+    path = versions.artifact(client, version.run_id, f"decision-{number}.json")
+    return number, json.loads(path.read_text(encoding="utf-8"))
+
+
+def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bool) -> str:
+    """Promote on a person's word; ``ValueError`` says what stands against it."""
+    client = tracking.connect()
+    version = versions.version_of(client, name, which)
+    mark_tainted(client, name, withdrawn())
+    version = client.get_model_version(name, version.version)
+    label = f"{name} version {version.version}"
+    number, decision = latest_decision(client, version)
+    reasons = " ".join(decision["reasons"])
+    if tainted := version.tags.get("tainted"):
+        raise ValueError(f"{label} is tainted and cannot be promoted: {tainted}")
+    if decision["verdict"] == "refused":
+        raise ValueError(f"{label} was refused by decision {number} and cannot be promoted: {reasons}")
+    if decision["verdict"] not in PROMOTABLE and not why:
+        raise ValueError(f"{label} was not found better by decision {number}: {reasons} If it is to be champion all the same, say --why")
+    compared = (decision.get("champion") or {}).get("version")
+    present = versions.aliases(client, name).get(CHAMPION)
+    if str(compared or "") not in (str(present or ""), "") and str(present) != str(version.version) and not why:
+        raise ValueError(f"{label} was compared with version {compared}, and version {present} is champion now; say --why")
+    if version.tags.get("code.dirty") != "false" and not allow_dirty:
+        raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
+    word = f"signed off on decision-{number}.json ({version.tags[f'decision.{number}.sha256'][:12]})" + (f": {why}" if why else "")
+    promote(client, name, version.version, who=by, why=word + (" (dirty allowed)" if allow_dirty else ""))
+    client.set_model_version_tag(name, version.version, f"decision.{number}.outcome", "promoted")
+    return version.version
+
+
+def seen_digest(record_id: str) -> str:
+    """What stands for a record's id in ``seen.txt.gz``: ids may be a hospital's own."""
+    return hashlib.sha256(record_id.encode()).hexdigest()[:20]
+
+
+def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> dict[str, str] | None:
+    """Of these records those that a version saw, with the split they were in; none where it does not say."""
+    try:
+        path = versions.artifact(client, version.run_id, SEEN)
+    except ValueError:
+        return None
+    wanted = {seen_digest(i): i for i in ids}
+    with gzip.open(path, "rt", encoding="ascii") as file:
+        return {wanted[digest]: split for digest, split in (line.split() for line in file) if digest in wanted}
+
+
+def withdrawn() -> tuple[str, ...]:
+    """The records that params.yaml withdraws now."""
+    return read_params()["preprocess"].model_dump()["withdrawn"]
+
+
+def mark_tainted(client: tracking.MlflowClient, name: str, ids: Iterable[str]) -> list[str]:
+    """Mark the versions that saw one of these records; the numbers of those that were not marked before."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return []
+    asked, marked = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:16], []
+    for version in versions.versions_of(client, name):
+        if version.tags.get("taint.asked") == asked:
+            continue
+        if found := seen_by(client, version, wanted):
+            trained = sum(split in ("train", "validation") for split in found.values())
+            word = f"saw {len(found)} withdrawn records, {trained} of them in training"
+            if version.tags.get("tainted") != word:
+                client.set_model_version_tag(name, version.version, "tainted", word)
+                _append(client, name, "taint", version.version, "register", word)
+                marked.append(version.version)
+        client.set_model_version_tag(name, version.version, "taint.asked", asked)
+    return marked
+
+
+def show(name: str) -> None:
+    client = tracking.connect()
+    roles: dict[str, list[str]] = {}
+    try:
+        for alias, number in versions.aliases(client, name).items():
+            roles.setdefault(str(number), []).append(alias)
+    except tracking.MlflowException:
+        raise ValueError(f"there is no registered model {name} in {tracking.tracking_uri()}") from None
+    for version in versions.versions_of(client, name):
+        dirty = "" if version.tags.get("code.dirty") == "false" else ", dirty"
+        print(f"{name} version {version.version}  {' '.join(sorted(roles.get(str(version.version), [])))}".rstrip())
+        print(f"  commit {version.tags.get('code.commit', 'unknown')[:12]}{dirty}, checkpoint {version.tags.get('checkpoint')}")
+        if tainted := version.tags.get("tainted"):
+            print(f"  tainted: {tainted}")
+        for decision in range(1, 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)):
+            words = " ".join(version.tags.get(f"decision.{decision}.{of}", "") for of in ("verdict", "outcome"))
+            print(f"  decision {decision}: {words}. {version.tags.get(f'decision.{decision}.reason', '')}")
+    print()
+    for event in events(client, name):
+        print(f"{event['when']}  {event['verb']:8} version {event['version']} by {event['who']}: {event['why']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks.registry", description="The registered versions and who of them is champion.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("promote", help="make a version champion")
+    up.add_argument("version", nargs="?", default=CHALLENGER, help="a number or an alias; challenger unless told")
+    up.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
+    back = verbs.add_parser("rollback", help="make the previous champion champion again")
+    for verb in (up, back):
+        verb.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name unless told")
+        verb.add_argument("--why", default="")
+    verbs.add_parser("list", help="versions, decisions and events")
+    arguments = parser.parse_args()
+    try:
+        name = read_params()["register"].model_dump()["name"]
+        if arguments.verb == "promote":
+            number = promote_by_hand(name, arguments.version, by=arguments.by, why=arguments.why, allow_dirty=arguments.allow_dirty)
+            print(f"{name} version {number} is champion")
+        elif arguments.verb == "rollback":
+            print(f"{name} version {rollback(tracking.connect(), name, who=arguments.by, why=arguments.why)} is champion again")
+        else:
+            show(name)
+    except (ValueError, OSError, tracking.MlflowException) as error:
+        sys.exit(f"registry: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What people are shown of a model's passport: what it was made from, what it scored, why it was taken."""
+
+from pathlib import Path
+from typing import Any
+
+from serve.models import Served
+from tasks import passport
+from tasks.card import MEANING
+
+CORPUS, CARD = "data", "README.md"
+
+
+def panel(model: str, served: Served) -> dict[str, Any]:
+    """Of a model without a passport that can be read, only what it is called and that it is not verified."""
+    document, card = _passport(served.place.directory), _card(served.place.directory)
+    decision = document.get("decision", {})
+    return {
+        "model": model,
+        "version": served.place.version or None,
+        "verified": served.verified,
+        "passport_sha256": served.digest,
+        "made": document.get("stages", {}).get("finetune", {}).get("started"),
+        "code": document.get("code"),
+        "corpus": _corpus(document),
+        "metrics": [row | {"meaning": MEANING.get(row["metric"], row["metric"])} for row in decision.get("table", [])],
+        "decision": {"verdict": decision.get("verdict"), "reasons": decision.get("reasons", [])} if decision else None,
+        "card": card,
+    }
+
+
+def _passport(directory: Path) -> dict[str, Any]:
+    try:
+        return passport.read_passport(directory / passport.FILE)
+    except ValueError:
+        return {}
+
+
+def _card(directory: Path) -> str | None:
+    path = directory / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _corpus(document: dict[str, Any]) -> list[dict[str, str | None]]:
+    """The raw files with their digests, and what is stated of them."""
+    files = document.get("trees", {}).get(CORPUS, {}).get("files", {})
+    stated = {entry["path"]: entry for entry in document.get("corpus", [])}
+    return [
+        {"path": path, "sha256": digest} | {what: stated.get(path, {}).get(what) for what in ("title", "licence", "credit")}
+        for path, digest in files.items()
+    ]

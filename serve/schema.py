@@ -1,0 +1,165 @@
+"""What clients may ask for: OpenAI's two kinds of requests, strictly typed and bounded.
+
+A field that would change the answer and that is not here is refused, or must have the value that changes nothing; a null is a field
+that is not said.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from model.sampling import Sampling
+from model.tokenizer import Message
+
+CHOICES, STOPS, STOP_LENGTH, MESSAGES, PROMPTS = 16, 16, 200, 128, 128
+NEARLY_NOTHING = 1e-5  # below this temperature logits overflow, and the likeliest token is what is meant
+
+
+def _whole(text: str) -> str:
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("half of a surrogate pair is no character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+Stop = Annotated[Text, Field(min_length=1, max_length=STOP_LENGTH)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(fail_fast=True, min_length=1)]
+Nothing = Annotated[float, Field(ge=0, le=0)]
+Ignored = Any  # says something to a service that we are not, and nothing about the answer
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_nulls(cls, fields: Any) -> Any:
+        return {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+    include_obfuscation: Ignored = None
+
+
+class Asked(Strict):
+    """What both kinds have in common."""
+
+    model: str = Field(max_length=200)
+    max_tokens: int | None = Field(None, ge=0, description="at most so many new tokens")
+    n: int = Field(1, ge=1, le=CHOICES)
+    stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=STOPS)] = Field(default_factory=list)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, le=1 << 20, description="the k likeliest tokens; 0 and -1: all")
+    min_p: float = Field(0.0, ge=0, le=1, description="at least this share of the likeliest token's probability")
+    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    seed: int | None = Field(None, ge=-(1 << 62), lt=1 << 62)
+    frequency_penalty: Nothing = 0.0
+    presence_penalty: Nothing = 0.0
+    logit_bias: dict[str, float] = Field(default_factory=dict, max_length=0)
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_retention: Ignored = None
+
+    @model_validator(mode="after")
+    def options_of_a_stream(self) -> "Asked":
+        if self.stream_options and not self.stream:
+            raise ValueError("stream_options is only for stream: true")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature if self.temperature >= NEARLY_NOTHING else 0.0,
+            top_p=self.top_p,
+            top_k=max(self.top_k, 0),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+
+class CompletionAsked(Asked):
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=PROMPTS)]
+        | Tokens
+        | Annotated[list[Tokens], Field(fail_fast=True, min_length=1, max_length=PROMPTS)]
+    )
+    echo: bool = False
+    logprobs: int | None = Field(None, ge=0, le=20)
+    best_of: int | None = Field(None, ge=1, description="not more than n")
+    suffix: str = Field("", max_length=0)
+
+    @model_validator(mode="after")
+    def fits(self) -> "CompletionAsked":
+        if self.best_of not in (None, self.n):
+            raise ValueError("best_of other than n is not supported")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens may be 0 with echo: true alone")
+        if len(self.prompts) * self.n > PROMPTS:
+            raise ValueError(f"{len(self.prompts)} prompts with n of {self.n} are more than {PROMPTS} choices")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)
+
+
+class Part(Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class Said(Strict):
+    """A message. What a client sends back of an answer that it got may stand in it, where it says nothing."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[Part], Field(fail_fast=True, min_length=1, max_length=MESSAGES)]
+    name: Ignored = None
+    annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    tool_calls: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+
+    @property
+    def message(self) -> Message:
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class ResponseFormat(Strict):
+    type: Literal["text"]
+
+
+class ChatAsked(Asked):
+    messages: Annotated[list[Said], Field(fail_fast=True, min_length=1, max_length=MESSAGES)]
+    max_completion_tokens: int | None = Field(None, ge=1, description="the newer name of max_tokens")
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    tool_choice: Literal["none", "auto"] = "none"
+    parallel_tool_calls: Ignored = None
+
+    @model_validator(mode="after")
+    def fits(self) -> "ChatAsked":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.max_tokens is not None and self.max_completion_tokens is not None and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens say different numbers")
+        if self.max_tokens == 0:
+            raise ValueError("max_tokens must be at least 1")
+        return self

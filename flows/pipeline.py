@@ -1,197 +1,168 @@
-"""The pipeline as a Prefect flow: ``python -m flows.pipeline``, or a deployment of prefect.yaml. The only importer of prefect.
+"""The pipeline as a Prefect flow: ``python -m flows.pipeline``, or a deployment of prefect.yaml.
 
 One task per DVC stage. A task asks DVC whether its stage is up to date and, if not, runs ``dvc repro --single-item`` in a process
 group of its own, which ends with the flow however that ends. DVC alone decides what runs; the flow takes no hyper-parameters.
 """
 
-import json
 import os
-import signal
+import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-import networkx
-import psutil
-from dvc.exceptions import DvcException
-from dvc.lock import LockError
-from dvc.repo import Repo
-from prefect import flow, get_run_logger, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from tasks.record import write_whole
+from flows import notices, review
+from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
+from flows.revision import NotThere, Unusable, check_out
+from tasks.lifetime import end_with_parent
 
-ROOT = Path(__file__).resolve().parent.parent
+Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"
 # What DVC prints when it did not run a stage's command.
 RESTORED = ("is cached - skipping run", "didn't change, skipping")
-BUSY = ("is busy", "Unable to acquire lock")
+# What DVC prints when a stage ended with EX_TEMPFAIL: what it needs did not answer (tasks/stage.py).
+TEMPORARY = f"exited with {os.EX_TEMPFAIL}"
+# data/ is still that of the commit before: DVC's remote did not answer. What data/ holds is in DVC's cache then.
+TO_PULL = Path(".cache/data-to-pull")
+_PROGRESS = re.compile(r":\s+\d+%.*/s$")
+UNAVAILABLE = "Unavailable"
+NONE: Mapping[str, Task[[], State[Any]]] = {}
 LINES_TOLD = 6  # of a failed stage's output, in its state
-LONGEST_WAIT = 3600.0  # seconds for another DVC process on this repository to end
-SECONDS_TO_STOP = (10, 5, 5)  # after SIGINT, SIGTERM, SIGKILL
+
+# Where a flow runs, not what it makes: a deployment's job_variables may say other numbers.
+HOURS = float(os.environ.get("PIPELINE_TIMEOUT_HOURS", "24"))
+DELAYS = [float(seconds) for seconds in os.environ.get("PIPELINE_RETRY_SECONDS", "60,300,900").split(",")]
+OPTIONS: dict[str, Any] = {
+    "timeout_seconds": HOURS * 3600,
+    "on_failure": [notices.ended_badly],
+    "on_crashed": [notices.ended_badly],
+    "on_cancellation": [notices.ended_badly],
+}
 
 
-@flow(name="pipeline")
-def pipeline() -> State[Any]:
-    """Version what is in ``data/``, then bring every stage up to date, in the order of the stages' graph."""
+def _may_go_by_itself(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether a failure is of what the task needs, and not of what it was given: only then another attempt is worth it."""
+    return state.name == UNAVAILABLE
+
+
+RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": len(DELAYS),
+    "retry_delay_seconds": DELAYS,
+    "retry_condition_fn": _may_go_by_itself,
+}
+
+
+@flow(name="pipeline", **OPTIONS)
+def pipeline(through: Stage = "register", force: bool = False, revision: str = "") -> State[Any]:
+    """Version what is in ``data/``, then bring the stages up to date, in the order of their graph.
+
+    Args:
+        through: the last stage; with it come those that it needs.
+        force: run the stages again although nothing changed.
+        revision: a branch, which is brought to what its remote has, or a commit to work with; with it come that commit's data.
+            Empty: code and data as they are here.
+    """
+    prepare()
+    if revision and not (state := code(revision, return_state=True)).is_completed():
+        return Failed(name=state.name, message=state.message)
+    return bring_all_up_to_date(through, force=force)
+
+
+def prepare() -> None:
+    """What every flow does first: it stands in the project and ends with its worker, and nothing dead holds it up."""
     os.chdir(ROOT)
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # set by a worker
+        end_with_parent()
+    free_stale_locks()
+
+
+def bring_all_up_to_date(through: str, *, force: bool = False, after: Mapping[str, Task[[], State[Any]]] = NONE) -> State[Any]:
+    """Data first, then stage after stage until one fails, ``after`` it a further task; then what a person wants to see of it."""
     if not Path("data").exists():
         return Failed(message="data/ is missing: run 'dvc pull', or 'python -m tasks.corpus data', or put your own files there")
-    free_stale_locks()
-    state: State[Any] = version_data(return_state=True)
-    for stage in stages():
+    decided = review.registration()
+    for state in _states(through, force, after):
         if not state.is_completed():
-            break
-        state = dvc_stage.with_options(task_run_name=stage)(stage, return_state=True)
-    return Completed(message="every stage is up to date") if state.is_completed() else Failed(message=state.message)
+            return Failed(name=state.name, message=state.message)
+    if through == "register":
+        review.publish()
+        notices.decided(decided, review.registration())
+    return Completed(message="every stage is up to date" if through == "register" else f"{through} is up to date")
 
 
-def stages() -> list[str]:
-    """The stages of dvc.yaml, each after those whose outputs it reads."""
-    with Repo(str(ROOT)) as repo:
-        return [s.name for s in networkx.dfs_postorder_nodes(repo.index.graph) if hasattr(s, "name")]
+def _states(through: str, force: bool, after: Mapping[str, Task[[], State[Any]]]) -> Iterator[State[Any]]:
+    yield version_data(return_state=True)
+    for stage in stages(through):
+        yield dvc_stage.with_options(task_run_name=stage)(stage, force, return_state=True)
+        if stage in after:
+            yield after[stage](return_state=True)
+
+
+@task(task_run_name="code", **RETRIED)
+def code(revision: str) -> State[Any]:
+    """Take a git revision, and the data that belongs to it where DVC has a remote."""
+    try:
+        if Path("data").exists() and not TO_PULL.exists() and not is_up_to_date(DATA):
+            raise Unusable(f"data/ holds what {DATA} does not know; 'dvc add data' and commit it, or run without a revision")
+        told = check_out(revision)
+        if not is_up_to_date(DATA):
+            TO_PULL.parent.mkdir(exist_ok=True)
+            TO_PULL.touch()
+            _run(["pull" if has_remote() else "checkout", DATA])
+        TO_PULL.unlink(missing_ok=True)
+    except Unusable as error:
+        return Failed(message=str(error))
+    except (NotThere, subprocess.CalledProcessError) as error:
+        return Failed(name=UNAVAILABLE, message=f"{revision} or its data could not be fetched: {error}")
+    return Completed(message=told)
 
 
 @task(task_run_name="data", cache_policy=NO_CACHE)
 def version_data() -> State[Any]:
     """Take a changed raw corpus into data.dvc; says whether it changed."""
-    return bring_up_to_date(DATA, ["repro", DATA], ran="Versioned")
+    return _bring_up_to_date(DATA, ["repro", DATA], ran="Versioned")
 
 
-@task(cache_policy=NO_CACHE)
-def dvc_stage(stage: str) -> State[Any]:
+@task(**RETRIED)
+def dvc_stage(stage: str, force: bool = False) -> State[Any]:
     """``Cached``: nothing to do. ``Restored``: DVC knew the result. ``Completed``: the stage's command ran."""
-    return bring_up_to_date(stage, ["repro", "--single-item", stage], ran="Completed")
+    arguments = ["repro", "--single-item", *(["--force"] if force else []), stage]
+    return _bring_up_to_date(stage, arguments, ran="Completed", force=force)
 
 
-def bring_up_to_date(target: str, arguments: list[str], *, ran: str) -> State[Any]:
-    logger = get_run_logger()
-    if is_up_to_date(target):
+def _bring_up_to_date(target: str, arguments: list[str], *, ran: str, force: bool = False) -> State[Any]:
+    if not force and is_up_to_date(target):
         return Completed(name="Cached", message=f"{target} is up to date")
-    lines = []
+    lines: list[str] = []
     try:
-        for line in dvc_lines(arguments):
-            lines.append(line)
-            logger.info(line)
+        _run(arguments, lines)
     except subprocess.CalledProcessError:
-        return Failed(message=f"{target} failed:\n" + "\n".join(lines[-LINES_TOLD:]))
+        name = UNAVAILABLE if any(TEMPORARY in line for line in lines) else "Failed"
+        return Failed(
+            name=name, message=f"{target} failed:\n" + "\n".join([line for line in lines if not _PROGRESS.search(line)][-LINES_TOLD:])
+        )
     if target == DATA:
-        logger.warning("the raw corpus changed; data.dvc has its new version")
+        get_run_logger().warning("the raw corpus changed; data.dvc has its new version")
     restored = any(words in line for line in lines for words in RESTORED)
     return Completed(name="Restored" if restored else ran, message=f"{target} is up to date now")
 
 
-def is_up_to_date(target: str) -> bool:
-    """DVC's own answer, in this process; waits for another DVC process to end."""
-    for _ in waits():
-        try:
-            with Repo(str(ROOT)) as repo:
-                return not repo.status(targets=[target])
-        except LockError:
-            continue
-        except DvcException as error:
-            if not any(words in str(error) for words in BUSY):
-                raise
-    raise TimeoutError(f"another DVC process has kept this repository busy for {LONGEST_WAIT:.0f} s")
-
-
-def dvc_lines(arguments: list[str]) -> Iterator[str]:
-    """Run DVC and yield the lines that it prints; ``CalledProcessError`` when it fails."""
-    for _ in waits():
-        lines: list[str] = []
-        with process([sys.executable, "-m", "dvc", *arguments]) as child:
-            assert child.stdout
-            for line in child.stdout:
-                if line.strip():
-                    lines.append(line.rstrip())
-                    yield lines[-1]
-        if child.returncode == 0:
-            return
-        if not any(words in line for line in lines[-5:] for words in BUSY):
-            raise subprocess.CalledProcessError(child.returncode, ["dvc", *arguments])
-    raise TimeoutError(f"another DVC process has kept this repository busy for {LONGEST_WAIT:.0f} s")
-
-
-def free_stale_locks() -> None:
-    """Drop what dead processes hold in DVC's lock file; DVC takes one for alive whose end nobody has collected."""
-    path = ROOT / ".dvc" / "tmp" / "rwlock"
-    try:
-        held = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return
-    writers = {name: holder for name, holder in held.get("write", {}).items() if is_alive(holder["pid"])}
-    readers = {name: [h for h in holders if is_alive(h["pid"])] for name, holders in held.get("read", {}).items()}
-    kept = {"write": writers, "read": {name: holders for name, holders in readers.items() if holders}}
-    if kept != held:
-        get_run_logger().warning("a DVC process died and left its lock behind; it was removed")
-        write_whole(path, kept)
-
-
-def is_alive(number: int) -> bool:
-    try:
-        return bool(psutil.Process(number).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def waits() -> Iterator[float]:
-    """Attempts at something that another DVC process may hold up: at once, then every two seconds, up to the longest wait."""
-    start = time.monotonic()
-    while (waited := time.monotonic() - start) < LONGEST_WAIT:
-        if waited >= 1:
-            get_run_logger().info(f"another DVC process works on this repository; waiting ({waited:.0f} s)")
-        yield waited
-        time.sleep(2)
-
-
-@contextmanager
-def process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A child in a session of its own, so that it and all its children end with this block, or with this process."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tasks.lifetime", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        bufsize=1,
-        cwd=ROOT,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        yield child
-        child.wait()
-    finally:
-        _stop(child)
-
-
-def _stop(child: subprocess.Popen[str]) -> None:
-    for number, seconds in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), SECONDS_TO_STOP, strict=True):
-        if child.poll() is not None and not _group_lives(child.pid):
-            return
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and (child.poll() is None or _group_lives(child.pid)):
-            time.sleep(0.05)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+def _run(arguments: list[str], lines: list[str] | None = None) -> None:
+    """DVC, its lines into the run's log and into ``lines``."""
+    logger = get_run_logger()
+    for line in dvc_lines(arguments):
+        logger.info(line)
+        if lines is not None:
+            lines.append(line)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ruamel.yaml.error import YAMLError
 
 from tasks import record
 from tasks.lifetime import end_with_parent
+from tasks.local import close_to_others
 
 STAGES = ("base", "preprocess", "augment", "shard", "finetune", "validate", "register")
 PARAMS = Path("params.yaml")
@@ -48,6 +49,10 @@ class Summary:
 
 
 Stage = Callable[..., Summary]
+
+
+class Unavailable(ValueError):
+    """Something outside of this process does not answer: the same run may succeed later, with nothing changed."""
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Params]:
@@ -88,18 +93,21 @@ def _params_model(stage: Stage) -> type[Params]:
 
 
 def run_stage(stage: Stage, *, record: bool = True) -> None:
-    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend.
+    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend, or 75 (EX_TEMPFAIL of
+    sysexits.h) for what may go by itself.
 
     ``record=False``: the stage keeps no record, and its command line ends with its own paths.
     """
     name = stage.__name__
     end_with_parent()
     try:
+        close_to_others()
         _run(stage, [Path(argument) for argument in sys.argv[1:]], keep_record=record)
     except (ValueError, OSError) as error:
         if os.environ.get("TRACEBACK"):
             traceback.print_exc()
-        sys.exit(f"{name}: {error}")
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)
 
 
 def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:

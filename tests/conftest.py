@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 import torch
+from browser import browser
 from ruamel.yaml import YAML
 
 from model import checkpoint
@@ -186,7 +187,7 @@ def copied(finished: Project, tmp_path: Path) -> Project:
 def make_project(folder: Path) -> Project:
     path = folder / "project"
     path.mkdir()
-    for name in ("model", "tasks", "flows"):
+    for name in ("model", "tasks", "flows", "serve"):
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", "requirements.lock", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, path / name)
@@ -195,7 +196,15 @@ def make_project(folder: Path) -> Project:
     project.set_params("base", source=str(folder / "base"), sha256=tree_sha256(folder / "base"), chat_template="own")
     project.set_params("preprocess", validation_share=0.15, test_share=0.15)
     project.set_params("finetune", seq_len=64, steps=6, warmup=1, validation_tokens=100, validate_every=3, checkpoint_every=2)
-    project.set_params("validate", max_tokens=200, max_new_tokens=8, prompts=["What are the signs of condition 3?"])
+    # A random model and eighteen test documents: what the gate demands of a real one does not fit.
+    primary = {"metric": "answer_nats", "split": "test", "gain": 0.005, "items": 10}
+    project.set_params(
+        "register", primary=primary, thresholds=[{"metric": "answer_nats", "split": "test", "figure": "change", "most": 0.0}], guarded=[]
+    )
+    project.set_params(
+        "validate", max_tokens=200, max_new_tokens=8, choices=4, generations=2, prompts=["What are the signs of condition 3?"]
+    )
+    project.set_params("validate", extraction={"documents": 8, "prefix": 8, "target": 8})
     write_table(path / "data" / "conditions.csv", sentences(120))
     write_table(
         path / "data" / "foreign" / "letters.csv", [(f"What does letter {n} say?", f"It speaks of {s}.") for n, s in enumerate(SIGNS)]
@@ -239,6 +248,13 @@ def wait_for(address: str, server: subprocess.Popen[bytes], seconds: float = 90)
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{address} did not answer in {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real browser; the port of its DevTools."""
+    with browser(tmp_path_factory.mktemp("chromium")) as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ def test_the_default_params_are_valid() -> None:
     [
         ("register:", "registre:", "unknown section 'registre'"),
         ("register:", "registre:", "section 'register' is missing"),
-        ("  alias:", "  aliass:", "register.aliass: extra inputs are not permitted"),
-        ("  alias:", "  aliass:", "register.alias: field required"),
+        ("  sign_off:", "  sign_of:", "register.sign_of: extra inputs are not permitted"),
+        ("  sign_off:", "  sign_of:", "register.sign_off: field required"),
         ("  steps: 30", "  steps: '40'", "finetune.steps: input should be a valid integer"),
         ("  steps: 30", "  steps: 4.5", "finetune.steps"),
         ("  mode: full", "  mode: partial", "finetune.mode"),
@@ -65,6 +65,18 @@ def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) 
     left = {p.name for p in (project.path / "artifacts").iterdir()}
     assert left <= {"base", "runs", ".gitignore", "reports"}
     assert not list((project.path / "artifacts").rglob("*.partial"))
+
+
+def test_what_holds_text_of_records_is_closed_to_others(finished: Project) -> None:
+    for name in ("data", "artifacts", ".cache", ".dvc/cache", "mlartifacts"):
+        assert (finished.path / name).stat().st_mode & 0o077 == 0, name
+    assert (finished.path / "mlflow.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_umask_that_is_none_is_refused(project: Project) -> None:
+    (project.path / "local.yaml").write_text("UMASK: group\n")
+    result = project.run("dvc", "repro", "base", check=False)
+    assert "base: UMASK is 'group'; it is three octal digits" in result.stdout and "Traceback" not in result.stdout
 
 
 def test_a_stage_called_with_wrong_paths_says_which_it_takes() -> None:

@@ -1,15 +1,17 @@
-"""The shape that the project promises: who imports whom, what dvc.yaml lists, what the README tells a user to type."""
+"""The shape that the project promises: who imports whom, what dvc.yaml lists, what the pages tell a user to type."""
 
 import ast
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
 
-from flows.pipeline import stages
+from flows.dvc_process import stages
+from flows.pipeline import Stage
 from tasks.stage import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +22,11 @@ MAY_IMPORT = {
     "flows": {"flows", "tasks"},
     "serve": {"serve", "model", "tasks"},
 }
-ONLY_IMPORTERS = {"prefect": {"flows.pipeline"}, "mlflow": {"tasks.tracking"}, "great_expectations": {"tasks.expectations"}}
+ONLY_IMPORTERS = {
+    "prefect": {"flows.pipeline", "flows.new_data", "flows.dvc_process", "flows.notices", "flows.review", "flows.deploy"},
+    "mlflow": {"tasks.tracking", "tasks.versions", "tasks.pyfunc_model"},  # the latter runs in MLflow, beside a version's weights
+    "great_expectations": {"tasks.expectations"},
+}
 MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2"}
 
 
@@ -63,6 +69,7 @@ def test_a_stages_code_dependencies_are_its_import_closure(stage: str) -> None:
     wanted = {known[m].relative_to(ROOT).as_posix() for m in closure(f"tasks.{stage}", set())}
     wanted |= {"model/decode.c"} if "model/native.py" in wanted else set()
     wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/deidentify/*.csv") if "tasks/deidentify/forms.py" in wanted}
+    wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/evaluation/*.csv") if "tasks/evaluation/behaviour.py" in wanted}
     assert {path for path in listed if path.endswith((".py", ".c", ".csv"))} == wanted
 
 
@@ -99,11 +106,12 @@ def test_the_flow_runs_every_stage_after_those_it_depends_on() -> None:
         needed = {dep for dep in definitions[stage]["deps"] if not dep.endswith((".py", ".c", ".csv"))}
         assert needed <= made, stage
         made |= {out if isinstance(out, str) else next(iter(out)) for out in definitions[stage]["outs"]}
-    assert set(stages()) == set(definitions)
+    assert set(stages()) == set(definitions) == set(get_args(Stage))
+    assert stages("shard") == ["base", "preprocess", "augment", "shard"]
 
 
-def test_the_readmes_commands_exist() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_commands_of_readme_and_docs_exist() -> None:
+    readme = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M))
     for target in re.findall(r"(?:^    |`)make ([a-z-]+)", readme, flags=re.M):
         assert target in targets, f"make {target}"

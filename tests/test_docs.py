@@ -1,0 +1,103 @@
+"""Every command that the README and the pages in docs/ show is run: here, on a tiny project, or by a test that is named."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = ("python", "dvc", "make", "prefect", "git", "dask", "mlflow", "cp", "pg_dump", "pg_restore")
+# Run below, in this order, as they stand.
+HERE = [
+    "dvc status",
+    "dvc repro",
+    "dvc metrics diff",
+    "dvc plots diff",
+    "dvc exp show --only-changed --no-pager",
+    'python -m model.generate artifacts/model --prompt "The patient was diagnosed with"',
+    'python -m model.generate artifacts/model --chat --prompt "What is arachnodactyly?" --temperature 0.7 --top-p 0.9',
+    'python -m model.generate artifacts/model --prompt "Asthma is" --quantize int8 --top-k 40 --stop "." --seed 1',
+    "python -m model.checkpoint convert artifacts/model tuned-meta --format meta --files 2",
+    "python -m tasks.lineage show medical-llm@champion",
+    "python -m tasks.lineage show models:/medical-llm@champion",
+    "python -m tasks.lineage verify models:/medical-llm@champion",
+    "python -m tasks.registry list",
+    "python -m tasks.plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048",
+    "python -m tasks.drift artifacts/documents artifacts/drift --nats 0.5",
+    "cp mlflow.db mlflow-backup.db",
+    "mlflow db upgrade sqlite:///mlflow.db",
+    "prefect server database upgrade -y",
+]
+# What another test runs, or what does not end by itself.
+ELSEWHERE = {
+    "make run": "test_pipeline.py",
+    "make flow": "test_pipeline.py",
+    "make deploy": "test_schedule.py",
+    "make ui": "test_ui.py",
+    "make check": "the continuous integration",
+    "make test": "the continuous integration",
+    "make test-system": "the continuous integration",
+    "make gc": "test_lineage.py",
+    "make rebuild VERSION=1": "test_lineage.py",
+    "make sweep LR=2e-4,4e-4": "test_experiments.py",
+    "make bench-deps && python -m bench.generate_speed artifacts/base": "make test-system, by hand",
+    "prefect deployment run pipeline/pipeline --param through=shard": "test_deployments.py",
+    "git commit --message": "test_stores.py",
+    "dvc push --run-cache": "test_stores.py",
+    "dvc remote add": "test_stores.py",
+    "dvc remote modify": "test_stores.py",
+    "pg_dump": "test_stores.py",
+    "pg_restore": "test_stores.py",
+    "MLFLOW_S3_ENDPOINT_URL": "test_stores.py",
+    "FINETUNE_LAUNCH=": "test_team.py",
+    "dask scheduler": "test_nodes.py",
+    "dask worker": "test_nodes.py",
+    "python -m serve": "test_serve.py",
+    "python -m model.checkpoint convert Llama3": "test_convert.py",
+    "python -m model.checkpoint convert artifacts/model tuned.gguf": "test_convert.py",
+    "python -m model.checkpoint inspect": "test_convert.py",
+    "python -m tasks.lineage record ID": "test_lineage.py",
+    "python -m tasks.lineage verify --deployed": "test_lineage.py",
+    "python -m tasks.registry promote": "test_registry.py",
+    "python -m tasks.registry rollback": "test_registry.py",
+}
+
+
+def shown() -> set[str]:
+    """The commands of all pages, without what is said of them."""
+    found = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ {4,}(\S.*)$", text, flags=re.M):
+            command = re.sub(r"\s+#.*$", "", line).strip()
+            if re.match(rf"(?:[A-Z_0-9]+=\S+ )*(?:{'|'.join(PROGRAMS)}) ", command.replace('"', "")) or command.startswith(
+                "FINETUNE_LAUNCH="
+            ):
+                found.add(re.sub(r"\s+", " ", command))
+    return found
+
+
+def test_every_command_of_the_pages_is_run_by_a_test() -> None:
+    commands = shown()
+    assert len(commands) > 30
+    assert not [c for c in commands if c not in HERE and not c.startswith(tuple(ELSEWHERE))]
+    assert not set(HERE) - commands, "run here, and on no page any more"
+    assert not [c for c in ELSEWHERE if not any(command.startswith(c) for command in commands)], "on no page any more"
+    for test in ELSEWHERE.values():
+        assert not test.endswith(".py") or (ROOT / "tests" / test).exists(), test
+
+
+def test_the_commands_work(copied: Project) -> None:
+    copied.environment["PATH"] = f"{Path(sys.executable).parent}:{copied.environment['PATH']}"
+    for command in HERE:
+        result = copied.run(*shlex.split(command), check=False)
+        assert result.returncode == 0 and "Traceback" not in result.stdout, (command, result.stdout[-3000:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target

@@ -1,0 +1,100 @@
+"""What a run needs is missing for a while: the tracking server, the repository, room on the disk. Nothing is lost, and a run goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Project, free_port, make_project, wait_for
+from mlflow import MlflowClient
+from test_pipeline import FLOW, start, wait_until_training
+
+STEPS = 400
+
+
+def mlflow_server(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with open(folder / "mlflow.log", "ab") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    wait_for(f"http://127.0.0.1:{port}/health", server)
+    return server
+
+
+def kill(server: "subprocess.Popen[bytes]") -> None:
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def wait_for_line(project: Project, words: str, *, seconds: float = 120) -> None:
+    log, deadline = project.path.parent / "log", time.monotonic() + seconds
+    while words not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_end_costs_no_work(copied: Project, prefect_api: str) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    copied.environment |= {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": address, "PIPELINE_RETRY_SECONDS": "1,2,90"}
+    copied.set_params("finetune", steps=STEPS, validate_every=STEPS)
+    folder = copied.path.parent / "server"
+    folder.mkdir()
+    run = start(copied, *FLOW)  # nobody answers yet
+    wait_until_training(copied)
+    server = mlflow_server(folder, port)
+    kill(server)
+    wait_for_line(copied, f"the MLflow server at 127.0.0.1:{port} does not answer")
+    wait_for_line(copied, "Retry 3/3")
+    server = mlflow_server(folder, port)
+    try:
+        assert run.wait(240) == 0, (copied.path.parent / "log").read_text()
+        client = MlflowClient(tracking_uri=address)
+        assert client.get_model_version("medical-llm", "1").tags["checkpoint"]
+        (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
+        (tuned,) = client.search_runs([experiment.experiment_id], f"tags.stage = 'finetune' and params.steps = '{STEPS}'")
+        assert sorted(m.step for m in client.get_metric_history(tuned.info.run_id, "loss")) == list(range(1, STEPS + 1))
+    finally:
+        kill(server)
+
+
+def test_a_flow_waits_for_a_dvc_process_that_lives(copied: Project, prefect_api: str) -> None:
+    copied.set_params("finetune", steps=STEPS, validate_every=STEPS)
+    other = start(copied, "dvc", "repro", "finetune")
+    wait_until_training(copied)
+    copied.environment["PREFECT_API_URL"] = prefect_api
+    told = copied.run(*FLOW).stdout
+    assert other.wait(60) == 0
+    assert "another DVC process works on this repository; waiting" in told
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 30 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.system
+def test_a_full_disk_is_told_and_a_run_goes_on_when_there_is_room(small_disk: Path) -> None:
+    project = make_project(small_disk)
+    project.run("dvc", "repro", "shard")
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file:
+        room = os.statvfs(small_disk)
+        file.write(bytes(room.f_bavail * room.f_frsize - 400_000))
+    failed = project.run("dvc", "repro", check=False)
+    assert failed.returncode != 0 and "No space left on device" in failed.stdout, failed.stdout
+    assert not list((project.path / "artifacts").rglob("*.partial"))
+    filler.unlink()
+    assert "medical-llm version 1" in project.run("dvc", "repro").stdout

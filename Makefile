@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui deploy sweep test test-system kills rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test test-system campaign kills rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,14 @@ sweep: setup data ## train with each learning rate of LR as a DVC experiment, on
 	dvc exp show --only-changed --no-pager --md
 
 test: setup ## the tests
-	pytest -m "not system"
+	pytest -m "not system and not campaign"
 
 test-system: setup bench-deps ## the tests that need system packages; installs those where it may
 	tests/install-system-packages
-	pytest -m system
+	pytest -m "system and not campaign"
+
+campaign: setup ## the further cases of the slowest tests
+	pytest -m "campaign and not system"
 
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/test_kills.py

@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from tasks.documents import write_documents
-from tasks.finetune import FinetuneParams, finetune
+from tasks.finetune import finetune
+from tasks.params.finetune import FinetuneParams
+from tasks.params.shard import ShardParams
+from tasks.params.validate import ValidateParams
 from tasks.scores import read_scores
-from tasks.shard import ShardParams, shard
+from tasks.shard import shard
 from tasks.stage import read_params
-from tasks.validate import ValidateParams, validate
+from tasks.validate import validate
 
 ARTIFACTS = Path("artifacts")
 RESAMPLES = 2000

@@ -20,11 +20,14 @@ from pathlib import Path
 
 import psutil
 
-from tasks.augment import AugmentParams, augment
+from tasks.augment import augment
 from tasks.documents import Document, share
-from tasks.preprocess import PreprocessParams, preprocess
+from tasks.params.augment import AugmentParams
+from tasks.params.preprocess import PreprocessParams
+from tasks.params.shard import ShardParams
+from tasks.preprocess import preprocess
 from tasks.readers.files import raw_files, read_file
-from tasks.shard import ShardParams, shard
+from tasks.shard import shard
 from tasks.stage import read_params
 
 STAGES = ("preprocess", "augment", "shard")

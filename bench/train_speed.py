@@ -29,9 +29,9 @@ from model import checkpoint, optim
 from model.precision import narrow
 from tasks import trainstate
 from tasks.finetune import keep_memory
-from tasks.finetune_params import FinetuneParams
 from tasks.machine import matmul_rate
 from tasks.packing import stacked, supervised_in, training_rows
+from tasks.params.finetune import FinetuneParams
 from tasks.team import team
 from tasks.tokenfile import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.training import adapted, readied, training_work, update

@@ -25,8 +25,8 @@ from tasks.documents import Document, content_id
 from tasks.evaluation.likelihood import Reader, Text, judge
 from tasks.evaluation.probes import as_text
 from tasks.finetune import keep_memory
-from tasks.finetune_params import FinetuneParams
 from tasks.packing import epoch_rows, sample
+from tasks.params.finetune import FinetuneParams
 from tasks.record import write_whole
 from tasks.stage import read_params
 from tasks.team import Team

@@ -12,31 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import Field
-
 from tasks.augmentation import abbreviation, lay, paraphrase, spelling, typo
 from tasks.augmentation.invariant import protected
 from tasks.documents import Document, content_id, read_documents, share, write_documents
 from tasks.facts import Facts, read_facts
+from tasks.params.augment import AugmentParams
 from tasks.readers.hpo import lay_synonyms
 from tasks.record import write_whole
-from tasks.stage import Out, Params, Summary, run_stage
+from tasks.stage import Out, Summary, run_stage
 
 EXAMPLES = 5
 WORK = Path(".cache/augment")
-
-
-class AugmentParams(Params):
-    seed: int
-    max_copies: int = Field(ge=1, le=4)  # of one document
-    # Of the train documents, those on which a method is tried.
-    paraphrase: float = Field(ge=0, le=1)
-    synonym: float = Field(ge=0, le=1)
-    lay: float = Field(ge=0, le=1)
-    spelling: float = Field(ge=0, le=1)
-    abbreviation: float = Field(ge=0, le=1)
-    typo: float = Field(ge=0, le=1)
-    replay_share: float = Field(ge=0, lt=1)  # of the characters of training, from files of general text
 
 
 @dataclass

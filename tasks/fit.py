@@ -2,7 +2,7 @@
 
 from model.cost import Adapter, TrainingMemory, training_memory
 from model.llama import LlamaConfig
-from tasks.finetune_params import ADAPTED, FinetuneParams
+from tasks.params.finetune import ADAPTED, FinetuneParams
 
 # Bytes beside the tensors: the context on a GPU; on a CPU torch and its libraries, products that oneDNN keeps compiled, and what
 # the heap cannot use in between.

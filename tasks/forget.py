@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from tasks import tracking
 from tasks.documents import private
-from tasks.preprocess import PreprocessParams
+from tasks.params.preprocess import PreprocessParams
 from tasks.stage import read_params
 
 CACHES = (".cache/tokens", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")

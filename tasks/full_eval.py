@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from tasks.finetune import keep_memory
+from tasks.params.validate import ValidateParams
 from tasks.stage import read_params
-from tasks.validate import ValidateParams, validate
+from tasks.validate import validate
 
 NAMES = ("base", "tuned", "documents", "cleaning", "shards", "evaluation")
 

@@ -8,19 +8,12 @@ memorized: the same is asked of held-out documents, and of the base model; what 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pydantic import Field
 
 from tasks.documents import share
 from tasks.evaluation.likelihood import Judged, Text
 from tasks.evaluation.probes import Item, Value
-from tasks.stage import Params
+from tasks.params.validate import ExtractionParams
 from tasks.tokenfile import Entry, Split
-
-
-class ExtractionParams(Params):
-    documents: int = Field(ge=1)  # of each split
-    prefix: int = Field(ge=1)  # tokens at least that are given
-    target: int = Field(ge=4)  # tokens that must follow
 
 
 class Extraction:

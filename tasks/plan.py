@@ -15,8 +15,8 @@ from model import checkpoint
 from model.cost import training_flops
 from model.llama import SIZES, LlamaConfig
 from model.optim import MODES
-from tasks.finetune_params import FinetuneParams
 from tasks.fit import RUNTIME, needed
+from tasks.params.finetune import FinetuneParams
 from tasks.stage import read_params
 from tasks.tokenfile import open_split, read_index
 

@@ -15,53 +15,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from tasks.cleaning import corpus_wide, passes
 from tasks.cleaning.tally import Tally
-from tasks.deidentify.policy import DeidentifyParams
 from tasks.digests import sha256
 from tasks.documents import MANIFEST, SPLITS, private, share
 from tasks.facts import read_facts
+from tasks.params.preprocess import PreprocessParams
 from tasks.pool import run_all
 from tasks.readers.files import options_for, raw_files, unmatched
-from tasks.readers.records import FILE, FileOptions
+from tasks.readers.records import FILE
 from tasks.record import write_whole
-from tasks.stage import Out, Params, PrivateOut, Summary, run_stage
+from tasks.stage import Out, PrivateOut, Summary, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
 FAILED = Path(".cache/failed-preprocess")
 REMOVING = ("read", "clean", "duplicates", "leakage", "withdrawn")  # steps that take records out
 SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
-
-
-class BoilerplateParams(Params):
-    min_documents: int = Field(ge=2)
-    min_words: int = Field(ge=1)
-    exempt: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
-
-
-class LeakageParams(Params):
-    max_docs: int = Field(ge=1)
-    max_overlap: float = Field(gt=0, le=1)
-
-
-class PreprocessParams(Params):
-    seed: int
-    files: dict[str, FileOptions]
-    other: tuple[str, ...]
-    replay: tuple[str, ...]
-    withdrawn: tuple[str, ...]
-    validation_share: float = Field(gt=0, lt=0.5)
-    test_share: float = Field(gt=0, lt=0.5)
-    min_answer_chars: int = Field(ge=1)
-    max_answer_chars: int = Field(ge=1)
-    max_rejected_share: float = Field(ge=0, le=1)
-    boilerplate: BoilerplateParams
-    same_answer: int = Field(ge=1)
-    near_duplicate: float = Field(gt=0.5, le=1)
-    leakage: LeakageParams
-    deidentify: DeidentifyParams
 
 
 def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> Summary:

@@ -10,24 +10,19 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from rich.console import Console
 
 from tasks.challenge import Challenge, Scored
 from tasks.digests import dvc_digest, sha256
-from tasks.gate import Decision, GateParams
+from tasks.gate import Decision
+from tasks.params.register import RegisterParams
 from tasks.record import code_version, is_linked_worktree, write_whole
 from tasks.stage import PARAMS, Out, Summary, Unavailable, run_stage
 from tasks.summary import show
 
 LINE = 110  # characters of a line where there is no terminal to ask
-
-
-class RegisterParams(GateParams):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    sign_off: Literal["none", "required"]
 
 
 def register(

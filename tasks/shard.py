@@ -9,26 +9,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
-
-from pydantic import Field
+from typing import IO
 
 from model.tokenizer import Tokenizer
 from tasks import data_report, tokens
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.facts import Facts, read_facts
+from tasks.params.shard import ShardParams
 from tasks.pool import in_order
-from tasks.stage import Out, Params, Summary, run_stage
+from tasks.stage import Out, Summary, run_stage
 from tasks.tokenfile import Shard, TokenizedDocument, write_index, write_shards
 
 WORK = Path(".cache/shard")
 COUNTS = ("documents", "tokens", "supervised")
 SMALL = 2_000_000  # bytes of documents that one process tokenizes sooner than a pool starts
-
-
-class ShardParams(Params):
-    loss_on: Literal["answer", "all"]
-    max_tokens: int = Field(ge=1024)
 
 
 def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:

@@ -75,7 +75,7 @@ def read_params(path: Path = PARAMS) -> dict[str, Params]:
         if name in raw:
             try:
                 # JSON mode is strict about types and still takes a list for a tuple, which is all that YAML can write.
-                sections[name] = _params_model(_stage_function(name)).model_validate_json(json.dumps(raw[name], default=str))
+                sections[name] = _params_model(name).model_validate_json(json.dumps(raw[name], default=str))
             except ValidationError as error:
                 problems += [f"{'.'.join([name, *map(str, e['loc'])])}: {e['msg'].lower()}" for e in error.errors()]
     if problems:
@@ -83,13 +83,10 @@ def read_params(path: Path = PARAMS) -> dict[str, Params]:
     return sections
 
 
-def _stage_function(name: str) -> Stage:
-    # By name: a static import would make every stage's code a dependency of every other.
-    return getattr(importlib.import_module(f"tasks.{name}"), name)
-
-
-def _params_model(stage: Stage) -> type[Params]:
-    return get_type_hints(stage)["params"]
+def _params_model(name: str) -> type[Params]:
+    # By name: a static import would make every section's model a dependency of every stage. These modules import nothing heavy, as
+    # each stage reads them all.
+    return getattr(importlib.import_module(f"tasks.params.{name}"), f"{name.capitalize()}Params")
 
 
 def run_stage(stage: Stage, *, record: bool = True) -> None:

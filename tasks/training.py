@@ -25,11 +25,11 @@ from model.llama import Transformer
 from model.loss import token_losses, total_loss
 from model.precision import Precision, autocast, narrow
 from tasks import trainstate
-from tasks.finetune_params import ADAPTED, FinetuneParams
 from tasks.fit import check_memory
 from tasks.lifetime import end_with_parent, told_to_stop
 from tasks.machine import Energy, matmul_rate, memory_mb, memory_of
 from tasks.packing import Batch, Row, sample, stacked, supervised_in, training_rows
+from tasks.params.finetune import ADAPTED, FinetuneParams
 from tasks.points import Points
 from tasks.progress import progress
 from tasks.team import Team, scatter, sharded, team
@@ -67,8 +67,13 @@ def adapted(base: Path, params: FinetuneParams, *, device: torch.device) -> Tran
     """The base model, with the adapter of the mode where that has one."""
     model = checkpoint.load(base, device=device)
     if params.mode in ADAPTED:
-        lora.add(model, params.lora_config(), seed=params.seed)
+        lora.add(model, lora_config(params), seed=params.seed)
     return model
+
+
+def lora_config(params: FinetuneParams) -> lora.LoraConfig:
+    adapter = params.adapter
+    return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.mode == "dora")
 
 
 def readied(model: Transformer, params: FinetuneParams, *, alone: bool = True) -> Transformer:

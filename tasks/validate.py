@@ -14,10 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from model.completion import Llama
-from model.precision import Precision
 from model.tokenizer import Tokenizer
 from tasks import harness
 from tasks.documents import Document, content_id, read_documents
@@ -29,11 +26,12 @@ from tasks.evaluation.likelihood import Judged, Reader, judge
 from tasks.evaluation.page import page
 from tasks.evaluation.probes import Probe, Value, digest, paired
 from tasks.evaluation.table import Table, flat, table, told
-from tasks.evaluation.wording import Wording, WordingParams
-from tasks.memorization import Extraction, ExtractionParams
+from tasks.evaluation.wording import Wording
+from tasks.memorization import Extraction
+from tasks.params.validate import ValidateParams
 from tasks.record import write_whole
 from tasks.scores import write_scores
-from tasks.stage import Out, Params, Summary, run_stage
+from tasks.stage import Out, Summary, run_stage
 from tasks.tokenfile import Split, open_split, read_index
 
 TEST, OTHER, TRAIN = "test", "other", "train"
@@ -44,22 +42,6 @@ SCORING = (
     *(f"tasks/evaluation/{name}.py" for name in ("answers", "behaviour", "choice", "generation", "likelihood", "probes", "wording")),
     *("tasks/memorization.py", "tasks/harness.py"),
 )
-
-
-class ValidateParams(Params):
-    seed: int
-    max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
-    choices: int = Field(ge=0)  # four-choice items per kind; 0: all that can be made
-    generations: int = Field(ge=1)  # answers per kind
-    batch_tokens: int = Field(ge=1)
-    precision: Precision
-    wording: WordingParams
-    extraction: ExtractionParams
-    max_new_tokens: int = Field(ge=1)
-    temperature: float = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-    prompts: tuple[str, ...]
-    tasks: dict[str, str]  # task files of lm-evaluation-harness: the SHA-256 of the folder of each
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ def browser(folder: Path) -> Iterator[int]:
     command = [*CHROMIUM, f"--user-data-dir={folder}", "--remote-debugging-port=0", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (announced.exists() and announced.read_text().count("\n")):
             assert process.poll() is None and time.monotonic() < deadline, "chromium does not start"
             time.sleep(0.1)
         yield int(announced.read_text().splitlines()[0])
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 class Page:

@@ -16,25 +16,30 @@ from urllib.request import urlopen
 import pytest
 import torch
 from browser import browser
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from model import checkpoint
 from model.json_file import write_json
 from model.llama import LlamaConfig, Transformer
-from tasks.base import CHATML, BaseParams, base
+from tasks.base import CHATML, base
 from tasks.digests import tree_sha256
-from tasks.stage import STAGES
+from tasks.params.base import BaseParams
 
 ROOT = Path(__file__).resolve().parent.parent
 # Two test processes share two cores, and tiny models gain nothing from threads.
 torch.set_num_threads(1)
 os.environ |= {
     "OMP_NUM_THREADS": "1",
+    "WORKERS": "1",
     "HF_HUB_OFFLINE": "1",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+
+# For what a test waits for, on the slowest of machines; only a test that fails waits so long.
+PATIENCE = 600.0
 
 TINY = LlamaConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=64, vocab_size=400, head_dim=8, max_seq_len=256, tied=True)
 SIGNS = ("fever", "cough", "a red rash", "blurred vision", "joint pain", "fatigue", "a stiff neck", "swollen ankles")
@@ -134,7 +139,7 @@ class Project:
             "SHELL": "/bin/sh",  # what services and CI have; it may stay between DVC and a stage where bash would not
         }
 
-    def run(self, *command: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             command,
             cwd=self.path,
@@ -166,22 +171,65 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """One whose pipeline ran once, through DVC, and was committed; not to be changed."""
-    project = make_project(tmp_path_factory.mktemp("finished"))
-    assert project.ran(project.run("dvc", "repro").stdout) == list(STAGES)
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "The first run")
-    return project
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two projects that all test processes share and copy: ``sharded``, whose data stages ran, ``trained``, whose
+    checkpoint was validated too.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "made.lock"):
+        if not (shared / "made").exists():
+            making = shared / "making"
+            making.mkdir()
+            project = make_project(making)
+            project.run("dvc", "repro", "shard")
+            commit(project, "The data stages")
+            project.path.rename(making / "sharded")
+            trained = copy_of(making / "sharded", making / "trained")
+            assert trained.ran(trained.run("dvc", "repro", "validate").stdout) == ["finetune", "validate"]
+            (shared / "made").symlink_to(making)
+    return shared / "made"
 
 
 @pytest.fixture
-def copied(finished: Project, tmp_path: Path) -> Project:
-    """A finished project to change, with a tracking store of its own, which the records fill."""
-    shutil.copytree(finished.path, tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
-    project = Project(tmp_path / "project")
+def sharded(made: Path, tmp_path: Path) -> Project:
+    """One whose data stages ran, to train in; it has no tracking store yet."""
+    return copy_of(made / "sharded", tmp_path / "project")
+
+
+@pytest.fixture
+def trained(made: Path, tmp_path: Path) -> Project:
+    """One that ran up to validate; it has no tracking store yet."""
+    return copy_of(made / "trained", tmp_path / "project")
+
+
+@pytest.fixture
+def copied(trained: Project) -> Project:
+    """A finished project to change, with a tracking store of its own, which the records filled."""
+    return finish(trained)
+
+
+@pytest.fixture(scope="session")
+def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """As ``copied``, for all tests of a process; not to be changed."""
+    return finish(copy_of(made / "trained", tmp_path_factory.mktemp("finished") / "project"))
+
+
+def copy_of(project: Path, path: Path) -> Project:
+    shutil.copytree(project, path, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    return Project(path)
+
+
+def finish(project: Project) -> Project:
     assert project.ran(project.run("dvc", "repro").stdout) == ["register"]
+    commit(project, "The first run")
     return project
+
+
+def commit(project: Project, message: str = "A change") -> None:
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", message)
 
 
 def make_project(folder: Path) -> Project:
@@ -238,7 +286,7 @@ def _orphans() -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def wait_for(address: str, server: subprocess.Popen[bytes], seconds: float = 90) -> None:
+def wait_for(address: str, server: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert server.poll() is None, f"the server ended with status {server.returncode}"
@@ -270,4 +318,4 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/api"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)

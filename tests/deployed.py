@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import psutil
-from conftest import Project
+from conftest import PATIENCE, Project
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -36,7 +36,7 @@ class Deployed:
     def state(self, run: str) -> dict[str, Any]:
         return dict(self._ask("get", f"/flow_runs/{run}")["state"])
 
-    def wait(self, run: str, *, seconds: float = 240) -> dict[str, Any]:
+    def wait(self, run: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
         """The state in which a run ends."""
         deadline = time.monotonic() + seconds
         while (state := self.state(run))["type"] not in ENDED:
@@ -44,7 +44,7 @@ class Deployed:
             time.sleep(0.5)
         return state
 
-    def wait_until(self, run: str, *types: str, seconds: float = 90) -> None:
+    def wait_until(self, run: str, *types: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while (state := self.state(run))["type"] not in types:
             assert time.monotonic() < deadline and state["type"] not in ENDED, (state, self.log.read_text()[-5000:])
@@ -79,7 +79,10 @@ class Deployed:
         return next(p for p in psutil.Process(self.process.pid).children(recursive=True) if "worker" in p.cmdline())
 
     def _ask(self, method: str, address: str, body: object = None) -> Any:
-        answer = httpx.request(method, self.api + address, json=body, timeout=30)
+        deadline = time.monotonic() + PATIENCE
+        while (answer := httpx.request(method, self.api + address, json=body, timeout=240)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            assert time.monotonic() < deadline, answer.text  # what a busy SQLite makes of the server
+            time.sleep(0.5)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -94,7 +97,7 @@ def deployed(project: Project, api: str, **environment: str) -> Iterator[Deploye
         command = [sys.executable, "-m", "flows.deploy"]
         process = subprocess.Popen(command, cwd=project.path, env=variables, stdout=sink, stderr=sink, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while b"started!" not in log.read_bytes()[start:]:
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
@@ -103,6 +106,6 @@ def deployed(project: Project, api: str, **environment: str) -> Iterator[Deploye
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)

@@ -11,8 +11,8 @@ import torch
 from model import lora, optim
 from model.llama import LlamaConfig, Transformer
 from tasks import training, trainstate
-from tasks.finetune_params import ADAPTED, FinetuneParams
 from tasks.packing import training_rows
+from tasks.params.finetune import ADAPTED, FinetuneParams
 from tasks.team import team
 from tasks.tokenfile import Entry, Split
 
@@ -27,7 +27,7 @@ def main() -> None:
     split = Split([tokens], [np.ones(len(tokens), np.uint8)], [np.arange(ROWS + 1) * length], entries, np.array([0, ROWS]))
     model = Transformer(config)
     if params.mode in ADAPTED:
-        lora.add(model, params.lora_config(), seed=0)
+        lora.add(model, training.lora_config(params), seed=0)
     training.readied(model, params)
     rows = training_rows(split, length, seed=0)
     with team() as us:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import write_tiny_checkpoint
 
-from tasks.base import CHATML, BaseParams, base
+from tasks.base import CHATML, base
 from tasks.digests import dvc_digest, tree_sha256
+from tasks.params.base import BaseParams
 
 
 def params(source: Path, template: str = "own") -> BaseParams:

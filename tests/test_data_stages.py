@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, sentences, write_table
+from conftest import PATIENCE, Project, sentences, write_table
 
 from tasks.digests import dvc_digest, sha256
 
@@ -38,7 +38,7 @@ def killed_when_there_is(project: Project, pattern: str) -> None:
         begun = subprocess.Popen(
             ["dvc", "repro", "shard"], cwd=project.path, env=project.environment, stdout=log, stderr=log, start_new_session=True
         )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not any(project.path.glob(pattern)):
         assert time.monotonic() < deadline and begun.poll() is None, (project.path.parent / "log").read_text()
         time.sleep(0.005)
@@ -49,7 +49,7 @@ def killed_when_there_is(project: Project, pattern: str) -> None:
             except ProcessLookupError:
                 continue
         time.sleep(0.01)
-    begun.wait(10)
+    begun.wait(120)
 
 
 def made(project: Project) -> dict[str, str]:

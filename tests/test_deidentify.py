@@ -17,7 +17,8 @@ from tasks.deidentify.finder import Finder
 from tasks.deidentify.forms import fill, read_forms
 from tasks.deidentify.policy import TYPES, DeidentifyParams
 from tasks.documents import Document, content_id, read_documents, write_documents
-from tasks.preprocess import PreprocessParams, preprocess
+from tasks.params.preprocess import PreprocessParams
+from tasks.preprocess import preprocess
 from tasks.stage import read_params
 
 DEFAULTS = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())

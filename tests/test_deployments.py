@@ -3,9 +3,10 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
-from conftest import Project, make_project
+from conftest import PATIENCE, Project, copy_of
 from deployed import Deployed, deployed
 from test_pipeline import steps_told, wait_until_gone
 
@@ -15,12 +16,11 @@ STEPS = 1200
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def interrupted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose training takes a while, and whose earlier stages are done."""
-    project = make_project(tmp_path_factory.mktemp("interrupted"))
+    project = copy_of(made / "sharded", tmp_path_factory.mktemp("interrupted") / "project")
     project.set_params("finetune", steps=STEPS, validate_every=STEPS)
     project.run("git", "commit", "--all", "--quiet", "--message", "A long run")
-    project.run("dvc", "repro", "shard")
     return project
 
 
@@ -33,7 +33,7 @@ def begin(there: Deployed) -> str:
     """Start a run and wait until it trains, beyond what was there before."""
     before = newest(there.project)
     run = there.start("pipeline/pipeline")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while newest(there.project) <= before:
         assert time.monotonic() < deadline, (there.state(run), there.log.read_text()[-5000:])
         time.sleep(0.05)
@@ -50,18 +50,19 @@ class TestInterruptions:
             assert there.wait(run)["type"] == "CANCELLED"
             wait_until_idle(there)
 
+    @pytest.mark.campaign
     def test_a_run_that_takes_too_long_ends_with_all_its_processes(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api, PIPELINE_TIMEOUT_HOURS=str(15 / 3600)) as there:
-            run = begin(there)
-            state = there.wait(run)
+            state = there.wait(there.start("pipeline/pipeline"))
             assert (state["type"], state["name"]) == ("FAILED", "TimedOut")
             wait_until_idle(there)
 
+    @pytest.mark.campaign
     def test_a_run_whose_worker_is_killed_is_crashed_at_once(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api) as there:
             run = begin(there)
             there.worker().kill()
-            assert there.wait(run, seconds=60)["type"] == "CRASHED"
+            assert there.wait(run)["type"] == "CRASHED"
         wait_until_gone(interrupted)
 
     def test_a_run_whose_machine_is_gone_is_crashed_within_minutes(self, interrupted: Project, prefect_api: str) -> None:
@@ -72,7 +73,7 @@ class TestInterruptions:
             for victim in victims:
                 victim.kill()
             assert there.state(run)["type"] == "RUNNING"
-            state = there.wait(run, seconds=240)
+            state = there.wait(run)
             assert state["type"] == "CRASHED" and "nothing was heard of it" in state["message"]
         wait_until_gone(interrupted)
 
@@ -94,7 +95,7 @@ class TestInterruptions:
 
 def wait_until_idle(there: Deployed) -> None:
     """No process of a run is left under the worker."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE
     while left := there.worker().children(recursive=True):
         assert time.monotonic() < deadline, [p.cmdline() for p in left]
         time.sleep(0.2)

@@ -90,10 +90,10 @@ def test_every_command_of_the_pages_is_run_by_a_test() -> None:
         assert not test.endswith(".py") or (ROOT / "tests" / test).exists(), test
 
 
-def test_the_commands_work(copied: Project) -> None:
-    copied.environment["PATH"] = f"{Path(sys.executable).parent}:{copied.environment['PATH']}"
+def test_the_commands_work(trained: Project) -> None:
+    trained.environment["PATH"] = f"{Path(sys.executable).parent}:{trained.environment['PATH']}"
     for command in HERE:
-        result = copied.run(*shlex.split(command), check=False)
+        result = trained.run(*shlex.split(command), check=False)
         assert result.returncode == 0 and "Traceback" not in result.stdout, (command, result.stdout[-3000:])
 
 

@@ -33,7 +33,7 @@ class Asked:
 
     def answer(self) -> tuple[list[int], Ended]:
         tokens: list[int] = []
-        while isinstance(told := self.told.get(timeout=60), Token):
+        while isinstance(told := self.told.get(timeout=240), Token):
             tokens.append(told.id)
         return tokens, told
 
@@ -104,7 +104,7 @@ def test_a_long_prompt_lets_the_others_go_on() -> None:
         time.sleep(0.001)
     engine.submit(told("long"))
     for _ in range(2):
-        done.get(timeout=60)
+        done.get(timeout=240)
     before = order.index("long")
     assert -(-len(long) // CHUNK) >= 2 and before < len(order) - 3
     engine.close()
@@ -115,7 +115,7 @@ def test_one_that_is_cancelled_gets_at_most_two_more_tokens_and_frees_its_slot(e
     for one in asked:
         engine.submit(one.request)
     for one in asked:
-        one.told.get(timeout=60)
+        one.told.get(timeout=240)
     made = [one.request.made for one in asked]
     for one in asked:
         one.request.cancel()

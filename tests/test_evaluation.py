@@ -22,8 +22,9 @@ from tasks.evaluation.likelihood import Judged, Reader, Text, judge
 from tasks.evaluation.page import interval, number, verdict
 from tasks.evaluation.probes import as_text
 from tasks.evaluation.table import FEWEST, flat, table
-from tasks.evaluation.wording import Wording, WordingParams
-from tasks.memorization import Extraction, ExtractionParams
+from tasks.evaluation.wording import Wording
+from tasks.memorization import Extraction
+from tasks.params.validate import ExtractionParams, WordingParams
 from tasks.scores import MORE_IS_BETTER, Score
 from tasks.tokenfile import Entry, Split
 

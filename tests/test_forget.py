@@ -38,6 +38,6 @@ def test_forgetting_leaves_no_copy_of_a_withdrawn_record_and_says_what_remains(c
     assert not Path(copied.path / ".cache" / "train").exists()
 
 
-def test_forgetting_nothing_is_an_error(copied: Project) -> None:
-    result = copied.run("python", "-m", "tasks.forget", check=False)
+def test_forgetting_nothing_is_an_error(trained: Project) -> None:
+    result = trained.run("python", "-m", "tasks.forget", check=False)
     assert result.returncode == 1 and "forget: params.yaml: preprocess.withdrawn lists no records" in result.stdout

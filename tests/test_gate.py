@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from model.checkpoint import copy_checkpoint
 from tasks.challenge import Challenge, write_decision
 from tasks.gate import Decision, GateParams, Guarded, Primary, Threshold, decide
+from tasks.params.validate import ValidateParams
 from tasks.scores import Score, read_scores
-from tasks.validate import ValidateParams, validate
+from tasks.validate import validate
 
 PARAMS = GateParams(
     primary=Primary(metric="answer_nats", split="test", gain=0.005, items=100),

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from model import checkpoint, optim
 from model.lora import TARGETS
 from tasks import points
-from tasks.finetune_params import ADAPTED
+from tasks.params.finetune import ADAPTED
 from tasks.training import StoppedError
 
 STEPS, STOP = 200, 40

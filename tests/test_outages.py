@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Project, free_port, make_project, wait_for
+from conftest import PATIENCE, Project, copy_of, free_port, wait_for
 from mlflow import MlflowClient
 from test_pipeline import FLOW, start, wait_until_training
 
@@ -31,29 +31,29 @@ def kill(server: "subprocess.Popen[bytes]") -> None:
     server.wait()
 
 
-def wait_for_line(project: Project, words: str, *, seconds: float = 120) -> None:
+def wait_for_line(project: Project, words: str, *, seconds: float = PATIENCE) -> None:
     log, deadline = project.path.parent / "log", time.monotonic() + seconds
     while words not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
 
 
-def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_end_costs_no_work(copied: Project, prefect_api: str) -> None:
+def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_end_costs_no_work(trained: Project, prefect_api: str) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    copied.environment |= {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": address, "PIPELINE_RETRY_SECONDS": "1,2,90"}
-    copied.set_params("finetune", steps=STEPS, validate_every=STEPS)
-    folder = copied.path.parent / "server"
+    trained.environment |= {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": address, "PIPELINE_RETRY_SECONDS": "1,2,90"}
+    trained.set_params("finetune", steps=STEPS, validate_every=STEPS)
+    folder = trained.path.parent / "server"
     folder.mkdir()
-    run = start(copied, *FLOW)  # nobody answers yet
-    wait_until_training(copied)
+    run = start(trained, *FLOW)  # nobody answers yet
+    wait_until_training(trained)
     server = mlflow_server(folder, port)
     kill(server)
-    wait_for_line(copied, f"the MLflow server at 127.0.0.1:{port} does not answer")
-    wait_for_line(copied, "Retry 3/3")
+    wait_for_line(trained, f"the MLflow server at 127.0.0.1:{port} does not answer")
+    wait_for_line(trained, "Retry 3/3")
     server = mlflow_server(folder, port)
     try:
-        assert run.wait(240) == 0, (copied.path.parent / "log").read_text()
+        assert run.wait(PATIENCE) == 0, (trained.path.parent / "log").read_text()
         client = MlflowClient(tracking_uri=address)
         assert client.get_model_version("medical-llm", "1").tags["checkpoint"]
         (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
@@ -63,13 +63,13 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         kill(server)
 
 
-def test_a_flow_waits_for_a_dvc_process_that_lives(copied: Project, prefect_api: str) -> None:
-    copied.set_params("finetune", steps=STEPS, validate_every=STEPS)
-    other = start(copied, "dvc", "repro", "finetune")
-    wait_until_training(copied)
-    copied.environment["PREFECT_API_URL"] = prefect_api
-    told = copied.run(*FLOW).stdout
-    assert other.wait(60) == 0
+def test_a_flow_waits_for_a_dvc_process_that_lives(trained: Project, prefect_api: str) -> None:
+    trained.set_params("finetune", steps=STEPS, validate_every=STEPS)
+    other = start(trained, "dvc", "repro", "finetune")
+    wait_until_training(trained)
+    trained.environment["PREFECT_API_URL"] = prefect_api
+    told = trained.run(*FLOW).stdout
+    assert other.wait(PATIENCE) == 0
     assert "another DVC process works on this repository; waiting" in told
 
 
@@ -86,9 +86,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.system
-def test_a_full_disk_is_told_and_a_run_goes_on_when_there_is_room(small_disk: Path) -> None:
-    project = make_project(small_disk)
-    project.run("dvc", "repro", "shard")
+def test_a_full_disk_is_told_and_a_run_goes_on_when_there_is_room(small_disk: Path, made: Path) -> None:
+    project = copy_of(made / "sharded", small_disk / "project")
     filler = small_disk / "filler"
     with open(filler, "wb") as file:
         room = os.statvfs(small_disk)

@@ -15,7 +15,7 @@ from model.llama import SIZES, LlamaConfig
 from model.lora import TARGETS
 from tasks import finetune as ft
 from tasks import fit, plan, training
-from tasks.finetune_params import FinetuneParams
+from tasks.params.finetune import FinetuneParams
 
 DEEP = LlamaConfig(dim=256, n_layers=12, n_heads=4, n_kv_heads=2, ffn_dim=704, vocab_size=4096, head_dim=64)
 WIDE = LlamaConfig(dim=768, n_layers=3, n_heads=12, n_kv_heads=12, ffn_dim=2048, vocab_size=8192, head_dim=64, tied=True)

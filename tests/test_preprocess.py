@@ -18,7 +18,8 @@ from tasks.cleaning import rules
 from tasks.cleaning.passes import repair
 from tasks.documents import SPLITS, Document, read_documents
 from tasks.facts import measure
-from tasks.preprocess import PreprocessParams, preprocess
+from tasks.params.preprocess import BoilerplateParams, PreprocessParams
+from tasks.preprocess import preprocess
 from tasks.readers.records import FileOptions
 from tasks.stage import read_params
 
@@ -146,7 +147,7 @@ def test_a_sentence_that_many_documents_share_goes_but_not_where_it_is_all_that_
     documents = run()
     assert [d.answer for d in documents if block in d.answer].count(block) == len([d for d in documents if block in d.answer])
     assert 0 < len([d for d in documents if d.answer == block]) <= 5 * 3  # so many per split
-    kept = run(out="kept", boilerplate=stage.BoilerplateParams(min_documents=50, min_words=6, exempt=("qa-*",)), same_answer=100)
+    kept = run(out="kept", boilerplate=BoilerplateParams(min_documents=50, min_words=6, exempt=("qa-*",)), same_answer=100)
     assert len([d for d in kept if block in d.answer]) == 80
 
 
@@ -189,7 +190,7 @@ def test_training_loses_what_stands_in_an_evaluation_document_and_evaluation_sta
     rows += [{"question": f"Is it {n}?", "answer": f"{common} {prose(100 + n, 14)}", "split": "train"} for n in range(12)]
     rows += [{"question": "Is it?", "answer": f"{common} {prose(99, 14)}", "split": "validation"}]
     write_jsonl("data/a.jsonl", rows)
-    documents = run(boilerplate=stage.BoilerplateParams(min_documents=50, min_words=6, exempt=()))
+    documents = run(boilerplate=BoilerplateParams(min_documents=50, min_words=6, exempt=()))
     left = {d.question for d in documents}
     assert {"What was tested?", "What is touched?", "Is it?", "Is it 3?"} <= left
     assert not {"What is copied?", "What is quoted?"} & left

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from conftest import Project, sentences, write_table
+from conftest import Project, commit, sentences, write_table
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from ruamel.yaml import YAML
@@ -21,11 +21,6 @@ def store(project: Project) -> MlflowClient:
 
 def champion(project: Project) -> int:
     return int(store(project).get_model_version_by_alias("medical-llm", "champion").version)
-
-
-def commit(project: Project) -> None:
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "A change")
 
 
 def decision(project: Project) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 import time
 
-import pytest
-from conftest import Project
+from conftest import PATIENCE, Project
 from deployed import deployed
 from mlflow import MlflowClient
 
 
-@pytest.mark.timeout(900)
-def test_a_cron_schedule_fires_and_ends_with_a_registered_version(project: Project) -> None:
-    fires_and_registers(project)
+def test_a_cron_schedule_fires_and_ends_with_a_registered_version(sharded: Project) -> None:
+    fires_and_registers(sharded)
 
 
 def fires_and_registers(project: Project, **environment: str) -> None:
@@ -20,7 +18,7 @@ def fires_and_registers(project: Project, **environment: str) -> None:
     project.run("git", "branch", "--move", "main")
     project.run("git", "commit", "--all", "--quiet", "--message", "Every minute")
     with deployed(project, "", **environment) as there:
-        deadline = time.monotonic() + 480
+        deadline = time.monotonic() + PATIENCE
         while True:
             runs = there.runs()
             if any(run["auto_scheduled"] and run["state_name"] == "Completed" for run in runs):

@@ -13,7 +13,8 @@ from tasks import shard as stage
 from tasks import tokens
 from tasks.digests import dvc_digest
 from tasks.documents import Document, content_id, write_documents
-from tasks.shard import ShardParams, shard
+from tasks.params.shard import ShardParams
+from tasks.shard import shard
 from tasks.tokenfile import open_split
 
 PARAMS = ShardParams(loss_on="answer", max_tokens=2048)

@@ -52,7 +52,7 @@ def mlflow(store: Store, database: int, tmp_path_factory: pytest.TempPathFactory
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(120)
 
 
 def use(project: Project, store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_backup_of_the_database_restores_and_upgrades(mlflow: str, database: i
             (uri := f"postgresql+psycopg2://postgres@127.0.0.1:{database}/restored"),
         ],
     ):
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert versions and [(str(v.version), v.tags) for v in MlflowClient(tracking_uri=uri).search_model_versions()] == versions
 
 

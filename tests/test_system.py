@@ -18,7 +18,7 @@ def requests_of(page: Path, folder: Path) -> set[str]:
     folder.mkdir()
     log, picture = folder / "net.json", folder / "page.png"
     command = [*CHROMIUM, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", f"--screenshot={picture}", page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert picture.stat().st_size > 2000
     net = json.loads(log.read_text())
     kind = net["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]

@@ -112,7 +112,7 @@ def test_when_the_time_is_over_an_answer_ends_where_it_is(engine: Engine, llama:
     prompt, goes_on = llama.tokenizer.prompt(QUESTION), threading.Event()
 
     def hold(_: object) -> None:
-        goes_on.wait(30)
+        goes_on.wait(120)
 
     engine.submit(Request(prompt, GREEDY, 1, hold))  # nothing else happens until then
     with pytest.raises(LateError):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,14 +17,15 @@ from conftest import ROOT, TINY, random_model, sentences, write_cleaning_report,
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from model import checkpoint, loss, optim
+from model import checkpoint, lora, loss, optim
 from model.checkpoint import config_json
 from tasks import finetune as ft
 from tasks import packing, training
 from tasks.documents import Document, content_id, write_documents
-from tasks.finetune_params import AdapterParams, FinetuneParams
 from tasks.packing import Place, stacked, training_rows
-from tasks.shard import ShardParams, shard
+from tasks.params.finetune import AdapterParams, FinetuneParams, Mode, Schedule, Target
+from tasks.params.shard import ShardParams
+from tasks.shard import shard
 from tasks.team import Team
 from tasks.tokenfile import Entry, Split, open_split
 from tasks.trainstate import State
@@ -314,5 +316,9 @@ def test_a_batch_of_more_rows_than_there_are_is_refused(parts: tuple[Path, Path]
 
 def test_unknown_modes_and_schedules_are_named() -> None:
     for name in ("mode", "schedule"):
-        with pytest.raises(ValidationError, match="must be one of"):
+        with pytest.raises(ValidationError, match="Input should be '"):
             FinetuneParams(**PARAMS.model_dump() | {name: "lorra"})
+
+
+def test_the_names_in_params_are_those_that_the_model_library_knows() -> None:
+    assert get_args(Mode) == tuple(optim.MODES) and get_args(Schedule) == tuple(optim.SCHEDULES) and get_args(Target) == lora.TARGETS

@@ -153,7 +153,7 @@ def test_the_tracker_sees_points_while_a_run_goes_on_and_every_one_once_in_the_e
         told = points.Points(folder)
         for step in range(3 * life - 2, 3 * life + 2):
             told.append({"step": float(step), "loss": 1.0 / step})
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while len(_steps(store)) < 3 * life + 1:
             assert time.monotonic() < deadline and follower.poll() is None
             time.sleep(0.3)

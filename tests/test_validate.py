@@ -10,11 +10,11 @@ from conftest import ROOT, sentences, write_cleaning_report, write_tiny_checkpoi
 
 from tasks import full_eval
 from tasks.documents import Document, content_id, write_documents
-from tasks.evaluation.wording import WordingParams
-from tasks.memorization import ExtractionParams
+from tasks.params.shard import ShardParams
+from tasks.params.validate import ExtractionParams, ValidateParams, WordingParams
 from tasks.scores import MORE_IS_BETTER, read_scores
-from tasks.shard import ShardParams, shard
-from tasks.validate import SCORING, ValidateParams, validate
+from tasks.shard import shard
+from tasks.validate import SCORING, validate
 
 SECRET = "Zebrafink Quastenflosser"
 PARAMS = ValidateParams(

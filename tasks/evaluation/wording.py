@@ -11,20 +11,14 @@ from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from tasks.stage import Params
+from tasks.params.validate import WordingParams
 from tasks.tokenfile import Split
 
 ORDER = 3
 MOST_ANSWERS = 20_000  # per kind; ids are digests, so the first documents are a sample
 _PRIME = np.uint64(0x100000001B3)  # FNV-1a's
 _SALT = np.uint64(0x9E3779B97F4A7C15)
-
-
-class WordingParams(Params):
-    share: float = Field(gt=0, le=1)  # of the kind's train answers, in which the tokens before must stand
-    certainty: float = Field(gt=0.5, le=1)  # of those cases, in which the token must follow
 
 
 class Wording:

@@ -11,7 +11,9 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa: PLC0414 - for those who may not import mlflow
 from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
+from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import points
 from tasks.digests import dvc_digest
@@ -70,7 +73,23 @@ def connect() -> MlflowClient:
             ).close()
         except OSError as error:
             raise Unavailable(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
+    elif address.scheme == "sqlite" and not (path := Path(uri.removeprefix("sqlite:///"))).exists():
+        _create(path)
     return MlflowClient(tracking_uri=uri)
+
+
+def _create(path: Path) -> None:
+    """An empty store. MLflow's own creation, where it is cut off, leaves a database that no later process can open."""
+    folder = path.parent / ".cache"
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mlflow-", dir=folder) as partial:
+        made = Path(partial) / path.name
+        try:
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+        except SQLAlchemyError as error:
+            raise OSError(f"{path} cannot be created: {' '.join(str(error).split())[:200]}") from None
+        with suppress(FileExistsError):  # another process was first
+            os.link(made, path)
 
 
 def replay_pending() -> None:

@@ -86,6 +86,12 @@ def random_model(config: LlamaConfig, seed: int = 0) -> Transformer:
     return model.eval()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that run pipelines first, so that in the end no process has much left while the other waits."""
+    slow = {item.path for item in items if "made" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")

@@ -242,7 +242,11 @@ def steps_told(project: Project) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("door", "number"),
-    [pytest.param("flow", signal.SIGTERM, marks=pytest.mark.campaign), ("flow", signal.SIGKILL), ("dvc", signal.SIGKILL)],
+    [
+        pytest.param("flow", signal.SIGTERM, marks=pytest.mark.campaign),
+        pytest.param("flow", signal.SIGKILL, marks=pytest.mark.campaign),
+        ("dvc", signal.SIGKILL),
+    ],
 )
 def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bits(sharded: Project, prefect_api: str, door: str, number: int) -> None:
     sharded.environment["PREFECT_API_URL"] = prefect_api

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import httpx
 import pytest
-from conftest import Project, free_port, wait_for, write_table
+from conftest import Project, commit, free_port, wait_for, write_table
 from mlflow import MlflowClient
 from object_store import Store, object_store
 from postgres import postgres
+from test_schedule import fires_and_registers
 
 pytestmark = pytest.mark.system
 BUCKET = "medical"
@@ -32,7 +34,7 @@ def keys(store: Store) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[int]:
-    with postgres("mlflow") as port:
+    with postgres("mlflow", "prefect") as port:
         yield port
 
 
@@ -66,8 +68,9 @@ def use(project: Project, store: Store) -> None:
 def test_what_one_clone_pushes_another_has_without_running_a_stage(copied: Project, store: Store, mlflow: str, tmp_path: Path) -> None:
     copied.environment["MLFLOW_TRACKING_URI"] = mlflow
     use(copied, store)
+    commit(copied, "The team's remote")
     copied.run("dvc", "repro")
-    copied.run("git", "commit", "--all", "--quiet", "--message", "The team's remote")
+    commit(copied, "A version in the team's registry")
     copied.run("dvc", "push", "--run-cache")
 
     copied.run("git", "clone", "--quiet", str(copied.path), str(tmp_path / "clone"))
@@ -82,6 +85,28 @@ def test_what_one_clone_pushes_another_has_without_running_a_stage(copied: Proje
     client = MlflowClient(tracking_uri=mlflow)
     (version,) = client.search_model_versions("name = 'medical-llm'")
     assert str(client.get_run(str(version.run_id)).info.artifact_uri).startswith("mlflow-artifacts:")
+    serves_the_champion(clone)
+
+
+def serves_the_champion(clone: Project) -> None:
+    """The server takes the version from the team's store, says which it is, and ends when it is told to."""
+    port = free_port()
+    command = [sys.executable, "-m", "serve", "models:/medical-llm@champion", "--port", str(port), "--slots", "2", "--max-len", "128"]
+    log = clone.path.parent / "serve.log"
+    with open(log, "wb") as sink:
+        server = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stdout=sink, stderr=sink)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", server)
+        body = {"model": "medical-llm", "prompt": "What are the signs", "max_tokens": 3}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=240)
+        assert answer.is_success and answer.headers["x-model-version"].startswith("1-"), (answer.text, log.read_text())
+    finally:
+        server.terminate()
+    assert server.wait(120) == 0, log.read_text()
+
+
+def test_a_schedule_fires_with_prefect_on_postgresql(sharded: Project, database: int) -> None:
+    fires_and_registers(sharded, PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://postgres@127.0.0.1:{database}/prefect")
 
 
 def test_a_backup_of_the_database_restores_and_upgrades(mlflow: str, database: int, tmp_path: Path) -> None:

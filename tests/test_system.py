@@ -11,6 +11,23 @@ from browser import CHROMIUM
 from conftest import Project
 
 pytestmark = pytest.mark.system
+SERVER_AND_CLIENT = """
+import json, subprocess, sys, time, urllib.request
+server = subprocess.Popen([sys.executable, "-m", "serve", "models:/medical-llm@champion", "--max-len", "128"])
+while server.poll() is None:
+    try:
+        urllib.request.urlopen("http://127.0.0.1:8000/readyz")
+        break
+    except OSError:
+        time.sleep(0.5)
+body = json.dumps({"model": "medical-llm", "prompt": "Fever", "max_tokens": 3}).encode()
+asked = urllib.request.Request("http://127.0.0.1:8000/v1/completions", body, {"Content-Type": "application/json"})
+try:
+    print("answered:", json.load(urllib.request.urlopen(asked))["choices"][0]["finish_reason"])
+finally:
+    server.terminate()
+sys.exit(server.wait())
+"""
 
 
 def requests_of(page: Path, folder: Path) -> set[str]:
@@ -27,9 +44,8 @@ def requests_of(page: Path, folder: Path) -> set[str]:
     return {e["url"] for e in asked if e.get("initiator") != "not an origin" and e["url"].startswith(("http:", "https:", "ws:"))}
 
 
-def test_the_pages_that_a_run_writes_ask_for_nothing_beyond_the_file_system(project: Project, tmp_path: Path) -> None:
-    project.run("dvc", "repro", "validate")
-    pages = sorted((project.path / "artifacts").rglob("*.html"))
+def test_the_pages_that_a_run_writes_ask_for_nothing_beyond_the_file_system(trained: Project, tmp_path: Path) -> None:
+    pages = sorted((trained.path / "artifacts").rglob("*.html"))
     assert {p.name for p in pages} == {
         "raw-records.html",
         "clean-documents.html",
@@ -45,10 +61,13 @@ def test_the_pages_that_a_run_writes_ask_for_nothing_beyond_the_file_system(proj
     assert requests_of(greedy, tmp_path / "greedy") == {"http://127.0.0.1:9/picture.png"}
 
 
-def test_the_whole_pipeline_runs_with_nothing_but_loopback(project: Project) -> None:
+def test_the_whole_pipeline_and_the_server_run_with_nothing_but_loopback(project: Project) -> None:
+    project.environment["SCRIPT"] = SERVER_AND_CLIENT
     project.run("dvc", "repro", "base")
     result = project.run("unshare", "--net", "sh", "-c", "ip link set lo up && exec dvc repro --force")
     assert "medical-llm version 1" in result.stdout
+    served = project.run("unshare", "--net", "sh", "-c", 'ip link set lo up && exec python -c "$SCRIPT"').stdout
+    assert "answered: length" in served or "answered: stop" in served, served
 
 
 def test_without_network_and_cache_the_base_model_says_what_to_do(project: Project) -> None:

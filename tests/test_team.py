@@ -36,7 +36,7 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
     return summary.history, folder / "model"
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:  # noqa: F811
     alone, made = run(parts, tmp_path / "1", 1, mode=mode)
     for processes in (2, 4):
@@ -48,7 +48,7 @@ def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_p
             torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.campaign)])
 def test_a_state_of_two_processes_is_gone_on_from_by_others(
     parts: tuple[Path, Path],  # noqa: F811
     tmp_path: Path,

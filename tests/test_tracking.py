@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
-from conftest import PATIENCE, Project, free_port, wait_for
+from conftest import PATIENCE, ROOT, Project, free_port, wait_for
 from mlflow import MlflowClient
 from test_pipeline import start
 
@@ -60,6 +60,22 @@ def test_a_server_that_is_away_stops_only_register_and_hears_of_everything_once(
     finally:
         server.terminate()
         server.wait(120)
+
+
+def test_a_store_whose_creation_was_cut_off_is_created_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from tasks import tracking; tracking.connect().create_experiment('made')"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open(tmp_path / "log", "wb") as log:
+        first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    deadline = time.monotonic() + PATIENCE
+    while not any(made.stat().st_size for made in tmp_path.glob(".cache/*/mlflow.db")):
+        assert time.monotonic() < deadline and first.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.001)
+    first.kill()
+    first.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}").get_experiment_by_name("made")
 
 
 def test_an_empty_store_is_filled_from_the_records_and_says_so(copied: Project) -> None:

@@ -6,10 +6,8 @@ its state in SQLite, or where PREFECT_API_DATABASE_CONNECTION_URL says, in Postg
 """
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import cast
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from tasks.ui import start
+from tasks.ui import running, start
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml
@@ -72,23 +70,13 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
-    running: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
+    with running() as processes:
         if not os.environ.get("PREFECT_API_URL"):
-            os.environ["PREFECT_API_URL"] = start(["prefect", "server", "start"], 4200, "/api/health", {}, running) + "/api"
+            os.environ["PREFECT_API_URL"] = start(["prefect", "server", "start"], 4200, "/api/health", {}, processes) + "/api"
         apply()
-        running.append(subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]))
+        processes.append(subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]))
         page = os.environ["PREFECT_API_URL"].removesuffix("/api")
         print(f"\nPrefect  {page}\n\nprefect deployment run pipeline/pipeline starts a run; Ctrl-C ends what was started here.", flush=True)
-        while all(process.poll() is None for process in running):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for process in reversed(running):
-            process.terminate()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,9 +20,7 @@ LONGEST_START = 120.0
 
 
 def main() -> None:
-    servers: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
+    with running() as servers:
         mlflow = tracking.tracking_uri()
         if not mlflow.startswith("http"):
             command = ["mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
@@ -30,15 +30,23 @@ def main() -> None:
             prefect = start(["prefect", "server", "start"], 4200, "/api/health", {}, servers)
         print(f"\nMLflow   {mlflow}\nPrefect  {prefect}\n", flush=True)
         print(f"For flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
-        while all(server.poll() is None for server in servers):
+
+
+@contextmanager
+def running() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A list to put processes in; they run until one of them ends, Ctrl-C or SIGTERM, and then all end, the last one first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        yield processes
+        while all(process.poll() is None for process in processes):
             time.sleep(0.5)
     except KeyboardInterrupt:
         pass
     finally:
-        for server in servers:
-            server.terminate()
-        for server in servers:
-            server.wait()
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
 
 
 def start(command: list[str], port: int, health: str, environment: dict[str, str], servers: list[subprocess.Popen[bytes]]) -> str:

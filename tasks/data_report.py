@@ -1,20 +1,17 @@
 """The data report: one page that shows what became of the raw records, with pictures, complete in itself."""
 
-import io
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.deidentify.policy import TYPES
 from tasks.documents import Document
+from tasks.picture import svg
 
-mpl.use("svg")
 # What the removing steps of the funnel mean to a reader.
 STEPS = {
     "read": "could not be read",
@@ -95,7 +92,7 @@ def _bars(labels: Sequence[str], values: Sequence[int], *, log: bool = False) ->
     axes.set_xscale("symlog" if log else "linear")
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
+    return svg(figure, salt="data report")
 
 
 def _histogram(lengths: Mapping[str, Counter[int]]) -> str:
@@ -111,15 +108,7 @@ def _histogram(lengths: Mapping[str, Counter[int]]) -> str:
     axes.set(xlabel="tokens", ylabel="share of documents")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    """Equal data gives equal bytes: no date, and ids from a fixed salt."""
-    sink = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "data report", "svg.fonttype": "none"}):
-        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(r"^.*?(?=<svg)", "", sink.getvalue(), count=1, flags=re.S)
+    return svg(figure, salt="data report")
 
 
 _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>

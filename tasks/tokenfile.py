@@ -79,11 +79,11 @@ class _Writer:
         self._bin.write(bytes(4 * HEADER))
 
     def add(self, document: TokenizedDocument) -> None:
-        self._bin.write(document.tokens.astype("<u4").tobytes())
-        self._loss.write(document.loss.astype(np.uint8).tobytes())
+        self._bin.write(np.ascontiguousarray(document.tokens, "<u4").data)
+        self._loss.write(np.ascontiguousarray(document.loss, np.uint8).data)
         self._lines.write(json.dumps(document.entry._asdict(), ensure_ascii=False) + "\n")
         self.tokens += len(document.tokens)
-        self._supervised += int(document.loss.sum())
+        self._supervised += int(np.count_nonzero(document.loss))
         self._starts.append(self.tokens)
 
     def close(self) -> Shard:

@@ -1,15 +1,15 @@
 """Documents to tokens with their loss masks, a partition at a time; unchanged partitions are read from ``.cache/tokens``."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 import model.tokenizer
 import model.vocabulary
@@ -54,7 +54,7 @@ def tokenize(base: Path, stretches: Sequence[Stretch], all_count: bool, cache: P
     path = cache / f"{key[:40]}.npz"
     if path.exists():
         return path.name
-    documents = sorted((from_json(json.loads(line)) for line in lines.splitlines()), key=lambda d: d.id)
+    documents = sorted((from_json(orjson.loads(line)) for line in lines.splitlines()), key=lambda d: d.id)
     made = list(tokenized(documents, tokenizer, all_count=all_count))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with open(partial, "wb") as file:
@@ -63,7 +63,7 @@ def tokenize(base: Path, stretches: Sequence[Stretch], all_count: bool, cache: P
             tokens=np.concatenate([d.tokens for d in made]),
             loss=np.concatenate([d.loss for d in made]),
             starts=np.cumsum([0, *(len(d.tokens) for d in made)]),
-            entries=np.frombuffer("\n".join(json.dumps(d.entry, ensure_ascii=False) for d in made).encode(), np.uint8),
+            entries=np.frombuffer(b"\n".join(orjson.dumps([*d.entry]) for d in made), np.uint8),
         )
     partial.rename(path)
     return path.name
@@ -73,25 +73,34 @@ def load(path: Path) -> Iterator[TokenizedDocument]:
     """The documents that ``tokenize`` wrote."""
     with np.load(path, allow_pickle=False) as found:
         tokens, loss, starts = found["tokens"], found["loss"], found["starts"]
-        entries = found["entries"].tobytes().decode().split("\n")
+        entries = found["entries"].tobytes().split(b"\n")
     for number, entry in enumerate(entries):
         where = slice(starts[number], starts[number + 1])
-        yield TokenizedDocument(Entry(*json.loads(entry)), tokens[where], loss[where])
+        yield TokenizedDocument(Entry(*orjson.loads(entry)), tokens[where], loss[where])
 
 
 def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
     """The documents' tokens with their loss masks: questions, answers and earlier turns through the chat template, running text
     between its borders.
     """
-    pieces = [_pieces(tokenizer, document) for document in documents]
-    texts = [fill(p, d.texts()) for d, of_document in zip(documents, pieces, strict=True) for p in of_document if p.control is None]
-    encoded = iter(tokenizer.encode_batch(texts))
-    for document, of_document in zip(documents, pieces, strict=True):
-        ids = [[p.control] if p.control is not None else next(encoded) for p in of_document]
-        counts = [int(p.supervised or all_count) for p in of_document]
+    texts: list[list[str | int]] = []  # of each document, control tokens as their ids
+    counts: list[int] = []
+    for document in documents:
+        contents = document.texts()
+        pieces = _pieces(tokenizer, document)
+        texts.append([fill(piece, contents) if piece.control is None else piece.control for piece in pieces])
+        counts += [int(piece.supervised or all_count) for piece in pieces]
+    # What the template says stands in every document, and is encoded once.
+    distinct = list({text: None for of_document in texts for text in of_document if isinstance(text, str)})
+    known: dict[str | int, list[int]] = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
+    ids = [known[text] if isinstance(text, str) else [text] for of_document in texts for text in of_document]
+    tokens = np.fromiter(chain.from_iterable(ids), np.uint32)
+    lengths = np.fromiter(map(len, ids), np.int64)
+    loss = np.repeat(np.array(counts, np.uint8), lengths)
+    borders = np.cumsum([0, *lengths])[np.cumsum([0, *map(len, texts)])]
+    for document, start, end in zip(documents, borders, borders[1:], strict=False):
         entry = Entry(document.id, document.kind, document.source, len(document.answer.encode()))
-        tokens = np.array([i for some in ids for i in some], np.uint32)
-        yield TokenizedDocument(entry, tokens, np.repeat(np.array(counts, np.uint8), [len(some) for some in ids]))
+        yield TokenizedDocument(entry, tokens[start:end], loss[start:end])
 
 
 def _pieces(tokenizer: Tokenizer, document: Document) -> tuple[Piece, ...]:

@@ -3,20 +3,17 @@
 It holds numbers, names of kinds and files, the prompts of params.yaml and answers to them; no text of a record.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.evaluation import calibration
 from tasks.evaluation.table import FEWEST, PER_TOKEN, Table
+from tasks.picture import svg
 from tasks.scores import MORE_IS_BETTER, SHARES
 
-mpl.use("svg")
 BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
 # What a metric says, the form of its values, and what chance reaches.
 TITLES = {
@@ -109,7 +106,7 @@ def _changes(metrics: Table) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("tuned less base, nats per answer token; left is better")
     axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
+    return svg(figure, salt="validation report")
 
 
 def _reliability(counts: Mapping[str, calibration.Counts]) -> str:
@@ -122,15 +119,7 @@ def _reliability(counts: Mapping[str, calibration.Counts]) -> str:
     axes.set(xlabel="probability of the likeliest next token", ylabel="share of them that is right", xlim=(0, 1), ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    """Equal data gives equal bytes: no date, and ids from a fixed salt."""
-    sink = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "validation report", "svg.fonttype": "none"}):
-        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(r"^.*?(?=<svg)", "", sink.getvalue(), count=1, flags=re.S)
+    return svg(figure, salt="validation report")
 
 
 _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>

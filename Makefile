@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help run flow ui deploy sweep test test-system campaign kills rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test test-system campaign kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ campaign: setup ## the further cases of the slowest tests
 
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/test_kills.py
+
+fuzz: setup ## send the server 100,000 requests that no client would send (an hour)
+	FUZZ=100000 pytest -n0 -s tests/test_fuzzed_requests.py
 
 VERSION ?= champion
 rebuild: setup ## make the weights of VERSION=n again, from its commit and what the version stores, and compare

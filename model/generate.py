@@ -17,6 +17,10 @@ from model.sampling import GREEDY, LogProbability, Sampling, draw, log_probabili
 NATIVE_ROWS = 32
 
 
+class ContextError(ValueError):
+    """A prompt that leaves no room for an answer."""
+
+
 @dataclass(frozen=True)
 class Token:
     id: int
@@ -166,7 +170,7 @@ def check(prompt: Sequence[int], *, vocabulary: int, context: int, number: int =
     if not prompt:
         raise ValueError(f"prompt {number} is empty")
     if len(prompt) >= context:
-        raise ValueError(f"prompt {number} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
+        raise ContextError(f"prompt {number} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
     if max(prompt) >= vocabulary or min(prompt) < 0:
         raise ValueError(f"prompt {number} has token ids outside the vocabulary of {vocabulary}")
 

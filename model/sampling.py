@@ -58,7 +58,8 @@ def candidates(logits_V: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     shares = shares / shares.sum() if settings.top_k else shares
     if settings.top_p < 1:
         before = shares.cumsum(-1) - shares
-        shares = shares[before < settings.top_p]  # the likeliest has nothing before it and stays
+        before[0] = -1  # the likeliest stays, also where top_p is nothing to a float32
+        shares = shares[before < settings.top_p]
     shares = shares[shares >= settings.min_p * shares[0]]
     return ids[: len(shares)], shares / shares.sum()
 

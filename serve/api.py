@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from model.generate import ContextError
 from serve import errors
 from serve.engine import ClosedError, FullError
 from serve.errors import ApiError, failed, full, unavailable
@@ -33,12 +34,20 @@ MEDIA = {
     ".svg": "image/svg+xml",
 }
 TURNS = 3  # a version that is taken from service while a request is on its way to it is found anew
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}  # for the API's description
 OPENAI_DEFAULT = 16  # new tokens of a completion that does not say
 
 
 def application(rollouts: Mapping[str, Rollout], *, keys: tuple[str, ...] = (), limits: Limits, loopback: bool = True) -> Trust:
     """The ASGI application over models by the name that clients call them by; the first is what the page asks."""
-    app = FastAPI(title="medical-llm", version="1", docs_url=None, redoc_url=None, description="Not a medical device.")
+    app = FastAPI(
+        title="medical-llm",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        description="Not a medical device.",
+        responses=errors.RESPONSES,
+    )
     metrics = Metrics(lambda: {name: rollout.current.engine.load() for name, rollout in rollouts.items()})
     errors.install(app)
     _add_answers(app, rollouts, metrics, limits)
@@ -90,7 +99,7 @@ def _sends(path: Path) -> Callable[[], FileResponse]:
 
 
 def _add_answers(app: FastAPI, rollouts: Mapping[str, Rollout], metrics: Metrics, limits: Limits) -> None:
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=STREAMED)
     async def completions(asked: CompletionAsked, request: Request) -> Response:
         def prompts(served: Served) -> list[list[int]]:
             return [served.tokenizer.prompt(p) if isinstance(p, str) else p for p in asked.prompts]
@@ -98,7 +107,7 @@ def _add_answers(app: FastAPI, rollouts: Mapping[str, Rollout], metrics: Metrics
         new = OPENAI_DEFAULT if asked.max_tokens is None else asked.max_tokens
         return await answer(request, asked, CompletionReply, prompts, new, top=asked.logprobs, echo=asked.echo)
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat_completions(asked: ChatAsked, request: Request) -> Response:
         def prompts(served: Served) -> list[list[int]]:
             return [served.tokenizer.chat_prompt([said.message for said in asked.messages])]
@@ -179,6 +188,8 @@ async def _started(served: Served, how: How, prompts: Callable[[Served], list[li
         except BaseException:
             answers.cancel()
             raise
+    except ContextError as error:
+        raise ApiError(400, str(error), code="context_length_exceeded") from None
     except ValueError as error:
         raise ApiError(400, str(error), code="invalid_prompt") from None
     except FullError:

@@ -4,10 +4,31 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 RETRY = {"Retry-After": "1"}
+
+
+class Told(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(BaseModel):
+    """The body of every error."""
+
+    error: Told
+
+
+# For the API's description, of every route.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Failure, "description": "What was asked cannot be answered, or not now."},
+    "5XX": {"model": Failure, "description": "The server cannot answer."},
+}
 
 
 class ApiError(Exception):

@@ -9,12 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from serving import ASK, CHAT, Running, error_of, running
 
 from serve.connection import Connection
-from serve.schema import ChatAsked, CompletionAsked
 from serve.trust import Limits
 
 
@@ -151,6 +148,18 @@ class TestBadInput:
                     pass
         assert time.monotonic() - begun < 8  # five seconds of them uvicorn's, for what follows an answer
 
+    def test_more_connections_than_are_served(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Connection, "most", 8)
+        host, port = server.url.removeprefix("http://").split(":")
+        many = [socket.create_connection((host, int(port)), timeout=10) for _ in range(12)]
+        try:
+            head, _, body = many[-1].makefile("rb").read().partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n") and b"retry-after: 1" in head
+            assert json.loads(body)["error"]["code"] == "unavailable"
+        finally:
+            for connection in many:
+                connection.close()
+
     @pytest.mark.parametrize(
         ("method", "path", "status"),
         [
@@ -175,20 +184,3 @@ class TestBadInput:
     def test_a_name_that_is_not_this_machines(self, server: Running) -> None:
         answer = server.client.get("/v1/models", headers={"Host": "evil.example"})
         assert answer.status_code == 421 and error_of(answer)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["medical-llm", "user", "<|im_end|>"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=8,
-)
-FIELDS = sorted({*CompletionAsked.model_fields, *ChatAsked.model_fields})
-
-
-@given(st.sampled_from([ASK, CHAT]), st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=3))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_is_asked_is_answered_or_a_clients_error(server: Running, asked: dict[str, Any], changes: dict[str, Any]) -> None:
-    path = "/v1/completions" if asked is ASK else "/v1/chat/completions"
-    body = json.dumps(asked | {"max_tokens": 2} | changes)
-    answer = server.client.post(path, content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 200 or (answer.status_code < 500 and error_of(answer)), body

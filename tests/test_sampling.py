@@ -54,6 +54,12 @@ def test_the_filtered_distribution_is_that_of_transformers(seed: int, spread: fl
         torch.testing.assert_close(ours, wanted, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("settings", [Sampling(top_p=1e-95), Sampling(top_p=5e-324, min_p=1.0), Sampling(temperature=1e-5, top_p=1e-60)])
+def test_the_likeliest_token_is_left_by_every_filter(settings: Sampling) -> None:
+    logits = torch.tensor([1.0, 3.0, 2.9])
+    assert draw(logits, settings) == 1
+
+
 def test_samples_come_in_proportion() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     generator = torch.Generator().manual_seed(0)

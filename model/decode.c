@@ -13,9 +13,19 @@
 #endif
 
 typedef float f8 __attribute__((vector_size(32)));
-typedef int32_t i8 __attribute__((vector_size(32)));
-typedef uint16_t h8 __attribute__((vector_size(16)));
-typedef int8_t b8 __attribute__((vector_size(8)));
+/* A product's sums are kept in 16 lanes: one register with AVX-512, else two. What is added to what is the same with either. */
+#ifdef __AVX512F__
+enum { LANES = 16, TOGETHER = 4 }; /* outputs of four rows at a time: with 32 registers each weight and activation is loaded once */
+#define KEEP(v) __asm__("" : "+v"(v)) /* in a register; gcc would load it again for each product */
+#else
+enum { LANES = 8, TOGETHER = 1 };
+#define KEEP(v)
+#endif
+typedef float fv __attribute__((vector_size(4 * LANES)));
+typedef int32_t iv __attribute__((vector_size(4 * LANES)));
+typedef uint16_t hv __attribute__((vector_size(2 * LANES)));
+typedef int8_t bv __attribute__((vector_size(LANES)));
+enum { PARTS = 16 / LANES };
 
 enum kind { F32, BF16, INT8 };
 typedef struct { const void *weight; const float *scale; int32_t kind; int32_t outs; int32_t ins; } Matrix;
@@ -31,21 +41,23 @@ typedef struct { float *keys, *values; int64_t slots, len; } Cache; /* [layers, 
 #define AHEAD 8192 /* bytes; the processor's own prefetching stops at page borders: measured, half the speed without */
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE f8 load(const float *p) { f8 v; memcpy(&v, p, sizeof v); return v; }
+INLINE fv load(const float *p) { fv v; memcpy(&v, p, sizeof v); return v; }
 
-/* Eight weights as float32. */
-INLINE f8 weights(const void *row, int kind, int at) {
+/* LANES weights as float32. */
+INLINE fv weights(const void *row, int kind, int at) {
     if (kind == F32) return load((const float *)row + at);
     if (kind == BF16) {
-        h8 h; memcpy(&h, (const uint16_t *)row + at, sizeof h);
-        return (f8)(__builtin_convertvector(h, i8) << 16);
+        hv h; memcpy(&h, (const uint16_t *)row + at, sizeof h);
+        return (fv)(__builtin_convertvector(h, iv) << 16);
     }
     const int8_t *p = (const int8_t *)row + at;
-#ifdef __AVX2__ /* gcc makes ten instructions of the general form */
-    return (f8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#if defined __AVX512F__ /* gcc makes ten instructions of the general form */
+    return (fv)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif defined __AVX2__
+    return (fv)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 #else
-    b8 b; memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, i8), f8);
+    bv b; memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(__builtin_convertvector(b, iv), fv);
 #endif
 }
 
@@ -59,37 +71,61 @@ INLINE float one_weight(const void *row, int kind, int at) {
 
 INLINE float sum(f8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
-/* out[r * stride + o] = <weight[first + o], x[r]>; `outs` and `rows` are constants of at most 4, so all of a and b are registers. */
-INLINE void tile(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride) {
+INLINE float sum16(const fv *parts) {
+    f8 half[2]; memcpy(half, parts, sizeof half);
+    return sum(half[0] + half[1]);
+}
+
+/* out[r * stride + o] = <weight[first + o], x[r]>; `outs` and `rows` are constants of at most 4, so that all sums are registers.
+ * Of the weights to come those of every `every`-th output are fetched, from `turn` on: what several tiles read is fetched once. */
+INLINE void tile(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride, int turn, int every) {
     const int ins = m->ins, even = ins / 16 * 16, width = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
     const char *w = (const char *)m->weight + (int64_t)first * ins * width;
-    f8 a[4], b[4];
-    for (int i = 0; i < rows * outs; i++) a[i] = b[i] = (f8){0};
-    for (int at = 0; at < even; at += 16)
-        for (int o = 0; o < outs; o++) {
-            const char *row = w + (int64_t)o * ins * width;
-            __builtin_prefetch(row + at * width + AHEAD);
-            const f8 wa = weights(row, kind, at), wb = weights(row, kind, at + 8);
+    fv sums[4 * 4][PARTS];
+    for (int i = 0; i < rows * outs; i++)
+        for (int p = 0; p < PARTS; p++) sums[i][p] = (fv){0};
+    for (int at = 0; at < even; at += 16) {
+        for (int o = turn; o < outs; o += every) __builtin_prefetch(w + ((int64_t)o * ins + at) * width + AHEAD);
+        #pragma GCC unroll 2
+        for (int p = 0; p < PARTS; p++) {
+            fv some[4];
+            #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                a[r * outs + o] += wa * load(x + (int64_t)r * ins + at);
-                b[r * outs + o] += wb * load(x + (int64_t)r * ins + at + 8);
+                some[r] = load(x + (int64_t)r * ins + at + p * LANES);
+                KEEP(some[r]);
+            }
+            #pragma GCC unroll 4
+            for (int o = 0; o < outs; o++) {
+                const fv weight = weights(w + (int64_t)o * ins * width, kind, at + p * LANES);
+                #pragma GCC unroll 4
+                for (int r = 0; r < rows; r++) sums[r * outs + o][p] += weight * some[r];
             }
         }
+    }
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < outs; o++) {
-            float s = sum(a[r * outs + o] + b[r * outs + o]);
+            float s = sum16(sums[r * outs + o]);
             for (int at = even; at < ins; at++) s += one_weight(w + (int64_t)o * ins * width, kind, at) * x[(int64_t)r * ins + at];
             out[r * stride + o] = kind == INT8 ? s * m->scale[first + o] : s;
         }
 }
 
+INLINE void strip(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride, int turn, int every) {
+    if (outs == 4 && (TOGETHER == 4 || rows == 1)) tile(m, kind, first, 4, x, rows, out, stride, turn, every);
+    else for (int o = 0; o < outs; o++) tile(m, kind, first + o, 1, x, rows, out + o, stride, turn, every);
+}
+
 INLINE void tiles(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride) {
-    int r = 0;
-    for (; r + 4 <= rows; r += 4)
-        for (int o = 0; o < outs; o++) tile(m, kind, first + o, 1, x + (int64_t)r * m->ins, 4, out + r * stride + o, stride);
-    for (; r < rows; r++) {
-        if (outs == 4) tile(m, kind, first, 4, x + (int64_t)r * m->ins, 1, out + r * stride, stride);
-        else for (int o = 0; o < outs; o++) tile(m, kind, first + o, 1, x + (int64_t)r * m->ins, 1, out + r * stride + o, stride);
+    const int strips = (rows + 3) / 4;
+    for (int n = 0; n < strips; n++) {
+        const float *some = x + (int64_t)4 * n * m->ins;
+        float *to = out + (int64_t)4 * n * stride;
+        switch (rows - 4 * n) {
+            case 1: strip(m, kind, first, outs, some, 1, to, stride, n, strips); break;
+            case 2: strip(m, kind, first, outs, some, 2, to, stride, n, strips); break;
+            case 3: strip(m, kind, first, outs, some, 3, to, stride, n, strips); break;
+            default: strip(m, kind, first, outs, some, 4, to, stride, n, strips);
+        }
     }
 }
 
@@ -133,13 +169,27 @@ static void rotate(float *x, const float *cos, const float *sin, int half) {
     }
 }
 
+/* Two sums of 16 lanes, so that a product need not wait for the one before. */
 INLINE float dot(const float *x, const float *y, int n) {
-    f8 a = {0};
+    fv sums[2][PARTS];
+    memset(sums, 0, sizeof sums);
     int i = 0;
-    for (; i + 8 <= n; i += 8) a += load(x + i) * load(y + i);
-    float s = sum(a);
+    for (; i + 32 <= n; i += 32)
+        for (int k = 0; k < 2; k++)
+            for (int p = 0; p < PARTS; p++) sums[k][p] += load(x + i + 16 * k + p * LANES) * load(y + i + 16 * k + p * LANES);
+    for (int p = 0; p < PARTS; p++) sums[0][p] += sums[1][p];
+    float s = sum16(sums[0]);
     for (; i < n; i++) s += x[i] * y[i];
     return s;
+}
+
+/* out[0 to 16 * wide) = the sum over t of share[t] * values[t * stride + …], in registers. */
+INLINE void mix(const float *share, const float *values, int count, int stride, int wide, float *out) {
+    fv sums[4 * PARTS];
+    for (int p = 0; p < wide * PARTS; p++) sums[p] = (fv){0};
+    for (int t = 0; t < count; t++)
+        for (int p = 0; p < wide * PARTS; p++) sums[p] += share[t] * load(values + (int64_t)t * stride + p * LANES);
+    memcpy(out, sums, sizeof(fv) * wide * PARTS);
 }
 
 /* One query head over the positions 0 to count - 1 of its key/value head; score holds `count` floats. */
@@ -151,10 +201,13 @@ static void attend(const float *q, const float *keys, const float *values, int c
         if (score[t] > most) most = score[t];
     }
     for (int t = 0; t < count; t++) total += score[t] = expf(score[t] - most);
-    memset(out, 0, sizeof(float) * size);
-    for (int t = 0; t < count; t++) {
-        const float share = score[t] / total;
-        for (int i = 0; i < size; i++) out[i] += share * values[(int64_t)t * size + i];
+    for (int t = 0; t < count; t++) score[t] /= total;
+    int i = 0;
+    for (; i + 64 <= size; i += 64) mix(score, values + i, count, size, 4, out + i);
+    for (; i + 16 <= size; i += 16) mix(score, values + i, count, size, 1, out + i);
+    for (; i < size; i++) {
+        out[i] = 0;
+        for (int t = 0; t < count; t++) out[i] += score[t] * values[(int64_t)t * size + i];
     }
 }
 

@@ -1,6 +1,7 @@
 """The deployments of prefect.yaml on a real server with a real worker: what ends a run, what is left, how the next goes on."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -38,6 +39,15 @@ def begin(there: Deployed) -> str:
         assert time.monotonic() < deadline, (there.state(run), there.log.read_text()[-5000:])
         time.sleep(0.05)
     return run
+
+
+def test_a_run_that_is_started_by_prefects_command_goes_as_far_as_it_says(interrupted: Project, prefect_api: str) -> None:
+    with deployed(interrupted, prefect_api) as there:
+        command = "prefect deployment run pipeline/pipeline --param through=shard --watch"
+        told = interrupted.run("env", f"PREFECT_API_URL={there.api}", *command.split()).stdout
+        run = re.findall(r"UUID: (\S+)", told)[0]
+        assert there.wait(run)["type"] == "COMPLETED"
+        assert set(there.tasks(run)) == {"base", "preprocess", "augment", "shard"}
 
 
 class TestInterruptions:

@@ -1,6 +1,7 @@
 """What a run needs is missing for a while: the tracking server, the repository, room on the disk. Nothing is lost, and a run goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,12 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import PATIENCE, Project, copy_of, free_port, wait_for
 from mlflow import MlflowClient
 from test_pipeline import FLOW, start, wait_until_training
 
 STEPS = 400
+STAGES = ("preprocess", "augment", "shard", "finetune", "validate", "register")
 
 
 def mlflow_server(folder: Path, port: int) -> "subprocess.Popen[bytes]":
@@ -59,6 +62,12 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
         (tuned,) = client.search_runs([experiment.experiment_id], f"tags.stage = 'finetune' and params.steps = '{STEPS}'")
         assert sorted(m.step for m in client.get_metric_history(tuned.info.run_id, "loss")) == list(range(1, STEPS + 1))
+        # A run's page in Prefect leads to MLflow's pages.
+        told = httpx.post(f"{prefect_api}/artifacts/filter", json={}, timeout=240).json()
+        linked = {a["key"]: found[0] for a in told if (found := re.findall(rf"{address}/#/([^)\s]+)", str(a["data"])))}
+        assert linked["mlflow-version"] == "models/medical-llm/versions/1"
+        assert linked["mlflow-run-finetune"] == f"experiments/{experiment.experiment_id}/runs/{tuned.info.run_id}"
+        assert {f"mlflow-run-{stage}" for stage in STAGES} <= set(linked)
     finally:
         kill(server)
 

@@ -38,6 +38,7 @@ from bench.generate_speed import prompts
 from model import checkpoint
 from model.completion import Llama
 from model.convert import convert
+from serve.engine import apart
 
 CLIENTS = (1, 4, 16)
 SLOTS = max(CLIENTS)
@@ -90,7 +91,7 @@ def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
 
 def alone(directory: Path, length: int) -> Contender:
     """Our library without a server."""
-    llama = Llama.build(directory, max_seq_len=length)
+    llama = apart(Llama.build, directory, max_seq_len=length)
 
     def ask(prompt: list[int], count: int) -> Answer:
         sent = time.perf_counter()
@@ -105,7 +106,7 @@ def transformers(directory: Path) -> Contender:
     """One request at a time; the others wait for it."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16).eval()
+    model = apart(AutoModelForCausalLM.from_pretrained, directory, dtype=torch.bfloat16).eval()
     turn = threading.Lock()
 
     class Clock:
@@ -163,7 +164,7 @@ def contenders(options: argparse.Namespace, folder: Path, opened: ExitStack) -> 
     yield "transformers", transformers(directory)
     for kind in ("q8_0", "f16") if options.llama_server else ():
         file, port = folder / f"{kind}.gguf", free_port()
-        convert(directory, file, "gguf", kind=kind)
+        apart(convert, directory, file, "gguf", kind=kind)
         command = [str(options.llama_server), "-m", str(file), "-np", str(SLOTS), "-t", str(threads), "-c", str(SLOTS * length)]
         command += options.llama_options.split()
         yield f"llama-server, {kind}", opened.enter_context(server([*command, "--port", str(port)], port, "/health", threads))

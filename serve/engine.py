@@ -11,16 +11,28 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from model.generate import Batch, Row, Token, check
 from model.llama import Transformer
 from model.sampling import Sampling
 
 CHUNK = 128  # prompt tokens read between two steps of the others
+R = TypeVar("R")
 Ended = Literal["stop", "length", "cancelled", "failed"]
 _log = logging.getLogger(__name__)
+
+
+def apart(work: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """``work`` in a thread that ends with it, for all that multiplies matrices outside of an engine's thread.
+
+    OpenMP keeps a team of threads for each thread that ever did. Where these are more than the processors they sleep at every
+    barrier instead of waiting for it, and reading a prompt takes twice as long (libgomp's throttled spin count; measured).
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="apart") as once:
+        return once.submit(work, *arguments, **options).result()
 
 
 class FullError(Exception):

@@ -15,7 +15,7 @@ from model.completion import Llama
 from model.generate import Token
 from model.sampling import GREEDY
 from model.tokenizer import Tokenizer
-from serve.engine import Ended, Engine, Request
+from serve.engine import Ended, Engine, Request, apart
 from tasks import passport
 from tasks.digests import sha256
 from tasks.lineage import PUBLIC_KEY
@@ -94,18 +94,22 @@ def open_model(place: Place, how: Opening) -> Served:
         said = "; ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
         raise RefusedError(f"{_called(place)} does not verify: {said}")
     try:
-        llama = Llama.build(place.directory, max_seq_len=how.max_len)
-        engine = Engine(llama.model, slots=how.slots, max_len=llama.model.config.max_seq_len, most_waiting=how.waiting)
+        tokenizer, engine = apart(_engine, place, how)
     except Exception as error:  # whatever the bytes are, the server that is there goes on
         words = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise RefusedError(f"{_called(place)} cannot be opened: {_without(place.directory, words)}") from None
-    served = Served(place, not differing, sha256(document) if document.is_file() else None, engine, llama.tokenizer)
+    served = Served(place, not differing, sha256(document) if document.is_file() else None, engine, tokenizer)
     try:
         examine(served)
     except RefusedError:
         engine.close(0)
         raise
     return served
+
+
+def _engine(place: Place, how: Opening) -> tuple[Tokenizer, Engine]:
+    llama = Llama.build(place.directory, max_seq_len=how.max_len)
+    return llama.tokenizer, Engine(llama.model, slots=how.slots, max_len=llama.model.config.max_seq_len, most_waiting=how.waiting)
 
 
 def differences(place: Place) -> list[str]:

@@ -13,7 +13,7 @@ from model.completion import Answer
 from model.generate import Token, check, prompt_log_probabilities
 from model.sampling import LogProbability, Sampling
 from model.tokenizer import TextStream, Tokenizer
-from serve.engine import Ended, Engine, Request
+from serve.engine import Ended, Engine, Request, apart
 
 Finish = Literal["stop", "length"]
 _scoring = asyncio.Semaphore(1)  # a whole prompt's logits at a time, beside what the engine does
@@ -82,7 +82,7 @@ class Answers:
         if self.how.echo and self.how.log_probabilities is not None:
             for prompt in self.prompts:
                 async with _scoring:
-                    scores = await asyncio.to_thread(prompt_log_probabilities, self.engine.model, prompt, self.how.log_probabilities)
+                    scores = await asyncio.to_thread(self._scored, prompt, self.how.log_probabilities)
                 self._scores.append(scores)
         if self.how.max_new_tokens:
             self.engine.submit(*self._requests)
@@ -118,6 +118,9 @@ class Answers:
                 going.remove(number)
                 self._requests[number].cancel()
             yield piece
+
+    def _scored(self, prompt: Sequence[int], top: int) -> list[LogProbability | None]:
+        return apart(prompt_log_probabilities, self.engine.model, prompt, top)
 
     def _request(self, number: int) -> Request:
         prompt, copy = divmod(number, self.how.n)

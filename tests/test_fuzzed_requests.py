@@ -106,5 +106,5 @@ def test_answers_are_as_the_description_says(tiny_checkpoint: Path) -> None:
                 statuses[case.call_and_validate(checks=CHECKS).status_code] += 1
 
             asked()
-        assert statuses[200] > 100, statuses
+        assert statuses[200] > 30, statuses
         assert server.idle() and server.client.post("/v1/completions", json=ASK).status_code == 200

@@ -48,7 +48,7 @@ kills: setup ## kill training at twenty random instants and compare with the run
 	KILLS=20 pytest -n0 tests/test_kills.py
 
 fuzz: setup ## send the server 100,000 requests that no client would send (an hour)
-	FUZZ=100000 pytest -n0 -s tests/test_fuzzed_requests.py
+	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/test_fuzzed_requests.py
 
 VERSION ?= champion
 rebuild: setup ## make the weights of VERSION=n again, from its commit and what the version stores, and compare

@@ -67,7 +67,7 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
             continue
         speed = gpus * gpu.flops * mfu / _work_per_token(config, params)
         hours = [tokens / speed / 3600 for tokens in spans.values()]
-        cells = "".join(f"{h:12.2f} h{h * gpu.watts * gpus / 1000:6.1f} kWh" for h in hours)
+        cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
         lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
     lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
     lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens")

@@ -47,7 +47,7 @@ campaign: setup ## the further cases of the slowest tests
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/test_kills.py
 
-fuzz: setup ## send the server 100,000 requests that no client would send (an hour)
+fuzz: setup ## send the server 100,000 requests that no client would send (minutes)
 	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/test_fuzzed_requests.py
 
 VERSION ?= champion

@@ -26,7 +26,7 @@ from serving import ASK, CHAT, error_of, running
 from serve.schema import ChatAsked, CompletionAsked
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
-REQUESTS = int(os.environ.get("FUZZ", "300"))
+REQUESTS = int(os.environ.get("FUZZ", "3000"))
 CLIENTS = 8
 GROWTH = 300 << 20  # bytes; what 8 clients may hold at a time, and no more for more requests
 PATHS = ("/v1/completions", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions", "/v1/models", "/passport", "/nothing", "/")

@@ -16,7 +16,7 @@ from typing import cast
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from tasks.ui import running, start
+from tasks.ui import running, start_prefect
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml
@@ -72,7 +72,7 @@ def prefect(*arguments: str) -> None:
 def main() -> None:
     with running() as processes:
         if not os.environ.get("PREFECT_API_URL"):
-            os.environ["PREFECT_API_URL"] = start(["prefect", "server", "start"], 4200, "/api/health", {}, processes) + "/api"
+            os.environ["PREFECT_API_URL"] = start_prefect(processes) + "/api"
         apply()
         processes.append(subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]))
         page = os.environ["PREFECT_API_URL"].removesuffix("/api")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,13 @@ def free_stale_locks() -> None:
         held = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return
-    writers = {name: holder for name, holder in held.get("write", {}).items() if _is_alive(holder["pid"])}
-    readers = {name: [h for h in holders if _is_alive(h["pid"])] for name, holders in held.get("read", {}).items()}
-    kept = {"write": writers, "read": {name: holders for name, holders in readers.items() if holders}}
-    if kept != held:
-        get_run_logger().warning("a DVC process died and left its lock behind; it was removed")
-        write_whole(path, kept)
+    written, read = held.get("write", {}), held.get("read", {})
+    if all(_is_alive(holder["pid"]) for holder in [*written.values(), *chain.from_iterable(read.values())]):
+        return
+    writers = {name: holder for name, holder in written.items() if _is_alive(holder["pid"])}
+    readers = {name: [h for h in holders if _is_alive(h["pid"])] for name, holders in read.items()}
+    get_run_logger().warning("a DVC process died and left its lock behind; it was removed")
+    write_whole(path, {"write": writers, "read": {name: holders for name, holders in readers.items() if holders}})
 
 
 def _is_alive(number: int) -> bool:

@@ -27,7 +27,7 @@ def main() -> None:
             mlflow = start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, servers)
         prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         if not prefect:
-            prefect = start(["prefect", "server", "start"], 4200, "/api/health", {}, servers)
+            prefect = start_prefect(servers)
         print(f"\nMLflow   {mlflow}\nPrefect  {prefect}\n", flush=True)
         print(f"For flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
 
@@ -49,16 +49,23 @@ def running() -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
+def start_prefect(servers: list[subprocess.Popen[bytes]]) -> str:
+    # Without this its page asks port 4200, whatever --port says.
+    return start(["prefect", "server", "start"], 4200, "/api/health", {"PREFECT_SERVER_UI_API_URL": "{address}/api"}, servers)
+
+
 def start(command: list[str], port: int, health: str, environment: dict[str, str], servers: list[subprocess.Popen[bytes]]) -> str:
-    """Start a server on ``port``, or a free one where that is taken, and wait until it answers; its address."""
+    """Start a server on ``port``, or a free one where that is taken, and wait until it answers; its address, which ``environment``
+    may name as {address}."""
     port = _free(port)
     address = f"http://127.0.0.1:{port}"
     log = Path(".cache") / f"{command[0]}-server.log"
     log.parent.mkdir(exist_ok=True)
+    told = {name: value.format(address=address) for name, value in environment.items()}
     program = str(Path(sys.executable).with_name(command[0]))
     with open(log, "wb") as sink:
         arguments = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
-        servers.append(subprocess.Popen(arguments, stdout=sink, stderr=sink, env=os.environ | environment))
+        servers.append(subprocess.Popen(arguments, stdout=sink, stderr=sink, env=os.environ | told))
     deadline = time.monotonic() + LONGEST_START
     while time.monotonic() < deadline and servers[-1].poll() is None:
         try:

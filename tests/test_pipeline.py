@@ -67,6 +67,16 @@ def test_after_dvc_the_flow_has_nothing_to_do(finished: Project, prefect_api: st
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_what_a_dead_process_holds_is_freed_and_told_once(finished: Project, prefect_api: str) -> None:
+    project = Project(finished.path)
+    project.environment["PREFECT_API_URL"] = prefect_api
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    held = {"write": {str(project.path / "artifacts" / "shards"): {"pid": dead.pid, "cmd": "dvc repro"}}}
+    (project.path / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held))
+    assert ["left its lock behind" in project.run(*FLOW).stdout for _ in range(2)] == [True, False]
+
+
 def task_states(project: Project, api: str) -> dict[str, str]:
     """Run the flow; the state of each of its tasks, as Prefect's server has it."""
     started = time.time()

@@ -64,7 +64,7 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         assert sorted(m.step for m in client.get_metric_history(tuned.info.run_id, "loss")) == list(range(1, STEPS + 1))
         # A run's page in Prefect leads to MLflow's pages.
         told = httpx.post(f"{prefect_api}/artifacts/filter", json={}, timeout=240).json()
-        linked = {a["key"]: found[0] for a in told if (found := re.findall(rf"{address}/#/([^)\s]+)", str(a["data"])))}
+        linked = {a["key"]: found[0] for a in told if (found := re.findall(rf"{address}/#/([^)\]\s]+)", str(a["data"])))}
         assert linked["mlflow-version"] == "models/medical-llm/versions/1"
         assert linked["mlflow-run-finetune"] == f"experiments/{experiment.experiment_id}/runs/{tuned.info.run_id}"
         assert {f"mlflow-run-{stage}" for stage in STAGES} <= set(linked)

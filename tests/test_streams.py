@@ -31,7 +31,9 @@ def served(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[tu
 
 def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[Running, Llama]) -> None:
     server, llama = served
-    prompts = [llama.tokenizer.prompt(f"What are the signs of condition {n}?" + " And fever?" * (n % 5)) for n in range(STREAMS)]
+    prompts = [
+        llama.tokenizer.prompt("It may come with fever. " * (n % 5) + f"Condition {n} is a disease in which") for n in range(STREAMS)
+    ]
 
     def tokens(number: int) -> list[str]:
         """Their names, which are all different."""
@@ -48,7 +50,7 @@ def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[Running,
     alone = [tokens(n) for n in range(STREAMS)]
     with ThreadPoolExecutor(STREAMS) as pool:
         together = list(pool.map(tokens, range(STREAMS)))
-    assert server.idle()
+    assert server.idle() and sum(map(len, alone)) > STREAMS * NEW / 2  # most of them do say something
     other = [n for n in range(STREAMS) if alone[n] != together[n]]
     ties = {n: near_tie(llama, prompts[n], alone[n], together[n]) for n in other}
     print(f"{len(other)} of {STREAMS} streams went another way; the solo run's top two logits there, in steps of bfloat16: {ties}")

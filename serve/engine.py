@@ -2,6 +2,9 @@
 
     submit ──► waiting ──(a slot is free)──► reading, CHUNK prompt tokens per turn ──► going, a token per turn ──► ended
 
+What it draws does not depend on who else is there: a prompt is read in the same pieces whatever is known of it, because a product of
+another shape rounds otherwise.
+
 One thread does all of it. What it says to a request it says by the request's own ``tell``, which must not block. What fails ends the
 requests that it concerns and no others. It knows nothing of HTTP or text; the stop strings of a text are cancellations here.
 """
@@ -19,7 +22,7 @@ from model.generate import Batch, Row, Token, check
 from model.llama import Transformer
 from model.sampling import Sampling
 
-CHUNK = 128  # prompt tokens read between two steps of the others
+CHUNK = 64  # prompt tokens read between two steps of the others
 R = TypeVar("R")
 Ended = Literal["stop", "length", "cancelled", "failed"]
 _log = logging.getLogger(__name__)
@@ -82,7 +85,7 @@ class Engine:
         self._batch = Batch(model, slots=slots, max_len=max_len)
         self.max_len = self._batch.max_len
         self._slots, self._most_waiting = slots, most_waiting
-        self._held: dict[int, list[int]] = {}  # tokens whose keys and values a slot holds, those of one that has left too
+        self._held: dict[int, list[int]] = {}  # whole chunks of prompts that slots hold the keys and values of, after they leave too
         self._waiting: deque[Request] = deque()
         # A request is in one of the three at most, and its row holds a slot as long as it is in one of these two.
         self._reading: dict[Request, Row] = {}
@@ -165,9 +168,9 @@ class Engine:
                 self._fail(error, request)
 
     def _reuse(self, row: Row) -> int:
-        """Take over what another slot, or this one's last sequence, holds of the same beginning; how many tokens."""
+        """Take over what another slot, or this one's last sequence, holds of the same beginning, in whole chunks; how many tokens."""
         shared, source = max(((_shared(tokens, row.tokens), slot) for slot, tokens in self._held.items()), default=(0, 0))
-        shared = min(shared, len(row.tokens) - 1)  # the last is read for the logits after it
+        shared = _whole(min(shared, len(row.tokens) - 1))  # the last is read for the logits after it
         if shared:
             self._batch.cache.copy(source, row.slot, shared)
         self._held[row.slot] = row.tokens[:shared]
@@ -183,7 +186,7 @@ class Engine:
         except Exception as error:
             self._fail(error, request)
             return
-        self._held[row.slot] = row.tokens[: self._batch.cache.lengths[row.slot]]
+        self._held[row.slot] = row.tokens[: _whole(self._batch.cache.lengths[row.slot])]
         with self._changed:
             del self._reading[request]
             (self._going if whole else self._reading)[request] = row
@@ -197,14 +200,10 @@ class Engine:
                 self._fail(error, request)
         if not self._going:
             return
-        rows = list(self._going.values())
         try:
-            self._batch.step(rows)
+            self._batch.step(list(self._going.values()))
         except Exception as error:
             self._fail(error, *self._going)
-            return
-        for row in rows:
-            self._held[row.slot].append(row.tokens[-1])
 
     def _draw(self, request: Request, row: Row) -> None:
         token = self._batch.draw(row)
@@ -247,3 +246,8 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
             break
         count += 1
     return count
+
+
+def _whole(count: int) -> int:
+    """So many tokens of a prompt's first ``count`` as make whole chunks."""
+    return count // CHUNK * CHUNK

@@ -66,7 +66,7 @@ def test_a_beginning_that_is_known_is_not_read_again(engine: Engine) -> None:
     second = Asked([*system[:150], 9, 11])
     engine.submit(second.request)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")
-    assert (first.request.reused, second.request.reused) == (0, 150)
+    assert (first.request.reused, second.request.reused) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
 
 
 def test_a_stop_id_ends_a_sequence_and_is_the_last_that_is_told(engine: Engine) -> None:

@@ -5,6 +5,7 @@ It knows nothing of how answers are computed, nor of what trust.py does around i
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ MEDIA = {
 TURNS = 3  # a version that is taken from service while a request is on its way to it is found anew
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}  # for the API's description
 OPENAI_DEFAULT = 16  # new tokens of a completion that does not say
+MANY = 100  # tokens of a chunk that is put into words beside the event loop
+_log = logging.getLogger("serve.api")
 
 
 def application(rollouts: Mapping[str, Rollout], *, keys: tuple[str, ...] = (), limits: Limits, loopback: bool = True) -> Trust:
@@ -153,7 +156,8 @@ def _add_answers(app: FastAPI, rollouts: Mapping[str, Rollout], metrics: Metrics
             told = bool(asked.stream_options and asked.stream_options.include_usage)
             return Stream(_events(answers, reply, usage=told), end, limits.seconds, headers)
         try:
-            return JSONResponse(await _whole(request, answers, reply), headers=headers)
+            content = await _whole(request, answers, reply)
+            return Response(content, headers=headers, media_type="application/json")
         finally:
             end()
 
@@ -184,7 +188,7 @@ async def _started(served: Served, how: How, prompts: Callable[[Served], list[li
             raise ValueError(f"{count} prompt tokens are more than {limits.prompt_tokens}")
         answers = Answers(served.engine, served.tokenizer, ids, how)
         try:
-            await answers.start()
+            answers.start()
         except BaseException:
             answers.cancel()
             raise
@@ -199,8 +203,8 @@ async def _started(served: Served, how: How, prompts: Callable[[Served], list[li
     return answers
 
 
-async def _whole(request: Request, answers: Answers, reply: Reply) -> dict[str, Any]:
-    """The answer when all of it is there. A client that leaves before ends it."""
+async def _whole(request: Request, answers: Answers, reply: Reply) -> bytes:
+    """The answer, in JSON, when all of it is there. A client that leaves before ends it."""
     pieces: list[list[Piece]] = [[] for _ in range(len(answers.prompts) * answers.how.n)]
 
     async def collect() -> None:
@@ -220,7 +224,7 @@ async def _whole(request: Request, answers: Answers, reply: Reply) -> dict[str, 
     finally:
         collecting.cancel()
         leaving.cancel()
-    return reply.of_all(pieces, answers)
+    return await asyncio.to_thread(lambda: _json(reply.of_all(pieces, answers)).encode())
 
 
 async def _left(request: Request) -> None:
@@ -234,7 +238,8 @@ async def _events(answers: Answers, reply: Reply, *, usage: bool) -> AsyncIterat
         for chunk in reply.openings(len(answers.prompts) * answers.how.n):
             yield _event(chunk | unknown)
         async for piece in answers:
-            if found := reply.of_piece(piece):
+            found = reply.of_piece(piece) if len(piece.tokens) < MANY else await asyncio.to_thread(reply.of_piece, piece)
+            if found:
                 yield _event(found | unknown)
         if usage:
             yield _event(reply.of_usage(answers))
@@ -242,11 +247,18 @@ async def _events(answers: Answers, reply: Reply, *, usage: bool) -> AsyncIterat
         yield _event(failed().body)
     except LateError:
         yield _event(unavailable("No answer began in time.").body)
+    except Exception as error:  # the stream has begun, so that nobody else tells the client
+        _log.error("a stream failed: %s", type(error).__name__)
+        yield _event(failed().body)
     yield "data: [DONE]\n\n"
 
 
 def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {_json(content)}\n\n"
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _new_tokens(wanted: int | None, served: Served) -> int:

@@ -84,7 +84,7 @@ class Engine:
         self.model = model
         self._batch = Batch(model, slots=slots, max_len=max_len)
         self.max_len = self._batch.max_len
-        self._slots, self._most_waiting = slots, most_waiting
+        self._slots, self.most_waiting = slots, most_waiting
         self._held: dict[int, list[int]] = {}  # whole chunks of prompts that slots hold the keys and values of, after they leave too
         self._waiting: deque[Request] = deque()
         # A request is in one of the three at most, and its row holds a slot as long as it is in one of these two.
@@ -98,7 +98,7 @@ class Engine:
     def submit(self, *requests: Request) -> None:
         """All of them or none. ``ValueError`` for a prompt that cannot be continued and for more than there is ever room for,
         ``FullError`` where too many wait, ``ClosedError`` after ``close``."""
-        if len(requests) > (most := self._slots + self._most_waiting):
+        if len(requests) > (most := self._slots + self.most_waiting):
             raise ValueError(f"{len(requests)} continuations at once are more than {most}")
         for request in requests:
             check(request.prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
@@ -108,7 +108,7 @@ class Engine:
             if self._closing:
                 raise ClosedError
             free = self._slots - len(self._reading) - len(self._going)
-            if len(self._waiting) + len(requests) > self._most_waiting + free:
+            if len(self._waiting) + len(requests) > self.most_waiting + free:
                 raise FullError
             self._waiting.extend(requests)
             self._changed.notify()

@@ -72,8 +72,15 @@ def id_of(which: str, *, beside: bool) -> str:
     return path if beside else re.split("[@/]", path)[0]
 
 
+def version_now(which: str) -> str:
+    """The number of the version that the registry means by a ``models:/``; ``ValueError`` where there is none."""
+    from tasks import lineage, tracking
+
+    return str(lineage.find(tracking.connect(), which).version)
+
+
 def resolve(which: str) -> Place:
-    """``ValueError`` where there is no such version or directory."""
+    """``ValueError`` where there is no such version or directory. From a server it copies the model."""
     if not which.startswith(REGISTRY):
         directory = Path(which).resolve()
         if not directory.is_dir():
@@ -143,9 +150,18 @@ def examine(served: Served) -> None:
 
 
 def close(served: Served, timeout: float | None = None) -> None:
-    """Let a model's requests end, and give its memory back."""
+    """Let a model's requests end, and give its memory back, and the disk of its copy."""
     served.engine.close(timeout)
     gc.collect()
+    leave(served.place)
+
+
+def leave(place: Place) -> None:
+    """A model that is not served, or no longer, needs no copy."""
+    if place.version:
+        from tasks import versions
+
+        versions.without_copy(place.directory)
 
 
 def _called(place: Place) -> str:

@@ -3,6 +3,7 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class Reply(ABC):
             "system_fingerprint": fingerprint,
         }
         self._tokenizer, self._tokens = tokenizer, tokens
-        self._offsets: dict[int, int] = {}
+        self._said: dict[int, tuple[int, IncrementalDecoder]] = {}  # of each choice, how many characters, and half of one perhaps
 
     @abstractmethod
     def _choice(self, text: str) -> dict[str, Any]: ...
@@ -85,12 +86,14 @@ class CompletionReply(Reply):
     _delta = _choice
 
     def _log_probabilities(self, choice: int, told: Told) -> dict[str, Any]:
+        prefix = self._tokenizer.prefix if choice not in self._said else ()  # which an echo does not show
+        at, decoder = self._said.get(choice) or (0, getincrementaldecoder("utf-8")("replace"))
         offsets = []
-        at = self._offsets.get(choice, 0)
-        for token, _ in told:
+        for place, (token, _) in enumerate(told):
             offsets.append(at)
-            at += len(self._tokenizer.decode([token]))
-        self._offsets[choice] = at
+            if (token,) != prefix[place : place + 1]:
+                at += len(decoder.decode(self._tokenizer.decode_bytes([token])))
+        self._said[choice] = (at, decoder)
         return {
             "tokens": [self._name(token) for token, _ in told],
             "token_logprobs": [finite(found.of_token) if found else None for _, found in told],

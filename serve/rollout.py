@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from serve import models
-from serve.models import Opening, Place, RefusedError, Served
+from serve.models import Opening, RefusedError, Served
 
 AGAIN = 60.0  # seconds until a version that was refused is tried again
 _log = logging.getLogger("serve.rollout")
@@ -52,7 +52,7 @@ class Rollout:
     def look(self) -> None:
         """Ask the registry once, and do what follows."""
         try:
-            place = models.resolve(self.which)
+            version = models.version_now(self.which)
         except Exception as error:  # a store, its driver or its network may fail in any way
             # Its words may name this machine's paths or hosts.
             if self.trouble is None:
@@ -60,10 +60,10 @@ class Rollout:
             self.trouble = f"the registry does not say which version it is ({type(error).__name__})"
             return
         self.trouble = None
-        if place.version == self.current.place.version:
+        if version == self.current.place.version:
             self.refused = None
-        elif not (self.refused and self.refused.version == place.version and time.monotonic() < self.refused.at + AGAIN):
-            self._take(place)
+        elif not (self.refused and self.refused.version == version and time.monotonic() < self.refused.at + AGAIN):
+            self._take(version)
 
     def close(self, timeout: float | None = None) -> None:
         self._ended.set()
@@ -77,13 +77,17 @@ class Rollout:
         while not self._ended.wait(self._seconds):
             self.look()
 
-    def _take(self, place: Place) -> None:
+    def _take(self, version: str) -> None:
+        place = None
         try:
+            place = models.resolve(f"{models.REGISTRY}{self.current.place.name}/{version}")
             new = models.open_model(place, self._how)
         except Exception as error:
-            reason = str(error) if isinstance(error, RefusedError) else f"version {place.version} failed ({type(error).__name__})"
-            self.refused = Refused(place.version, reason, time.monotonic())
+            reason = str(error) if isinstance(error, RefusedError) else f"version {version} failed ({type(error).__name__})"
+            self.refused = Refused(version, reason, time.monotonic())
             _log.error("version %s stays: %s", self.current.place.version, reason)
+            if place:
+                models.leave(place)
             return
         old, self.current, self.refused = self.current, new, None
         _log.info("version %s answers, after version %s", new.place.version, old.place.version)

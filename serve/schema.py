@@ -130,6 +130,7 @@ class Said(Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[Part], Field(fail_fast=True, min_length=1, max_length=MESSAGES)]
     name: Ignored = None
+    type: Literal["text", "message"] | None = None  # lm-evaluation-harness said so for a time
     annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
     tool_calls: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
 

@@ -6,6 +6,7 @@ It runs in an event loop, and knows nothing of HTTP.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,10 +14,11 @@ from model.completion import Answer
 from model.generate import Token, check, prompt_log_probabilities
 from model.sampling import LogProbability, Sampling
 from model.tokenizer import TextStream, Tokenizer
-from serve.engine import Ended, Engine, Request, apart
+from serve.engine import Ended, Engine, FullError, Request, apart
 
 Finish = Literal["stop", "length"]
-_scoring = asyncio.Semaphore(1)  # a whole prompt's logits at a time, beside what the engine does
+_scorer = ThreadPoolExecutor(1, thread_name_prefix="scorer")  # a whole prompt's logits at a time, beside what the engine does
+_scoring: set["Answers"] = set()
 
 
 class FailedError(Exception):
@@ -75,25 +77,29 @@ class Answers:
     def reused_tokens(self) -> int:
         return sum(request.reused for request in self._requests)
 
-    async def start(self) -> None:
-        """``ValueError``, ``FullError`` and ``ClosedError`` as of ``Engine.submit``: nothing of it is taken then."""
+    def start(self) -> None:
+        """``ValueError``, ``FullError`` and ``ClosedError`` as of ``Engine.submit``: nothing of it is taken then. As many may wait for
+        log-probabilities of their prompts as for the engine."""
         for number, prompt in enumerate(self.prompts):
             check(prompt, vocabulary=self.engine.model.config.vocab_size, context=self.engine.max_len, number=number)
-        if self.how.echo and self.how.log_probabilities is not None:
-            for prompt in self.prompts:
-                async with _scoring:
-                    scores = await asyncio.to_thread(self._scored, prompt, self.how.log_probabilities)
-                self._scores.append(scores)
+        scored = self.how.echo and self.how.log_probabilities is not None
+        if scored and len(_scoring) > self.engine.most_waiting:
+            raise FullError
         if self.how.max_new_tokens:
             self.engine.submit(*self._requests)
+        if scored:
+            _scoring.add(self)
 
     def cancel(self) -> None:
         self._timer.cancel()
+        _scoring.discard(self)
         for request in self._requests:
             request.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """``FailedError`` where the engine gave one of the choices up, ``LateError`` where none has begun when the time is over."""
+        if self in _scoring:
+            await self._score()
         if self.how.echo:
             for number in range(len(self._answers)):
                 yield self._echoed(number)
@@ -119,15 +125,27 @@ class Answers:
                 self._requests[number].cancel()
             yield piece
 
-    def _scored(self, prompt: Sequence[int], top: int) -> list[LogProbability | None]:
-        return apart(prompt_log_probabilities, self.engine.model, prompt, top)
+    def _scored(self, prompt: Sequence[int]) -> list[LogProbability | None]:
+        return apart(prompt_log_probabilities, self.engine.model, prompt, self.how.log_probabilities)
+
+    async def _score(self) -> None:
+        try:
+            async with asyncio.timeout_at(self._timer.when()):
+                for prompt in self.prompts:
+                    self._scores.append(await self._loop.run_in_executor(_scorer, self._scored, prompt))
+        except TimeoutError:
+            raise LateError from None
+        _scoring.discard(self)
 
     def _request(self, number: int) -> Request:
         prompt, copy = divmod(number, self.how.n)
         seed = self.how.sampling.seed
 
+        # Not self: what holds each other is freed late, and the engine, its model and its cache with it.
+        loop, told = self._loop, self._told
+
         def tell(what: Token | Ended) -> None:  # in the engine's thread
-            self._loop.call_soon_threadsafe(self._told.put_nowait, (number, what))
+            loop.call_soon_threadsafe(told.put_nowait, (number, what))
 
         return Request(
             self.prompts[prompt],

@@ -106,6 +106,11 @@ class TestOpenAI:
         assert found.token_logprobs == pytest.approx(values, abs=1e-4)
         assert all(len(top) == 3 and max(top.values()) == pytest.approx(v) for top, v in zip(found.top_logprobs, values, strict=True))
         assert found.text_offset[0] == 0 and found.text_offset == sorted(found.text_offset)
+        accented = client.completions.create(**ASK | {"prompt": "Fi\u00e8vre \U0001fac1 then cough"}, logprobs=0, echo=True).choices[0]
+        told = accented.logprobs
+        assert told and told.tokens and told.text_offset and any(name.startswith("bytes:") for name in told.tokens)
+        for name, at in zip(told.tokens, told.text_offset, strict=True):
+            assert name.startswith("bytes:") or accented.text[at:].startswith(name)
         chat = client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=2).choices[0]
         assert chat.logprobs and chat.logprobs.content and len(chat.logprobs.content) == 12
         raw = b"".join(bytes(entry.bytes or []) for entry in chat.logprobs.content)

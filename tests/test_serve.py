@@ -217,6 +217,14 @@ def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry
         weights.write_bytes(whole)
 
 
+def test_a_champion_that_stays_is_not_fetched_again(followed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[object] = []
+    with monkeypatch.context() as watched:
+        watched.setattr("tasks.versions.artifact", lambda *asked: fetched.append(asked))
+        followed.rollouts["medical-llm"].look()
+    assert not fetched and not followed.rollouts["medical-llm"].refused
+
+
 def test_a_registry_that_does_not_answer_changes_nothing(registry: Registry, followed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as gone:
         gone.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

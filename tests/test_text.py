@@ -1,15 +1,19 @@
 """Text over the engine equals what the library gives alone, and a request that ends frees its slots."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from model.completion import Completion, Llama
 from model.sampling import GREEDY, Sampling
-from serve.engine import Engine, Request
+from serve.engine import Engine, FullError, Request
 from serve.text import Answers, FailedError, How, LateError, Piece
 
 QUESTION = "What are the signs of condition 3?"
@@ -34,7 +38,7 @@ def ask(engine: Engine, llama: Llama, how: How, *prompts: list[int]) -> tuple[li
         answers = Answers(engine, llama.tokenizer, prompts, how)
         pieces: list[list[Piece]] = [[] for _ in range(len(prompts) * how.n)]
         try:
-            await answers.start()
+            answers.start()
             async for piece in answers:
                 pieces[piece.choice].append(piece)
         finally:
@@ -120,6 +124,44 @@ def test_when_the_time_is_over_an_answer_ends_where_it_is(engine: Engine, llama:
     goes_on.set()
     engine.close(5)
     assert engine.load().going == engine.load().waiting == 0
+
+
+def test_scoring_a_prompt_waits_in_line_and_ends_with_its_time(engine: Engine, llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, goes_on = llama.tokenizer.prompt(QUESTION), threading.Event()
+    how = How(GREEDY, 0, log_probabilities=0, echo=True, seconds=0.05)
+    with ThreadPoolExecutor(1) as scorer:
+        monkeypatch.setattr("serve.text._scorer", scorer)
+        scorer.submit(goes_on.wait, 120)  # another's prompt
+        with pytest.raises(LateError):
+            ask(engine, llama, how, prompt)
+
+        async def many() -> None:
+            waiting = [Answers(engine, llama.tokenizer, [prompt], how) for _ in range(engine.most_waiting + 2)]
+            for answers in waiting[:-1]:
+                answers.start()
+            with pytest.raises(FullError):
+                waiting[-1].start()
+            for answers in waiting:
+                answers.cancel()
+
+        asyncio.run(many())
+        goes_on.set()
+    monkeypatch.undo()
+    assert ask(engine, llama, replace(how, seconds=60), prompt)[0][0][-1].finish == "length"
+
+
+def test_answers_that_ended_hold_no_engine(llama: Llama) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        engine = Engine(llama.model, slots=2, max_len=256, most_waiting=2)
+        _, answers = ask(engine, llama, How(GREEDY, 3), llama.tokenizer.prompt(QUESTION))
+        engine.close()
+        gone = weakref.ref(engine)
+        del answers, engine, _
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_model_cannot_draw_is_an_error(engine: Engine, llama: Llama) -> None:

@@ -5,7 +5,7 @@ Meta's format and GGUF are meta_file.py and gguf_file.py. ``python -m model.chec
 
 import math
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ def read_config(directory: Path) -> LlamaConfig:
     for field in ("attention_bias", "mlp_bias"):
         if raw.get(field):
             raise ValueError(f"{path}: {field} is not supported")
+    if raw.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"{path}: hidden_act is {raw['hidden_act']!r}; only 'silu' is supported")
     stored_dtype(raw, path)
     try:
         heads = raw["num_attention_heads"]
@@ -114,11 +116,14 @@ def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None =
 
 
 def load(
-    directory: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu", max_seq_len: int | None = None
+    directory: Path,
+    *,
+    dtype: torch.dtype | Callable[[str], torch.dtype] = torch.float32,
+    device: str | torch.device = "cpu",
+    max_seq_len: int | None = None,
 ) -> Transformer:
-    """The model of a checkpoint directory, Hugging Face's or Meta's, each parameter converted to ``dtype`` as it is read.
-
-    ``max_seq_len`` shortens the context.
+    """The model of a checkpoint directory, Hugging Face's or Meta's, each parameter converted to ``dtype`` as it is read, or to that of
+    its name. ``max_seq_len`` shortens the context.
 
     ``ValueError`` lists tensors that are missing, unexpected or of another shape than the configuration asks for; nothing is
     allocated before that check.
@@ -128,7 +133,8 @@ def load(
         config = replace(config, max_seq_len=min(max_seq_len, config.max_seq_len))
     with torch.device("meta"):
         model = Transformer(config)
-    state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
+    dtype_of = (lambda _: dtype) if isinstance(dtype, torch.dtype) else dtype
+    state = {name: tensor.to(device=device, dtype=dtype_of(name), copy=True) for name, tensor in tensors}
     model.load_state_dict(state, strict=False, assign=True)  # strictness was established above, name by name
     if config.tied:
         model.lm_head.weight = model.embed_tokens.weight
@@ -193,6 +199,8 @@ def fitting(directory: Path, found: dict[str, tuple[Path, tuple[int, ...]]], con
     wanted = {_file_name(name): shape for name, shape in expected.items()}
     # A tied model's output matrix may be stored again; it is the embedding.
     optional = {"lm_head.weight"} if config.tied else set()
+    # Some releases of transformers stored the rotary angles, which follow from the configuration.
+    found = {name: place for name, place in found.items() if not name.endswith(".rotary_emb.inv_freq")}
     told = misfits({name: shape for name, (_, shape) in found.items()}, wanted, optional)
     if told:
         raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {told}")

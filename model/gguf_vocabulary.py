@@ -31,7 +31,9 @@ def tokenizer_json(fields: dict[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(tokens, list) or not isinstance(types, list) or len(tokens) != len(types) or not isinstance(merges, list):
         raise ValueError(f"{path}: tokenizer.ggml.tokens, token_type and merges do not fit together")
     special = {token: i for i, token in enumerate(tokens) if types[i] == TokenType.CONTROL}
-    bos = tokens[fields["tokenizer.ggml.bos_token_id"]] if fields.get("tokenizer.ggml.add_bos_token") else ""
+    # Where the file does not say, llama.cpp adds it for Llama 3 and not for the others.
+    adds_bos = fields.get("tokenizer.ggml.add_bos_token", pre == WHOLE_WORDS) and "tokenizer.ggml.bos_token_id" in fields
+    bos = tokens[fields["tokenizer.ggml.bos_token_id"]] if adds_bos else ""
     return {
         "version": "1.0",
         "truncation": None,

@@ -109,7 +109,8 @@ class LoraLinear(nn.Module):
         """W + sBA [out, in] in float32, under autocast too."""
         weight = self.base_layer.weight
         with torch.autocast(weight.device.type, enabled=False):
-            return torch.addmm(weight.float(), self.lora_B.weight, self.lora_A.weight, alpha=self.config.scale)
+            # Where several processes share A and B, what they gather is bfloat16.
+            return torch.addmm(weight.float(), self.lora_B.weight.float(), self.lora_A.weight.float(), alpha=self.config.scale)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

@@ -24,4 +24,5 @@ def narrow(device: torch.device, precision: Precision) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=narrow(device, precision))
+    # A weight is converted once in a pass; torch's cache would only keep the copies of all layers until its end.
+    return torch.autocast(device.type, torch.bfloat16, enabled=narrow(device, precision), cache_enabled=False)

@@ -45,7 +45,8 @@ LLAMA3_CHAT_TEMPLATE = (
 # tiktoken needs time quadratic in the length of an unbroken run and panics on a million blanks; Meta's tokenizer.py cuts
 # runs at this length too.
 MAX_RUN = 25_000
-_LONG_RUN = re.compile(rf"\s{{{MAX_RUN},}}|\S{{{MAX_RUN},}}")
+# Looked for where a run begins alone: from every place of a run that is just too short it would be quadratic as well.
+_LONG_RUN = re.compile(rf"(?<!\s)\s{{{MAX_RUN},}}|(?<!\S)\S{{{MAX_RUN},}}")
 
 
 class Vocabulary(Protocol):
@@ -59,7 +60,7 @@ class Vocabulary(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The inverse of ``encode``; control tokens become their names."""
+        """The inverse of ``encode``; control tokens become their names, and ids that only pad a model's matrices nothing."""
 
     def lead(self, text: str, *, first: bool) -> str:
         """What the model was trained to see before a text: the first of all, or one that follows a control token."""
@@ -75,6 +76,7 @@ class ByteLevel:
         self.special = special
         self.size = max([*ranks.values(), *special.values()]) + 1
         self._source = source
+        self._ids = frozenset([*ranks.values(), *special.values()])
         missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
         # tiktoken wants all 256; _known() takes these out again.
         ranks = ranks | {byte: self.size + i for i, byte in enumerate(missing)}
@@ -90,7 +92,7 @@ class ByteLevel:
         return [self.encode(text) for text in texts]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return self._encoding.decode_bytes(list(ids))
+        return self._encoding.decode_bytes([i for i in ids if i in self._ids])
 
     def lead(self, text: str, *, first: bool) -> str:  # noqa: ARG002
         return ""
@@ -133,7 +135,7 @@ class SentencePiece:
         return [found.ids for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return b"".join(self._bytes[i] for i in ids)
+        return b"".join(self._bytes.get(i, b"") for i in ids)
 
     def lead(self, text: str, *, first: bool) -> str:
         if not text or self._blanks == "never" or (self._blanks == "first" and not first):

@@ -20,6 +20,7 @@ import torch
 from model import checkpoint, optim
 from model.completion import Llama
 from model.llama import Transformer
+from model.precision import narrow
 from model.tokenizer import Tokenizer
 from tasks.documents import Document, content_id
 from tasks.evaluation.likelihood import Reader, Text, judge
@@ -125,7 +126,8 @@ def _trained(base: Path, split: Split, held_out: Split, training: FinetuneParams
         update={"steps": steps, "warmup": min(training.warmup, steps - 1), "validate_every": steps, "keep": "last", "patience": 0}
     )
     us = Team(0, 1, _device())
-    model = readied(adapted(base, params, device=us.device), params)
+    frozen = torch.bfloat16 if narrow(us.device, params.precision) else torch.float32
+    model = readied(adapted(base, params, device=us.device, frozen=frozen), params)
     optimizer = optim.adamw(trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     train_steps(model, optimizer, split, held_out, validation, params, us, state=State())

@@ -1,7 +1,7 @@
 """Fine-tuning: ``python -m tasks.finetune``. What fits together is checked here, the loop is training.py's.
 
-A run that was killed goes on where its last saved state stands and ends with the same bits. It trains in this process, or in those
-that the command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
+A run that was killed goes on where its last saved state stands and, on CPUs, ends with the same bits. It trains in this process, or
+in those that the command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
 """
 
 import ctypes
@@ -77,7 +77,8 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
 
 def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParams) -> None:
     """The checkpoint directory of a state's weights; an adapter is merged, and stands in it in PEFT's format too."""
-    model = adapted(base, params, device=torch.device("cpu"))
+    # What did not change, in the precision that it is written in: a second copy of a large model may be more than it was trained in.
+    model = adapted(base, params, device=torch.device("cpu"), frozen=checkpoint.weights_dtype(base))
     optim.freeze(model, params.mode)
     trainstate.load_weights(state, model)
     if params.mode in ADAPTED:

@@ -1,7 +1,8 @@
 """What a run measures while it goes on: a line per step in a file, which a process of its own tells the tracking store.
 
 Training only appends to the file, so no store, however slow or dead, can hold it up. After a crash the steps that are made again
-are not written again: they gave the same numbers. What stands there goes into the stage's record in the end.
+are not written again: they gave the same numbers, but
+for rounding on a GPU. What stands there goes into the stage's record in the end.
 """
 
 import json

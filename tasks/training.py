@@ -46,7 +46,9 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) 
     check_memory(checkpoint.read_config(base), params, narrow=bfloat16, devices=us.size, device=us.device.type, memory=memory)
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
     alone = us.size == 1
-    model = readied(adapted(base, params, device=us.device if alone else torch.device("cpu")), params, alone=alone)
+    device = us.device if alone else torch.device("cpu")
+    frozen = torch.bfloat16 if alone and bfloat16 else torch.float32
+    model = readied(adapted(base, params, device=device, frozen=frozen), params, alone=alone)
     if not alone:
         model = sharded(model, us, params.precision)
     optimizer = optim.adamw(
@@ -63,9 +65,15 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) 
         train_steps(model, optimizer, train_split, held_out, validation, params, us, state=state, key=key, points=points, stop=stop)
 
 
-def adapted(base: Path, params: FinetuneParams, *, device: torch.device) -> Transformer:
-    """The base model, with the adapter of the mode where that has one."""
-    model = checkpoint.load(base, device=device)
+def adapted(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
+    """The base model in float32, with the adapter of the mode where that has one; ``frozen``: the precision of matrices that do not
+    change, from the start, as a device that they fit on so may not hold them in float32."""
+
+    def precision(name: str) -> torch.dtype:
+        trains = not name.endswith(("_proj.weight", "lm_head.weight")) or optim.MODES[params.mode](name)
+        return torch.float32 if trains else frozen
+
+    model = checkpoint.load(base, device=device, dtype=precision)
     if params.mode in ADAPTED:
         lora.add(model, lora_config(params), seed=params.seed)
     return model

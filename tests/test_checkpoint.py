@@ -69,6 +69,13 @@ def test_tensors_that_do_not_fit_are_listed(copy: Path, change: Callable[[dict[s
         checkpoint.load(copy)
 
 
+def test_stored_rotary_angles_are_passed_over(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    before = checkpoint.load(copy)
+    save_file(tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, copy / "model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), checkpoint.load(copy).parameters(), strict=True))
+
+
 @pytest.mark.parametrize("kept", [0, 4, 100, 2000])
 def test_truncated_weights_are_refused(copy: Path, kept: int) -> None:
     path = copy / "model.safetensors"
@@ -92,6 +99,7 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> N
         ({"hidden_size": None}, "config.json"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
         ({"attention_bias": True}, "attention_bias"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
     ],
 )
 def test_a_configuration_that_is_not_ours_is_refused(copy: Path, change: dict[str, object], told: str) -> None:

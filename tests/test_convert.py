@@ -23,6 +23,7 @@ from model import checkpoint
 from model.completion import Llama
 from model.convert import convert, inspect
 from model.generate import generate
+from model.gguf_vocabulary import tokenizer_json
 from model.llama import LlamaConfig, RopeScaling
 from model.meta_file import MetaFiles, ffn_dim, params_json, read_params
 from model.tokenizer import Tokenizer
@@ -195,6 +196,16 @@ class TestGguf:
         with pytest.raises(ValueError, match="up_proj.weight has values beyond float16"):
             convert(directory, tmp_path / "model.gguf", "gguf")
         assert not (tmp_path / "model.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("pre", "said", "adds"), [("llama-bpe", None, True), ("llama-bpe", False, False), ("smollm", None, False), ("smollm", True, True)]
+)
+def test_a_gguf_file_that_does_not_say_adds_the_first_token_as_llama_cpp_does(pre: str, said: bool | None, adds: bool) -> None:
+    fields: dict[str, Any] = {"model": "gpt2", "pre": pre, "tokens": ["<s>", "a"], "token_type": [3, 1], "merges": [], "bos_token_id": 0}
+    fields |= {} if said is None else {"add_bos_token": said}
+    found = tokenizer_json({f"tokenizer.ggml.{name}": value for name, value in fields.items()}, Path("model.gguf"))
+    assert (found["post_processor"] is not None) is adds
 
 
 def rewrite(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -> None:

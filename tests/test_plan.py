@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from test_training import PARAMS, parts  # noqa: F401 - a fixture
 
@@ -48,6 +49,7 @@ def test_planned_memory_is_what_training_takes(name: str, mode: str) -> None:
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "mode": "lora"},
         {"activation_checkpointing": True},
+        {"activation_checkpointing": True, "precision": "bfloat16"},
         {"micro_batch": 1},
         {"mode": "dora"},
         {"compile": True},
@@ -58,6 +60,15 @@ def test_planned_memory_of_other_ways(changes: dict[str, object]) -> None:
     params = BIG.model_copy(update=changes)
     planned = fit.needed(DEEP, params, narrow=params.precision == "bfloat16", devices=1).peak
     assert planned == pytest.approx(measured(DEEP, params), rel=0.15)
+
+
+@pytest.mark.parametrize("mode", ["lora", "norm_wq"])
+def test_what_does_not_change_is_narrow_from_the_start(tiny_checkpoint: Path, mode: str) -> None:
+    params = BIG.model_copy(update={"mode": mode, "precision": "bfloat16"})
+    model = training.adapted(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
+    loaded = {name: p.dtype for name, p in model.named_parameters()}
+    assert {p.dtype for p in training.readied(model, params).parameters()} == {torch.bfloat16, torch.float32}
+    assert {name: p.dtype for name, p in model.named_parameters()} == loaded
 
 
 def test_parameters_are_counted_as_published() -> None:

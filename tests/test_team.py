@@ -75,6 +75,12 @@ def test_a_state_of_two_processes_is_gone_on_from_by_others(
         assert abs(a["loss"] - b["loss"]) < 1e-5
 
 
+def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path: Path) -> None:  # noqa: F811
+    alone, together = (run(parts, tmp_path / str(n), n, mode="dora", precision="bfloat16", steps=2)[0] for n in (1, 2))
+    for ours, theirs in zip(alone, together, strict=True):
+        assert abs(ours["loss"] - theirs["loss"]) < 0.02  # what passes from layer to layer is bfloat16 too
+
+
 def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.chdir(tmp_path)
     for launcher, told in (("no-such-launcher", "there is no command no-such-launcher"), ("false", "ended with status 1")):

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from model.json_file import read_json, write_json
 from model.tokenizer import Slot, TextStream, Tokenizer, fill
-from model.vocabulary import MAX_RUN
+from model.vocabulary import MAX_RUN, _split_runs
 from tasks.corpus import SOURCES
 from tasks.packages import fetch_wheel
 
@@ -126,6 +126,12 @@ def test_only_the_answer_and_its_end_are_supervised(ours: Tokenizer) -> None:
 def test_a_role_cannot_be_invented(ours: Tokenizer) -> None:
     with pytest.raises(ValueError, match="unknown role 'root'"):
         ours.chat_prompt([{"role": "root", "content": "x"}])
+
+
+@pytest.mark.timeout(20)  # a minute would be quadratic time
+def test_many_runs_that_are_just_too_short_to_be_cut_are_passed_over_at_once() -> None:
+    text = ("a" * (MAX_RUN - 1) + " ") * 60
+    assert list(_split_runs(text)) == [text]
 
 
 @pytest.mark.parametrize("character", ["a", " ", "\n", "é"])
@@ -334,6 +340,12 @@ def test_sentencepiece_text_decodes_to_its_bytes(pieces: Tokenizer, text: str) -
 def test_a_sentencepiece_prompt_is_that_of_transformers(pieces: Tokenizer, their_pieces: Any) -> None:
     for text in ("", "The signs", " two blanks  here", "\n"):
         assert pieces.prompt(text) == their_pieces(text)["input_ids"]
+
+
+def test_ids_that_pad_a_models_matrices_have_no_text(ours: Tokenizer, pieces: Tokenizer) -> None:
+    for tokenizer in (ours, pieces):
+        padded = [*tokenizer.encode("fever"), *range(tokenizer.n_vocab, tokenizer.n_vocab + 300)]
+        assert tokenizer.decode_bytes(padded) == b"fever"
 
 
 def test_sentencepiece_text_never_becomes_a_control_token(pieces: Tokenizer) -> None:

@@ -4,8 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml and tasks/tracking.py for those who
-# call the tools themselves.
+# Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml, tasks/tracking.py and, by setup, in
+# .venv/bin/activate for those who call the tools themselves.
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -120,4 +120,5 @@ setup: .venv/ready
 	$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/pip install -qq --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip check
+	echo 'export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false' >> .venv/bin/activate
 	touch $@

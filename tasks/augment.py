@@ -153,7 +153,7 @@ def _replayed(documents: Path, counts: Counter[str], params: AugmentParams) -> I
         if taken > wanted:
             return
         counts["replayed"] += 1
-        yield replace(document, id=content_id(document.id, "replay"), split="train", method="replay", parent=document.id)
+        yield replace(document, split="train", method="replay")  # with its id: training on it can be told by that
 
 
 def _facts(document: Document, copy: Document, number: int) -> Facts:

@@ -67,6 +67,9 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
             if theirs is None:
                 theirs = rescored(scored, versions.artifact(client, champion.run_id, "checkpoint"), folder / "champion")
                 against["scores"] = "scored again on today's items"
+            theirs, trained_on = _held_out(client, champion, theirs)
+            if trained_on:
+                against["scores"] += f"; {trained_on} that it was trained on do not count"
         except (ValueError, OSError, RuntimeError) as error:
             unknown = f"version {number} cannot be loaded or scored any more ({error})"
     if unknown:
@@ -84,6 +87,17 @@ def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
     print("register: the champion was scored on other items or by another scorer; it is scored again", flush=True)
     validate(scored.base, champion, scored.documents, scored.cleaning, scored.shards, folder, params=params)
     return read_scores(folder)
+
+
+def _held_out(client: Any, champion: Any, scores: list[Score]) -> tuple[list[Score], int]:
+    """Without the items that the champion was trained on, and how many those are: another seed, or a record that makes one group of
+    two, may have moved them since."""
+    from tasks import registry
+
+    asked = {s.id for s in scores if s.split != "train"}
+    seen = registry.seen_by(client, champion, asked) or {}
+    trained_on = {key for key, split in seen.items() if split in ("train", "validation")}
+    return [s for s in scores if s.split == "train" or s.id not in trained_on], len(trained_on)
 
 
 def _check_whole(client: Any, champion: Any) -> None:

@@ -24,6 +24,7 @@ from tasks.record import write_whole
 from tasks.scores import Interval, Score, estimate
 from tasks.stage import Unavailable, read_params
 
+OWN = tuple(split for split in SPLITS if split != "replay")  # general text is not the corpus
 SAMPLE, SEED = 200, 2026  # documents that the champion reads, of each sort
 FEWEST = 10  # fewer new documents show nothing
 _MARK = re.compile(rf"\[(?:{'|'.join(TYPES)})\]")
@@ -62,7 +63,7 @@ def corpus_of(documents: Path, seen: dict[str, str]) -> Corpus:
     """``seen``: the split of every document that the champion saw, by id."""
 
     def read(sort: str) -> Iterator[Document]:
-        for split in SPLITS:
+        for split in OWN:
             yield from (d for d in read_documents(documents, split) if seen.get(d.id, "new") == sort)
 
     return Corpus(read)
@@ -152,12 +153,14 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
         champion = versions.version_of(client, name, registry.CHAMPION)
     except ValueError:
         return "there is no champion yet to compare with"
-    ids = [d.id for split in SPLITS for d in read_documents(documents, split)]
+    ids = [d.id for split in OWN for d in read_documents(documents, split)]
     if (seen := registry.seen_by(client, champion, ids)) is None:
         return f"version {champion.version} does not say which records it saw"
     new = len(ids) - len(seen)
     if new < FEWEST:
         return f"{new} new documents; fewer than {FEWEST} show nothing"
+    if "train" not in seen.values():
+        return f"version {champion.version} was trained on no document of this corpus; there is nothing to compare {new} new ones with"
     corpus = corpus_of(documents, seen)
     measures = [
         lengths(corpus, limits["length"]),

@@ -107,8 +107,8 @@ def _digests(node: object) -> Iterator[str]:
 
 
 def _holds(path: Path, ids: set[str]) -> bool:
-    """Whether a file has a record or a copy of one, as documents, shards, scores and the stages' caches write them."""
-    wanted = re.compile(rb'"(?:id|parent)": "(?:%s)"' % b"|".join(re.escape(i.encode()) for i in sorted(ids)))
+    """Whether a file has a record or a copy of one, as documents, shards, scores and the stages' caches write them, or tokens.py."""
+    wanted = re.compile(rb'(?:"(?:id|parent)": |\[)"(?:%s)"' % b"|".join(re.escape(i.encode()) for i in sorted(ids)))
     with open(path, "rb") as file:
         end = b""
         while block := file.read(1 << 22):

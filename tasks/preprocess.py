@@ -130,7 +130,7 @@ def all_public(data: Path) -> bool:
 
 
 def split_of(group: int, params: PreprocessParams) -> str:
-    """The split of a group, from its hash and the seed alone: new data never moves old."""
+    """The split of a group, from its hash and the seed alone: new data moves old only where it makes one group of several."""
     place = share(params.seed, f"{group:016x}")
     if place < params.test_share:
         return "test"

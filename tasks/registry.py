@@ -67,6 +67,7 @@ def rollback(client: tracking.MlflowClient, name: str, *, who: str, why: str) ->
     line = champions(events(client, name))
     if len(line) < 2:
         raise ValueError(f"{name} has had no champion before {'version ' + line[0] if line else 'this'}; there is nothing to go back to")
+    mark_tainted(client, name, withdrawn())
     if tainted := client.get_model_version(name, line[-2]).tags.get("tainted"):
         raise ValueError(f"{name} version {line[-2]} is tainted ({tainted}); promote another version instead")
     _append(client, name, "rollback", line[-1], who, why)
@@ -96,6 +97,8 @@ def carry_out(client: tracking.MlflowClient, name: str, version: str, number: in
         outcome = "tainted"
     elif tags.get("code.dirty") != "false":
         outcome = "waits for --allow-dirty"
+    elif str(versions.aliases(client, name).get(CHAMPION, "")) not in (_compared(decision), str(version)):
+        outcome = "waits for --why, as another version became champion meanwhile"
     elif sign_off:
         outcome = "waits for sign-off"
     else:
@@ -117,6 +120,11 @@ def latest_decision(client: tracking.MlflowClient, version: Any, number: int = 0
     return number, json.loads(path.read_text(encoding="utf-8"))
 
 
+def _compared(decision: dict[str, Any]) -> str:
+    """The version that was champion when a decision was made; empty where there was none."""
+    return str((decision["champion"] or {}).get("version", ""))
+
+
 def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bool) -> str:
     """Promote on a person's word; ``ValueError`` says what stands against it."""
     client = tracking.connect()
@@ -132,10 +140,10 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
         raise ValueError(f"{label} was refused by decision {number} and cannot be promoted: {reasons}")
     if decision["verdict"] not in PROMOTABLE and not why:
         raise ValueError(f"{label} was not found better by decision {number}: {reasons} If it is to be champion all the same, say --why")
-    compared = (decision.get("champion") or {}).get("version")
-    present = versions.aliases(client, name).get(CHAMPION)
-    if str(compared or "") not in (str(present or ""), "") and str(present) != str(version.version) and not why:
-        raise ValueError(f"{label} was compared with version {compared}, and version {present} is champion now; say --why")
+    compared, present = _compared(decision), str(versions.aliases(client, name).get(CHAMPION, ""))
+    if present not in (compared, str(version.version)) and not why:
+        then = f"version {compared}" if compared else "no champion"
+        raise ValueError(f"{label} was compared with {then}, and version {present or 'none'} is champion now; say --why")
     if version.tags.get("code.dirty") != "false" and not allow_dirty:
         raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
     word = f"signed off on decision-{number}.json ({version.tags[f'decision.{number}.sha256'][:12]})" + (f": {why}" if why else "")

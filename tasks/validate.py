@@ -17,7 +17,7 @@ from typing import Any
 from model.completion import Llama
 from model.tokenizer import Tokenizer
 from tasks import harness
-from tasks.documents import Document, content_id, read_documents
+from tasks.documents import Document, read_documents
 from tasks.evaluation import calibration, generation
 from tasks.evaluation.answers import Answers, select
 from tasks.evaluation.behaviour import BEHAVIOUR, GENERAL, GeneralText, Preferences, pairs, passages
@@ -136,7 +136,7 @@ def _general(documents: Path, train: Split, params: ValidateParams) -> list[Docu
     for document in read_documents(documents, "replay"):
         if params.max_tokens and characters > 4 * params.max_tokens:  # about four characters are a token
             break
-        if content_id(document.id, "replay") not in mixed_in:
+        if document.id not in mixed_in:
             characters += len(document.answer)
             found.append(document)
     return found

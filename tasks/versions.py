@@ -4,6 +4,7 @@ With tracking.py the only importer of mlflow, and with pyfunc_model.py, which ru
 """
 
 import logging
+import shutil
 import tempfile
 import time
 import warnings
@@ -77,21 +78,27 @@ def _without_leftovers(client: MlflowClient, experiment: str, name: str, checkpo
 
 
 def artifact(client: MlflowClient, run_id: str, path: str) -> Path:
-    """An artifact on this machine: where it lies or, from a server, a copy that goes with this process. ``ValueError`` where the
-    store has none.
+    """An artifact on this machine: where it lies or, from a server, a copy of its own that goes with this process, or by
+    ``without_copy`` before. ``ValueError`` where the store has none.
     """
     try:
         place = urlsplit(str(client.get_run(run_id).info.artifact_uri))
         if place.scheme in ("", "file"):
             found = Path(unquote(place.path)) / path
         else:
-            (folder := Path(_copies().name) / run_id).mkdir(exist_ok=True)
-            found = Path(client.download_artifacts(run_id, path, str(folder)))
+            found = Path(client.download_artifacts(run_id, path, tempfile.mkdtemp(dir=_copies().name)))
     except (MlflowException, OSError) as error:
         raise ValueError(f"run {run_id} has no artifact {path} ({type(error).__name__})") from None
     if not found.exists():
         raise ValueError(f"run {run_id} has no artifact {path}")
     return found
+
+
+def without_copy(artifact: Path) -> None:
+    """Remove what ``artifact`` copied; what lies in the store itself stays."""
+    copies = Path(_copies().name)
+    if artifact.is_relative_to(copies):
+        shutil.rmtree(copies / artifact.relative_to(copies).parts[0], ignore_errors=True)
 
 
 @cache

@@ -205,6 +205,7 @@ def test_a_share_of_training_is_general_text() -> None:
     write_documents([*documents, *general], Path("documents"))
     made, report = run(replay_share=0.2)
     assert {d.method for d in made} == {"replay"} and {d.split for d in made} == {"train"} and report["replayed"] == len(made)
+    assert {d.id for d in made} < {d.id for d in general}  # as the record of that id is looked for in shards and models
     size = sum(len(t) for d in made for t in d.texts())
     assert 0.15 < size / (size + sum(len(t) for d in documents for t in d.texts())) <= 0.2
     assert not run()[0]

@@ -1,5 +1,6 @@
 """De-identification: what is found, what is left alone, what stands in its place, and that the measure can fail."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,6 +42,10 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def params(**changes: Any) -> DeidentifyParams:
     return DeidentifyParams.model_validate(DEFAULTS.deidentify.model_dump() | changes)
+
+
+def digest_of(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def document(answer: str, question: str = "") -> Document:
@@ -88,7 +93,7 @@ def test_there_are_twenty_forms_of_each_type_and_each_can_be_filled() -> None:
 
 def test_surrogates_look_alike_and_are_the_same_within_a_document_only() -> None:
     policy = {type_: "surrogate" for type_ in TYPES if type_ != "DATE"}
-    options: dict[str, Any] = {"policy": policy, "key_file": "key", "dates": "shift"}
+    options: dict[str, Any] = {"policy": policy, "key_file": "key", "key_digest": digest_of("key"), "dates": "shift"}
     text = changed(NOTE, **options)
     assert not [secret for secret in SECRETS if secret in text] and "[" not in text
     surname = text.split("Mr. ")[1].split(",")[0].split()[-1]
@@ -96,13 +101,20 @@ def test_surrogates_look_alike_and_are_the_same_within_a_document_only() -> None
     assert changed(NOTE, **options) == text
     assert changed(NOTE + " ", **options) != text + " "
     Path("other").write_bytes(b"another key of thirty-two bytes!")
-    assert changed(NOTE, **options | {"key_file": "other"}) != text
+    assert changed(NOTE, **options | {"key_file": "other", "key_digest": digest_of("other")}) != text
+    with pytest.raises(ValueError, match=f"key_digest is not {digest_of('other')}, as other has"):
+        changed(NOTE, **options | {"key_file": "other"})
 
 
 def test_shifted_dates_keep_their_distance_and_form() -> None:
     from datetime import datetime
 
-    text = changed("Admitted on 03/14/2019, operated on March 16, 2019, gone on 2019-03-21.", dates="shift", key_file="key")
+    text = changed(
+        "Admitted on 03/14/2019, operated on March 16, 2019, gone on 2019-03-21.",
+        dates="shift",
+        key_file="key",
+        key_digest=digest_of("key"),
+    )
     first, second, third = (
         text.removeprefix("Admitted on ").removesuffix(".").replace(", operated on ", "|").replace(", gone on ", "|").split("|")
     )

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,19 @@ def test_json_lines_may_hold_questions_texts_instructions_and_conversations(tmp_
     assert documents[3].before == (("system", "s"), ("user", "h1"), ("assistant", "g1")) and not rejected
 
 
+def test_what_stands_for_no_value_makes_no_group(tmp_path: Path) -> None:
+    rows = "Question,Answer,group,topic\nq1,a1,NA,nan\nq2,a2,NA,nan\nq3,a3,p1,nan\nq4,a4,,Asthma\n"
+    one, two, patient, asthma = read(tmp_path, "a.csv", rows)[0]
+    assert one.group != two.group and one.group.startswith("question:") and one.topic == ""
+    assert (patient.group, asthma.group) == ("qa:p1", "topic:asthma")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.txt", "text"), ("notes/ward/Mr_A.txt", "text-notes-ward")])
+def test_text_files_of_a_directory_are_of_one_kind(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    assert [d.kind for d in read(tmp_path, name, "Running text.")[0]] == [kind]
+
+
 def test_every_bad_line_of_json_is_rejected_with_its_number_and_the_rest_is_kept(tmp_path: Path) -> None:
     lines = [
         b'{"Question": "q1", "Answer": "a1"}',
@@ -227,6 +241,17 @@ def test_fhir_notes_become_texts_grouped_by_patient_without_naming_one(tmp_path:
     assert len({d.group for d in documents}) == 1 and "17" not in documents[0].group.split(":")[0]
     assert [position for position, _ in rejected] == [f"line {n}" for n in range(3, 10)]
     assert rejected[0][1] == "is a FHIR resource of a type that is not read" and rejected[1][1].startswith("holds a note only by reference")
+
+
+def test_a_long_file_of_articles_is_not_kept_in_memory(tmp_path: Path) -> None:
+    article = PUBMED.split("<PubmedArticleSet>")[1].split("\n<PubmedArticle>", maxsplit=1)[0]
+    (tmp_path / "a.xml").write_text(f"<PubmedArticleSet>{article * 20_000}</PubmedArticleSet>")
+    records = read_file(tmp_path, "a.xml")
+    next(records)
+    tracemalloc.start()
+    assert sum(1 for _ in records) == 19_999
+    assert tracemalloc.get_traced_memory()[1] < (tmp_path / "a.xml").stat().st_size / 4
+    tracemalloc.stop()
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><PubmedArticleSet>&c;</PubmedArticleSet>'

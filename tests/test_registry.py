@@ -13,6 +13,8 @@ from mlflow.entities.model_registry import ModelVersion
 from ruamel.yaml import YAML
 
 from tasks import registry, tracking, versions
+from tasks.challenge import _held_out
+from tasks.scores import Score, read_scores
 
 
 def store(project: Project) -> MlflowClient:
@@ -79,6 +81,12 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     signed = registry.events(store(copied), "medical-llm")[-1]
     assert signed["who"] == "Dr. Who" and "signed off on decision-1.json" in signed["why"]
 
+    # A decision that is carried out late, after another version became champion.
+    number, late = registry.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
+    store(copied).delete_model_version_tag("medical-llm", "2", f"decision.{number}.outcome")
+    assert registry.carry_out(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
+    assert champion(copied) == 3
+
     # The same checkpoint under another gate: one version, a further decision.
     gate = {"metric": "answer_nats", "split": "test", "gain": 0.5, "items": 10}
     copied.set_params("register", primary=gate, sign_off="none")
@@ -128,6 +136,8 @@ def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> 
     assert client.get_model_version("medical-llm", "1").tags["tainted"] == "saw 1 withdrawn records, 1 of them in training"
     assert "tainted" not in client.get_model_version("medical-llm", "2").tags
     ask(copied, "promote", "2", "--why", "the other is tainted")
+    for tag in ("tainted", "taint.asked"):  # as where no run has asked since
+        client.delete_model_version_tag("medical-llm", "1", tag)
     assert "version 1 is tainted" in ask(copied, "rollback", fails=True)
     assert "is tainted and cannot be promoted" in ask(copied, "promote", "1", "--why", "I want it", fails=True)
     after = copied.run(sys.executable, "-m", "tasks.lineage", "record", withdrawn["id"]).stdout
@@ -146,6 +156,13 @@ class TestVersion:
     def folder(self, finished: Project, version: ModelVersion) -> Path:
         assert version.run_id
         return Path(store(finished).download_artifacts(version.run_id, ""))
+
+    def test_items_that_it_was_trained_on_do_not_count_for_it(self, finished: Project, version: ModelVersion) -> None:
+        scores = read_scores(finished.path / "artifacts" / "evaluation")
+        assert _held_out(store(finished), version, scores) == (scores, 0)
+        with open(finished.path / "artifacts" / "documents" / "train.jsonl") as file:
+            moved = Score("answer_nats", json.loads(file.readline())["id"], "test", "qa", "a.csv", 1, 1, 1)
+        assert _held_out(store(finished), version, [*scores, moved]) == (scores, 1)
 
     def test_mlflow_opens_it_as_a_pyfunc(self, finished: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.path / 'mlflow.db'}")

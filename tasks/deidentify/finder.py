@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 
 from presidio_analyzer import AnalyzerEngine, RecognizerRegistry, RecognizerResult
@@ -57,8 +58,11 @@ def finder(params: str) -> Finder:
 def _nlp(model: str) -> NlpEngine:
     if not model:
         return NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
+    model, _, version = model.partition("==")
     if find_spec(model) is None:
         raise ValueError(f"params.yaml: preprocess.deidentify.entity_model: {model} is not installed; 'make entity-model' installs one")
+    if (installed := import_module(model).__version__) != version:
+        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, of which the result depends")
     entities = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "PERSON"}, labels_to_ignore=[])
     return SpacyNlpEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=entities)
 

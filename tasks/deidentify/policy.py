@@ -4,6 +4,7 @@ The types are the 18 identifiers of HIPAA's Safe Harbor method, 45 CFR 164.514(b
 (an address and its ZIP code); photographs are not text.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -40,11 +41,12 @@ Dates = Literal["year", "shift", "keep"]
 
 
 class DeidentifyParams(Params):
-    entity_model: str  # an installed spaCy model for names that nothing near them gives away; empty: rules alone
+    entity_model: str  # name==version of an installed spaCy model for names that nothing near them gives away; empty: rules alone
     policy: dict[str, Action]  # by type; mask where none is said
     dates: Dates
     allow: tuple[str, ...]  # names and numbers that stay, besides public helplines and medical eponyms
     key_file: str  # 32 or more secret bytes, outside the repository; surrogates and shifted dates are drawn with it
+    key_digest: str  # the first 16 hexadecimal digits of its SHA-256: another key is another result
     plantings: int = Field(ge=1)  # of every form, to measure recall
     min_recall: dict[str, float]  # by type, of the planted identifiers; the stage fails below it
 
@@ -68,11 +70,13 @@ class DeidentifyParams(Params):
         return self.dates if type_ == "DATE" else self.policy.get(type_, "mask")
 
     def key(self) -> bytes:
-        """The secret; empty where nothing is drawn. ``ValueError`` for a file that is not there or holds too little."""
+        """The secret; empty where nothing is drawn. ``ValueError`` for a file that is not there, holds too little or is another key."""
         if not self.key_file:
             return b""
         path = Path(self.key_file).expanduser()
         secret = path.read_bytes() if path.is_file() else b""
         if len(secret) < 32:
             raise ValueError(f"params.yaml: preprocess.deidentify.key_file: {path} does not hold 32 bytes or more")
+        if (digest := hashlib.sha256(secret).hexdigest()[:16]) != self.key_digest:
+            raise ValueError(f"params.yaml: preprocess.deidentify.key_digest is not {digest}, as {path} has; if that key is meant, say so")
         return secret

@@ -64,7 +64,7 @@ def _read(path: Path, name: str, options: FileOptions) -> Iterator[Document | Re
         return with_options[kind](path, name, options)
     if kind in without:
         return without[kind](path, name)
-    raise UnreadableError(f"is of a kind that is not read ({kind or 'no ending'}); the README lists those that are")
+    raise UnreadableError(f"is of a kind that is not read ({kind or 'no ending'}); docs/own-data.md lists those that are")
 
 
 def _read_json_lines(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:

@@ -79,6 +79,7 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     if any(not isinstance(value, str) for value in texts.values()):
         raise UnreadableError("has a question, answer, text, split or group that is not text")
     texts = {field: value.strip() for field, value in texts.items()}
+    texts |= {field: "" for field in ("group", "topic") if texts[field].lower() in EMPTY}
     before: tuple[tuple[str, str], ...] = ()
     kind = "qa"
     if record.get("messages"):

@@ -1,7 +1,8 @@
-"""Plain text and Markdown: one document per file, a long one in parts."""
+"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one kind."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 from tasks.documents import Document, Rejected
 from tasks.readers.records import FileOptions, bad_characters, open_text, to_document
@@ -11,11 +12,13 @@ MOST_CHARACTERS = 30_000  # of a part; it ends with a paragraph where it can
 
 def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
+    kind = "-".join(("text", *PurePosixPath(name).parent.parts))
     with open_text(path, options) as file:
         for number, part in enumerate(_parts(file), 1):
             position = f"part {number}"
             problem = bad_characters(part)
-            yield Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
+            found = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
+            yield replace(found, kind=kind) if isinstance(found, Document) else found
 
 
 def _parts(lines: Iterator[str]) -> Iterator[str]:

@@ -49,8 +49,8 @@ def _elements(path: Path, *tags: str) -> Iterator[Element]:
             if element.tag in tags:
                 yield element
                 element.clear()
-                if above and len(above) == 1:
-                    above[0].clear()
+            if len(above) == 1:  # a child of the root, PubMed's article around its citation for one
+                above[0].clear()
 
 
 def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:

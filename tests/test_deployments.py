@@ -75,6 +75,7 @@ class TestInterruptions:
             assert there.wait(run)["type"] == "CRASHED"
         wait_until_gone(interrupted)
 
+    @pytest.mark.campaign
     def test_a_run_whose_machine_is_gone_is_crashed_within_minutes(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="60") as there:
             run = begin(there)

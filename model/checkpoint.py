@@ -5,7 +5,7 @@ Meta's format and GGUF are meta_file.py and gguf_file.py. ``python -m model.chec
 
 import math
 import shutil
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.checked_weights import CheckedFile
 from model.json_file import read_json, write_json
 from model.llama import LlamaConfig, RopeScaling, Transformer, parameter_shapes
 
@@ -121,14 +122,15 @@ def load(
     dtype: torch.dtype | Callable[[str], torch.dtype] = torch.float32,
     device: str | torch.device = "cpu",
     max_seq_len: int | None = None,
+    sha256: Mapping[str, str] | None = None,
 ) -> Transformer:
     """The model of a checkpoint directory, Hugging Face's or Meta's, each parameter converted to ``dtype`` as it is read, or to that of
-    its name. ``max_seq_len`` shortens the context.
+    its name. ``max_seq_len`` shortens the context. ``sha256``: digests by file name, which the bytes that are read must have.
 
     ``ValueError`` lists tensors that are missing, unexpected or of another shape than the configuration asks for; nothing is
     allocated before that check.
     """
-    config, tensors = open_tensors(directory)
+    config, tensors = open_tensors(directory) if sha256 is None else _open_checked(directory, sha256)
     if max_seq_len is not None:
         config = replace(config, max_seq_len=min(max_seq_len, config.max_seq_len))
     with torch.device("meta"):
@@ -154,6 +156,15 @@ def open_tensors(directory: Path) -> tuple[LlamaConfig, Iterator[tuple[str, Tens
     return config, _tensors(fitting(directory, _tensor_shapes(directory), config))
 
 
+def _open_checked(directory: Path, sha256: Mapping[str, str]) -> tuple[LlamaConfig, Iterator[tuple[str, Tensor]]]:
+    """As ``open_tensors``, of weights in Hugging Face's layout whose digests are known; each file is read once."""
+    config = read_config(directory)
+    files = [CheckedFile(path, sha256.get(path.name, "")) for path in _weight_files(directory)]
+    places = fitting(directory, {name: (file.path, shape) for file in files for name, shape in file.shapes.items()}, config)
+    parameters = {_file_name(name): name for name in places}
+    return config, ((parameters[name], tensor) for file in files for name, tensor in file.tensors() if name in parameters)
+
+
 def is_meta(directory: Path) -> bool:
     """Whether the weights are Meta's files and not Hugging Face's."""
     return (directory / "params.json").exists() and not any((directory / name).exists() for name in (WEIGHTS, INDEX))
@@ -166,23 +177,25 @@ def _tensors(places: dict[str, Path]) -> Iterator[tuple[str, Tensor]]:
             yield name, weights.get_tensor(_file_name(name))
 
 
-def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
-    """File and shape of every tensor, read from the safetensors headers alone."""
+def _weight_files(directory: Path) -> list[Path]:
     single, index = directory / WEIGHTS, directory / INDEX
     if single.exists():
-        paths = [single]
-    elif index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ValueError(f"{index}: weight_map is missing")
-        names = sorted({str(name) for name in weight_map.values()})
-        if foreign := [name for name in names if Path(name).name != name]:
-            raise ValueError(f"{index}: weight_map names files outside the directory: {', '.join(foreign[:3])}")
-        paths = [directory / name for name in names]
-    else:
+        return [single]
+    if not index.exists():
         raise ValueError(f"{directory} holds neither {WEIGHTS} nor {INDEX}")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ValueError(f"{index}: weight_map is missing")
+    names = sorted({str(name) for name in weight_map.values()})
+    if foreign := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"{index}: weight_map names files outside the directory: {', '.join(foreign[:3])}")
+    return [directory / name for name in names]
+
+
+def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    """File and shape of every tensor, read from the safetensors headers alone."""
     shapes: dict[str, tuple[Path, tuple[int, ...]]] = {}
-    for path in paths:
+    for path in _weight_files(directory):
         try:
             with safe_open(path, "pt") as weights:
                 shapes |= {name: (path, tuple(weights.get_slice(name).get_shape())) for name in weights.keys()}  # noqa: SIM118

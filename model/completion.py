@@ -6,7 +6,7 @@ It knows nothing of how tokens are computed; generate.py does.
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -99,18 +99,21 @@ class Llama:
         max_batch_size: int = 8,
         dtype: torch.dtype | None = None,
         quantize: str | None = None,
+        weights_sha256: Mapping[str, str] | None = None,
     ) -> "Llama":
         """Open a checkpoint directory. The tokenizer is the directory's own unless ``tokenizer_path`` names a directory, a
         ``tokenizer.json`` or Llama 3's ranks file.
 
         ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
-        may be "int8". On the CPU activations are float32 (see quantize.py). ``ValueError`` names the file and field that do not fit.
+        may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: digests by file name, which the very
+        bytes of the weights that are read must have. ``ValueError`` names the file and field that do not fit.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         directory = Path(ckpt_dir)
-        checkpoint.open_tensors(directory)  # refuses what is no checkpoint before anything else is read
+        if weights_sha256 is None:
+            checkpoint.open_tensors(directory)  # refuses what is no checkpoint before anything else is read
         tokenizer = Tokenizer.from_path(Path(tokenizer_path or ckpt_dir))
-        model = _open(directory, device, dtype, quantize, max_seq_len)
+        model = _open(directory, device, dtype, quantize, max_seq_len, weights_sha256)
         if tokenizer.n_vocab > model.config.vocab_size:
             raise ValueError(f"the tokenizer has {tokenizer.n_vocab} ids, the model in {ckpt_dir} only {model.config.vocab_size}")
         return cls(model, tokenizer, max_batch_size=max_batch_size)
@@ -202,17 +205,24 @@ class Llama:
         )
 
 
-def _open(directory: Path, device: torch.device, dtype: torch.dtype | None, kind: str | None, max_seq_len: int | None) -> Transformer:
+def _open(
+    directory: Path,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    kind: str | None,
+    max_seq_len: int | None,
+    sha256: Mapping[str, str] | None,
+) -> Transformer:
     """The model in the form that generates fastest on the device."""
     if dtype is None:
         dtype = checkpoint.weights_dtype(directory)
     narrow = kind or ("bfloat16" if dtype == torch.bfloat16 else None)
     if device.type != "cpu":
-        model = checkpoint.load(directory, dtype=dtype, device=device, max_seq_len=max_seq_len)
+        model = checkpoint.load(directory, dtype=dtype, device=device, max_seq_len=max_seq_len, sha256=sha256)
         return quantize.store(model, kind) if kind else model
     if isinstance(native.library(), str) and not kind:
         narrow = None  # torch alone would widen bfloat16 weights at every step
-    model = checkpoint.load(directory, dtype=torch.bfloat16 if narrow else torch.float32, max_seq_len=max_seq_len)
+    model = checkpoint.load(directory, dtype=torch.bfloat16 if narrow else torch.float32, max_seq_len=max_seq_len, sha256=sha256)
     return quantize.store(model, narrow) if narrow else model
 
 

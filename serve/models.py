@@ -1,24 +1,22 @@
-"""The models that are served: found in the registry or a directory, compared with their passport, opened, each with its engine.
+"""The models that are served: found in the registry or a directory, verified, opened, each with its engine.
 
 Nothing that does not verify is opened, unless ``unverified`` says so.
 """
 
 import gc
 import math
-import os
 import queue
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.completion import Llama
 from model.generate import Token
 from model.sampling import GREEDY
 from model.tokenizer import Tokenizer
+from serve import verified
 from serve.engine import Ended, Engine, Request, apart
-from tasks import passport
-from tasks.digests import sha256
-from tasks.lineage import PUBLIC_KEY
+from serve.verified import CARD, Checked, Place
 
 REGISTRY = "models:/"
 CANARIES = ("What is arachnodactyly?", "Name three signs of pneumonia.", "The patient was diagnosed with")
@@ -27,15 +25,6 @@ CANARY_TOKENS, CANARY_SECONDS = 8, 120.0
 
 class RefusedError(Exception):
     """Why a model is not served, without paths of this machine."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a model lies. ``version`` is the registry's number, and empty of a directory."""
-
-    name: str
-    version: str
-    directory: Path
 
 
 @dataclass(frozen=True)
@@ -50,13 +39,22 @@ class Opening:
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers. ``digest``: its passport's, or none."""
+    """A model that answers, with the passport that was verified and the model card that came with it, if any."""
 
     place: Place
-    verified: bool
-    digest: str | None
+    checked: Checked
+    card: str | None
     engine: Engine
     tokenizer: Tokenizer
+
+    @property
+    def verified(self) -> bool:
+        return not self.checked.problems
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the passport."""
+        return self.checked.digest
 
     @property
     def fingerprint(self) -> str:
@@ -79,8 +77,17 @@ def version_now(which: str) -> str:
     return str(lineage.find(tracking.connect(), which).version)
 
 
-def resolve(which: str) -> Place:
-    """``ValueError`` where there is no such version or directory. From a server it copies the model."""
+def objection_now(place: Place) -> str:
+    """What the registry says against a version that is served already; empty where nothing."""
+    from tasks import registry, tracking
+
+    client = tracking.connect()
+    return registry.objection(client, client.get_model_version(place.name, place.version), alias="", verdict="")
+
+
+def resolve(which: str, *, alias: str = "") -> Place:
+    """``ValueError`` where there is no such version or directory. From a server it copies the model. ``alias``: through which a version
+    was found that is now asked for by its number."""
     if not which.startswith(REGISTRY):
         directory = Path(which).resolve()
         if not directory.is_dir():
@@ -90,22 +97,28 @@ def resolve(which: str) -> Place:
 
     client = tracking.connect()
     version = lineage.find(client, which)
-    return Place(version.name, str(version.version), versions.artifact(client, version.run_id, "checkpoint"))
+    found = Place(version.name, str(version.version), versions.artifact(client, version.run_id, "checkpoint"))
+    return replace(found, alias=alias or alias_of(which))
+
+
+def alias_of(which: str) -> str:
+    """The alias that a ``models:/`` names, if any."""
+    return which.rpartition("@")[2] if which.startswith(REGISTRY) and "@" in which else ""
 
 
 def open_model(place: Place, how: Opening) -> Served:
     """``RefusedError`` says in a line why it is not served."""
-    differing = differences(place)
-    document = place.directory / passport.FILE
-    if differing and not how.unverified:
-        said = "; ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+    checked = verified.check(place)
+    if (problems := checked.problems) and not how.unverified:
+        said = "; ".join(problems[:5]) + (f" and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise RefusedError(f"{_called(place)} does not verify: {said}")
     try:
-        tokenizer, engine = apart(_engine, place, how)
+        opened = _unverified(place, how) if problems else _verified(place, checked, how)
     except Exception as error:  # whatever the bytes are, the server that is there goes on
         words = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise RefusedError(f"{_called(place)} cannot be opened: {_without(place.directory, words)}") from None
-    served = Served(place, not differing, sha256(document) if document.is_file() else None, engine, tokenizer)
+        raise RefusedError(f"{_called(place)} cannot be opened: {verified.without(place.directory, words)}") from None
+    card, tokenizer, engine = opened
+    served = Served(place, checked, card, engine, tokenizer)
     try:
         examine(served)
     except RefusedError:
@@ -114,22 +127,23 @@ def open_model(place: Place, how: Opening) -> Served:
     return served
 
 
-def _engine(place: Place, how: Opening) -> tuple[Tokenizer, Engine]:
-    llama = Llama.build(place.directory, max_seq_len=how.max_len)
+def _verified(place: Place, checked: Checked, how: Opening) -> tuple[str | None, Tokenizer, Engine]:
+    with verified.private_copy(place, checked) as directory:
+        return _card(directory), *apart(_engine, directory, checked.weights, how)
+
+
+def _unverified(place: Place, how: Opening) -> tuple[str | None, Tokenizer, Engine]:
+    return _card(place.directory), *apart(_engine, place.directory, None, how)
+
+
+def _card(directory: Path) -> str | None:
+    path = directory / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _engine(directory: Path, weights: dict[str, str] | None, how: Opening) -> tuple[Tokenizer, Engine]:
+    llama = Llama.build(directory, max_seq_len=how.max_len, weights_sha256=weights)
     return llama.tokenizer, Engine(llama.model, slots=how.slots, max_len=llama.model.config.max_seq_len, most_waiting=how.waiting)
-
-
-def differences(place: Place) -> list[str]:
-    """What of a model's files is not as its passport says, in words without paths of this machine."""
-    from tasks import lineage
-
-    which = f"{REGISTRY}{place.name}/{place.version}" if place.version else ""
-    key = Path(os.environ[PUBLIC_KEY]) if os.environ.get(PUBLIC_KEY) else None
-    try:
-        findings = [f for f in lineage.verify(which, deployed=place.directory, public_key=key) if f.state == "differs"]
-    except ValueError as error:
-        return [_without(place.directory, str(error))]
-    return [f"{f.name or f.tree}" + (f" ({_without(place.directory, f.note)})" if f.note else "") for f in findings]
 
 
 def examine(served: Served) -> None:
@@ -166,7 +180,3 @@ def leave(place: Place) -> None:
 
 def _called(place: Place) -> str:
     return f"{place.name} version {place.version}" if place.version else place.name
-
-
-def _without(directory: Path, words: str) -> str:
-    return words.replace(f"{directory}/", "").replace(str(directory), directory.name)

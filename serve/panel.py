@@ -1,43 +1,30 @@
 """What people are shown of a model's passport: what it was made from, what it scored, why it was taken."""
 
-from pathlib import Path
 from typing import Any
 
 from serve.models import Served
-from tasks import passport
 from tasks.card import MEANING
 
-CORPUS, CARD = "data", "README.md"
+CORPUS = "data"
 
 
 def panel(model: str, served: Served) -> dict[str, Any]:
-    """Of a model without a passport that can be read, only what it is called and that it is not verified."""
-    document, card = _passport(served.place.directory), _card(served.place.directory)
+    """Of a model without a passport that can be read, only what it is called and that it is not verified, and why."""
+    document = served.checked.document
     decision = document.get("decision", {})
     return {
         "model": model,
         "version": served.place.version or None,
         "verified": served.verified,
+        "problems": list(served.checked.problems),
         "passport_sha256": served.digest,
         "made": document.get("stages", {}).get("finetune", {}).get("started"),
         "code": document.get("code"),
         "corpus": _corpus(document),
         "metrics": [row | {"meaning": MEANING.get(row["metric"], row["metric"])} for row in decision.get("table", [])],
         "decision": {"verdict": decision.get("verdict"), "reasons": decision.get("reasons", [])} if decision else None,
-        "card": card,
+        "card": served.card,
     }
-
-
-def _passport(directory: Path) -> dict[str, Any]:
-    try:
-        return passport.read_passport(directory / passport.FILE)
-    except ValueError:
-        return {}
-
-
-def _card(directory: Path) -> str | None:
-    path = directory / CARD
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def _corpus(document: dict[str, Any]) -> list[dict[str, str | None]]:

@@ -36,7 +36,7 @@ class Rollout:
         self._closing: list[threading.Thread] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
-        if which.startswith(models.REGISTRY) and "@" in which:
+        if models.alias_of(which):
             self._thread.start()
 
     def state(self) -> dict[str, object]:
@@ -62,6 +62,7 @@ class Rollout:
         self.trouble = None
         if version == self.current.place.version:
             self.refused = None
+            self.trouble = models.objection_now(self.current.place) or None
         elif not (self.refused and self.refused.version == version and time.monotonic() < self.refused.at + AGAIN):
             self._take(version)
 
@@ -80,7 +81,7 @@ class Rollout:
     def _take(self, version: str) -> None:
         place = None
         try:
-            place = models.resolve(f"{models.REGISTRY}{self.current.place.name}/{version}")
+            place = models.resolve(f"{models.REGISTRY}{self.current.place.name}/{version}", alias=models.alias_of(self.which))
             new = models.open_model(place, self._how)
         except Exception as error:
             reason = str(error) if isinstance(error, RefusedError) else f"version {version} failed ({type(error).__name__})"

@@ -14,7 +14,7 @@ from jinja2 import Environment
 
 from tasks.digests import sha256
 from tasks.gate import Decision, GateParams, decide
-from tasks.passport import FILE, compare_checkpoint, read_passport
+from tasks.passport import compare_checkpoint, digests_of
 from tasks.record import write_whole
 from tasks.scores import Score, read_scores
 from tasks.stage import read_params
@@ -102,13 +102,13 @@ def _held_out(client: Any, champion: Any, scores: list[Score]) -> tuple[list[Sco
 
 def _check_whole(client: Any, champion: Any) -> None:
     """``ValueError`` where the champion's files are not those of its passport."""
-    from tasks import versions
+    from tasks import verification, versions
 
-    document = versions.artifact(client, champion.run_id, FILE)
-    if sha256(document) != champion.tags.get("passport.sha256"):
-        raise ValueError(f"its {FILE} was changed")
     folder = versions.artifact(client, champion.run_id, "checkpoint")
-    if wrong := [f for f in compare_checkpoint(read_passport(document), folder, called="checkpoint") if f.state != "equal"]:
+    passport = verification.read(folder, version=champion, public_key=None)
+    if wrong := [f for f in passport.findings if f.state == "differs"]:
+        raise ValueError("; ".join(map(str, wrong)))
+    if wrong := [f for f in compare_checkpoint(passport.document, folder, called="checkpoint") if f.state in ("differs", "absent")]:
         raise ValueError("; ".join(map(str, wrong[:3])))
 
 
@@ -151,10 +151,12 @@ def write_decision(folder: Path, number: int, made: Challenge, evaluation: Path)
         "champion": made.champion,
         **asdict(made.decision),
         "answers": [row | ({"champion": made.answers.get(row["prompt"])} if made.champion else {}) for row in answers],
-        "evaluation": {p.relative_to(evaluation).as_posix(): sha256(p) for p in sorted(evaluation.rglob("*")) if p.is_file()},
+        "evaluation": digests_of(evaluation),
     }
-    write_whole(path, content)
-    path.with_suffix(".html").write_text(_PAGE.render(**content, titles=TITLES), encoding="utf-8")
+    page = path.with_suffix(".html")
+    page.write_text(_PAGE.render(**content, titles=TITLES), encoding="utf-8")
+    gate = {f"gate-{number}/{name}": digest for name, digest in digests_of(folder / "gate").items()}
+    write_whole(path, content | {"beside": {page.name: sha256(page)} | gate})
     return path
 
 

@@ -4,23 +4,19 @@ It reads the version's passport, and asks MLflow for the runs and this machine f
 """
 
 import argparse
-import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from tasks import passport, tracking, versions
+from tasks import passport, tracking, verification, versions
 from tasks.ancestry import lines
-from tasks.digests import sha256
 from tasks.passport import Finding
 from tasks.registry import CHAMPION, latest_decision, seen_by
 from tasks.seen import places
+from tasks.signature import PUBLIC_KEY
 from tasks.stage import read_params
-
-PUBLIC_KEY = "PASSPORT_PUBLIC_KEY"  # environment: the file of the key that passports must be signed with
 
 
 def find(client: tracking.MlflowClient, version: str) -> Any:
@@ -58,96 +54,28 @@ def _runs(client: tracking.MlflowClient, version: Any, document: dict[str, Any])
 
 
 def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Iterator[Finding]:
-    """Every file that the passport names, where it is on this machine: in the registry, and in this directory or, instead,
-    in the directory that a serving host has. There no version need be told; then MLflow is not asked.
-    """
-    if not which and not deployed:
-        which = CHAMPION
-    client: Any = None
-    version: Any = None
-    if which:
-        client = tracking.connect()
-        version = find(client, which)
-    document_path = deployed / passport.FILE if deployed else versions.artifact(client, version.run_id, passport.FILE)
-    if not document_path.exists():
-        yield Finding("differs", str(deployed), passport.FILE, "missing")
-        return
-    same = version is None or sha256(document_path) == version.tags["passport.sha256"]
-    if version is not None:
-        yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
-    elif not public_key:
-        yield Finding("absent", passport.FILE, "", "what it must be: name the version or a public key")
-    if public_key:
-        if client and not deployed and version.tags.get("passport.signed"):
-            versions.artifact(client, version.run_id, passport.SIGNATURE)  # from a server it comes to the same folder
-        yield passport.check_signature(document_path, public_key)
-    try:
-        document = passport.read_passport(document_path)
-    except ValueError:
-        if same:
-            raise
-        return
-    if deployed:
-        yield from passport.compare_deployed(document, deployed)
-        return
-    yield from _in_registry(client, version, document)
-    yield from _here(document)
-
-
-def _in_registry(client: tracking.MlflowClient, version: Any, document: dict[str, Any]) -> Iterator[Finding]:
-    called = f"{version.name}/{version.version}"
-    folder = versions.artifact(client, version.run_id, "")
-    yield from passport.compare_checkpoint(document, folder / "checkpoint", called=f"{called}/checkpoint")
-    copy = folder / "checkpoint" / passport.FILE
-    if not copy.exists() or sha256(copy) != version.tags["passport.sha256"]:
-        yield Finding("differs" if copy.exists() else "absent", f"{called}/checkpoint", passport.FILE)
-    yield from passport.compare(f"{called}/evaluation", document["trees"][passport.EVALUATION]["files"], folder / "evaluation")
-    yield from passport.compare(called, document["files"], folder, others=None)
-    for number in range(2, latest_decision(client, version)[0] + 1):
-        path = folder / f"decision-{number}.json"
-        if not path.exists() or sha256(path) != version.tags.get(f"decision.{number}.sha256"):
-            yield Finding("differs" if path.exists() else "absent", called, path.name)
-            continue
-        listed = latest_decision(client, version, number)[1]["evaluation"]
-        yield from passport.compare(f"{called}/evaluation-{number}", listed, folder / f"evaluation-{number}")
-
-
-def _here(document: dict[str, Any]) -> Iterator[Finding]:
-    """The trees in this directory. Where DVC's files say that another version of one is here, that one is absent."""
-    present = _pointers(Path("dvc.lock"), Path("data.dvc"))
-    for name, tree in document["trees"].items():
-        if present.get(name, tree["dvc"]) != tree["dvc"] and Path(name).exists():
-            yield Finding("absent", name, "", "another version of it is here, as DVC's files say")
-        else:
-            yield from passport.compare(name, tree["files"], Path(name))
-    for name in document["unlisted"]:
-        yield Finding("absent", name, "", "its files were not there when the passport was written")
-
-
-def _pointers(*files: Path) -> dict[str, str]:
-    """Digests by path, as DVC's files in this directory have them."""
-    found: dict[str, str] = {}
-    for content in (YAML(typ="safe").load(path) for path in files if path.exists()):
-        stages = content.get("stages", {"": content}).values()
-        found |= {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
-    return found
+    """What verification says of a version, of the champion where none is named, or of a directory; MLflow is asked for a version alone."""
+    named = which or ("" if deployed else CHAMPION)
+    version = find(tracking.connect(), named) if named else None
+    return verification.verify(version, deployed=deployed, public_key=public_key)
 
 
 def told(findings: Iterator[Finding]) -> int:
-    """Print what differs or is absent, and per tree what is equal; the count of what differs."""
-    equal: dict[str, int] = {}
-    differing = absent = 0
+    """Print all but what is equal, of which only the count per tree. The exit status: 1 where a file differs, 2 where all are as the
+    passport says and nobody vouches for the passport."""
+    equal: Counter[str] = Counter()
+    states: Counter[str] = Counter()
     for finding in findings:
+        states[finding.state] += 1
         if finding.state == "equal":
-            equal[finding.tree] = equal.get(finding.tree, 0) + 1
+            equal[finding.tree] += 1
         else:
-            differing += finding.state == "differs"
-            absent += finding.state == "absent"
             print(finding)
     for tree, count in equal.items():
         print(Finding("equal", tree, "", f"{count} files" if count > 1 else ""))
-    print(f"{sum(equal.values())} equal, {differing} differ, {absent} absent on this machine")
-    return differing
+    counts = f"{states['equal']} equal, {states['differs']} differ, {states['absent']} absent on this machine"
+    print(counts + (f", {states['unstated']} that its older passport does not state" if states["unstated"] else ""))
+    return 1 if states["differs"] else 2 if states["unknown"] else 0
 
 
 def record(record_id: str) -> None:
@@ -182,8 +110,9 @@ def main() -> None:
     )
     verified.add_argument("version", nargs="?", default="", help="the same; with --deployed it may be left out")
     verified.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    default = Path(os.environ[PUBLIC_KEY]) if os.environ.get(PUBLIC_KEY) else None
-    verified.add_argument("--public-key", type=Path, default=default, help=f"demand the signature of this key ({PUBLIC_KEY} unless told)")
+    verified.add_argument(
+        "--public-key", type=Path, default=verification.public_key(), help=f"demand the signature of this key ({PUBLIC_KEY} unless told)"
+    )
     recorded = verbs.add_parser("record", help="where a record is, and which versions saw it")
     recorded.add_argument("id")
     arguments = parser.parse_args()
@@ -192,8 +121,8 @@ def main() -> None:
             show(arguments.version)
         elif arguments.verb == "record":
             record(arguments.id)
-        elif told(verify(arguments.version, deployed=arguments.deployed, public_key=arguments.public_key)):
-            sys.exit(1)
+        else:
+            sys.exit(told(verify(arguments.version, deployed=arguments.deployed, public_key=arguments.public_key)))
     except (ValueError, OSError, tracking.MlflowException) as error:
         sys.exit(f"lineage: {error}")
 

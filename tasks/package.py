@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from typing import Any
 from model.checkpoint import read_config
 from tasks import lineage_page
 from tasks.card import base_terms, card
+from tasks.digests import sha256
 from tasks.documents import MANIFEST
 from tasks.gate import Decision
-from tasks.passport import FILE, passport, sign
+from tasks.passport import FILE, digests_of, passport
 from tasks.record import write_whole
 from tasks.registry import SEEN, seen_digest
+from tasks.signature import KEY, sign
 from tasks.stage import PARAMS
 from tasks.tokenfile import open_split, read_index
 
 # What a rebuild needs besides the commit.
 REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
-KEY = "PASSPORT_KEY"  # environment: the file of the private key that signs passports
 RAW, REPORTS = "data", "artifacts/reports/"
 CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parent.parent / "model"
 NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
@@ -33,31 +35,37 @@ NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safet
 
 @dataclass(frozen=True)
 class Package:
-    checkpoint: Path  # files that go beside the checkpoint's
-    passport: Path
-    signed: bool
-    files: list[Path]  # of the version itself, the passport among them
+    """All files of a version: folders by what they are called in it, files of its own, and the tags that vouch for its passport."""
+
+    folders: list[tuple[str, Path]]
+    files: list[Path]
+    tags: dict[str, str]
 
 
 def make(
     folder: Path,
     tuned: Path,
+    evaluation: Path,
     shards: Path,
     records: dict[str, dict[str, Any]],
     name: str,
+    number: int,
     decision: Decision,
     *,
+    gate: Path,
     code: Mapping[str, str],
+    run_files: Iterable[Path],
     runs: Mapping[str, str],
     documents: Iterable[Path],
 ) -> Package:
-    """``runs``: ids by stage; ``documents``: the decision's files, whose digests the passport names."""
+    """``number``: the version's, in the registry; ``gate``: the folder with its results; ``run_files``: the records' files; ``runs``: ids
+    by stage; ``documents``: the decision's files."""
     from tasks import versions
 
     beside = folder / "checkpoint"
     folder.mkdir(parents=True)
     packages = [f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED]
-    versions.write_pyfunc(beside, CODE, packages, LIBRARY)
+    versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
     trees = _trees(records)
     checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
     stated = manifest(Path(RAW))
@@ -73,27 +81,39 @@ def make(
     )
     (beside / "README.md").write_text(text, encoding="utf-8")
     write_seen(shards, folder / SEEN)
-    files = [path for path in REPRODUCTION if path.exists()]
-    document = folder / FILE
     content = passport(
+        version={"name": name, "number": number, "made": datetime.now(UTC).isoformat(timespec="seconds")},
         records=records,
         trees=trees,
-        package=beside,
-        files=[*files, folder / SEEN, *documents],
+        runs=list(run_files),
         code=code,
         gates=gates(trees),
         decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
         corpus=stated,
     )
-    write_whole(document, content)
-    made = [document]
-    if key := os.environ.get(KEY):
-        made.append(sign(document, Path(key)))
-    for path in made:
-        (beside / path.name).write_bytes(path.read_bytes())
     page = folder / "lineage.html"
     page.write_text(lineage_page.page(name, content, {stage: f"run {run}" for stage, run in runs.items()}), encoding="utf-8")
-    return Package(beside, document, len(made) > 1, [*files, folder / SEEN, page, *made])
+    folders = [("checkpoint", tuned), ("checkpoint", beside), ("evaluation", evaluation), ("gate", gate)]
+    files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *documents]
+    content["artifacts"] = listed(folders, files)
+    signed = _write_signed(folder / FILE, content)
+    for path in signed:
+        (beside / path.name).write_bytes(path.read_bytes())
+    tags = {tag: sha256(path) for tag, path in zip(("passport.sha256", "passport.signature"), signed, strict=False)}
+    return Package(folders, [*files, *signed], tags)
+
+
+def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file by its path in the version."""
+    found = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
+    return dict(sorted((found | {path.name: sha256(path) for path in files}).items()))
+
+
+def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
+    """The passport and, where a key is configured, its signature."""
+    write_whole(path, content)
+    key = os.environ.get(KEY)
+    return [path, sign(path, Path(key))] if key else [path]
 
 
 def manifest(data: Path) -> list[dict[str, Any]]:

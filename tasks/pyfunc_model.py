@@ -1,15 +1,16 @@
 """A registered version as an MLflow pyfunc: prompts in, texts out. It is stored as code beside the weights and runs from there.
 
-It knows of this project only ``model/``, of which the version carries a copy.
+It knows of this project only ``model/``, of which the version carries a copy. Before it runs that, it compares the files with the passport
+beside them, and the weights while they are read. Whether the passport is the registered one, ``python -m tasks.lineage verify`` says.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-
-from model.completion import Llama
 
 # What predict's params may say, with what holds where they do not.
 PARAMS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "seed": 0, "chat": True}
@@ -21,7 +22,11 @@ class MedicalModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         del context  # the checkpoint directory is the one that this file stands in
-        self.llama = Llama.build(Path(__file__).parent, max_batch_size=BATCH)
+        directory = Path(__file__).parent
+        weights = compared(directory)
+        from model.completion import Llama  # the version's own copy, which must not run before it was compared
+
+        self.llama = Llama.build(directory, max_batch_size=BATCH, weights_sha256=weights)
 
     # Without hints: MLflow would take them for the signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -43,6 +48,22 @@ class MedicalModel(PythonModel):
                 found = self.llama.text_completion(some, **settings)
             texts += [completion.text for completion in found]
         return texts
+
+
+def compared(directory: Path) -> dict[str, str]:
+    """The digests of the weights, once everything else in a version is exactly what its passport lists; ``ValueError`` where not."""
+    listed = json.loads((directory / "passport.json").read_bytes())["artifacts"]
+    wanted = {name.removeprefix("checkpoint/"): digest for name, digest in listed.items() if name.startswith("checkpoint/")}
+    weights = {name: digest for name, digest in wanted.items() if name.endswith(".safetensors")}
+    present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()}
+    differing = set(wanted) ^ (set(present) - {"passport.json", "passport.sig"})
+    differing |= {name for name, path in present.items() if path.is_symlink() or not path.is_file()}
+    for name in set(wanted) - set(weights) - differing:
+        if hashlib.sha256(present[name].read_bytes()).hexdigest() != wanted[name]:
+            differing.add(name)
+    if differing:
+        raise ValueError(f"this version is not what its passport says: {', '.join(sorted(differing)[:5])}")
+    return weights
 
 
 set_model(MedicalModel())

@@ -77,7 +77,7 @@ def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, pa
             made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
             if version is None:
                 tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
-                version = _create(tuned, scored.shards, evaluation, behind, tags, params, made, case, Path(folder))
+                version = _create(tuned, scored.shards, evaluation, records, tags, params, made, case, Path(folder))
                 size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
                 print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
             else:
@@ -103,8 +103,12 @@ def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, pa
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:
     """The records of the stages behind the model, by stage, oldest first."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("[!.]*.json")]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in record_files(directory)]
     return {record["stage"]: record for record in sorted(records, key=lambda r: str(r["started"]))}
+
+
+def record_files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("[!.]*.json"))
 
 
 def _digests(records: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, str]:
@@ -142,7 +146,7 @@ def _create(
     tuned: Path,
     shards: Path,
     evaluation: Path,
-    records: dict[str, dict[str, Any]],
+    records: Path,
     tags: dict[str, str],
     params: RegisterParams,
     challenged: Challenge,
@@ -151,27 +155,33 @@ def _create(
 ) -> Any:
     from tasks import challenge, package, tracking, versions
 
+    behind = read_records(records)
     document = challenge.write_decision(folder, 1, challenged, evaluation)
-    made = package.make(
-        folder / "package",
-        tuned,
-        shards,
-        records,
-        params.name,
-        challenged.decision,
-        code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
-        runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
-        documents=[document, document.with_suffix(".html")],
-    )
-    passport_tags = {"passport.sha256": sha256(made.passport)} | ({"passport.signed": "true"} if made.signed else {})
+
+    def made(number: int) -> package.Package:
+        return package.make(
+            folder / f"package-{number}",
+            tuned,
+            evaluation,
+            shards,
+            behind,
+            params.name,
+            number,
+            challenged.decision,
+            gate=folder / "gate",
+            code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
+            run_files=record_files(records),
+            runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
+            documents=[document, document.with_suffix(".html")],
+        )
+
     return versions.create_version(
         tracking.connect(),
         params.name,
-        tags=tags | passport_tags | _decision_tags(1, challenged.decision, document, case),
+        made,
+        tags=tags | _decision_tags(1, challenged.decision, document, case),
         inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
-        metrics=records["validate"]["metrics"],
-        folders=[("checkpoint", tuned), ("checkpoint", made.checkpoint), ("evaluation", evaluation), ("gate", folder / "gate")],
-        files=[*made.files, document, document.with_suffix(".html")],
+        metrics=behind["validate"]["metrics"],
     )
 
 

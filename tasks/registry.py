@@ -111,9 +111,32 @@ def carry_out(client: tracking.MlflowClient, name: str, version: str, number: in
     return outcome
 
 
+def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdict: str) -> str:
+    """What stands against letting a version answer, in words; empty where nothing does.
+
+    ``alias``: through which it was found: who is champion the recorded events say, and an alias can be moved without one. ``verdict``: its
+    passport's, which counts unless it is empty.
+    """
+    label, line = f"version {version.version}", champions(events(client, version.name))
+    if tainted := version.tags.get("tainted"):
+        return f"{label} is tainted: {tainted}"
+    newest = version.tags.get(f"decision.{_decisions(version)}.verdict", "")
+    if verdict == "refused" or (newest == "refused" and str(version.version) not in line):
+        return f"{label} was refused when it was registered" if verdict == "refused" else f"{label} was refused by its newest decision"
+    if alias == CHAMPION and line[-1:] != [str(version.version)]:
+        by_events = f"the champion is version {line[-1]}" if line else "there is no champion"
+        return f"the alias {CHAMPION} points at {label}, but no promotion of it is recorded; {by_events}"
+    return ""
+
+
+def _decisions(version: Any) -> int:
+    """How many decisions a version carries."""
+    return sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
+
+
 def latest_decision(client: tracking.MlflowClient, version: Any, number: int = 0) -> tuple[int, dict[str, Any]]:
     """The newest decision on a version, or that of a number, and its number."""
-    number = number or sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
+    number = number or _decisions(version)
     if not number:
         raise ValueError(f"{version.name} version {version.version} carries no decision; run 'dvc repro register'")
     path = versions.artifact(client, version.run_id, f"decision-{number}.json")
@@ -207,7 +230,7 @@ def show(name: str) -> None:
         print(f"  commit {version.tags.get('code.commit', 'unknown')[:12]}{dirty}, checkpoint {version.tags.get('checkpoint')}")
         if tainted := version.tags.get("tainted"):
             print(f"  tainted: {tainted}")
-        for decision in range(1, 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)):
+        for decision in range(1, 1 + _decisions(version)):
             words = " ".join(version.tags.get(f"decision.{decision}.{of}", "") for of in ("verdict", "outcome"))
             print(f"  decision {decision}: {words}. {version.tags.get(f'decision.{decision}.reason', '')}")
     print()

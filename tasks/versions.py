@@ -8,12 +8,17 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tasks import tracking
 from tasks.tracking import MlflowClient, MlflowException, ModelVersion
+
+if TYPE_CHECKING:
+    from tasks.package import Package
 
 
 def find_version(client: MlflowClient, name: str, tag: str, value: str) -> ModelVersion | None:
@@ -37,36 +42,45 @@ def version_of(client: MlflowClient, name: str, which: str) -> ModelVersion:
 def create_version(
     client: MlflowClient,
     name: str,
+    make: Callable[[int], "Package"],
     *,
     tags: dict[str, str],
     inputs: dict[str, str],
     metrics: dict[str, float],
-    folders: list[tuple[str, Path]],
-    files: list[Path],
 ) -> ModelVersion:
-    """A run of the stage register with these artifacts, and a version of ``name`` that points at its folder ``checkpoint``.
+    """A run of the stage register with what ``make`` makes for the version's number, and a version of ``name`` that points at its folder
+    ``checkpoint``.
 
     A failure in between leaves no run and no version; what a process that was killed has left of one goes first.
     """
     experiment = tracking.experiment_of(client)
     _without_leftovers(client, experiment, name, tags["checkpoint"])
     upstream = {f"upstream.{path}": tracking.producer_of(client, experiment, path, digest) or "" for path, digest in inputs.items()}
-    run_id = client.create_run(experiment, tags=tags | upstream | {"stage": "register"}, run_name="register").info.run_id
-    try:
-        now = int(time.time() * 1000)
-        client.log_batch(run_id, metrics=[tracking.metric(k, v, now) for k, v in metrics.items()])
-        client.log_inputs(run_id, [tracking.dataset(path, digest) for path, digest in inputs.items()])
-        for folder, path in folders:
-            client.log_artifacts(run_id, str(path), folder)
-        for file in files:
-            client.log_artifact(run_id, str(file))
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        client.set_terminated(run_id, "FINISHED")
-        return client.create_model_version(name, f"runs:/{run_id}/checkpoint", run_id, tags=tags)
-    except BaseException:
+    number = int(versions_of(client, name)[-1].version) + 1 if versions_of(client, name) else 1
+    while True:
+        package = make(number)
+        run_id = client.create_run(experiment, tags=tags | package.tags | upstream | {"stage": "register"}, run_name="register").info.run_id
+        try:
+            now = int(time.time() * 1000)
+            client.log_batch(run_id, metrics=[tracking.metric(k, v, now) for k, v in metrics.items()])
+            client.log_inputs(run_id, [tracking.dataset(path, digest) for path, digest in inputs.items()])
+            for folder, path in package.folders:
+                client.log_artifacts(run_id, str(path), folder)
+            for file in package.files:
+                client.log_artifact(run_id, str(file))
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name)
+            client.set_terminated(run_id, "FINISHED")
+            version = client.create_model_version(name, f"runs:/{run_id}/checkpoint", run_id, tags=tags | package.tags)
+        except BaseException:
+            client.delete_run(run_id)
+            raise
+        if int(version.version) == number:
+            return version
+        # Its passport names the number that it was to have; somebody else's version, or a deleted one, has that.
+        client.delete_model_version(name, version.version)
         client.delete_run(run_id)
-        raise
+        number = int(version.version) + 1
 
 
 def _without_leftovers(client: MlflowClient, experiment: str, name: str, checkpoint: str) -> None:
@@ -106,15 +120,18 @@ def _copies() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="artifacts-")
 
 
-def write_pyfunc(directory: Path, code: Path, packages: list[str], library: Path) -> None:
+def write_pyfunc(directory: Path, code: Path, packages: list[str], library: Path, *, name: str, number: int) -> None:
     """The files that make a checkpoint directory an MLflow model, as code: nothing of it is pickled.
 
-    ``library``: the folder of the Python package that ``code`` imports, of which the model carries a copy.
+    ``library``: the folder of the Python package that ``code`` imports, of which the model carries a copy. MLflow and Python find
+    everything there that they would write where they load it, so that a version stays as it was made.
     """
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
+    from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.utils.yaml_utils import write_yaml
 
     from tasks.pyfunc_model import PARAMS
 
@@ -138,6 +155,12 @@ def write_pyfunc(directory: Path, code: Path, packages: list[str], library: Path
     description = directory / "MLmodel"
     # Where the code stood on this machine is nobody's business, and not needed: it stands beside that file.
     description.write_text(description.read_text(encoding="utf-8").replace(str(code.resolve()), code.name), encoding="utf-8")
+    of = {"model_name": name, "model_version": str(number)}
+    write_yaml(str(directory), REGISTERED_MODEL_META_FILE_NAME, of, ensure_yaml_extension=False)
+    for folder in sorted({path.parent for path in directory.rglob("*.py")}):
+        # A file where Python would keep compiled code: it neither writes any there nor runs what somebody else put there.
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        (folder / "__pycache__").touch()
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:

@@ -279,6 +279,15 @@ def make_project(folder: Path) -> Project:
     return project
 
 
+def key_pair(folder: Path) -> tuple[Path, Path]:
+    """A private and a public key, made as the pages say."""
+    private, public = folder / "key.pem", folder / "key.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    private.chmod(0o600)
+    return private, public
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

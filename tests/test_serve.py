@@ -15,15 +15,22 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ROOT, Project, free_port, wait_for, write_tiny_checkpoint
+import torch
+from conftest import ROOT, Project, free_port, key_pair, wait_for, write_tiny_checkpoint
 from mlflow import MlflowClient
 from serving import Running, running
 
+from model.checked_weights import CheckedFile
+from model.completion import Llama
+from serve import verified
 from serve.models import Opening, RefusedError, id_of, open_model, resolve
 from serve.panel import panel
 from serve.rollout import Rollout
 from serve.trust import is_loopback, keys_of
+from serve.verified import Place
 from tasks.digests import sha256
+from tasks.registry import objection, promote
+from tasks.signature import sign
 
 CHAMPION = "models:/medical-llm@champion"
 ASK: Any = {"model": "medical-llm", "prompt": "What are the signs of condition 3?", "max_tokens": 8, "temperature": 0}
@@ -112,6 +119,11 @@ class Registry:
         self.client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
 
     def champion(self, number: str) -> None:
+        """By a promotion that is recorded."""
+        promote(self.client, "medical-llm", number, who="a tester", why="a test")
+
+    def click(self, number: str) -> None:
+        """As in MLflow's page, which records nothing."""
         self.client.set_registered_model_alias("medical-llm", "champion", number)
 
     def checkpoint(self, number: str) -> Path:
@@ -209,7 +221,8 @@ def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry
         until(lambda: followed.rollouts["medical-llm"].refused)
         state = followed.client.get("/readyz").json()["models"]["medical-llm"]
         assert state["version"] == "1"
-        assert state["refused"] == {"version": "2", "reason": "medical-llm version 2 does not verify: model.safetensors"}
+        reason = "medical-llm version 2 cannot be opened: model.safetensors does not have the bytes that it must have"
+        assert state["refused"] == {"version": "2", "reason": reason}
         assert followed.client.post("/v1/completions", json=ASK).headers["x-model-version"].startswith("1-")
         registry.champion("1")
         until(lambda: not followed.rollouts["medical-llm"].refused)
@@ -235,17 +248,119 @@ def test_a_registry_that_does_not_answer_changes_nothing(registry: Registry, fol
     until(lambda: version(followed) == "2" and not followed.rollouts["medical-llm"].trouble)
 
 
-def test_a_deployed_directory_is_compared_with_its_passport(registry: Registry, tmp_path: Path) -> None:
+STRICT = Opening(slots=2, max_len=None, waiting=8, unverified=False)
+
+
+def test_a_deployed_directory_is_served_where_a_known_key_signed_its_passport(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = Path(shutil.copytree(registry.checkpoint("1"), tmp_path / "deployed"))
-    rollout = Rollout(str(served), Opening(slots=2, max_len=None, waiting=8, unverified=False), seconds=1)
+    with pytest.raises(RefusedError, match="consistent, origin unknown"):
+        Rollout(str(served), STRICT, seconds=1)
+    private, public = key_pair(tmp_path)
+    sign(served / "passport.json", private)
+    monkeypatch.setenv("PASSPORT_PUBLIC_KEY", str(public))
+    rollout = Rollout(str(served), STRICT, seconds=1)
     assert rollout.current.verified and rollout.current.fingerprint == sha256(served / "passport.json")[:12]
     rollout.close(0)
-    document = json.loads((served / "passport.json").read_text())
     interval = {"value": 1.0, "low": 0.0, "high": 2.0}
     row = {"metric": "choice", "split": "test", "items": 9, "base": interval, "tuned": interval, "change": interval}
-    document["decision"]["table"] = [row]
-    (served / "passport.json").write_text(json.dumps(document))
+    rollout.current.checked.document["decision"]["table"] = [row]
     assert panel("a model", rollout.current)["metrics"] == [row | {"meaning": "right choices of four, by log-likelihood"}]
     (served / "tokenizer.json").write_text((served / "tokenizer.json").read_text() + " ")
     with pytest.raises(RefusedError, match="does not verify: tokenizer.json"):
-        Rollout(str(served), Opening(slots=2, max_len=None, waiting=8, unverified=False), seconds=1)
+        Rollout(str(served), STRICT, seconds=1)
+
+
+class TestVerifiedIsWhatIsLoaded:
+    """Files are exchanged between the look at them and their use, and back again."""
+
+    @pytest.fixture
+    def place(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.client.tracking_uri)
+        found = resolve("models:/medical-llm/1")
+        before = {path: path.read_bytes() for path in found.directory.rglob("*") if path.is_file()}
+        yield found
+        for path, content in before.items():
+            path.write_bytes(content)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"])
+    @pytest.mark.parametrize("way", ["written over", "renamed over", "linked"])
+    def test_after_the_comparison(self, place: Place, tmp_path: Path, name: str, way: str) -> None:
+        checked = verified.check(place)
+        assert not checked.problems
+        path, other = place.directory / name, tmp_path / name
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 1
+        other.write_bytes(content)
+        if way == "written over":
+            path.write_bytes(content)
+        elif way == "renamed over":
+            other.replace(path)
+        else:
+            path.unlink()
+            path.symlink_to(other)
+        try:
+            with pytest.raises(ValueError, match=name), verified.private_copy(place, checked) as copy:
+                Llama.build(copy, weights_sha256=checked.weights)
+        finally:
+            path.unlink()
+
+    def test_while_the_weights_are_read_and_put_back_before_the_end(self, place: Place) -> None:
+        path = place.directory / "model.safetensors"
+        whole = path.read_bytes()
+        digest = sha256(path)
+        for instant in range(4):
+            file = CheckedFile(path, digest)
+            tensors = file.tensors()
+            for _ in range(instant):
+                next(tensors)
+            path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+            # All tensors are read by now, and the file is what it was when its end is looked at.
+            rest = [next(tensors) for _ in range(len(file.shapes) - instant)]
+            path.write_bytes(whole)
+            assert rest
+            with pytest.raises(ValueError, match="does not have the bytes"):
+                next(tensors)
+
+    def test_the_bytes_that_were_compared_are_the_weights_that_answer(self, place: Place) -> None:
+        checked = verified.check(place)
+        with verified.private_copy(place, checked) as copy:
+            found = Llama.build(copy, weights_sha256=checked.weights).model.state_dict()
+        plain = Llama.build(place.directory).model.state_dict()
+        assert all(torch.equal(found[name], plain[name]) for name in plain) and found.keys() == plain.keys()
+
+
+class TestTheDecisionIsPartOfTrust:
+    def test_an_alias_that_was_moved_by_a_click_is_not_followed(self, registry: Registry, followed: Running) -> None:
+        registry.click("2")
+        until(lambda: followed.rollouts["medical-llm"].refused)
+        state = followed.client.get("/readyz").json()["models"]["medical-llm"]
+        assert state["version"] == "1" and "no promotion of it is recorded; the champion is version 1" in state["refused"]["reason"]
+        assert "no promotion of it is recorded" in refused(CHAMPION, MLFLOW_TRACKING_URI=registry.client.tracking_uri)
+        registry.champion("2")
+        followed.rollouts["medical-llm"].refused = None  # what was refused is tried again after a while
+        until(lambda: version(followed) == "2")
+
+    def test_a_tainted_version_is_not_followed_and_told_where_it_answers_already(self, registry: Registry, followed: Running) -> None:
+        word = "saw 1 withdrawn records, 1 of them in training"
+        try:
+            registry.client.set_model_version_tag("medical-llm", "2", "tainted", word)
+            registry.champion("2")
+            until(lambda: followed.rollouts["medical-llm"].refused)
+            state = followed.client.get("/readyz").json()["models"]["medical-llm"]
+            assert state["version"] == "1" and state["refused"]["reason"].endswith(f"version 2 is tainted: {word}")
+            registry.champion("1")
+            registry.client.set_model_version_tag("medical-llm", "1", "tainted", word)
+            until(lambda: "version 1 is tainted" in str(followed.client.get("/readyz").json()["models"]["medical-llm"]["trouble"]))
+        finally:
+            for number in ("1", "2"):
+                registry.client.delete_model_version_tag("medical-llm", number, "tainted")
+
+    def test_a_version_that_its_decision_refused_does_not_answer(self, registry: Registry) -> None:
+        version = registry.client.get_model_version("medical-llm", "2")
+        assert not objection(registry.client, version, alias="", verdict="unclear")
+        assert "was refused when it was registered" in objection(registry.client, version, alias="", verdict="refused")
+        version.tags["decision.1.verdict"] = "refused"
+        version._version = "9"  # one that was never promoted
+        assert "was refused by its newest decision" in objection(registry.client, version, alias="", verdict="unclear")

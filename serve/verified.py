@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import passport
+from tasks.passport import COPY
 
 CARD = "README.md"
 NOT_LOADED = "code/"  # of a version the server runs nothing
@@ -76,7 +77,7 @@ def private_copy(place: Place, checked: Checked) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         for name, digest in passport.checkpoint_files(checked.document).items():
-            if name.startswith(NOT_LOADED):
+            if name.startswith(NOT_LOADED) or COPY + name in checked.document["alternatives"]:
                 continue
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ Everything is made in a folder, before the tracking store is asked to take any o
 """
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from tasks.card import base_terms, card
 from tasks.digests import sha256
 from tasks.documents import MANIFEST
 from tasks.gate import Decision
-from tasks.passport import FILE, digests_of, passport
+from tasks.passport import COPY, FILE, digests_of, passport
 from tasks.record import write_whole
 from tasks.registry import SEEN, seen_digest
 from tasks.signature import KEY, sign
@@ -96,6 +97,8 @@ def make(
     folders = [("checkpoint", tuned), ("checkpoint", beside), ("evaluation", evaluation), ("gate", gate)]
     files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *documents]
     content["artifacts"] = listed(folders, files)
+    forms = versions.note_forms(name, number)
+    content["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in forms]}
     signed = _write_signed(folder / FILE, content)
     for path in signed:
         (beside / path.name).write_bytes(path.read_bytes())

@@ -59,7 +59,8 @@ def passport(
     decision: Mapping[str, Any],
     corpus: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """All of it but ``artifacts``, the digests of the version's own files, which are made from it.
+    """All of it but ``artifacts``, the digests of the version's own files, which are made from it, and ``alternatives``, further digests of
+    those that MLflow writes anew when it loads a version.
 
     ``version``: name, number and time; ``trees``: where each path that the records name lies now; ``runs``: the records' files;
     ``corpus``: what is stated of the raw files. ``ValueError`` where a tree does not hold the bytes that its stage wrote or read.
@@ -156,6 +157,7 @@ class _Passport(_Strict):
 class _Passport3(_Passport):
     version: _Version
     artifacts: _Digests
+    alternatives: dict[str, list[str]]
 
 
 class _Passport2(_Passport):
@@ -177,14 +179,16 @@ def parse_passport(content: bytes, called: str) -> dict[str, Any]:
     try:
         found = json.loads(content)
         number = found["format"]
-        if number not in _FORMATS:
-            raise ValueError(f"{called} has format {str(number)[:20]}; this version reads {' and '.join(map(str, _FORMATS))}")
-        _FORMATS[number].model_validate(found)
+        shape = _FORMATS.get(number)
+    except (KeyError, TypeError, RecursionError, ValueError):
+        raise ValueError(refusal) from None
+    if shape is None:
+        raise ValueError(f"{called} has format {str(number)[:20]}; this version reads {' and '.join(map(str, _FORMATS))}")
+    try:
+        shape.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise ValueError(f"{refusal}: {'.'.join(map(str, first['loc']))[:200]}: {first['msg'].lower()}") from None
-    except (KeyError, TypeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(refusal) from None
     missing = [name for name in (CHECKPOINT, EVALUATION) if name not in found["trees"]]
     if missing:
         raise ValueError(f"{refusal}: it lists no {' and no '.join(missing)}")
@@ -194,7 +198,7 @@ def parse_passport(content: bytes, called: str) -> dict[str, Any]:
 def _as_format_3(old: dict[str, Any]) -> dict[str, Any]:
     copies = {f"{COPY}{name}": digest for name, digest in (old["trees"][CHECKPOINT]["files"] | old["package"]).items()}
     copies |= {f"evaluation/{name}": digest for name, digest in old["trees"][EVALUATION]["files"].items()}
-    return {**old, "version": None, "artifacts": copies | old["files"]}
+    return {**old, "version": None, "alternatives": {}, "artifacts": copies | old["files"]}
 
 
 def is_unstated(document: Mapping[str, Any], name: str) -> bool:
@@ -212,14 +216,20 @@ def is_unstated(document: Mapping[str, Any], name: str) -> bool:
 def compare_version(document: Mapping[str, Any], directory: Path, *, called: str, later: Mapping[str, str]) -> Iterator[Finding]:
     """The files of a version as the registry holds it. ``later``: digests of what came to it after its passport."""
     others = {name for folder in ("", COPY) for name in (folder + FILE, folder + SIGNATURE)}
-    for finding in _compare_exactly(document["artifacts"] | dict(later), directory, called, others):
+    wanted = {name: _allowed(document, name) for name in document["artifacts"]} | {name: {digest} for name, digest in later.items()}
+    for finding in _compare_exactly(wanted, directory, called, others):
         yield _of_its_format(document, finding, finding.name)
 
 
 def compare_checkpoint(document: Mapping[str, Any], directory: Path, *, called: str, unread: Container[str] = ()) -> Iterator[Finding]:
     """A version's checkpoint alone, as it was deployed or is to be loaded. ``unread``: files of which only the kind is looked at."""
-    for finding in _compare_exactly(checkpoint_files(document), directory, called, {FILE, SIGNATURE}, unread):
+    wanted = {name: _allowed(document, COPY + name) for name in checkpoint_files(document)}
+    for finding in _compare_exactly(wanted, directory, called, {FILE, SIGNATURE}, unread):
         yield _of_its_format(document, finding, COPY + finding.name)
+
+
+def _allowed(document: Mapping[str, Any], name: str) -> set[str]:
+    return {document["artifacts"][name], *document["alternatives"].get(name, ())}
 
 
 def checkpoint_files(document: Mapping[str, Any]) -> dict[str, str]:
@@ -246,14 +256,14 @@ UNLISTED = "the passport does not list it"
 
 
 def _compare_exactly(
-    wanted: Mapping[str, str], directory: Path, called: str, others: Container[str], unread: Container[str] = ()
+    wanted: Mapping[str, Container[str]], directory: Path, called: str, others: Container[str], unread: Container[str] = ()
 ) -> Iterator[Finding]:
     """Each regular file that must be there, and everything else that is there, except the files ``others``."""
     kinds = dict(_entries(directory))
-    for name, digest in wanted.items():
+    for name, digests in wanted.items():
         kind = kinds.pop(name, None)
         if kind == "file":
-            same = name in unread or regular_sha256(directory / name) == digest
+            same = name in unread or regular_sha256(directory / name) in digests
             yield Finding("equal" if same else "differs", called, name)
         elif kind is None:
             yield Finding("absent", called, name)
@@ -315,8 +325,12 @@ def _open_regular(path: Path) -> Iterator[BufferedReader | None]:
             raise
         yield None
         return
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        yield None
+        return
     with open(number, "rb") as file:
-        yield file if stat.S_ISREG(os.fstat(number).st_mode) else None
+        yield file
 
 
 def compare(tree: str, wanted: Mapping[str, str], directory: Path) -> Iterator[Finding]:

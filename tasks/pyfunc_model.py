@@ -52,14 +52,16 @@ class MedicalModel(PythonModel):
 
 def compared(directory: Path) -> dict[str, str]:
     """The digests of the weights, once everything else in a version is exactly what its passport lists; ``ValueError`` where not."""
-    listed = json.loads((directory / "passport.json").read_bytes())["artifacts"]
+    document = json.loads((directory / "passport.json").read_bytes())
+    listed, alternatives = document["artifacts"], document["alternatives"]
     wanted = {name.removeprefix("checkpoint/"): digest for name, digest in listed.items() if name.startswith("checkpoint/")}
     weights = {name: digest for name, digest in wanted.items() if name.endswith(".safetensors")}
     present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()}
     differing = set(wanted) ^ (set(present) - {"passport.json", "passport.sig"})
     differing |= {name for name, path in present.items() if path.is_symlink() or not path.is_file()}
     for name in set(wanted) - set(weights) - differing:
-        if hashlib.sha256(present[name].read_bytes()).hexdigest() != wanted[name]:
+        allowed = (wanted[name], *alternatives.get(f"checkpoint/{name}", ()))
+        if hashlib.sha256(present[name].read_bytes()).hexdigest() not in allowed:
             differing.add(name)
     if differing:
         raise ValueError(f"this version is not what its passport says: {', '.join(sorted(differing)[:5])}")

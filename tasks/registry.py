@@ -120,7 +120,7 @@ def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdic
     label, line = f"version {version.version}", champions(events(client, version.name))
     if tainted := version.tags.get("tainted"):
         return f"{label} is tainted: {tainted}"
-    newest = version.tags.get(f"decision.{_decisions(version)}.verdict", "")
+    newest = version.tags.get(f"decision.{decisions(version)}.verdict", "")
     if verdict == "refused" or (newest == "refused" and str(version.version) not in line):
         return f"{label} was refused when it was registered" if verdict == "refused" else f"{label} was refused by its newest decision"
     if alias == CHAMPION and line[-1:] != [str(version.version)]:
@@ -129,14 +129,14 @@ def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdic
     return ""
 
 
-def _decisions(version: Any) -> int:
+def decisions(version: Any) -> int:
     """How many decisions a version carries."""
     return sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
 
 
 def latest_decision(client: tracking.MlflowClient, version: Any, number: int = 0) -> tuple[int, dict[str, Any]]:
     """The newest decision on a version, or that of a number, and its number."""
-    number = number or _decisions(version)
+    number = number or decisions(version)
     if not number:
         raise ValueError(f"{version.name} version {version.version} carries no decision; run 'dvc repro register'")
     path = versions.artifact(client, version.run_id, f"decision-{number}.json")
@@ -230,7 +230,7 @@ def show(name: str) -> None:
         print(f"  commit {version.tags.get('code.commit', 'unknown')[:12]}{dirty}, checkpoint {version.tags.get('checkpoint')}")
         if tainted := version.tags.get("tainted"):
             print(f"  tainted: {tainted}")
-        for decision in range(1, 1 + _decisions(version)):
+        for decision in range(1, 1 + decisions(version)):
             words = " ".join(version.tags.get(f"decision.{decision}.{of}", "") for of in ("verdict", "outcome"))
             print(f"  decision {decision}: {words}. {version.tags.get(f'decision.{decision}.reason', '')}")
     print()

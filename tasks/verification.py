@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from tasks import passport, tracking, versions
 from tasks.passport import Finding
-from tasks.registry import latest_decision
+from tasks.registry import decisions
 from tasks.signature import PUBLIC_KEY, SIGNATURE, signed_by
 
 UNKNOWN_ORIGIN = f"consistent, origin unknown: name the version in the registry or a public key ({PUBLIC_KEY})"
@@ -43,15 +43,17 @@ def public_key() -> Path | None:
 def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Read:
     """The passport in a version's or a deployed directory; ``version``: the registry's, which it must be the passport of."""
     path = directory / passport.FILE
-    if not path.exists():
-        return Read({}, "", [Finding("differs", directory.name, passport.FILE, "missing")])
-    content = passport.read_regular(path)
-    digest = hashlib.sha256(content).hexdigest()
-    findings = list(_origin(content, digest, path.with_name(SIGNATURE), version, public_key))
+    if not os.path.lexists(path):
+        return Read({}, "", [Finding("differs", passport.FILE, "", "missing")])
+    findings: list[Finding] = []
+    digest = ""
     try:
+        content = passport.read_regular(path)
+        digest = hashlib.sha256(content).hexdigest()
+        findings += _origin(content, digest, path.with_name(SIGNATURE), version, public_key)
         document = passport.parse_passport(content, passport.FILE)
     except ValueError as error:
-        return Read({}, digest, [*findings, Finding("differs", passport.FILE, "", str(error))])
+        return Read({}, digest, [*findings, Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", ""))])
     return Read(document, digest, [*findings, *_of_that_version(document, version)])
 
 
@@ -61,7 +63,7 @@ def _origin(content: bytes, digest: str, signature: Path, version: Any | None, p
         yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
         yield from _signature_on(version, signature)
     if public_key is not None:
-        found = passport.read_regular(signature) if signature.exists() else b""
+        found = passport.read_regular(signature) if os.path.lexists(signature) else b""
         if not found:
             yield Finding("differs", SIGNATURE, "", "the passport is not signed")
         elif signed_by(content, found, public_key):
@@ -75,9 +77,9 @@ def _origin(content: bytes, digest: str, signature: Path, version: Any | None, p
 def _signature_on(version: Any, signature: Path) -> Iterator[Finding]:
     """The file of the signature, with what the registry says of it."""
     wanted = version.tags.get("passport.signature")
-    if wanted is None and not (signature.exists() and "passport.signed" not in version.tags):
+    if wanted is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
         return  # there is none, or the version is older: its tag says only that there is one
-    if wanted is None or not signature.exists() or passport.regular_sha256(signature) != wanted:
+    if wanted is None or not os.path.lexists(signature) or passport.regular_sha256(signature) != wanted:
         note = "the version was registered without one" if wanted is None else "not the one that it was registered with"
         yield Finding("differs", SIGNATURE, "", note)
 
@@ -113,8 +115,7 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
     """A version's artifacts: exactly what its passport and its further decisions list."""
     called = f"{version.name}/{version.version}"
     later: dict[str, str] = {}
-    client = tracking.connect()
-    for number in range(2, latest_decision(client, version)[0] + 1):
+    for number in range(2, decisions(version) + 1):
         name = f"decision-{number}.json"
         digest = version.tags.get(f"decision.{number}.sha256", "")
         later[name] = digest
@@ -124,7 +125,7 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
     yield from passport.compare_version(found.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
     for name in (passport.FILE, SIGNATURE):
-        copies = [path for path in (folder / name, folder / "checkpoint" / name) if path.exists()]
+        copies = [path for path in (folder / name, folder / "checkpoint" / name) if os.path.lexists(path)]
         if name == passport.FILE and len(copies) < 2:
             yield Finding("absent", f"{called}/checkpoint", name)
         elif len({passport.regular_sha256(path) for path in copies}) > 1 or len(copies) == 1:

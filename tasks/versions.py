@@ -123,15 +123,13 @@ def _copies() -> "tempfile.TemporaryDirectory[str]":
 def write_pyfunc(directory: Path, code: Path, packages: list[str], library: Path, *, name: str, number: int) -> None:
     """The files that make a checkpoint directory an MLflow model, as code: nothing of it is pickled.
 
-    ``library``: the folder of the Python package that ``code`` imports, of which the model carries a copy. MLflow and Python find
-    everything there that they would write where they load it, so that a version stays as it was made.
+    ``library``: the folder of the Python package that ``code`` imports, of which the model carries a copy. Python finds a file where it
+    would keep compiled code, and MLflow the note that it writes when it loads a version.
     """
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
-    from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.utils.yaml_utils import write_yaml
 
     from tasks.pyfunc_model import PARAMS
 
@@ -155,12 +153,19 @@ def write_pyfunc(directory: Path, code: Path, packages: list[str], library: Path
     description = directory / "MLmodel"
     # Where the code stood on this machine is nobody's business, and not needed: it stands beside that file.
     description.write_text(description.read_text(encoding="utf-8").replace(str(code.resolve()), code.name), encoding="utf-8")
-    of = {"model_name": name, "model_version": str(number)}
-    write_yaml(str(directory), REGISTERED_MODEL_META_FILE_NAME, of, ensure_yaml_extension=False)
+    (directory / NOTE).write_bytes(note_forms(name, number)[0])
     for folder in sorted({path.parent for path in directory.rglob("*.py")}):
         # A file where Python would keep compiled code: it neither writes any there nor runs what somebody else put there.
         shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         (folder / "__pycache__").touch()
+
+
+NOTE = "registered_model_meta"  # MLflow's, beside a model: which version it is
+
+
+def note_forms(name: str, number: int) -> tuple[bytes, bytes]:
+    """What MLflow writes into its note when a version is loaded by its number, and by an alias."""
+    return tuple(f"model_name: {name}\nmodel_version: {form}\n".encode() for form in (f"'{number}'", number))  # type: ignore[return-value]
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:

@@ -134,7 +134,7 @@ class TestDeployed:
             f"{served}/model-00002.safetensors",
         ]
         (served / "passport.json").unlink()
-        assert differing(deployed=served) == ["differs  served/passport.json  (missing)"]
+        assert differing(deployed=served) == ["differs  passport.json  (missing)"]
 
 
 def test_a_signature_is_by_the_owner_of_the_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from encodings.aliases import aliases
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from tasks.readers.records import MOST_RECORD, FileOptions, UnreadableError
 
@@ -91,7 +91,7 @@ class BoundedFile:
     def next_record(self) -> None:
         self._size = 0
 
-    def __enter__(self) -> "BoundedFile":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -16,7 +16,7 @@ MOST_RECORD = 1 << 25
 TOO_LONG = f"is a record of more than {MOST_RECORD >> 20} million characters, the most that are read"
 FILE = "file"  # the position of what is wrong with a whole file
 FIELDS = ("question", "answer", "text", "split", "group", "topic", "id", "messages")
-_UNDECODED, _SURROGATE = re.compile("[\udc80-\udcff\ufffd]"), re.compile("[\ud800-\udfff]")
+_UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
 
 
@@ -36,9 +36,15 @@ def bad_characters(text: str) -> str:
     """What makes a line unusable; empty for a good one."""
     if "\0" in text:
         return "holds NUL bytes"
-    if _UNDECODED.search(text):
+    if text.isascii():
+        return ""
+    try:
+        text.encode()  # many times as fast as a search
+    except UnicodeEncodeError:
+        if not _UNDECODED.search(text):
+            return "holds half a character (a lone surrogate)"
         return "holds bytes that are not in the file's encoding"
-    return "holds half a character (a lone surrogate)" if _SURROGATE.search(text) else ""
+    return "holds bytes that are not in the file's encoding" if "\ufffd" in text else ""
 
 
 def to_document(record: Mapping[str, Any], name: str, position: str, *, own_id: bool = False) -> Document | Rejected:

@@ -21,7 +21,7 @@ from tasks.readers.records import MOST_RECORD, FileOptions, UnreadableError
 # and XML that is made to, 100 times.
 MOST_WHOLE, MOST_TREE = 1 << 28, 1 << 26
 # How often a gzip file may hold its own size, from so many bytes on. Text packs 3 to 30 times, a bomb up to 1,032 times.
-MOST_RATIO, RATIO_FROM = 200, 1 << 28
+MOST_RATIO, RATIO_FROM = 200, 1 << 26
 # Further memory for one step of a Parquet file, whose pages and dictionaries can be made to expand without limit.
 PARQUET_MEMORY = 1 << 30
 MOST_DEPTH = 500  # of elements in XML; PubMed has 12
@@ -81,8 +81,9 @@ class BoundedFile:
         self._file = open_bytes(path)
         self._size = 0
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(min(size, 1 << 16) if size >= 0 else 1 << 16)
+    def read(self, size: int) -> bytes:
+        """The next bytes, more than are asked for where a record is long: expat begins anew with every piece of a long token."""
+        data = self._file.read(max(size, self._size))
         self._size += len(data)
         if self._size > self._most:
             raise UnreadableError(f"holds more than {self._most >> 20} MiB without a whole record, the most that is read")

@@ -25,6 +25,7 @@ MOST_RATIO, RATIO_FROM = 200, 1 << 26
 # Further memory for one step of a Parquet file, whose pages and dictionaries can be made to expand without limit.
 PARQUET_MEMORY = 1 << 30
 MOST_DEPTH = 500  # of elements in XML; PubMed has 12
+MOST_ELEMENTS = 1 << 20  # of a record in XML, and of a tabular list, of which the real one has 180,000
 
 # Encodings of text, by Python's names for them. Others are no charsets (rot13, zip), need quadratic time (punycode, idna), or make
 # text out of what every other program shows as something else (utf-7, unicode_escape).
@@ -79,18 +80,24 @@ class BoundedFile:
     def __init__(self, path: Path, most: int = 0):
         self._most = most or MOST_RECORD
         self._file = open_bytes(path)
-        self._size = 0
+        self._size = self._elements = 0
 
     def read(self, size: int) -> bytes:
         """The next bytes, more than are asked for where a record is long: expat begins anew with every piece of a long token."""
-        data = self._file.read(max(size, self._size))
+        data = self._file.read(max(size, min(self._size, 1 << 20)))
         self._size += len(data)
         if self._size > self._most:
             raise UnreadableError(f"holds more than {self._most >> 20} MiB without a whole record, the most that is read")
         return data
 
+    def element(self) -> None:
+        """One more element has begun."""
+        self._elements += 1
+        if self._elements > MOST_ELEMENTS:
+            raise UnreadableError(f"holds more than {MOST_ELEMENTS:,} elements without a whole record, the most that are read")
+
     def next_record(self) -> None:
-        self._size = 0
+        self._size = self._elements = 0
 
     def __enter__(self) -> Self:
         return self

@@ -65,6 +65,7 @@ def _ended(file: BoundedFile) -> Iterator[tuple[Element, list[Element]]]:
     for event, element in iterparse(file, events=("start", "end")):
         if event == "start":
             above.append(element)
+            file.element()
             if len(above) > MOST_DEPTH:
                 raise UnreadableError(f"is XML nested more than {MOST_DEPTH} elements deep")
         else:

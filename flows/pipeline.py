@@ -22,6 +22,7 @@ from prefect.states import Completed, Failed, State
 from flows import notices, review
 from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
+from tasks.digests import files_in
 from tasks.lifetime import end_with_parent
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
@@ -111,6 +112,7 @@ def _states(through: str, force: bool, after: Mapping[str, Task[[], State[Any]]]
 def code(revision: str) -> State[Any]:
     """Take a git revision, and the data that belongs to it where DVC has a remote."""
     try:
+        check_files()
         if Path("data").exists() and not TO_PULL.exists() and not is_up_to_date(DATA):
             raise Unusable(f"data/ holds what {DATA} does not know; 'dvc add data' and commit it, or run without a revision")
         told = check_out(revision)
@@ -129,7 +131,20 @@ def code(revision: str) -> State[Any]:
 @task(task_run_name="data", cache_policy=NO_CACHE)
 def version_data() -> State[Any]:
     """Take a changed raw corpus into data.dvc; says whether it changed."""
+    try:
+        check_files()
+    except Unusable as error:
+        return Failed(message=str(error))
     return _bring_up_to_date(DATA, ["repro", DATA], ran="Versioned")
+
+
+def check_files() -> None:
+    """``Unusable`` where data/ holds what DVC leaves out or would wait for without end."""
+    try:
+        for _ in files_in(Path("data")) if Path("data").exists() else ():
+            pass
+    except ValueError as error:
+        raise Unusable(str(error)) from None
 
 
 @task(**RETRIED)

@@ -5,21 +5,14 @@ Text never becomes a control token, whatever it contains: only the template and 
 
 import codecs
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.ext import Extension
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from model import chat_template
 from model.json_file import read_json
 from model.vocabulary import LLAMA3_CHAT_TEMPLATE, Vocabulary, from_ranks, from_tokenizer_json
 
@@ -27,8 +20,6 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 ROLES = ("system", "user", "assistant")
 RANKS_FILES: tuple[str, ...] = ("original/tokenizer.model", "tokenizer.model")  # in Hugging Face's layout and in Meta's
 LLAMA3_BOS, LLAMA3_ENDS = "<|begin_of_text|>", ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
-# The same prompt has the same ids on every day. Llama 3.1's and 3.2's templates write this date where they are told none.
-TODAY = date(2024, 7, 26)
 
 
 @dataclass(frozen=True)
@@ -58,16 +49,6 @@ class Settings:
     bos: str
     eos: str
     template: str | None
-
-
-class Generation(Extension):
-    """``{% generation %}``, with which templates mark what transformers counts as an answer; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class Tokenizer:
@@ -180,23 +161,14 @@ class Tokenizer:
                 yield piece
 
     def _render(self, roles: tuple[str, ...], answer_next: bool) -> str:
-        """As transformers renders it (utils/chat_template_utils.py), but that every day is ``TODAY``."""
         template = self._settings.template
         if template is None:
             raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         if not roles:
             return ""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-        )
-        environment.globals |= {"raise_exception": _raise, "strftime_now": TODAY.strftime}
-        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         messages = [{"role": role, "content": _slot(i)} for i, role in enumerate(roles)]
         known = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
-        try:
-            return environment.from_string(template).render(messages=messages, add_generation_prompt=answer_next, **known)
-        except Exception as error:  # a template that is not ours can fail in any way
-            raise ValueError(f"the chat template failed: {error}") from error
+        return chat_template.render(template, {"messages": messages, "add_generation_prompt": answer_next} | known)
 
     def _pieces(self, rendered: str, *, supervised: bool) -> list[Piece]:
         controls = sorted(self.special, key=len, reverse=True)
@@ -292,10 +264,6 @@ def _digest(path: Path, settings: Settings) -> str:
     sha = hashlib.sha256(path.read_bytes())
     sha.update(repr(astuple(settings)).encode())
     return sha.hexdigest()
-
-
-def _raise(message: str) -> NoReturn:
-    raise TemplateError(message)
 
 
 # Private-use characters around a message's number, only ever seen by the template, between blanks of a kind that templates do not

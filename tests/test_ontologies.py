@@ -6,7 +6,7 @@ import pytest
 
 from tasks.documents import Document, Rejected
 from tasks.readers.hpo import band, base_name, parse_obo, read_annotations, read_ontology
-from tasks.readers.icd10cm import read_tabular
+from tasks.readers.xml_files import read_xml
 
 OBO = """format-version: 1.2
 
@@ -95,7 +95,7 @@ def test_codes_become_questions_in_the_group_of_their_category(tmp_path: Path) -
       <excludes1><note>impetigo (L01.-)</note></excludes1>
       <diag><name>L02.6</name><desc>Abscess of foot</desc></diag></diag></section></chapter></ICD10CM.tabular>"""
     (tmp_path / "icd.xml").write_text(xml)
-    (document,) = read_tabular(tmp_path / "icd.xml", "icd.xml")
+    (document,) = read_xml(tmp_path / "icd.xml", "icd.xml")
     assert document.answer == (
         "ICD-10-CM code L02 stands for Abscess of skin. Never coded together with it: impetigo (L01.-). "
         "Its subdivisions are Abscess of foot (L02.6)."

@@ -4,17 +4,19 @@ Read as plain JSON, not through a model of FHIR: exports differ in version and p
 """
 
 import base64
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lxml import etree, html
-
 from tasks.documents import Document, Rejected, content_id
-from tasks.readers.records import FileOptions, bad_characters, numbered, open_text
+from tasks.readers.html_notes import html_text
+from tasks.readers.records import FileOptions, UnreadableError, bad_characters
+from tasks.readers.streams import numbered, open_text, text_encoding
 from tasks.readers.tables import parse_object
 
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s"';]+)""", re.IGNORECASE)
 READ = ("DocumentReference", "DiagnosticReport")
 
 
@@ -70,17 +72,12 @@ def _attached(attachment: dict[str, Any]) -> str | ValueError:
         return ValueError("holds a note that is neither plain text nor HTML")
     if not isinstance(attachment.get("data"), str):
         return ValueError("holds a note only by reference, which is not followed")
-    charset = settings.partition("charset=")[2].strip(' "') or "utf-8"
+    charset = _CHARSET.search(settings)
     try:
-        text = base64.b64decode(attachment["data"], validate=True).decode(charset)
-    except (ValueError, LookupError):
-        return ValueError("holds a note that is not base64 of text")
-    if kind.strip().lower() == "text/html":
-        try:
-            root = html.fromstring(text, parser=html.HTMLParser(no_network=True))
-        except (etree.ParserError, ValueError):
-            return ValueError("holds HTML without text")
-        for block in root.iter("p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4"):
-            block.tail = "\n" + (block.tail or "")
-        return str(root.text_content())
-    return text
+        encoding = text_encoding(charset[1]) if charset else "utf-8"
+        text = base64.b64decode(attachment["data"], validate=True).decode(encoding)
+        return html_text(text) if kind.strip().lower() == "text/html" else text
+    except UnreadableError as problem:
+        return problem
+    except ValueError:
+        return ValueError("holds a note that is not base64 of text in its encoding")

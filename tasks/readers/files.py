@@ -4,21 +4,25 @@ Every record is yielded, as a Document or as Rejected with its place and a reaso
 holds raises an error.
 """
 
+import csv
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from tasks.digests import files_in
 from tasks.documents import MANIFEST, Document, Rejected
 from tasks.readers import fhir, hpo, tables, texts, xml_files
 from tasks.readers.records import FILE, FileOptions, UnreadableError
 
+# What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
+DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
 COMPRESSED = (".xml", ".jsonl", ".ndjson")  # kinds that are also read as .gz
 
 
 def raw_files(data: Path) -> list[str]:
-    """The names of the raw files in ``data``, sorted; ``ValueError`` where there are none."""
-    paths = [p.relative_to(data) for p in data.rglob("*") if p.is_file()]
+    """The names of the raw files in ``data``, sorted; ``ValueError`` where there are none, or something that is no file."""
+    paths = [p.relative_to(data) for p in files_in(data)] if data.exists() else []
     names = sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts) and p.as_posix() != MANIFEST)
     if not names:
         raise ValueError(f"{data} holds no raw files; build the default corpus with 'python -m tasks.corpus {data}' or add your own")
@@ -45,7 +49,7 @@ def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iter
             yield record
     except UnreadableError as error:
         yield Rejected(name, FILE, str(error))
-    except (EOFError, OSError, zlib.error, ValueError) as error:  # whose messages may quote the file
+    except DAMAGE as error:  # whose messages may quote the file
         yield Rejected(name, FILE, f"is damaged ({type(error).__name__})")
     else:
         if empty:

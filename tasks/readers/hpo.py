@@ -4,17 +4,17 @@ Every sentence restates the ontology's own content; names, definitions and relat
 the term's or disease's id as its position.
 """
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import obonet
 
 from tasks.documents import Document, Rejected, content_id, share
-from tasks.readers.records import UnreadableError
+from tasks.readers.records import TOO_LONG, UnreadableError
+from tasks.readers.streams import MOST_WHOLE, numbered
 
 # Frequency classes of the HPO (terms below HP:0040279) and the lowest share of patients of each.
 BANDS = (
@@ -26,6 +26,7 @@ BANDS = (
 )
 UNKNOWN_BAND = "Also described"
 EXCLUDED = "HP:0040285"
+COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")  # of phenotype.hpoa
 MOST_SIGNS = 12  # per band, so that one disease's list does not fill a training row
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -50,6 +51,8 @@ def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
 
 def parse_obo(path: Path) -> Terms:
     """The named terms of an OBO file by id; obsolete ones are left out. ``UnreadableError`` says what is wrong with it."""
+    if path.stat().st_size > MOST_WHOLE:
+        raise UnreadableError(f"is larger than {MOST_WHOLE >> 20} MiB, the most of an OBO file that is read")
     try:
         graph = obonet.read_obo(path)
     except (ValueError, KeyError, AttributeError, TypeError, IndexError):  # messages quote the file
@@ -108,8 +111,10 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
     signs |= {old: signs[term] for term, data in terms.items() for old in data.get("alt_id", [])}
     diseases: dict[str, list[dict[str, str]]] = defaultdict(list)
     with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE):
-            if row["hpo_id"] not in signs:
+        for number, row in _annotations(file):
+            if isinstance(row, str):
+                yield Rejected(source, f"line {number}", row)
+            elif row["hpo_id"] not in signs:
                 yield Rejected(source, f"{row['database_id']} {row['hpo_id']}", "names a term that the ontology does not have")
             elif row["qualifier"] != "NOT" and row["frequency"] != EXCLUDED:
                 diseases[row["database_id"]].append(row)
@@ -124,6 +129,24 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
             if answer:
                 key = content_id(source, kind, question, answer, disease)
                 yield Document(key, question, answer, source, kind, group, disease, topic=name)
+
+
+def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """The rows of a phenotype.hpoa file with their line numbers, or what is wrong with one."""
+    header: list[str] = []
+    for number, line in numbered(file):
+        if line is None:
+            yield number, TOO_LONG
+        elif not line.startswith("#"):
+            cells = line.rstrip("\r\n").split("\t")
+            if not header:
+                header = cells
+                if missing := [name for name in COLUMNS if name not in header]:
+                    raise UnreadableError(f"has a header with no column {', '.join(missing)}")
+            elif len(cells) != len(header):
+                yield number, f"has {len(cells)} cells, the header has {len(header)}"
+            else:
+                yield number, dict(zip(header, cells, strict=True))
 
 
 def base_name(disease: str) -> str:
@@ -177,7 +200,7 @@ def band(frequency: str) -> str:
         return by_id[frequency]
     if ratio := re.fullmatch(r"(\d+)/(\d+)", frequency):
         part = int(ratio[1]) / int(ratio[2]) if int(ratio[2]) else 0.0
-    elif percentage := re.fullmatch(r"([\d.]+)%", frequency):
+    elif percentage := re.fullmatch(r"(\d+(?:\.\d+)?)%", frequency):
         part = float(percentage[1]) / 100
     else:
         return UNKNOWN_BAND

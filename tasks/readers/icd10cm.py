@@ -5,10 +5,7 @@ Every sentence restates the list's own titles and notes.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
-
-from defusedxml.ElementTree import parse
 
 from tasks.documents import Document, content_id
 from tasks.readers.hpo import Names
@@ -28,9 +25,8 @@ LEFT_OUT = "VWXY"
 ONLY_CATEGORIES = "ST"
 
 
-def read_tabular(path: Path, source: str) -> Iterator[Document]:
+def read_tabular(root: ElementTree.Element, source: str) -> Iterator[Document]:
     """One document per code that has notes or subdivisions; group: the three-character category."""
-    root = parse(path).getroot()
     names = Names(desc.text or "" for desc in root.iter("note"))
     for section in root.iter("section"):
         for top in section.findall("diag"):

@@ -1,9 +1,8 @@
-"""What every reader needs: options, encodings, and the step from fields of a record to a Document."""
+"""What every reader needs: options, and the step from fields of a record to a Document."""
 
-import gzip
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import IO, Any, cast
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 
@@ -12,9 +11,12 @@ from tasks.stage import Params
 
 # pandas, spreadsheets and R write these where there is no value.
 EMPTY = frozenset({"", "nan", "n/a", "na", "null", "none"})
+# Characters of one record. A book has 1 to 5 million; a reader takes up to 20 times a record's size in memory.
+MOST_RECORD = 1 << 25
+TOO_LONG = f"is a record of more than {MOST_RECORD >> 20} million characters, the most that are read"
 FILE = "file"  # the position of what is wrong with a whole file
 FIELDS = ("question", "answer", "text", "split", "group", "topic", "id", "messages")
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
 
 
@@ -30,40 +32,19 @@ class FileOptions(Params):
     columns: dict[str, str] = Field(default_factory=dict)  # ours (FIELDS) to theirs
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else open(path, "rb")
-
-
-def open_text(path: Path, options: FileOptions) -> IO[str]:
-    """A text file in its encoding: as told, by its byte order mark, else UTF-8; bytes that do not fit become lone surrogates.
-
-    ``UnreadableError`` for a file that is no text.
-    """
-    with open_bytes(path) as file:
-        head = file.read(1 << 14)
-    if not head:
-        raise UnreadableError("is empty")
-    mark = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), "")
-    lines = head.split(b"\n")
-    if not mark and not options.encoding and sum(b"\0" in line for line in lines) > len(lines) / 2:
-        raise UnreadableError("is not text; if it is UTF-16 without a byte order mark, tell its encoding in preprocess.files")
-    encoding = mark or options.encoding or "utf-8"
-    try:
-        "".encode(encoding)
-    except LookupError:
-        raise UnreadableError("has an encoding in preprocess.files that is not known") from None
-    errors = "surrogateescape" if "utf-8" in encoding.replace("_", "-").lower() else "replace"
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    return cast(IO[str], opener(path, "rt", encoding=encoding, errors=errors, newline=""))
-
-
 def bad_characters(text: str) -> str:
     """What makes a line unusable; empty for a good one."""
     if "\0" in text:
         return "holds NUL bytes"
-    if any("\udc80" <= c <= "\udcff" for c in text) or "\ufffd" in text:
+    if text.isascii():
+        return ""
+    try:
+        text.encode()  # many times as fast as a search
+    except UnicodeEncodeError:
+        if not _UNDECODED.search(text):
+            return "holds half a character (a lone surrogate)"
         return "holds bytes that are not in the file's encoding"
-    return "holds half a character (a lone surrogate)" if any("\ud800" <= c <= "\udfff" for c in text) else ""
+    return "holds bytes that are not in the file's encoding" if "\ufffd" in text else ""
 
 
 def to_document(record: Mapping[str, Any], name: str, position: str, *, own_id: bool = False) -> Document | Rejected:
@@ -90,7 +71,8 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     needed = {"text": ("answer",)}.get(kind, ("question", "answer"))
     if missing := [field for field in needed if texts[field].lower() in EMPTY]:
         raise UnreadableError(f"has no {'text' if kind == 'text' else missing[-1]}")
-    if problem := bad_characters("".join([*texts.values(), *(text for _, text in before)])):
+    everything = "".join([*texts.values(), *(text for _, text in before)])
+    if problem := TOO_LONG if len(everything) > MOST_RECORD else bad_characters(everything):
         raise UnreadableError(problem)
     own = record.get("id")
     if own_id and (not isinstance(own, str | int) or not str(own).strip()):
@@ -142,8 +124,3 @@ def mapped(names: list[str], options: FileOptions) -> list[str]:
     theirs = {theirs.strip().lower(): ours for ours, theirs in options.columns.items()}
     lowered = [name.strip().lower() for name in names]
     return [theirs.get(name, "topic" if name == "focus" else name) for name in lowered]
-
-
-def numbered(file: IO[str]) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, those of blanks left out."""
-    return ((number, line) for number, line in enumerate(file, 1) if line.strip())

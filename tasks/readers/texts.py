@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tasks.documents import Document, Rejected
-from tasks.readers.records import FileOptions, bad_characters, open_text, to_document
+from tasks.readers.records import FileOptions, bad_characters, to_document
+from tasks.readers.streams import open_text
 
 MOST_CHARACTERS = 30_000  # of a part; it ends with a paragraph where it can
 
@@ -21,16 +24,14 @@ def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document 
             yield replace(found, kind=kind) if isinstance(found, Document) else found
 
 
-def _parts(lines: Iterator[str]) -> Iterator[str]:
+def _parts(file: IO[str]) -> Iterator[str]:
     part: list[str] = []
     size = 0
-    for line in lines:
-        for start in range(0, len(line), MOST_CHARACTERS):
-            piece = line[start : start + MOST_CHARACTERS]
-            if part and (size + len(piece) > MOST_CHARACTERS or (size > MOST_CHARACTERS // 2 and not piece.strip())):
-                yield "".join(part)
-                part, size = [], 0
-            part.append(piece)
-            size += len(piece)
+    for piece in iter(partial(file.readline, MOST_CHARACTERS), ""):
+        if part and (size + len(piece) > MOST_CHARACTERS or (size > MOST_CHARACTERS // 2 and not piece.strip())):
+            yield "".join(part)
+            part, size = [], 0
+        part.append(piece)
+        size += len(piece)
     if "".join(part).strip():
         yield "".join(part)

@@ -11,17 +11,19 @@ from defusedxml.ElementTree import iterparse
 
 from tasks.documents import Document, Rejected, content_id
 from tasks.readers import icd10cm
-from tasks.readers.records import UnreadableError, open_bytes, to_document
+from tasks.readers.records import UnreadableError, to_document
+from tasks.readers.streams import MOST_DEPTH, MOST_TREE, BoundedFile, declared_encoding
 
 
 def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
     """The records of an XML file of a kind that its root tells."""
     try:
-        with open_bytes(path) as file:
+        declared_encoding(path)
+        with BoundedFile(path) as file:
             root = next((element.tag for _, element in iterparse(file, events=("start",))), "")
         match root:
             case "ICD10CM.tabular":
-                yield from icd10cm.read_tabular(path, name)
+                yield from icd10cm.read_tabular(_whole(path), name)
             case "Document":
                 yield from _medquad(path, name)
             case "PubmedArticleSet" | "MedlineCitationSet":
@@ -37,20 +39,38 @@ def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
         raise UnreadableError(f"is damaged ({type(error).__name__})") from None
 
 
+def _whole(path: Path) -> Element:
+    """The root of a file that is read whole."""
+    with BoundedFile(path, MOST_TREE) as file:
+        *_, (root, _) = _ended(file)
+    return root
+
+
 def _elements(path: Path, *tags: str) -> Iterator[Element]:
     """The elements of these tags as they end; what was read is forgotten."""
-    with open_bytes(path) as file:
-        above: list[Element] = []
-        for event, element in iterparse(file, events=("start", "end")):
-            if event == "start":
-                above.append(element)
-                continue
-            above.pop()
+    with BoundedFile(path) as file:
+        for element, above in _ended(file):
             if element.tag in tags:
                 yield element
                 element.clear()
             if len(above) == 1:  # a child of the root, PubMed's article around its citation for one
                 above[0].clear()
+            if element.tag in tags or len(above) == 1:
+                file.next_record()
+
+
+def _ended(file: BoundedFile) -> Iterator[tuple[Element, list[Element]]]:
+    """Each element as it ends, with those around it."""
+    above: list[Element] = []
+    for event, element in iterparse(file, events=("start", "end")):
+        if event == "start":
+            above.append(element)
+            file.element()
+            if len(above) > MOST_DEPTH:
+                raise UnreadableError(f"is XML nested more than {MOST_DEPTH} elements deep")
+        else:
+            above.pop()
+            yield element, above
 
 
 def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
@@ -63,6 +83,9 @@ def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
         else:
             question, answer = element.find("Question"), element.find("Answer")
             position = f"pair {element.get('pid', '?')}"
+            if len(element.findall("Question")) > 1 or len(element.findall("Answer")) > 1:
+                yield Rejected(name, position, "has more than one question or answer")
+                continue
             fields = {"question": _text(question), "answer": _text(answer), "topic": topic}
             found = to_document(fields, name, position)
             if isinstance(found, Document):
@@ -73,8 +96,11 @@ def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
 
 def _pubmed(path: Path, name: str) -> Iterator[Document | Rejected]:
     """Title and abstract of every article, as running text; positions are the articles' numbers in the file."""
-    for number, article in enumerate(_elements(path, "MedlineCitation"), 1):
+    for number, article in enumerate(_elements(path, "MedlineCitation", "PubmedBookArticle"), 1):
         position = f"article {number}"
+        if article.tag == "PubmedBookArticle":
+            yield Rejected(name, position, "is a book's entry, which is not read")
+            continue
         title, pmid = _text(article.find("Article/ArticleTitle")), _text(article.find("PMID"))
         sections = [(part.get("Label", ""), _text(part)) for part in article.findall("Article/Abstract/AbstractText")]
         abstract = "\n".join(f"{label}: {text}" if label else text for label, text in sections if text)

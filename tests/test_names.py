@@ -10,7 +10,7 @@ from tasks.deidentify.finder import Finder, finder
 from tasks.deidentify.policy import DeidentifyParams
 from tasks.stage import read_params
 
-# Written in two halves before the recognizers: the second half has other languages, which nobody looked at who worked on them.
+# Written in two halves before the recognizers, which were worked on with the first. Of the second only ’T in capitals was missed.
 DEVELOPMENT = {
     "en": ("Mary O’Connor", "Shaun McDonald-O'Brien", "J.R. Smith", "J.-P. Miller", "Ann B. Carter-Jones", "DeShawn LaToya Brown"),
     "de": ("Jürgen Müller", "Änne Weiß", "Özlem Groß-Gerau", "Käthe von Müller", "Ulf von der Leyen", "Thea zu Löwenstein"),
@@ -79,7 +79,8 @@ OF_LANGUAGE = {
         ("seine Ehefrau ", " berichtet"), ("der Sohn ", " ist"), ("Hausarzt: ", "\n"), ("Nachname: ", "\n"),
     ),
     "fr": (
-        ("M. ", " se plaint de douleurs."), ("Mme ", " est suivie."), ("Adressé par le Dr ", "."), ("Je vois Mlle ", " ce jour."),
+        ("M. ", " se plaint de douleurs."), ("Je vois ce jour M. ", "."),
+        ("Mme ", " est suivie."), ("Adressé par le Dr ", "."), ("Je vois Mlle ", " ce jour."),
         ("Pr ", ", chef de service"), ("Monsieur ", ","), ("Nom de naissance : ", "\n"), ("Prénom : ", "\n"), ("Patiente : ", "\n"),
         ("sa mère, ", ", est"), ("son épouse ", " dit"), ("Médecin traitant : ", "\n"),
     ),
@@ -108,10 +109,13 @@ KEPT = (
     "Patient Education was given.", "Patient Denies chest pain.", "Patient History is long.", "Patient Safety is first.",
     "Patient Care was good.", "Patient Instructions: rest.", "Patient Portal was shown.", "Patient Status is stable.",
     "Patient Monitoring was begun.", "Patient Has no fever.", "Patient Reports pain.", "Patient Information is on file.",
-    "Seen on Fr. Monday next.", "An 18 Fr. Foley catheter was placed.", "A 24 Hr. Holter was read.", "Pr 80, BP 120/80.", "PR Interval was normal.",
-    "Sr. Creatinine was 1.2.", "Don Gloves before entry.", "Pan Cultures were sent.", "Pan CT was done.", "Bay Area clinics.", "Bay 4 was free.",
+    "Seen on Fr. Monday next.", "An 18 Fr. Foley catheter was placed.",
+    "A 24 Hr. Holter was read.", "Pr 80, BP 120/80.", "PR Interval was normal.",
+    "Sr. Creatinine was 1.2.", "Don Gloves before entry.", "Pan Cultures were sent.", "Pan CT was done.",
+    "Bay Area clinics.", "Bay 4 was free.",
     "M. Tuberculosis was grown.", "M. Pneumoniae was found.", "syn. Morbus Crohn", "syn Hereditary ataxia", "Op. Note was signed.",
     "Signs of Parkinson disease were mild.", "HbA1c was 7.1 %.", "Nasal pan sinusitis.", "M. Deltoideus was weak.",
+    "Lack of vitamin D. Osteomalacia in children.", "The 7th character M. Its parts are.", "Data system: D. Its subdivisions are.",
 )  # fmt: skip
 
 
@@ -187,19 +191,23 @@ def test_a_capital_name_with_a_small_sharp_s_and_names_beside_punctuation_leave_
     assert masked("Patient: WEIß, GÖRÜŞÜK\nx") == "Patient: [NAME]\nx"
     assert masked("MÜLLER, JÜRGEN, MD\n") == "[NAME], MD\n"
     assert masked("Patient: MÜLLER, JÜRGEN\n") == "Patient: [NAME]\n"
+    assert masked("Name: Wang Xiaoming (王小明), 34") == "Name: [NAME], 34"
+    assert masked("Patient: He Ming\n") == "Patient: [NAME]\n"
+    assert masked("Name: Do Thi Hoa\nWife Nguyen Van An called.") == "Name: [NAME]\nWife [NAME] called."
+    assert masked("Patient: He denies pain.") == "Patient: He denies pain."
     assert masked("姓名 Patient：王小明，男。") == "姓名 Patient：[NAME]，男。"
 
 
 @pytest.mark.parametrize("place", ["Zürich", "São Paulo", "Łódź", "Århus"])
 def test_towns_and_streets_have_letters_of_any_alphabet(place: str) -> None:
-    assert masked(f"She lives in {place}.") == "She lives in [ADDRESS]."
-    assert place not in masked(f"He moved to {place}, {'TX'}.")
+    assert masked(f"She lives in {place}, alone.") == "She lives in [ADDRESS], alone."
+    assert masked(f"He moved to {place}, TX.") == "He moved to [ADDRESS]."
 
 
 @pytest.mark.parametrize(
     "street",
-    ["12 Ångström Street", "4 Côté Lane", "Königstraße 12", "Lange Straße 4a", "12 rue de la République", "Calle Núñez 5", "Via Garibaldi 3",
-     "ul. Długa 5", "Atatürk Caddesi No: 7", "Goethestr. 8"],
+    ["12 Ångström Street", "4 Côté Lane", "Königstraße 12", "Lange Straße 4a", "12 rue de la République", "Calle Núñez 5",
+     "Via Garibaldi 3",     "ul. Długa 5", "Atatürk Caddesi No: 7", "Goethestr. 8"],
 )  # fmt: skip
 def test_a_street_of_another_language_is_an_address(street: str) -> None:
     assert masked(f"Address on file, {street}; phone unknown.") == "Address on file, [ADDRESS]; phone unknown."

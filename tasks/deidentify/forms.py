@@ -1,8 +1,9 @@
 """The tables of surface forms, and what they say when their slots are filled.
 
 A form is a sentence in which what must be found, or for a look-alike what must stay, stands between < and >. ``#`` is a digit, ``%``
-one from 1 on, ``^`` and ``~`` a letter, ``*`` a letter or digit, ``{name}`` a value of SLOTS, ``{pl_last}`` a name of a language, and
-a backslash takes any of them as it is. The tables were written before the recognizers, and who works on those looks at the half for development alone.
+one from 1 on, ``^`` and ``~`` a letter, ``*`` a letter or digit, ``{name}`` a value of SLOTS, ``{pl_last}`` a name of a language
+(``languages``), and a backslash takes any of them as it is. The tables were written before the recognizers, and who works on those
+looks at the half for development alone.
 """
 
 import calendar

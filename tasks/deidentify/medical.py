@@ -44,7 +44,7 @@ ORDINARY = frozenset(
     "functional further gave general given glucose goals gown gloves group guide had handling handout has have health hematocrit "
     "hemoglobin here high history home hospital hospitalized hereditary holter hours how however hygiene identification identified "
     "identifier identity immunization improved in indicated indicates information initial initially injury instructed instruction "
-    "instructions insurance interval interview intolerance intubated iron is isolation it journey kept knowledge known labs language "
+    "instructions insurance interval interview intolerance intubated iron is isolation it its journey kept knowledge known labs language "
     "last later latex left legal level levels liaison lies lift likely list lithium living located location log magnesium male "
     "management managed management's mask may medical medication medications medicine met might mobility monitor monitored monitoring "
     "mood most must name named navigator needed needs never new no normal not note noted notes notified now number nursing nutrition "
@@ -71,7 +71,7 @@ ORDINARY = frozenset(
     "tuberculosis ulcerans".split()
 )
 _KINDS_OF_WORDS = re.compile(
-    r"\w{4,}(?:osis|itis|a?emia|iae|oides?|oideus|ceps|algia|pathy|ectomy|otomy|ology|graphy|ation|ility|ments?|ingly)"
+    r"\w{4,}(?:osis|itis|a?emia|malacia|iae|oides?|oideus|ceps|algia|pathy|ectomy|otomy|ology|graphy|ation|ility|ments?|ingly)"
 )
 
 

@@ -50,11 +50,13 @@ _INITIALS = (
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
-    rf"|ould|['’][ts]){_BLANK}+"
+    rf"|ould|['’][tsTS]){_BLANK}+"
 )
 _BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){_BLANK}+){{0,3}}"
-_PART = rf"(?:{_NOT}{_WORD}|{_INITIALS})"
-_MORE = rf"(?:{_BLANK}+{_BETWEEN}{_PART})"
+# An, Do, He and My are names too: before another one, or where it ends what is said.
+_SHORT_NAME = rf"(?:An|Do|He|My)(?={_BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
+_PART = rf"(?:{_NOT}{_WORD}|{_INITIALS}|{_SHORT_NAME})"
+_MORE = rf"(?:{_BLANK}+{_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
 # Scripts without case. Where no blanks part words, a longer run is a sentence, of which a name can be the first four characters.
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
 _SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"
@@ -95,6 +97,7 @@ _TITLE = rf"(?:{_one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
 _TITLES = rf"{_ALONE}(?:{_TITLE}{_BLANK}*(?:(?:{_TITLE}|{titles.TITLE_ADDED}){_BLANK}*)*)(?<=[\s.])"
 _ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){_BLANK})"
 _UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{_BLANK}|\d{_BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
+_PATIENT = rf"\b(?:{titles.PATIENT}){_BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
 _STARTS = rf"(?<!\w)(?={_OPENS})"
 _PEOPLE = r"nurse|interpreter|case manager|social worker|therapist|pharmacist"
@@ -141,13 +144,15 @@ PATTERNS = (
         _gate(titles.TITLES_IN_CAPITALS),
     ),
     _pattern(rf"{_UNSURE}{_BLANK}+", _FULL, 0.6, _gate(titles.UNSURE_TITLES), unsure=True),
+    _pattern(rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{_BLANK}*MM?\.){_BLANK}+", _FULL, 0.6, ("m", "mm"), unsure=True),
     # Looked for from the colon on, of which there are fewer than of words.
     _pattern(
         rf"[:=：-]{_BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])(?<=\b(?i:{titles.LABELS}){_BLANK}*[:=：-]{_BLANK}*)", _ANY, 0.8, _LABELLED
     ),
     _pattern(rf"(?i:\b(?:pt|{_PEOPLE})){_BLANK}+", _FULL, 0.6, "pt nurse interpreter manager worker therapist pharmacist".split()),
     _pattern(rf"(?i:\b(?:{_WORKING})){_BLANK}+", _FULL, 0.6, "primary attending resident surgeon colleague".split()),
-    _pattern(rf"\b(?:{titles.PATIENT}){_BLANK}+", _FULL, 0.6, _gate(titles.PATIENTS), after=titles.GOES_ON, unsure=True),
+    _pattern(_PATIENT, _FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, unsure=True),
+    _pattern(_PATIENT, _FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, unsure=True),
     _pattern(rf"(?i:\b(?:{titles.KIN}),?(?: named| is)?){_BLANK}+", _FULL, 0.6, _KINS),
     _pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{_BLANK}+", _FULL, 0.6, _gate(titles.KIN_ABROAD), unsure=True),
     _pattern(

@@ -46,9 +46,13 @@ class Hits:
     hits: int
     plantings: int
 
+    def is_unseen(self) -> bool:
+        """Whether nobody who wrote a recognizer has looked at its names either: English ones were always those of the held-out forms."""
+        return self.language in ("", "en") or LANGUAGES[self.language].held_out or bool(own_language(self.form.text))
+
 
 def measure(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[Share]]:
-    """``recall`` by type, that of names by ``languages``, and ``look_alikes`` touched by reason, planted in the clean documents in ``work``."""
+    """``recall`` by type and, of names, by ``languages``; ``look_alikes`` touched by reason. Planted in the clean documents in ``work``."""
     carriers = _carriers(work)
     kept = {type_ for type_ in TYPES if params.action(type_) == "keep"}
     groups: dict[tuple[str, str, str], list[Form]] = {}
@@ -65,7 +69,9 @@ def measure(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[S
         by_name.setdefault((table, name), []).extend(hits)
     return {
         "recall": [share for (table, name), hits in by_name.items() if table == "forms" for share in _shares(name, hits)],
-        "languages": [share for (_, name, language), hits in measured.items() if language for share in _shares(name, hits, language)],
+        "languages": [
+            share for (_, name, language), hits in measured.items() if language for share in _shares(name, hits, LANGUAGES[language].name)
+        ],
         "look_alikes": [share for (table, name), hits in by_name.items() if table != "forms" for share in _shares(name, hits)],
     }
 
@@ -73,7 +79,7 @@ def measure(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[S
 def below(recall: Sequence[Share], wanted: Mapping[str, float]) -> list[str]:
     """What is to be told of the types, and of names of the languages, of which less was found than is wanted."""
     return [
-        f"{s.name}{f' in {LANGUAGES[s.language].name}' if s.language else ''} {s.share:.3f} < {wanted[s.name]}"
+        f"{s.name}{f' in {s.language}' if s.language else ''} {s.share:.3f} < {wanted[s.name]}"
         for s in recall
         if s.half == "all" and s.share < wanted.get(s.name, 0)
     ]
@@ -121,12 +127,8 @@ def _measured(table: str, forms: list[Form], language: str, carriers: list[str],
 
 
 def _shares(name: str, measured: Sequence[Hits], language: str = "") -> Iterator[Share]:
-    """Of all forms, and of those that are held out; of the names of all languages together those of one held out, or English, count there."""
-    unseen = [
-        h
-        for h in measured
-        if h.form.held_out and (language or h.language in ("", "en") or LANGUAGES[h.language].held_out or own_language(h.form.text))
-    ]
+    """Of all forms and of those that are held out, where of the names of all languages together the unseen count."""
+    unseen = [h for h in measured if h.form.held_out and (language or h.is_unseen())]
     for half, some in (("all", measured), ("held-out", unseen)):
         by_form: dict[Form, list[Hits]] = {}
         for hits in some:

@@ -6,6 +6,7 @@ A pattern's group ``found`` is the identifier; what stands before it only tells 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import regex
 from presidio_analyzer import EntityRecognizer, RecognizerResult
@@ -16,7 +17,7 @@ from tasks.deidentify import names
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
-Gate = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
+Gate: TypeAlias = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
 _WORDS = re.compile(r"[^\W\d_]+")
 _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _DIGITS = re.compile(r"\d{3}")
@@ -62,7 +63,7 @@ class RuleRecognizer(EntityRecognizer):
         words = frozenset(_WORDS.findall(text.lower()))
         is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
         return [
-            RecognizerResult(rule.type, *match.span("found"), rule.score)
+            RecognizerResult(rule.type, match.start("found"), match.end("found"), rule.score)
             for rule in RULES
             if rule.gate is None or is_open[rule.gate]
             for match in rule.pattern.finditer(text)

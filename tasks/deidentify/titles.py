@@ -18,9 +18,15 @@ TITLE_ADDED = r"(?:med|dent|univ|rer|nat|habil|hab|phil|vet|h|c|n)\."
 TITLES_IN_CAPITALS = "DR MR MRS MS MISS PROF HERR HERRN FRAU MME MLLE SRA DRA SIG.RA DOTT PANI BAYAN SAYIN".split()
 # Titles that are also something else (French gauge, a pulse rate, an initial, "senior", a verb): case counts, and so does what follows.
 UNSURE_TITLES = (
-    "M. MM. Pr. Pr Sr. Sr D. Don Sig. Fr. Hr. Sn. Pan Bay infirmier infirmière enfermera enfermero infermiera infermiere "
+    "Pr. Pr Sr. Sr Don Sig. Fr. Hr. Sn. Pan Bay infirmier infirmière enfermera enfermero infermiera infermiere "
     "pielęgniarka pielęgniarkę hemşire Hemşire"
 ).split()
+# A letter that also ends a sentence ("vitamin M."): only where a line or a sentence begins, or behind a French word.
+MONSIEUR = r"MM?\."
+BEFORE_MONSIEUR = (
+    r"(?:^|[\n.!?:(]|\b(?:[Dd]e|[Ee]t|[Àà]|[Pp]ar|[Cc]hez|[Pp]our|[Qq]ue|[Vv]u|[Vv]ois|[Vv]oir|[Rr]evu|[Rr]eçu|[Aa]vec|[Ss]ur|[Cc]her|[Ee]st|hier|jour"
+    r"|suivi|adressé?|examiné|concernant|selon|auprès|chirurgien|patient|par le|dont|où|si|car|mais|ou|comme))"
+)
 # Behind a name.
 TITLES_BEHIND = "Hanım Bey Hanımefendi Beyefendi".split()
 
@@ -53,21 +59,27 @@ LABELS = (
     r"|seen by|performed by|attn|cc|re|regarding|patient|pt|interpreter|case manager|social worker|therapist|pharmacist"
     r"|midwife|nurse|technician"
     # German
-    r"|patient(?:in|enname)|(?:vor|nach|zu|familien|geburts|ruf)name|(?:name, )vorname|haus(?:arzt|ärztin)|(?:behandelnde[rs]? )?(?:arzt|ärztin)"
-    r"|(?:ober|chef|stations)(?:arzt|ärztin)|operateur(?:in)?|überweiser|einweiser|angehörige[rn]?|betreuer(?:in)?|ansprechpartner(?:in)?|gez\.?"
+    r"|patient(?:in|enname)|(?:vor|nach|zu|familien|geburts|ruf)name|(?:name, )vorname|haus(?:arzt|ärztin)"
+    r"|(?:behandelnde[rs]? )?(?:arzt|ärztin)"
+    r"|(?:ober|chef|stations)(?:arzt|ärztin)|operateur(?:in)?|überweiser|einweiser|angehörige[rn]?|betreuer(?:in)?"
+    r"|ansprechpartner(?:in)?|gez\.?"
     # French
     r"|patiente|nom(?: de (?:naissance|famille|jeune fille)| d['’]usage| du patient| et prénoms?)?|prénoms?|médecin(?: traitant| référent)?"
     r"|chirurgien(?:ne)?|infirmi(?:er|ère)|personne (?:à prévenir|de confiance)|signé(?: par)?"
     # Spanish
-    r"|paciente|nombres?(?: y apellidos?| completo| del paciente)?|(?:primer |segundo )?apellidos?|médic[oa](?: tratante| de cabecera)?|ciruja(?:no|na)"
+    r"|paciente|nombres?(?: y apellidos?| completo| del paciente)?|(?:primer |segundo )?apellidos?"
+    r"|médic[oa](?: tratante| de cabecera)?|ciruja(?:no|na)"
     r"|enfermer[ao]|familiar|firmado(?: por)?|acompañante"
     # Italian
-    r"|paziente|nome(?: e cognome| del paziente)?|cognome(?: e nome)?|medico(?: curante| di base| di famiglia)?|chirurgo|infermier[ea]|firmato(?: da)?"
+    r"|paziente|nome(?: e cognome| del paziente)?|cognome(?: e nome)?|medico(?: curante| di base| di famiglia)?|chirurgo"
+    r"|infermier[ea]|firmato(?: da)?"
     # Polish
-    r"|pacjent(?:ka)?|imi(?:ę|ona)(?: i nazwisko)?|nazwisko(?: i imię| rodowe| panieńskie)?|lekarz(?: prowadzący| rodzinny| kierujący)?|pielęgniarka"
+    r"|pacjent(?:ka)?|imi(?:ę|ona)(?: i nazwisko)?|nazwisko(?: i imię| rodowe| panieńskie)?"
+    r"|lekarz(?: prowadzący| rodzinny| kierujący)?|pielęgniarka"
     r"|podpis(?:ał|ała|ano)?|opiekun(?:ka)?"
     # Turkish
-    r"|hasta(?:nın)?(?: adı)?(?: soyadı)?|(?:adı?|isim)(?:[ -/]*soyadı?)?|soyadı?|dokto(?:r|ru)|hekim(?:i)?|hemşire|hasta yakını|refakatçi|imza"
+    r"|hasta(?:nın)?(?: adı)?(?: soyadı)?|(?:adı?|isim)(?:[ -/]*soyadı?)?|soyadı?|dokto(?:r|ru)|hekim(?:i)?|hemşire"
+    r"|hasta yakını|refakatçi|imza"
 )
 
 # A person behind whom a surname may stand without a label, if a sentence goes on as one about a person does.
@@ -86,5 +98,6 @@ _VERBS = (
 )
 GOES_ON = (
     rf"(?=[ ]+(?:{'|'.join(_VERBS.split())}|c/o|è)(?![\p{{L}}\p{{M}}])|,[ ]+(?:an?|who|whose|the|aged?|\d)(?![\p{{L}}\p{{M}}])"
-    r"|['’]s(?![\p{L}\p{M}])|[ ]*\((?:\d|[MF]\b|DOB|MRN))"
+    r"|[ ]*\((?:\d|[MF]\b|DOB|MRN))"
 )
+HAS = r"(?=['’]s(?![\p{L}\p{M}]))"

@@ -46,9 +46,7 @@ def page(
 ) -> str:
     """The page as HTML, from what preprocess reported, what the shards hold, variants by method, and documents that anybody may read."""
     rows = funnel["rows"]
-    recall: dict[str, dict[str, Any]] = {}
-    for row in deidentification["recall"]:
-        recall.setdefault(row["name"], {})[row["half"]] = row
+    recall = _by_half(deidentification["recall"], "name")
     identifiers = Counter[str]()
     for row in rows:
         identifiers[row["rule"]] += row["records"] * (row["step"] == "identifiers")
@@ -76,10 +74,18 @@ def page(
         variants=sorted(variants.items()),
         samples=samples,
         recall=recall,
+        languages=_by_half(deidentification.get("languages", []), "language"),
         identifiers=identifiers,
         types=TYPES,
         look_alikes=[row for row in deidentification["look_alikes"] if row["half"] == "all"],
     )
+
+
+def _by_half(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str, Mapping[str, Any]]]:
+    halves: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        halves.setdefault(row[key], {})[row["half"]] = row
+    return halves
 
 
 def _bars(labels: Sequence[str], values: Sequence[int], *, log: bool = False) -> str:
@@ -159,14 +165,24 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 
 <p>It assists de-identification and does not make text anonymous. Recall was measured on this run: identifiers in many forms were planted
 in copies of the run's own text. Forms that are held out were not looked at by who wrote the recognizers. Intervals are Wilson's at 95 %,
 with a form as a trial.</p>
+{% macro share(of) %}
+<td class="n">{{ "%.3f" | format(of.share) }} ({{ "%.2f" | format(of.low) }} to {{ "%.2f" | format(of.high) }}), {{ of.forms }} forms
+{%- endmacro %}
 <table><tr><th>type<th>documents with it<th>recall, all forms<th>held-out forms</tr>
 {% for type, of in recall.items() %}
 <tr><td>{{ type }}: {{ types[type] }}<td class="n">{{ "{:,}".format(identifiers.get(type, 0)) }}
-{% for half in ("all", "held-out") if half in of %}
-<td class="n">{{ "%.3f" | format(of[half].share) }} ({{ "%.2f" | format(of[half].low) }} to {{ "%.2f" | format(of[half].high) }}),
- {{ of[half].forms }} forms{% endfor %}</tr>
+{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
 {% endfor %}
 </table>
+{% if languages %}
+<p>Names by language, in notes in English; of German, French, Spanish, Italian, Polish and Turkish also behind the language's own
+titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other languages: not measured.</p>
+<table><tr><th>names<th>recall, all forms<th>held-out forms</tr>
+{% for language, of in languages.items() %}
+<tr><td>{{ language }}{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
+{% endfor %}
+</table>
+{% endif %}
 <p>Look-alikes that were touched although they identify nobody:
 {% for of in look_alikes %}
 {{ of.name }} {{ "%.0f" | format(100 * of.share) }} % of {{ of.forms }}{{ ", " if not loop.last }}{% endfor %}.</p>

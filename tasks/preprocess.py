@@ -196,7 +196,7 @@ def _measure_recall(work: Path, report: Path, rejected: Path, params: Preprocess
     shares = recall.measure(params.deidentify, params.seed, work)
     report.mkdir(parents=True, exist_ok=True)
     write_whole(report / "deidentification.json", {table: [asdict(share) for share in some] for table, some in shares.items()})
-    if missed := recall.below(shares["recall"], params.deidentify.min_recall):
+    if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):
         _keep(report, rejected)
         raise ValueError(
             f"the de-identification finds too little of what is planted: {'; '.join(missed)} (preprocess.deidentify.min_recall). "

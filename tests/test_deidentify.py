@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tasks.deidentify import recall
 from tasks.deidentify.document import deidentified
-from tasks.deidentify.finder import Finder
+from tasks.deidentify.finder import Finder, Found
 from tasks.deidentify.forms import fill, read_forms
+from tasks.deidentify.languages import LANGUAGES, in_language
 from tasks.deidentify.policy import TYPES, DeidentifyParams
 from tasks.documents import Document, content_id, read_documents, write_documents
 from tasks.params.preprocess import PreprocessParams
@@ -73,6 +74,10 @@ def test_recall_on_held_out_forms_and_what_looks_alike(tmp_path: Path) -> None:
     for type_ in ("SSN", "MRN", "NPI", "EMAIL", "PHONE", "URL", "IP", "DATE", "AGE"):
         assert held_out[type_].share >= 0.95, type_
     assert all(s.forms >= 12 and s.low <= s.share <= s.high for s in held_out.values())
+    of_names = {s.language: s for s in shares["languages"] if s.half == "all"}
+    assert len(of_names) >= 30 and sum(language.held_out for language in LANGUAGES.values()) >= len(LANGUAGES) / 2
+    assert not [s for s in of_names.values() if s.name != "NAME" or s.share < 0.9]
+    assert of_names["Greek"].plantings >= 30 and of_names["Turkish"].forms > of_names["Greek"].forms
     for half in ("all", "held-out"):
         rows = [s for s in shares["look_alikes"] if s.half == half]
         assert sum(s.share * s.forms for s in rows) / sum(s.forms for s in rows) <= 0.05
@@ -89,6 +94,46 @@ def test_there_are_twenty_forms_of_each_type_and_each_can_be_filled() -> None:
     for form in [*forms, *read_forms("look-alikes")]:
         filled = fill(form.text, Random(1))
         assert all(filled.text[a:b].strip() for a, b in filled.marked)
+
+
+def test_a_language_of_which_too_little_is_found_fails_the_stage_although_all_together_pass() -> None:
+    share = recall.Share("NAME", "all", 30, 900, 0.97, 0.9, 0.99)
+    languages = [replace(share, language="Greek", share=0.1), replace(share, language="Danish")]
+    assert recall.below([share, *languages], {"NAME": 0.8}) == ["NAME in Greek 0.100 < 0.8"]
+
+
+def test_names_of_a_language_fill_the_forms_whole_where_its_script_has_no_case() -> None:
+    from random import Random
+
+    assert in_language("Name: <{last}, {first} {initial}>; {city}", "zh") == "Name: <{zh_name}>; {city}"
+    assert in_language("By <{initial}. {last}>", "cs") == "By <{cs_initial}. {cs_last}>"
+    for code in LANGUAGES:
+        assert fill(in_language("Name: <{first} {last}>", code), Random(3)) == fill(in_language("Name: <{first} {last}>", code), Random(3))
+
+
+def test_a_mark_of_a_letter_that_is_left_is_no_mask() -> None:
+    text = "Mu\u0308"
+    assert recall.is_covered(text, 0, 3, [Found(0, 3, "NAME")]) and not recall.is_covered(text, 0, 3, [Found(0, 2, "NAME")])
+
+
+def test_the_report_says_which_languages_are_measured() -> None:
+    from collections import Counter
+
+    from tasks.data_report import Contents, page
+
+    share = asdict(recall.Share("NAME", "all", 30, 900, 0.97, 0.9, 0.99))
+    told = {"recall": [share], "languages": [share | {"language": "Greek", "share": 0.5}, share | {"language": "Thai"}], "look_alikes": []}
+    contents = Contents(documents=Counter({("a", "train"): 1}), tokens=Counter({("a", "train"): 1}), lengths={"train": Counter({16: 1})})
+    html = page({"rows": [], "overlap": [0] * 10}, told, contents, {}, [])
+    assert "Measured: Greek, Thai; other languages: not measured" in html and "<td>Greek" in html and "0.500" in html
+    del told["languages"]  # as a report from before they were measured has it
+    assert "Measured:" not in page({"rows": [], "overlap": [0] * 10}, told, contents, {}, [])
+
+
+def test_a_name_in_capitals_or_in_letters_in_parts_gets_the_same_surrogate() -> None:
+    options: dict[str, Any] = {"policy": {"NAME": "surrogate"}, "key_file": "key", "key_digest": digest_of("key")}
+    one, two, three = changed("Dr. Jürgen Weiß, Dr. JÜRGEN WEISS, Dr. Ju\u0308rgen Weiß", **options).replace("Dr. ", "").split(", ")
+    assert one == three and one.casefold() == two.casefold() and "\u0308" not in one
 
 
 def test_surrogates_look_alike_and_are_the_same_within_a_document_only() -> None:

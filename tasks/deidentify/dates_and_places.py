@@ -2,6 +2,8 @@
 
 import re
 
+import regex
+
 _STATES = (
     "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX "
     "UT VT VA WA WV WI WY PR VI GU AS MP FM MH PW"
@@ -12,7 +14,10 @@ _STATE_NAMES = (
     "New Jersey|New Mexico|New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|"
     "South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming"
 )
-_TOWN = r"(?:[A-Z][a-z]+\.?(?:[ -][A-Z]?[a-z]+){0,3})"
+# Letters of any alphabet: Zürich, Łódź, São Paulo.
+_LOWER = r"[\p{Ll}\p{M}]"
+_CAPITALIZED = rf"\p{{Lu}}{_LOWER}+"
+_TOWN = rf"(?:{_CAPITALIZED}\.?(?:[ -]\p{{Lu}}?{_LOWER}+){{0,3}})"
 _CITY = rf"{_TOWN},?[ \t]+(?:{_STATES})\b"
 # Street types of USPS Publication 28, appendix C1, without those that are common words of medicine.
 _STREET = (
@@ -26,27 +31,55 @@ _STREET = (
     "Streets?|St|Summit|Terrace|Ter|Throughway|Trace|Track|Trafficway|Trail|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Via|Viaduct|Views?|"
     "Villages?|Ville|Vista|Walks?|Wall|Ways?|Wells?"
 )
-_STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:[A-Z][a-z'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
+_STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
 _TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$))?"
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
 _LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home)"
-NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
+NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
 STATED = re.compile(r",[ \t]+[A-Z]{2}\b")
 LIVES = frozenset(
     "live lives lived living reside "
     "resides resided residing resident moved moving grew born stays located transferred hospital home".split()
 )
 COUNTY = frozenset(("county", "parish"))
+# As other languages write them: Königstraße 12, 12 rue de la Paix, Calle Núñez 5, Via Roma 3, ul. Długa 5, Atatürk Cad. 7.
+_NUMBER = r"\d{1,4}(?:[ /]?[a-zA-Z])?\b"
+_NAMED = rf"(?:\p{{Ll}}{{1,4}}['’ ][ ]?){{0,3}}{_CAPITALIZED}(?:(?:[ '’-]\p{{Ll}}{{1,4}}){{0,2}}[ '’-]{_CAPITALIZED}){{0,3}}"
+_STREETS_ABROAD = (
+    (
+        rf"{_CAPITALIZED}(?:(?:straße|strasse|str\.|gasse|allee|platz|weg)|[ -](?:Straße|Strasse|Str\.|Gasse|Allee|Platz|Weg))"
+        rf"[ \t]+{_NUMBER}",
+        regex.compile(r"(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|[Gg]asse|[Aa]llee|[Pp]latz|[Ww]eg)[ \t]+\d"),
+    ),
+    (
+        rf"\d{{1,4}}(?:[ ]?bis|[ ]?ter)?,?[ \t]+(?:rue|avenue|boulevard|place|allée|chemin|quai|impasse)[ \t]+{_NAMED}",
+        frozenset("rue avenue boulevard place allée chemin quai impasse".split()),
+    ),
+    (
+        rf"(?:Calle|C/|Avda\.?|Avenida|Plaza|Paseo|Via|Viale|Piazza|Corso|Largo|Vicolo)[ \t]+{_NAMED},?[ \t]+(?:n\.?[ ]?[º°]?[ ]?)?"
+        rf"{_NUMBER}",
+        frozenset("calle c avda avenida plaza paseo via viale piazza corso largo vicolo".split()),
+    ),
+    (rf"(?:ul|pl)\.[ \t]*{_NAMED}[ \t]+{_NUMBER}(?:/\d+)?(?:[ ]?m\.[ ]?\d+)?", frozenset(("ul", "pl"))),
+    (
+        rf"(?:{_CAPITALIZED}[ \t]+){{1,3}}(?:Caddesi|Cad\.|Sokak|Sokağı|Sok\.|Bulvarı|Mahallesi|Mah\.)[ \t]+(?:[Nn]o[:.]?[ \t]*)?{_NUMBER}",
+        frozenset("caddesi cad sokak sokağı sok bulvarı mahallesi mah".split()),
+    ),
+)
 ADDRESSES = (
-    (re.compile(rf"\b(?P<found>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
-    (re.compile(rf"\b(?P<found>{_BOX})"), NUMBERED),
-    (re.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<found>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
-    (re.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<found>{_STREET_NAME})"), LIVES),
-    (re.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<found>{_CITY}|{_TOWN})"), LIVES),
-    (re.compile(rf"\b(?P<found>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
-    (re.compile(rf"\b(?P<found>[A-Z][a-z]+(?:[ \t][A-Z][a-z]+)?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
-    (re.compile(r"\b(?P<found>[A-Z][a-z]+(?:[ \t][A-Z][a-z]+)?[ \t]+(?:County|Parish))\b"), COUNTY),
+    (regex.compile(rf"\b(?P<found>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
+    (regex.compile(rf"\b(?P<found>{_BOX})"), NUMBERED),
+    (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<found>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<found>{_STREET_NAME})"), LIVES),
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<found>{_CITY}|{_TOWN})"), LIVES),
+    (regex.compile(rf"\b(?P<found>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
+    (regex.compile(rf"\b(?P<found>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
+    (regex.compile(rf"\b(?P<found>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
+    *(
+        (regex.compile(rf"(?<![\w-])(?P<found>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate)
+        for street, gate in _STREETS_ABROAD
+    ),
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (

@@ -1,8 +1,9 @@
 """The tables of surface forms, and what they say when their slots are filled.
 
 A form is a sentence in which what must be found, or for a look-alike what must stay, stands between < and >. ``#`` is a digit, ``%``
-one from 1 on, ``^`` and ``~`` a letter, ``*`` a letter or digit, ``{name}`` a value of SLOTS, and a backslash takes any of them as
-it is. The tables were written before the recognizers, and who works on those looks at the half for development alone.
+one from 1 on, ``^`` and ``~`` a letter, ``*`` a letter or digit, ``{name}`` a value of SLOTS, ``{pl_last}`` a name of a language
+(``languages``), and a backslash takes any of them as it is. The tables were written before the recognizers, and who works on those
+looks at the half for development alone.
 """
 
 import calendar
@@ -15,6 +16,8 @@ from pathlib import Path
 from random import Random
 
 from faker import Faker
+
+from tasks.deidentify import languages
 
 TABLES = Path(__file__).parent
 _PART = re.compile(r"\\(?P<taken>.)|\{(?P<slot>\w+)\}|(?P<plain>.)", re.S)
@@ -89,6 +92,8 @@ def _character(plain: str, draw: Random) -> str:
 
 
 def _slot(name: str, draw: Random) -> str:
+    if (value := languages.slot(name, draw)) is not None:
+        return value
     if name not in SLOTS:
         raise ValueError(f"a form names the slot {name!r}; there are {', '.join(sorted(SLOTS))}")
     return str(SLOTS[name](draw))

@@ -22,8 +22,56 @@ EPONYMS = frozenset(
     "hodgkin horner huntington hurler jakob kaposi kawasaki kearns klinefelter korsakoff krabbe lambert leber leigh lennox lewy lou "
     "gehrig lyme lynch marburg marfan marie meckel ménière meniere menkes morgagni munchausen noonan norwalk osler paget parkinson "
     "pick pompe pott prader raynaud reiter rett reye salmonella sandhoff schwann sjögren sjogren stargardt stevens still sturge tay "
-    "tourette turner usher von willebrand waldenström wegener werner west whipple williams wilms wilson wolff zellweger zenker zika "
+    "tourette turner usher willebrand waldenström wegener werner west whipple williams wilms wilson wolff zellweger zenker zika "
     "zollinger".split()
+)
+
+# Words that open with a capital in headings and sentences where a name might stand: behind "Patient", "Pan", "Sr.", "M.", "Don".
+ORDINARY = frozenset(
+    "access account activity acute address adherence adjustment admission admit admits admitted advance advised advocate advocacy "
+    "agreed agrees alert allergies allergy also although always ambulated ambulatory anatomy and any appeared appears apply "
+    "appointment appropriate area arrived assessed assessment assigned assistance assistant at attended aware background balance bath "
+    "bed bedside behavior being benefit best bilirubin biopsy bleeding blood both breath brought but calcium call called calls came "
+    "can cannot capnography care centered chart charted check chief chloride choice chronic class clinic clinical communication "
+    "comfort complained complains complaint complaints compliance compliant concern concerns condition confidentiality consent "
+    "consented contact continue continued continues control controlled cooperative could counseling counselled course creatinine "
+    "culture cultured cultures current currently ct data date day decision declined declines demographics demonstrates denied denies "
+    "described describes details developed device diabetes diagnosed diagnoses diagnosis did diet discharge discharged discussed "
+    "disease disposition distress do documented does dose drug due during education educated either electrolytes electronic eligible "
+    "emergency encounter encouraged endorsed endorses engagement enrolled entry evaluated evaluation exam examination examined "
+    "exhibits experience experienced experiences explained exposure expressed eyes face factors failed family feedback feels fell "
+    "felt female ferritin findings first flow fluid focused folate follow followed follow-up food foley form found from full function "
+    "functional further gave general given glucose goals gown gloves group guide had handling handout has have health hematocrit "
+    "hemoglobin here high history home hospital hospitalized hereditary holter hours how however hygiene identification identified "
+    "identifier identity immunization improved in indicated indicates information initial initially injury instructed instruction "
+    "instructions insurance interval interview intolerance intubated iron is isolation it its journey kept knowledge known labs language "
+    "last later latex left legal level levels liaison lies lift likely list lithium living located location log magnesium male "
+    "management managed management's mask may medical medication medications medicine met might mobility monitor monitored monitoring "
+    "mood most must name named navigator needed needs never new no normal not note noted notes notified now number nursing nutrition "
+    "objective observation observed of off on once only onset open or orders orientation oriented other otherwise our outcome "
+    "outcomes outpatient output oxygen pain panel parameters past patient patients perspective phase phosphate phone physical placed "
+    "plan plasma platelets population portal position positioning positive possible potassium preference preferences preparation "
+    "prepared presented presenting presents presentation prescribed pressure previous previously primary prior privacy procedure "
+    "profile progress protein protective provided provider questionnaire rate reason received receives recommended record records "
+    "recovery reference referral referred refused refuses registration related relations release remained remains remote report "
+    "reported reports representative request requested requests required requires resident resource resources respiratory response "
+    "responsibilities rest resting result results resumed returned returned returns review reviewed right rights risk room safety "
+    "said sample satisfaction saturation says scan scans scheduled score scores screen screening seated second seems seen selection "
+    "self sent serum service services severe sex she should sinusitis since sinus sleeping smoked smokes social sodium specific "
+    "specimen stable staff started state stated states status stay still stopped study subgroup subjective summary supine support "
+    "surface surgery surgical survey symptoms take takes talked team technician temperature tells test tests than that the their then "
+    "there therapy these they this those throughput tolerated tolerates took topic total training transfer transferred transport "
+    "transportation treated treatment triage triglycerides troponin type undergoing undergoes understanding understands understood "
+    "underwent unable unit until urea uric urine urinary use used uses usually value valuables ventilated verbalized verbalizes "
+    "verification visit visited vital vitals vitamin volume waiting wait walked walks wants was wears weighs weight well went were "
+    "when where which while who will with within without work worked would year years yes"
+    # of Latin, behind "M."
+    "abscessus avium biceps bovis brachialis catarrhalis chelonae deltoideus fortuitum furfur genitalium gluteus hominis kansasii "
+    "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
+    "tuberculosis ulcerans".split()
+)
+_KINDS_OF_WORDS = re.compile(
+    r"\w{4,}(?:osis|itis|a?emia|malacia|iae|oides?|oideus|ceps|algia|pathy|ectomy|otomy|ology|graphy|ation|ility|ments?|ingly)"
 )
 
 
@@ -38,3 +86,9 @@ def is_medical(text: str, start: int, end: int) -> bool:
     """Whether the name that stands in ``text`` from ``start`` to ``end`` is that of a disease, a sign or a thing."""
     words = re.sub(r"['’]s?\b", "", text[start:end]).casefold().replace("-", " ").split()
     return bool(_NAMED_THING.match(text, end)) or any(word in EPONYMS for word in words)
+
+
+def is_ordinary(word: str) -> bool:
+    """Whether a word, alone or as the first of a compound, is one of language or medicine rather than a name."""
+    first = word.casefold().partition("-")[0].strip(".,;:()")
+    return first in ORDINARY or bool(_KINDS_OF_WORDS.fullmatch(first))

@@ -6,7 +6,9 @@ A pattern's group ``found`` is the identifier; what stands before it only tells 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import regex
 from presidio_analyzer import EntityRecognizer, RecognizerResult
 from presidio_analyzer.nlp_engine import NlpArtifacts
 
@@ -15,8 +17,8 @@ from tasks.deidentify import names
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
-Gate = re.Pattern[str] | frozenset[str] | None
-_WORDS = re.compile(r"[a-z]+")
+Gate: TypeAlias = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
+_WORDS = re.compile(r"[^\W\d_]+")
 _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _DIGITS = re.compile(r"\d{3}")
 _DATED = re.compile(r"\d[/.-]\d")
@@ -42,7 +44,7 @@ _V6 = r"(?:[0-9A-Fa-f]{1,4}:){2,7}(?:(?::?[0-9A-Fa-f]{1,4}){1,6}|:)|(?:[0-9A-Fa-
 @dataclass(frozen=True)
 class Rule:
     type: str
-    pattern: re.Pattern[str]
+    pattern: re.Pattern[str] | regex.Pattern[str]
     score: float = SURE
     holds: Callable[[str], bool] = bool  # of what was found
     gate: Gate = None
@@ -61,7 +63,7 @@ class RuleRecognizer(EntityRecognizer):
         words = frozenset(_WORDS.findall(text.lower()))
         is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
         return [
-            RecognizerResult(rule.type, *match.span("found"), rule.score)
+            RecognizerResult(rule.type, match.start("found"), match.end("found"), rule.score)
             for rule in RULES
             if rule.gate is None or is_open[rule.gate]
             for match in rule.pattern.finditer(text)
@@ -100,7 +102,7 @@ def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score
 
 
 RULES: tuple[Rule, ...] = (
-    *(Rule("NAME", pattern, score, gate=gate) for pattern, score, gate in names.PATTERNS),
+    *(Rule("NAME", name.pattern, name.score, name.holds, name.gate) for name in names.PATTERNS),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in places.ADDRESSES),
     *(Rule("ZIP", pattern, gate=places.FIVE_DIGITS) for pattern in places.ZIP_CODES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in places.NUMERIC_DATES),

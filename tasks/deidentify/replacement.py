@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cache
@@ -49,7 +50,7 @@ class Replacements:
             return _masked(type_, value)
         if type_ == "DATE":
             return self._year(value) if action == "year" else self._shifted(value)
-        known = (type_, " ".join(value.split()).casefold())
+        known = (type_, _folded(value))
         if known not in self._drawn:
             self._drawn[known] = self._part_of_a_name(value) if type_ == "NAME" else ""
         if not self._drawn[known]:
@@ -79,11 +80,17 @@ class Replacements:
 
     def _part_of_a_name(self, value: str) -> str:
         """The same part of a surrogate that stands for a longer name: "Smith" after "Mary Smith"."""
+        folded = _folded(value)
         for (type_, name), drawn in self._drawn.items():
             words, others = name.split(), drawn.split()
-            if type_ == "NAME" and value.casefold() in words and len(words) == len(others):
-                return others[words.index(value.casefold())]
+            if type_ == "NAME" and folded in words and len(words) == len(others):
+                return others[words.index(folded)]
         return ""
+
+
+def _folded(value: str) -> str:
+    """The same for capitals and small letters, blanks of any kind and letters in parts (NFD)."""
+    return unicodedata.normalize("NFC", " ".join(value.split()).casefold())
 
 
 def years_in(value: str) -> list[int]:
@@ -135,5 +142,5 @@ def _like_characters(value: str, draw: Random) -> Iterator[str]:
         elif character.isalpha():
             letter = chr(ord("a") + draw.randrange(26))
             yield letter.upper() if character.isupper() else letter
-        else:
+        elif not unicodedata.category(character).startswith("M"):
             yield character

@@ -15,11 +15,15 @@ from typing import Any, Literal
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+from tasks import prefect_address
+
+prefect_address.forget_dead_server()  # before Prefect reads its settings
+
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows import notices, review
+from flows import notices, review, watch
 from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
 from tasks.lifetime import end_with_parent
@@ -82,6 +86,7 @@ def prepare() -> None:
     os.chdir(ROOT)
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # set by a worker
         end_with_parent()
+    watch.watch()
     free_stale_locks()
 
 

@@ -5,6 +5,7 @@ a run crashed from which nothing is heard any more; a worker here, in this direc
 its state in SQLite, or where PREFECT_API_DATABASE_CONNECTION_URL says, in PostgreSQL. Server and worker are started again when one dies.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -75,6 +76,10 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.deploy", description="Run the deployments of prefect.yaml, until Ctrl-C.")
+    parser.add_argument("--apply", action="store_true", help="only tell the server of PREFECT_API_URL of them, and end")
+    if parser.parse_args().apply:
+        return apply()
     with prefect_address.only_here(), kept_running() as services:
         named = prefect_address.address()
         os.environ["PREFECT_API_URL"] = server = named or start_prefect(services) + "/api"
@@ -86,6 +91,7 @@ def main() -> None:
         services.append(worker)
         print(f"\nPrefect  {server.removesuffix('/api')}\n\nIn this directory 'prefect deployment run pipeline/pipeline' starts a run.")
         print(f"Elsewhere: export PREFECT_API_URL={server}\nCtrl-C ends what was started here.", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ HOURS = float(os.environ.get("PIPELINE_TIMEOUT_HOURS", "24"))
 DELAYS = [float(seconds) for seconds in os.environ.get("PIPELINE_RETRY_SECONDS", "60,300,900").split(",")]
 OPTIONS: dict[str, Any] = {
     "timeout_seconds": HOURS * 3600,
-    "on_failure": [notices.ended_badly],
+    "on_failure": [watch.failed],
     "on_crashed": [notices.ended_badly],
     "on_cancellation": [notices.ended_badly],
 }

@@ -13,19 +13,22 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from prefect import get_run_logger
+from prefect import Flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
+from prefect.logging import get_logger
 from prefect.logging.handlers import APILogHandler
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled, Crashed, State
 
 from flows import notices
 
 SECONDS = 10.0  # between two looks
 GRACE = 5.0  # in which this process learns of a state that it set itself
 AGAIN = "start it again, and training goes on from its last whole state"
+LOST_PLACE = f"the Prefect server held its place no longer, as it did not hear of the run for minutes; it stopped then; {AGAIN}"
+BEGUN = time.monotonic()
 
 
 def watch() -> None:
@@ -35,6 +38,16 @@ def watch() -> None:
         looking = contextvars.copy_context()
         arguments = (_look, context.flow_run, context.flow.name if context.flow else "", get_run_logger())
         threading.Thread(target=looking.run, args=arguments, daemon=True, name="watch").start()
+
+
+def failed(flow: Flow[Any, Any], run: FlowRun, state: State[Any]) -> None:
+    """A hook of flows. A run that loses its place among those that may run at once is cancelled by Prefect's client, which takes that
+    for the end of its time: a run that had time left did not time out."""
+    limit = flow.timeout_seconds
+    if state.name == "TimedOut" and limit and "exceeded timeout" in (state.message or "") and time.monotonic() - BEGUN < limit:
+        state = Crashed(message=LOST_PLACE)
+        _set(run, state, get_logger("watch"))
+    notices.ended_badly(flow, run, state)
 
 
 def _look(run: FlowRun, flow: str, logger: "Logger | LoggerAdapter[Any]") -> None:
@@ -76,13 +89,19 @@ def _truth(run: FlowRun, state: State[Any], silence: float) -> State[Any]:
 
 def _end(run: FlowRun, state: State[Any], subject: str, logger: "Logger | LoggerAdapter[Any]") -> None:
     """Tell it in the log, in the state and by a notice, and end this process; DVC and its stage end with it (tasks/lifetime.py)."""
-    logger.error(f"this run {state.message}" if not state.is_paused() else f"this run was paused: {state.message}")
+    try:
+        logger.error(f"this run was paused: {state.message}" if state.is_paused() else f"this run {state.message}")
+        _set(run, state, logger)
+        notices.send(f"{subject}: {str(state.name).lower()}", state.message or "")
+        APILogHandler().flush()
+    finally:
+        # A worker would call a run crashed that ends with another status; a shell should see that it did not complete.
+        os._exit(0 if run.deployment_id else 1)
+
+
+def _set(run: FlowRun, state: State[Any], logger: "Logger | LoggerAdapter[Any]") -> None:
     try:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run.id, state, force=True)
     except (httpx.HTTPError, PrefectException, OSError) as error:
         logger.error(f"the state of this run could not be put right: {type(error).__name__}")
-    notices.send(f"{subject}: {str(state.name).lower()}", state.message or "")
-    APILogHandler.flush()
-    # A worker would call a run crashed that ends with another status; a shell should see that it did not complete.
-    os._exit(0 if run.deployment_id else 1)

@@ -3,12 +3,15 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
-from conftest import PATIENCE, Project, copy_of
+from conftest import PATIENCE, ROOT, Project, copy_of
 from deployed import Deployed, deployed
 from test_pipeline import steps_told, wait_until_gone
 
@@ -67,6 +70,35 @@ def test_what_make_deploy_started_is_started_again_and_found_by_prefects_command
         assert there.wait(run)["type"] == "COMPLETED"
     assert not (interrupted.path / ".env").exists()
     assert interrupted.run("git", "status", "--porcelain").stdout == ""
+
+
+LOST = """
+from flows import watch
+from prefect import flow
+from prefect.flow_engine import FlowRunTimeoutError
+
+@flow(timeout_seconds=LIMIT, on_failure=[watch.failed])
+def of_a_test():
+    raise FlowRunTimeoutError  # as Prefect's client does when the run's place is lost, or its time is up
+
+state = of_a_test(return_state=True)
+print("run", state.state_details.flow_run_id)
+"""
+
+
+@pytest.mark.parametrize(("limit", "type_", "words"), [("3600", "CRASHED", "held its place no longer"), ("0.001", "FAILED", "exceeded")])
+def test_a_run_that_had_time_left_did_not_time_out(prefect_api: str, limit: str, type_: str, words: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOST.replace("LIMIT", limit)],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_API_URL": prefect_api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    run = re.findall(r"^run (\S+)$", told.stdout, flags=re.M)[0]
+    state = httpx.get(f"{prefect_api}/flow_runs/{run}", timeout=60).json()["state"]
+    assert state["type"] == type_ and words in state["message"], state
 
 
 class TestInterruptions:

@@ -156,7 +156,7 @@ class TestInterruptions:
             assert state["type"] == "CRASHED"
             assert re.search(r"was silent for \d+ s and was called crashed; it stopped then", state["message"]), state
             assert any("was called crashed; it stopped then" in line for line in there.logs(run))
-            assert not any(process.is_running() for process in stopped)
+            assert not [process for process in stopped if lives(process)]
 
     def test_a_run_that_is_suspended_stops_and_goes_on_when_it_is_resumed(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="45") as there:
@@ -196,6 +196,13 @@ class TestInterruptions:
 def processes_of_runs(there: Deployed) -> list[psutil.Process]:
     """What the worker started, the stages among it."""
     return there.worker().children(recursive=True)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until_idle(there: Deployed) -> None:

@@ -27,6 +27,7 @@ from flows import notices
 SECONDS = 10.0  # between two looks
 GRACE = 5.0  # in which this process learns of a state that it set itself
 AGAIN = "start it again, and training goes on from its last whole state"
+STOPPED = "it stopped then, with its processes"
 LOST_PLACE = f"the Prefect server held its place no longer, as it did not hear of the run for minutes; it stopped then; {AGAIN}"
 BEGUN = time.monotonic()
 
@@ -73,24 +74,24 @@ def _has_ended(state: State[Any] | None) -> bool:
 
 def _truth(run: FlowRun, state: State[Any], silence: float) -> State[Any]:
     """What the run's state must say when the run has stopped for the state that somebody else set."""
-    details = state.state_details
+    details, name = state.state_details, state.name
     if state.is_paused() and not run.deployment_id:  # nobody would take it up again
-        return Cancelled(message=f"it was paused, which a run without a deployment cannot be; it stopped then; {AGAIN}")
+        return Cancelled(message=f"was paused, which a run without a deployment cannot be; {STOPPED}; {AGAIN}")
     if state.is_paused():
         details = details.model_copy(update={"pause_reschedule": True})  # a worker starts it when it is resumed
-        name, message = "Suspended", "it stopped then, with its processes; when it is resumed, training goes on from its last whole state"
+        name, message = "Suspended", f"was suspended; {STOPPED}; when it is resumed, training goes on from its last whole state"
     elif state.type == StateType.CRASHED:
         long = f" for {silence:.0f} s" if silence > 2 * SECONDS else ""
-        name, message = state.name, f"was silent{long} and was called crashed; it stopped then, with its processes; {AGAIN}"
+        message = f"was silent{long} and was called crashed; {STOPPED}; {AGAIN}"
     else:
-        name, message = state.name, f"was called {str(state.name).lower()} while it ran; it stopped then, with its processes; {AGAIN}"
+        message = f"was called {str(state.name).lower()} while it ran; {STOPPED}; {AGAIN}"
     return state.model_copy(update={"id": uuid4(), "name": name, "message": message, "state_details": details})
 
 
 def _end(run: FlowRun, state: State[Any], subject: str, logger: "Logger | LoggerAdapter[Any]") -> None:
     """Tell it in the log, in the state and by a notice, and end this process; DVC and its stage end with it (tasks/lifetime.py)."""
     try:
-        logger.error(f"this run was paused: {state.message}" if state.is_paused() else f"this run {state.message}")
+        logger.error(f"this run {state.message}")
         _set(run, state, logger)
         notices.send(f"{subject}: {str(state.name).lower()}", state.message or "")
         APILogHandler().flush()

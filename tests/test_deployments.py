@@ -59,6 +59,7 @@ def test_what_make_deploy_started_is_started_again_and_found_by_prefects_command
     with deployed(interrupted, "") as there:
         for name in ("worker", "server"):
             victim = there.part(name)
+            assert victim
             victim.kill()
             deadline = time.monotonic() + PATIENCE
             while (part := there.part(name, missing_ok=True)) is None or part == victim:

@@ -47,7 +47,7 @@ campaign: setup ## the further cases of the slowest tests
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/test_kills.py
 
-fuzz: setup ## send the server 100,000 requests that no client would send (minutes)
+fuzz: setup ## send the server 100,000 requests that no client would send (long)
 	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/test_fuzzed_requests.py
 
 VERSION ?= champion
@@ -60,22 +60,22 @@ gc: setup ## free disk space; what a registered version needs stays
 forget: setup ## remove older copies of withdrawn records from this machine, list what remains
 	python -m tasks.forget
 
-full-eval: setup ## score all held-out documents and all choices, into artifacts/full-evaluation (hours)
+full-eval: setup ## score all held-out documents and all choices, into artifacts/full-evaluation (long)
 	python -m tasks.full_eval artifacts/base artifacts/model artifacts/documents artifacts/reports/preprocess artifacts/shards artifacts/full-evaluation
 
 audit-memorization: setup ## plant canaries in a copy of the training text, train on it, measure what was memorized
 	python -m tasks.audit_memorization artifacts/base artifacts/shards artifacts/audit-memorization
 
-ablate-augment: setup ## train with and without variants, and compare (twice the time of training)
+ablate-augment: setup ## train with and without variants, and compare (trains twice)
 	python -m bench.ablate_augment
 
-data-scale: setup ## time and memory of the stages on data at 1, 3 and 30 times the default corpus (hours)
+data-scale: setup ## time and memory of the stages on data at 1, 3 and 30 times the default corpus (long)
 	python -m bench.data_scale artifacts/base data
 
 tokenize-speed: setup ## the shard stage beside tiktoken and Hugging Face tokenizers
 	python -m bench.tokenize_speed artifacts/base artifacts/documents
 
-train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (half an hour)
+train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (long)
 	python -m bench.train_speed artifacts/base artifacts/shards
 
 serve-speed: setup ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path

@@ -2,9 +2,10 @@
 
 A Prefect server, unless PREFECT_API_URL names one; a work pool that does one run at a time; the deployments; an automation that calls
 a run crashed from which nothing is heard any more; a worker here, in this directory. Everything may be there already. The server keeps
-its state in SQLite, or where PREFECT_API_DATABASE_CONNECTION_URL says, in PostgreSQL.
+its state in SQLite, or where PREFECT_API_DATABASE_CONNECTION_URL says, in PostgreSQL. Server and worker are started again when one dies.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -16,13 +17,18 @@ from typing import cast
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from tasks.ui import running, start_prefect
+from tasks import prefect_address
+from tasks.services import Service, kept_running
+from tasks.ui import start_prefect
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml
 SILENCE = f"{TAG}: nothing is heard of a run"
+# States in which nothing is to be heard of a run.
+QUIET = ("Completed", "Unchanged", "Failed", "Unavailable", "TimedOut", "Cancelled", "Crashed", "Suspended", "Paused")
 # Prefect's shortest time between two signs of life of a run is 30 seconds (prefect.toml); two may get lost.
 LONGEST_SILENCE = timedelta(seconds=float(os.environ.get("PIPELINE_LONGEST_SILENCE", "120")))
+MESSAGE = f"nothing was heard of it for {LONGEST_SILENCE.total_seconds():.0f} s: its process or machine is gone, stopped or cut off"
 
 
 def apply() -> None:
@@ -44,13 +50,13 @@ def call_silent_runs_crashed() -> None:
 
     with suppress(ObjectNotFound, ValueError):  # the first time there is none
         cast(Automation, Automation.read(name=SILENCE)).delete()
-    heartbeat, ends = "prefect.flow-run.heartbeat", ("Completed", "Unchanged", "Failed", "Unavailable", "TimedOut", "Cancelled", "Crashed")
+    heartbeat = "prefect.flow-run.heartbeat"
     Automation(
         name=SILENCE,
         description="A run that gave signs of life and gives none any more, without having ended, is crashed.",
         trigger=EventTrigger(
             after={heartbeat},
-            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ends)},
+            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in QUIET)},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             match_related=ResourceSpecification({"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}),
             for_each={"prefect.resource.id"},
@@ -58,7 +64,7 @@ def call_silent_runs_crashed() -> None:
             threshold=1,
             within=LONGEST_SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="nothing was heard of it any more: its process or machine is gone")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=MESSAGE)],
     ).create()
 
 
@@ -70,13 +76,22 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
-    with running() as processes:
-        if not os.environ.get("PREFECT_API_URL"):
-            os.environ["PREFECT_API_URL"] = start_prefect(processes) + "/api"
+    parser = argparse.ArgumentParser(prog="python -m flows.deploy", description="Run the deployments of prefect.yaml, until Ctrl-C.")
+    parser.add_argument("--apply", action="store_true", help="only tell the server of PREFECT_API_URL of them, and end")
+    if parser.parse_args().apply:
+        return apply()
+    with prefect_address.only_here(), kept_running() as services:
+        named = prefect_address.address()
+        os.environ["PREFECT_API_URL"] = server = named or start_prefect(services) + "/api"
+        if not named:
+            prefect_address.point_here(server)
         apply()
-        processes.append(subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]))
-        page = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print(f"\nPrefect  {page}\n\nprefect deployment run pipeline/pipeline starts a run; Ctrl-C ends what was started here.", flush=True)
+        worker = Service("the worker", [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL], kill_group=False)
+        worker.start()
+        services.append(worker)
+        print(f"\nPrefect  {server.removesuffix('/api')}\n\nIn this directory 'prefect deployment run pipeline/pipeline' starts a run.")
+        print(f"Elsewhere: export PREFECT_API_URL={server}\nCtrl-C ends what was started here.", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tasks import prefect_address
+
+prefect_address.forget_dead_server()  # before Prefect reads its settings
+
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE

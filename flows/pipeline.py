@@ -15,11 +15,15 @@ from typing import Any, Literal
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+from tasks import prefect_address
+
+prefect_address.forget_dead_server()  # before Prefect reads its settings
+
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows import notices, review
+from flows import notices, review, watch
 from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
 from tasks.digests import files_in
@@ -43,7 +47,7 @@ HOURS = float(os.environ.get("PIPELINE_TIMEOUT_HOURS", "24"))
 DELAYS = [float(seconds) for seconds in os.environ.get("PIPELINE_RETRY_SECONDS", "60,300,900").split(",")]
 OPTIONS: dict[str, Any] = {
     "timeout_seconds": HOURS * 3600,
-    "on_failure": [notices.ended_badly],
+    "on_failure": [watch.failed],
     "on_crashed": [notices.ended_badly],
     "on_cancellation": [notices.ended_badly],
 }
@@ -83,6 +87,7 @@ def prepare() -> None:
     os.chdir(ROOT)
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # set by a worker
         end_with_parent()
+    watch.watch()
     free_stale_locks()
 
 

@@ -1,73 +1,54 @@
 """MLflow's and Prefect's web pages on loopback: ``python -m tasks.ui``, until Ctrl-C.
 
-Where MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, that one is told instead of starting another.
+Where MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, or ``make deploy`` runs here, that one is told instead of starting another.
 """
 
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from tasks import tracking
+from tasks import prefect_address, tracking
+from tasks.services import Service, kept_running
 
 LONGEST_START = 120.0
 
 
 def main() -> None:
-    with running() as servers:
+    with kept_running() as services:
         mlflow = tracking.tracking_uri()
         if not mlflow.startswith("http"):
             command = ["mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
-            mlflow = start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, servers)
-        prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+            mlflow = start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, services)
+        prefect = prefect_address.address().removesuffix("/api")
         if not prefect:
-            prefect = start_prefect(servers)
+            prefect = start_prefect(services)
         print(f"\nMLflow   {mlflow}\nPrefect  {prefect}\n", flush=True)
         print(f"For flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
 
 
-@contextmanager
-def running() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A list to put processes in; they run until one of them ends, Ctrl-C or SIGTERM, and then all end, the last one first."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        yield processes
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait()
-
-
-def start_prefect(servers: list[subprocess.Popen[bytes]]) -> str:
+def start_prefect(services: list[Service]) -> str:
     # Without this its page asks port 4200, whatever --port says.
-    return start(["prefect", "server", "start"], 4200, "/api/health", {"PREFECT_SERVER_UI_API_URL": "{address}/api"}, servers)
+    return start(["prefect", "server", "start"], 4200, "/api/health", {"PREFECT_SERVER_UI_API_URL": "{address}/api"}, services)
 
 
-def start(command: list[str], port: int, health: str, environment: dict[str, str], servers: list[subprocess.Popen[bytes]]) -> str:
+def start(command: list[str], port: int, health: str, environment: dict[str, str], services: list[Service]) -> str:
     """Start a server on ``port``, or a free one where that is taken, and wait until it answers; its address, which ``environment``
     may name as {address}."""
     port = _free(port)
     address = f"http://127.0.0.1:{port}"
     log = Path(".cache") / f"{command[0]}-server.log"
     log.parent.mkdir(exist_ok=True)
-    told = {name: value.format(address=address) for name, value in environment.items()}
+    log.unlink(missing_ok=True)
     program = str(Path(sys.executable).with_name(command[0]))
-    with open(log, "wb") as sink:
-        arguments = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
-        servers.append(subprocess.Popen(arguments, stdout=sink, stderr=sink, env=os.environ | told))
+    arguments = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
+    told = {name: value.format(address=address) for name, value in environment.items()}
+    server = Service(f"the {command[0]} server", arguments, told, log)
+    server.start()
+    services.append(server)
     deadline = time.monotonic() + LONGEST_START
-    while time.monotonic() < deadline and servers[-1].poll() is None:
+    while time.monotonic() < deadline and server.process.poll() is None:
         try:
             with urlopen(address + health, timeout=2):
                 return address

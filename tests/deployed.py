@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,13 @@ class Deployed:
     def cancel(self, run: str) -> None:
         self._ask("post", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
 
+    def suspend(self, run: str) -> None:
+        state = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True, "pause_key": "by hand"}}
+        self._ask("post", f"/flow_runs/{run}/set_state", {"state": state})
+
+    def resume(self, run: str) -> None:
+        self._ask("post", f"/flow_runs/{run}/resume", {})
+
     def tasks(self, run: str) -> dict[str, dict[str, Any]]:
         """The task runs of a run by name; the server files them a moment after they end."""
         time.sleep(3)
@@ -76,7 +83,27 @@ class Deployed:
 
     def worker(self) -> psutil.Process:
         """The worker's own process."""
-        return next(p for p in psutil.Process(self.process.pid).children(recursive=True) if "worker" in p.cmdline())
+        found = self.part("worker")
+        assert found
+        return found
+
+    def part(self, name: str, *, missing_ok: bool = False) -> psutil.Process | None:
+        """The process of what ``make deploy`` keeps running: the worker, the server."""
+        for process in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if name in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        assert missing_ok, name
+        return None
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.api}/health", timeout=5).is_success:
+                    return
+            time.sleep(0.3)
+        raise AssertionError(self.log.read_text()[-5000:])
 
     def _ask(self, method: str, address: str, body: object = None) -> Any:
         deadline = time.monotonic() + PATIENCE

@@ -3,11 +3,15 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
-from conftest import PATIENCE, Project, copy_of
+from conftest import PATIENCE, ROOT, Project, copy_of
 from deployed import Deployed, deployed
 from test_pipeline import steps_told, wait_until_gone
 
@@ -50,6 +54,54 @@ def test_a_run_that_is_started_by_prefects_command_goes_as_far_as_it_says(interr
         assert set(there.tasks(run)) == {"data", "base", "preprocess", "augment", "shard"}
 
 
+def test_what_make_deploy_started_is_started_again_and_found_by_prefects_command(interrupted: Project) -> None:
+    command = "prefect deployment run pipeline/pipeline --param through=shard --watch"
+    with deployed(interrupted, "") as there:
+        for name in ("worker", "server"):
+            victim = there.part(name)
+            assert victim
+            victim.kill()
+            deadline = time.monotonic() + PATIENCE
+            while (part := there.part(name, missing_ok=True)) is None or part == victim:
+                assert there.process.poll() is None and time.monotonic() < deadline, there.log.read_text()[-5000:]
+                time.sleep(0.2)
+            assert re.search(rf"the (prefect )?{name} ended \(SIGKILL\).*; it is started again in", there.log.read_text())
+        there.wait_until_healthy()
+        run = re.findall(r"UUID: (\S+)", interrupted.run(*command.split()).stdout)[0]
+        assert there.wait(run)["type"] == "COMPLETED"
+    assert not (interrupted.path / ".env").exists()
+    assert interrupted.run("git", "status", "--porcelain").stdout == ""
+
+
+LOST = """
+from flows import watch
+from prefect import flow
+from prefect.flow_engine import FlowRunTimeoutError
+
+@flow(timeout_seconds=LIMIT, on_failure=[watch.failed])
+def of_a_test():
+    raise FlowRunTimeoutError  # as Prefect's client does when the run's place is lost, or its time is up
+
+state = of_a_test(return_state=True)
+print("run", state.state_details.flow_run_id)
+"""
+
+
+@pytest.mark.parametrize(("limit", "type_", "words"), [("3600", "CRASHED", "held its place no longer"), ("0.001", "FAILED", "exceeded")])
+def test_a_run_that_had_time_left_did_not_time_out(prefect_api: str, limit: str, type_: str, words: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOST.replace("LIMIT", limit)],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_API_URL": prefect_api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    run = re.findall(r"^run (\S+)$", told.stdout, flags=re.M)[0]
+    state = httpx.get(f"{prefect_api}/flow_runs/{run}", timeout=60).json()["state"]
+    assert state["type"] == type_ and words in state["message"], state
+
+
 class TestInterruptions:
     """One after the other on one project: each leaves the training unfinished, and the next goes on with it."""
 
@@ -73,6 +125,7 @@ class TestInterruptions:
             run = begin(there)
             there.worker().kill()
             assert there.wait(run)["type"] == "CRASHED"
+            assert there.wait(there.start("pipeline/pipeline", through="shard"))["type"] == "COMPLETED"
         wait_until_gone(interrupted)
 
     @pytest.mark.campaign
@@ -80,6 +133,8 @@ class TestInterruptions:
         with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="60") as there:
             run = begin(there)
             victims = [there.worker(), *there.worker().children(recursive=True)]
+            for victim in victims:  # so that none learns of another's end
+                victim.suspend()
             os.kill(there.process.pid, signal.SIGKILL)
             for victim in victims:
                 victim.kill()
@@ -87,6 +142,41 @@ class TestInterruptions:
             state = there.wait(run)
             assert state["type"] == "CRASHED" and "nothing was heard of it" in state["message"]
         wait_until_gone(interrupted)
+
+    def test_a_run_that_was_stopped_and_goes_on_ends_with_the_true_reason(self, interrupted: Project, prefect_api: str) -> None:
+        with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="45") as there:
+            run = begin(there)
+            stopped = processes_of_runs(there)
+            for process in stopped:
+                process.suspend()
+            assert "nothing was heard of it" in there.wait(run)["message"]
+            for process in stopped:
+                process.resume()
+            wait_until_idle(there)
+            state = there.state(run)
+            assert state["type"] == "CRASHED"
+            assert re.search(r"was silent for \d+ s and was called crashed; it stopped then", state["message"]), state
+            assert any("was called crashed; it stopped then" in line for line in there.logs(run))
+            assert not [process for process in stopped if lives(process)]
+
+    def test_a_run_that_is_suspended_stops_and_goes_on_when_it_is_resumed(self, interrupted: Project, prefect_api: str) -> None:
+        with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="45") as there:
+            run = begin(there)
+            there.suspend(run)
+            wait_until_idle(there)
+            time.sleep(60)  # nothing is heard of it, and it is not called crashed
+            state = there.state(run)
+            assert (state["type"], state["name"]) == ("PAUSED", "Suspended") and "it stopped then" in state["message"]
+            before = newest(interrupted)
+            there.resume(run)
+            deadline = time.monotonic() + PATIENCE
+            while newest(interrupted) <= before:
+                assert time.monotonic() < deadline, (there.state(run), there.log.read_text()[-5000:])
+                time.sleep(0.05)
+            assert there.state(run)["type"] == "RUNNING"
+            there.cancel(run)
+            assert there.wait(run)["type"] == "CANCELLED"
+            wait_until_idle(there)
 
     def test_of_two_runs_the_second_waits_and_the_training_ends_with_the_same_bits(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api) as there:
@@ -102,6 +192,18 @@ class TestInterruptions:
         survived = dvc_digest(interrupted.path / "artifacts" / "model")
         interrupted.run("dvc", "repro", "--force", "--single-item", "finetune")
         assert dvc_digest(interrupted.path / "artifacts" / "model") == survived
+
+
+def processes_of_runs(there: Deployed) -> list[psutil.Process]:
+    """What the worker started, the stages among it."""
+    return there.worker().children(recursive=True)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until_idle(there: Deployed) -> None:

@@ -44,7 +44,7 @@ ELSEWHERE = {
     "make rebuild VERSION=1": "test_lineage.py",
     "make sweep LR=2e-4,4e-4": "test_experiments.py",
     "make bench-deps && python -m bench.generate_speed artifacts/base": "make test-system, by hand",
-    "prefect deployment run pipeline/pipeline --param through=shard": "test_deployments.py",
+    "prefect deployment run pipeline/pipeline": "test_deployments.py",
     "git commit --message": "test_stores.py",
     "dvc push --run-cache": "test_stores.py",
     "dvc remote add": "test_stores.py",

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "serve": {"serve", "model", "tasks"},
 }
 ONLY_IMPORTERS = {
-    "prefect": {"flows.pipeline", "flows.new_data", "flows.dvc_process", "flows.notices", "flows.review", "flows.deploy"},
+    "prefect": {"flows.pipeline", "flows.new_data", "flows.dvc_process", "flows.notices", "flows.review", "flows.watch", "flows.deploy"},
     "mlflow": {"tasks.tracking", "tasks.versions", "tasks.pyfunc_model"},  # the latter runs in MLflow, beside a version's weights
     "great_expectations": {"tasks.expectations"},
 }

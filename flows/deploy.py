@@ -16,6 +16,7 @@ from typing import cast
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+from tasks.local import close_to_others, prefect_home
 from tasks.ui import running, start_prefect
 
 POOL = "local"
@@ -70,6 +71,10 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
+    try:
+        close_to_others(prefect_home())
+    except (ValueError, OSError) as error:
+        sys.exit(f"deploy: {error}")
     with running() as processes:
         if not os.environ.get("PREFECT_API_URL"):
             os.environ["PREFECT_API_URL"] = start_prefect(processes) + "/api"

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from tasks import tracking
 from tasks.documents import private
+from tasks.local import close_to_others
 from tasks.params.preprocess import PreprocessParams
 from tasks.stage import read_params
 
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
     ids = set(parser.parse_args().ids)
     try:
+        close_to_others()
         params = read_params()["preprocess"]
         assert isinstance(params, PreprocessParams)
         ids = ids or set(params.withdrawn)

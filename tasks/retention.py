@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tasks import tracking, versions
+from tasks.local import close_to_others
 from tasks.stage import read_params
 
 POINTERS = ("dvc.yaml", "dvc.lock", "data.dvc", "params.yaml")
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
     arguments = parser.parse_args()
     try:
+        close_to_others()
         collect(shared=arguments.shared, dry=arguments.dry_run)
     except (ValueError, OSError, tracking.MlflowException) as error:
         sys.exit(f"retention: {error}")

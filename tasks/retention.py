@@ -33,7 +33,8 @@ def collect(*, shared: bool, dry: bool, incomplete: bool = False) -> None:
             cache = Path(repo.cache.local.path)
             if not shared and not cache.is_relative_to(Path.cwd()):
                 raise ValueError(
-                    f"DVC's cache is {cache.parents[1]}, outside this directory: others may need what is in it; --shared says that nobody does"
+                    f"DVC's cache is {cache.parents[1]}, outside this directory: others may need what is in it; "
+                    "--shared says that nobody does"
                 )
             _collect(repo, _digests(cache, incomplete=incomplete), cache, dry=dry)
     except LockError:
@@ -79,9 +80,8 @@ def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:
         print(f"would go {path.relative_to(cache.parents[1])}")
     for store in {id(store): store for _, store in repo.cache.by_scheme() if store}.values():
         gc(store, used, dry=dry)
-    print(
-        f"{'would go' if dry else 'removed '} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {'are there' if dry else 'remain'}"
-    )
+    told, left = ("would go", "are there") if dry else ("removed ", "remain")
+    print(f"{told} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
 
 
 def _deleted_runs() -> None:

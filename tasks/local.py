@@ -17,10 +17,9 @@ NAMES = ("FINETUNE_LAUNCH", "DASK_SCHEDULER_ADDRESS", "MLFLOW_TRACKING_URI", "PI
 # What holds text of records, names of raw files or keys, or may be asked for them.
 CLOSED = ("data", "artifacts", ".cache", ".dvc/cache", ".dvc/tmp", ".dvc/config.local", "mlartifacts", "mlflow.db", "local.yaml")
 # Of these what is taken is not what somebody put there, but what this project did.
-OURS = (".dvc", ".dvc/cache", ".cache", "mlartifacts", "mlflow.db")
+OURS = (".dvc/cache", ".cache", "mlartifacts", "mlflow.db")
 WRITING = 0o022
-# What libraries keep outside of a project unless told, under names that another account can take first. DVC and Inductor run what
-# they find there (diskcache unpickles, CVE-2025-69872).
+# What libraries keep outside of a project unless told, some under names that another account can take first.
 CACHES = {
     "DVC_SITE_CACHE_DIR": ".cache/dvc",
     "MPLCONFIGDIR": ".cache/matplotlib",
@@ -29,6 +28,7 @@ CACHES = {
     "TLDEXTRACT_CACHE": ".cache/tldextract",
     "HF_HOME": ".cache/huggingface",
 }
+RUN = ("DVC_SITE_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # what is found there is run: diskcache unpickles (CVE-2025-69872)
 
 
 def setting(name: str) -> str:
@@ -63,17 +63,22 @@ def prefect_home() -> Path:
 def refuse_foreign(project: Path) -> None:
     """Close a project to others; ``ValueError`` names what another account owns there, or could have written, and what to do."""
     mask = _umask()
-    _close(project, mask & WRITING)  # its code is no secret
-    _close(project / ".dvc", mask & WRITING)
+    code = (project, project / ".dvc") if (project / ".dvc").is_dir() else ()
+    for path in code:
+        _close(path, mask & WRITING)  # it is no secret
     for name in CLOSED:
         _close(project / name, mask)
-    for name in ("", *OURS):
-        _must_be_ours(ownership.problem(project / name, mask, within=project.parent))
+    for path in (*code, *(project / name for name in OURS)):
+        _must_be_ours(ownership.problem(path, mask, within=project.parent))
     for name in OURS:
         _must_be_ours(ownership.problem_inside(project / name, mask, deep=False))
-    for path in (project / ".dvc" / "tmp", *(Path(os.environ.get(name) or project / path) for name, path in CACHES.items())):
-        within = project.parent if path.is_relative_to(project) else None
-        _must_be_ours(ownership.problem(path, mask, within=within) or ownership.problem_inside(path, mask))
+    for name, default in CACHES.items():
+        _close(project / default, mask)
+        path = Path(os.environ.get(name) or project / default)
+        problem = ownership.problem(path, mask, within=project.parent if path.is_relative_to(project) else None)
+        if problem := problem or ownership.problem_inside(path, mask, deep=name in RUN):
+            _must_be_ours(f"{problem}; or let {name} name a directory of your own")
+    _must_be_ours(ownership.problem_inside(project / ".dvc" / "tmp", mask))  # pickles here, too
 
 
 def _umask() -> int:

@@ -24,7 +24,7 @@ def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> st
     for number, (step, status) in enumerate(steps):
         last = number == len(steps) - 1
         if not trusted(status, mask):
-            return f"{step} belongs to {_name(status.st_uid)}, not to this account: remove it, or give it this account's ownership"
+            return f"{step} belongs to {_name(status.st_uid)}, not to this account: remove it, or name another directory"
         shared = bool(status.st_mode & stat.S_ISVTX) and not last
         if not stat.S_ISLNK(status.st_mode) and not shared and (who := _writers(status, mask)):
             return f"{step} may be written by {who}: see what is in it, then take that right away (chmod go-w)"

@@ -17,7 +17,7 @@ NAMES = ("FINETUNE_LAUNCH", "DASK_SCHEDULER_ADDRESS", "MLFLOW_TRACKING_URI", "PI
 # What holds text of records, names of raw files or keys, or may be asked for them.
 CLOSED = ("data", "artifacts", ".cache", ".dvc/cache", ".dvc/tmp", ".dvc/config.local", "mlartifacts", "mlflow.db", "local.yaml")
 # Of these what is taken is not what somebody put there, but what this project did.
-OURS = (".dvc/cache", ".cache", "mlartifacts", "mlflow.db")
+OURS = (".dvc/cache", ".dvc/tmp", ".cache", "mlartifacts", "mlflow.db")
 WRITING = 0o022
 # What libraries keep outside of a project unless told, some under names that another account can take first.
 CACHES = {
@@ -47,9 +47,9 @@ def close_to_others(*also: Path) -> None:
     project = Path.cwd()
     for name, path in CACHES.items():
         os.environ.setdefault(name, str(project / path))
+    refuse_foreign(project)
     if (project / ".dvc").is_dir():
         Path(os.environ["DVC_SITE_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)  # DVC would let everybody in
-    refuse_foreign(project)
     for directory in also:
         _close(directory, mask)
         _must_be_ours(ownership.problem(directory, mask))

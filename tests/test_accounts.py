@@ -21,6 +21,26 @@ STAGE = (sys.executable, "-m", "tasks.augment")  # its first act is to close the
 CLOSE = (sys.executable, "-c", "from tasks.local import close_to_others; close_to_others(); print('closed')")
 
 
+ATTEMPTS = (
+    "cat data/conditions.csv",
+    "ls artifacts/documents",
+    "cat mlflow.db",
+    "cat local.yaml .dvc/config.local",
+    "find mlartifacts -type f | grep .",
+    "ls .dvc/cache/files/md5",
+    "ls .cache/records",
+    "ls .dvc/tmp",
+    "touch .cache/planted",
+    "mv .cache/dvc .cache/mine",
+    "mkdir -p .cache/dvc/repo/token/links",
+    "touch .dvc/tmp/planted",
+    "touch mlartifacts/planted",
+    "mv .cache mine",
+    "touch planted.py",
+    "touch .dvc/config.local",
+)
+
+
 class Machine:
     """A directory that every account reaches, and in it the owner's home with a finished project."""
 
@@ -69,31 +89,11 @@ def test_after_any_command_another_account_reads_code_only_and_writes_nothing(ma
     assert not machine.other(f"find {machine.project} -not -type l -writable 2>/dev/null")[1]
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        "cat data/conditions.csv",
-        "ls artifacts/documents",
-        "cat mlflow.db",
-        "cat local.yaml .dvc/config.local",
-        "find mlartifacts -type f | grep .",
-        "ls .dvc/cache/files/md5",
-        "ls .cache/records",
-        "ls .dvc/tmp",
-        "touch .cache/planted",
-        "mv .cache/dvc .cache/mine",
-        "mkdir -p .cache/dvc/repo/token/links",
-        "touch .dvc/tmp/planted",
-        "touch mlartifacts/planted",
-        "mv .cache mine",
-        "touch planted.py",
-        "touch .dvc/config.local",
-    ],
-)
-def test_what_another_account_tries_fails(machine: Machine, attempt: str) -> None:
+def test_what_another_account_tries_fails(machine: Machine) -> None:
     machine.owner(*CLOSE)
-    status, told = machine.other(f"cd {machine.project} && {attempt}")
-    assert status and "secret" not in told and "condition" not in told
+    for attempt in ATTEMPTS:
+        status, told = machine.other(f"cd {machine.project} && {attempt}")
+        assert status and "secret" not in told and "signs of" not in told, attempt
 
 
 @pytest.mark.parametrize("where", [".cache", ".cache/dvc", ".cache/torchinductor", ".dvc/tmp", ".dvc/cache", "mlartifacts"])

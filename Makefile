@@ -111,7 +111,13 @@ lock: setup ## renew requirements.lock from pyproject.toml
 data: setup
 	@if [ ! -e data ]; then dvc checkout data.dvc --quiet 2>/dev/null || { rm -rf data; python -m tasks.corpus data --only-for data.dvc; }; fi
 
-setup: .venv/ready
+setup: .venv/ready .venv/site-cache
+
+# DVC takes a relative path to its site cache from the working directory, which may be any; so each Python of this environment says where
+# it is. Without that DVC would share it with every account of the machine.
+.venv/site-cache: tasks/environment.pth .venv/ready
+	@cp $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
+	@touch $@
 
 # torch last and apart: its wheels differ from machine to machine, so that no hash would fit all of them.
 .venv/ready: requirements.lock

@@ -18,6 +18,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from tasks import prefect_address
+from tasks.local import close_to_others, prefect_home
 from tasks.services import Service, kept_running
 from tasks.ui import start_prefect
 
@@ -80,6 +81,10 @@ def main() -> None:
     parser.add_argument("--apply", action="store_true", help="only tell the server of PREFECT_API_URL of them, and end")
     if parser.parse_args().apply:
         return apply()
+    try:
+        close_to_others(prefect_home())
+    except (ValueError, OSError) as error:
+        sys.exit(f"deploy: {error}")
     with prefect_address.only_here(), kept_running() as services:
         named = prefect_address.address()
         os.environ["PREFECT_API_URL"] = server = named or start_prefect(services) + "/api"

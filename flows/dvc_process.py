@@ -19,9 +19,11 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from prefect import get_run_logger
 
+from tasks.local import CACHES
 from tasks.record import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
+SITE_CACHE = ROOT / CACHES["DVC_SITE_CACHE_DIR"]
 # What DVC says while another DVC process works on the same repository.
 BUSY = ("is busy", "Unable to acquire lock")
 LONGEST_WAIT = 3600.0  # seconds for another DVC process on this repository to end
@@ -30,7 +32,7 @@ SECONDS_TO_STOP = (10, 5, 5)  # after SIGINT, SIGTERM, SIGKILL
 
 def stages(through: str = "") -> list[str]:
     """The stages of dvc.yaml, or those that ``through`` needs and itself, each after those whose outputs it reads."""
-    with Repo(str(ROOT)) as repo:
+    with _repository() as repo:
         graph = repo.index.graph
         last = next(s for s in graph if getattr(s, "name", "") == through) if through else None
         return [s.name for s in networkx.dfs_postorder_nodes(graph, last) if hasattr(s, "name")]
@@ -40,7 +42,7 @@ def is_up_to_date(target: str) -> bool:
     """DVC's own answer, in this process; waits for another DVC process to end."""
     for _ in _waits():
         try:
-            with Repo(str(ROOT)) as repo:
+            with _repository() as repo:
                 return not repo.status(targets=[target])
         except LockError:
             continue
@@ -54,7 +56,7 @@ def changes() -> dict[str, Any]:
     """What DVC calls changed, by stage or .dvc file; without stages that are ``always_changed`` and no more than that."""
     for _ in _waits():
         try:
-            with Repo(str(ROOT)) as repo:
+            with _repository() as repo:
                 return {name: what for name, what in repo.status().items() if what != ["always changed"]}
         except LockError:
             continue
@@ -90,7 +92,7 @@ def lines_of(command: list[str]) -> Iterator[str]:
 
 def has_remote() -> bool:
     """Whether DVC has a default remote to pull from."""
-    with Repo(str(ROOT)) as repo:
+    with _repository() as repo:
         return bool(repo.config.get("core", {}).get("remote"))
 
 
@@ -108,6 +110,11 @@ def free_stale_locks() -> None:
     readers = {name: [h for h in holders if _is_alive(h["pid"])] for name, holders in read.items()}
     get_run_logger().warning("a DVC process died and left its lock behind; it was removed")
     write_whole(path, {"write": writers, "read": {name: holders for name, holders in readers.items() if holders}})
+
+
+def _repository() -> Repo:
+    """The project's, whatever the working directory is: from that DVC would take a relative path to its site cache."""
+    return Repo(str(ROOT), config={"core": {"site_cache_dir": str(SITE_CACHE)}})
 
 
 def _is_alive(number: int) -> bool:
@@ -131,6 +138,7 @@ def _waits() -> Iterator[float]:
 def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A child in a session of its own, so that it and all its children end with this block, or with this process."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("DVC_SITE_CACHE_DIR", str(SITE_CACHE))
     child = subprocess.Popen(
         [sys.executable, "-m", "tasks.lifetime", *command],
         stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_void_p
 from functools import cache
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from model import ownership
 from model.llama import Block, KVCache, Transformer, rotary_frequencies
 from model.quantize import StoredLinear
 
@@ -59,8 +61,8 @@ def library() -> ctypes.CDLL | str:
     key = "\0".join((SOURCE.read_text(), compiler, *FLAGS, _processor()))
     built = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
     try:
-        if not built.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (problem := ownership.problem(built)) and not built.exists():
             with tempfile.TemporaryDirectory(dir=folder) as partial:
                 out = Path(partial) / built.name
                 objects = Path(partial) / "decode.o"
@@ -68,6 +70,9 @@ def library() -> ctypes.CDLL | str:
                 # Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both.
                 _run(compiler, "-shared", str(objects), "-lm", "-o", str(out))
                 out.rename(built)
+        if problem := problem or ownership.problem(built):
+            warnings.warn(f"decoding goes on in torch, slower: {problem}", RuntimeWarning, stacklevel=2)
+            return f"a library that another account could have written is not loaded: {problem}"
         return ctypes.CDLL(str(built))
     except subprocess.CalledProcessError as error:
         return f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200] or f'status {error.returncode}'}"

@@ -26,6 +26,7 @@ from tasks.documents import Document, content_id
 from tasks.evaluation.likelihood import Reader, Text, judge
 from tasks.evaluation.probes import as_text
 from tasks.finetune import keep_memory
+from tasks.local import close_to_others
 from tasks.packing import epoch_rows, sample
 from tasks.params.finetune import FinetuneParams
 from tasks.record import write_whole
@@ -173,6 +174,7 @@ def main() -> None:
     plan = replace(Plan(), counts=tuple(options.counts), each=options.each, documents=options.documents, limit=options.limit)
     keep_memory()
     try:
+        close_to_others()
         training = read_params()["finetune"]
         assert isinstance(training, FinetuneParams)
         exposures = audit(options.base, options.shards, plan, training)

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from tasks.digests import dvc_digest, sha256
 from tasks.documents import MANIFEST
+from tasks.local import close_to_others
 from tasks.packages import extract, fetch_wheel
 
 
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--only-for", type=Path, metavar="FILE.dvc", help="refuse where this file points at another corpus")
     options = parser.parse_args()
     try:
+        close_to_others()
         if options.only_for and not wanted_by(options.only_for):
             raise ValueError(f"{options.only_for} points at a corpus of your own; get it with 'dvc pull {options.only_for}'")
         build(options.directory)

@@ -20,6 +20,7 @@ from tasks import registry, tracking, versions
 from tasks.cleaning.shingles import hash_text, words
 from tasks.deidentify.policy import TYPES
 from tasks.documents import SPLITS, Document, read_documents, share
+from tasks.local import close_to_others
 from tasks.record import write_whole
 from tasks.scores import Interval, Score, estimate
 from tasks.stage import Unavailable, read_params
@@ -230,6 +231,7 @@ def main() -> None:
         parser.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
     options = parser.parse_args()
     try:
+        close_to_others()
         print(f"drift: {drift(options.documents, options.report, limits={m: getattr(options, m) for m in LIMITS})}")
     except Unavailable as error:
         print(f"drift: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from tasks import tracking
 from tasks.documents import private
+from tasks.local import close_to_others
 from tasks.params.preprocess import PreprocessParams
 from tasks.stage import read_params
 
@@ -52,6 +53,8 @@ def forget(ids: set[str]) -> Forgotten:
         if (copy := _object(cache, digest)).exists():
             copy.unlink()
             told.removed.append(f"DVC's cache: {digest}")
+    with open(_list_of_forgotten(cache), "a", encoding="utf-8") as file:
+        file.writelines(f"{digest}\n" for digest in sorted(gone))
     told.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
     for directory in map(Path, CACHES):
         if directory.exists() and (directory.name == "train" or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
@@ -63,6 +66,16 @@ def forget(ids: set[str]) -> Forgotten:
     for remote in (line.split()[0] for line in _dvc("remote", "list").splitlines()):
         told.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
     return told
+
+
+def forgotten(cache: Path) -> set[str]:
+    """Objects that were removed from DVC's cache on purpose, though an older version may name them."""
+    path = _list_of_forgotten(cache)
+    return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+
+
+def _list_of_forgotten(cache: Path) -> Path:
+    return cache.parent.parent / "forgotten.txt"
 
 
 def _dvc(*arguments: str) -> str:
@@ -169,6 +182,7 @@ def main() -> None:
     parser.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
     ids = set(parser.parse_args().ids)
     try:
+        close_to_others()
         params = read_params()["preprocess"]
         assert isinstance(params, PreprocessParams)
         ids = ids or set(params.withdrawn)

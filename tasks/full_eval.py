@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tasks.finetune import keep_memory
+from tasks.local import close_to_others
 from tasks.params.validate import ValidateParams
 from tasks.stage import read_params
 from tasks.validate import validate
@@ -28,6 +29,7 @@ def main() -> None:
     partial = out.with_name(f".{out.name}.partial")
     keep_memory()
     try:
+        close_to_others()
         params = read_params()["validate"]
         assert isinstance(params, ValidateParams)
         shutil.rmtree(partial, ignore_errors=True)

@@ -16,6 +16,7 @@ from model.cost import training_flops
 from model.llama import SIZES, LlamaConfig
 from model.optim import MODES
 from tasks.fit import RUNTIME, needed
+from tasks.local import close_to_others
 from tasks.params.finetune import FinetuneParams
 from tasks.stage import read_params
 from tasks.tokenfile import open_split, read_index
@@ -106,6 +107,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     size, gpus, mfu, shards = (options.pop(name) for name in ("size", "gpus", "mfu", "shards"))
     try:
+        close_to_others()
         told = {name: value for name, value in options.items() if value is not None}
         params = FinetuneParams.model_validate(read_params()["finetune"].model_dump() | told)
         if gpus < 1 or not 0 < mfu <= 1:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks import passport, tracking, versions
 from tasks.digests import sha256
 from tasks.lineage import find
+from tasks.local import CACHES, close_to_others
 from tasks.package import REPRODUCTION
 from tasks.record import processor
 from tasks.registry import CHAMPION
@@ -101,6 +102,8 @@ def _run(folder: Path, *command: str, check: bool = True, **environment: str) ->
     command = (sys.executable, "-m", *command) if command[0] == "dvc" else command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_TRACKING"))}
+    # A version of before may have no setting for it, and then DVC shares it with every account.
+    kept["DVC_SITE_CACHE_DIR"] = str(Path(CACHES["DVC_SITE_CACHE_DIR"]).absolute())
     result = subprocess.run(command, cwd=folder, env=kept | {"PATH": path} | environment, check=False)
     if check and result.returncode:
         raise ValueError(f"'{' '.join(command[-4:])}' failed in {folder}; what it says stands above")
@@ -115,8 +118,10 @@ def _remove(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.rebuild", description="Make a version's weights again and compare them.")
     parser.add_argument("version", nargs="?", default=CHAMPION, help="a number or an alias")
+    version = parser.parse_args().version
     try:
-        differing = rebuild(parser.parse_args().version)
+        close_to_others()
+        differing = rebuild(version)
     except (ValueError, OSError, subprocess.CalledProcessError, tracking.MlflowException, json.JSONDecodeError) as error:
         sys.exit(f"rebuild: {error}")
     if differing:

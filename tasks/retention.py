@@ -1,6 +1,6 @@
 """Frees disk space and keeps what registered versions need: ``python -m tasks.retention [--dry-run]`` (``make gc``).
 
-Of DVC's cache stays what the workspace names and what the dvc.lock and data.dvc of any registered version name; DVC decides the rest.
+Of DVC's cache stays what the workspace names and what the dvc.lock and data.dvc of any registered version name; the rest DVC removes.
 Of MLflow's artifacts go those of runs that were deleted. Remotes and training states are left alone.
 """
 
@@ -9,48 +9,79 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
-from tasks import tracking, versions
-from tasks.stage import read_params
+from tasks import forget, needed, tracking, versions
+from tasks.local import close_to_others
+from tasks.stage import Unavailable, read_params
 
-POINTERS = ("dvc.yaml", "dvc.lock", "data.dvc", "params.yaml")
 WORKTREES = Path(".cache/rebuild")
 
 
-def collect(*, shared: bool, dry: bool) -> None:
-    """``ValueError`` where the cache may be other projects' too."""
-    cache = Path(_dvc(Path(), "cache", "dir")).absolute()
-    if not shared and not cache.is_relative_to(Path.cwd()):
-        raise ValueError(f"DVC's cache is {cache}, outside this directory: others may need what is in it; --shared says that nobody does")
-    name = read_params()["register"].model_dump()["name"]
-    client = tracking.connect()
-    before = _size(cache)
-    with tempfile.TemporaryDirectory() as folder:
-        projects = []
-        for version in versions.versions_of(client, name):
-            project = Path(folder) / str(version.version)
-            project.mkdir()
-            assert version.run_id
-            # A project of DVC's own kind, so that DVC itself says what it needs.
-            _dvc(project, "init", "--no-scm", "--quiet")
-            _dvc(project, "cache", "dir", str(cache))
-            for pointer in POINTERS:
-                shutil.copy(versions.artifact(client, version.run_id, pointer), project / pointer)
-            projects.append(str(project))
-            print(f"kept     {name} version {version.version}: what its dvc.lock and data.dvc name")
-        print("kept     the workspace: what dvc.lock and data.dvc name here")
-        others = ["--projects", *projects] if projects else []
-        _dvc(Path(), "gc", "--workspace", *others, "--force", *(["--dry"] if dry else []), told=True)
+def collect(*, shared: bool, dry: bool, incomplete: bool = False) -> None:
+    """``ValueError`` where the cache may be other projects' too, or where what is needed cannot be told; then nothing is removed.
+
+    DVC's lock is held meanwhile, as by ``dvc gc``: no other command of DVC is between its beginning and its end.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo() as repo, lock_repo(repo):
+            cache = Path(repo.cache.local.path)
+            if not shared and not cache.is_relative_to(Path.cwd()):
+                raise ValueError(
+                    f"DVC's cache is {cache.parents[1]}, outside this directory: others may need what is in it; "
+                    "--shared says that nobody does"
+                )
+            _collect(repo, _digests(cache, incomplete=incomplete), cache, dry=dry)
+    except LockError:
+        raise Unavailable("DVC works in this directory; try again when it has ended") from None
+    except DvcException as error:
+        raise ValueError(f"DVC: {error}") from None
     if dry:
         return
-    print(f"removed  from DVC's cache: {(before - _size(cache)) / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB remain")
     if WORKTREES.exists():
         shutil.rmtree(WORKTREES)
         subprocess.run(["git", "worktree", "prune"], check=False)
         print(f"removed  {WORKTREES}")
     _deleted_runs()
+
+
+def _digests(cache: Path, *, incomplete: bool) -> set[str]:
+    """Every object that a registered version or the workspace names."""
+    listings = needed.Listings(cache, gone=forget.forgotten(cache), incomplete=incomplete)
+    name = read_params()["register"].model_dump()["name"]
+    client = tracking.connect()
+    for version in versions.versions_of(client, name):
+        assert version.run_id
+        texts = [versions.artifact(client, version.run_id, p).read_text(encoding="utf-8") for p in needed.POINTERS]
+        listings.add(f"{name} version {version.version}", *texts)
+        print(f"kept     {name} version {version.version}: what its dvc.lock and data.dvc name")
+    present = [path.read_text(encoding="utf-8") if (path := Path(p)).exists() else "" for p in needed.POINTERS]
+    listings.add("the workspace", *present, here=True)
+    print("kept     the workspace: what dvc.lock and data.dvc name here")
+    return listings.digests
+
+
+def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:
+    """Remove from DVC's caches what neither ``digests`` nor DVC's own look at the workspace names."""
+    from dvc_data.hashfile.gc import gc
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    used = {HashInfo("md5", digest) for digest in digests}
+    used.update(*repo.used_objs(force=True).values())
+    kept = {str(info.value) for info in used}
+    going = [path for path in cache.glob("??/*") if path.parent.name + path.name not in kept]
+    size = sum(path.stat().st_size for path in going)
+    for path in going if dry else ():
+        print(f"would go {path.relative_to(cache.parents[1])}")
+    for store in {id(store): store for _, store in repo.cache.by_scheme() if store}.values():
+        gc(store, used, dry=dry)
+    told, left = ("would go", "are there") if dry else ("removed ", "remain")
+    print(f"{told} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
 
 
 def _deleted_runs() -> None:
@@ -72,23 +103,15 @@ def _size(directory: Path) -> int:
     return sum({(s.st_dev, s.st_ino): s.st_size for s in (p.stat() for p in directory.rglob("*") if p.is_file())}.values())
 
 
-def _dvc(folder: Path, *arguments: str, told: bool = False) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ValueError(f"dvc {' '.join(arguments[:2])} failed: {result.stderr.strip()}")
-    if told:
-        print(result.stdout.strip())
-    return result.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.retention", description="Free disk space; keep what registered versions need.")
     parser.add_argument("--dry-run", action="store_true", help="say what would go")
     parser.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
+    parser.add_argument("--incomplete", action="store_true", help="also where it is not known here which files a version's directory has")
     arguments = parser.parse_args()
     try:
-        collect(shared=arguments.shared, dry=arguments.dry_run)
+        close_to_others()
+        collect(shared=arguments.shared, dry=arguments.dry_run, incomplete=arguments.incomplete)
     except (ValueError, OSError, tracking.MlflowException) as error:
         sys.exit(f"retention: {error}")
 

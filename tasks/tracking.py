@@ -33,13 +33,14 @@ from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa:
 from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import points
+from tasks import points, relocation
 from tasks.digests import dvc_digest
-from tasks.local import setting
+from tasks.local import refuse_foreign, setting
 from tasks.record import PENDING
 from tasks.stage import Unavailable
 
 EXPERIMENT = "medical-llm"
+DATABASE = "mlflow.db"
 SECONDS = 2.0  # between looks at what a run has measured
 MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
 
@@ -58,11 +59,14 @@ def main_worktree() -> Path:
 
 
 def tracking_uri() -> str:
-    return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / 'mlflow.db'}"
+    return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / DATABASE}"
 
 
 def connect() -> MlflowClient:
-    """A client of the tracking store; ``Unavailable`` where a server is configured and does not answer."""
+    """A client of the tracking store; ``Unavailable`` where a server is configured and does not answer.
+
+    The embedded store is its account's alone, and follows its project: ``ValueError`` where that cannot be.
+    """
     uri = tracking_uri()
     address = urlsplit(uri)
     if address.scheme in ("http", "https"):
@@ -73,8 +77,14 @@ def connect() -> MlflowClient:
             ).close()
         except OSError as error:
             raise Unavailable(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
-    elif address.scheme == "sqlite" and not (path := Path(uri.removeprefix("sqlite:///"))).exists():
-        _create(path)
+    elif address.scheme == "sqlite":
+        path = Path(uri.removeprefix("sqlite:///"))
+        if embedded := path == main_worktree() / DATABASE:
+            refuse_foreign(path.parent)
+        if not path.exists():
+            _create(path)
+        elif embedded:
+            relocation.follow(path, EXPERIMENT)
     return MlflowClient(tracking_uri=uri)
 
 
@@ -244,7 +254,7 @@ def experiment_of(client: MlflowClient) -> str:
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
     embedded = client.tracking_uri.startswith("sqlite:")
-    location = (main_worktree() / "mlartifacts").as_uri() if embedded else None
+    location = (main_worktree() / relocation.ARTIFACTS).as_uri() if embedded else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 

@@ -10,14 +10,20 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tasks import prefect_address, tracking
+from tasks.local import close_to_others, prefect_home
 from tasks.services import Service, kept_running
 
 LONGEST_START = 120.0
 
 
 def main() -> None:
+    try:
+        close_to_others(prefect_home())
+        if not (mlflow := tracking.tracking_uri()).startswith("http"):
+            tracking.connect()  # a store that came from elsewhere follows its project
+    except (ValueError, OSError) as error:
+        sys.exit(f"ui: {error}")
     with kept_running() as services:
-        mlflow = tracking.tracking_uri()
         if not mlflow.startswith("http"):
             command = ["mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
             mlflow = start(command, 5000, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, services)

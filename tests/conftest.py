@@ -141,6 +141,7 @@ class Project:
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(directory.parent / "prefect"),
+            "DVC_SITE_CACHE_DIR": str(directory / ".cache" / "dvc"),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
             "SHELL": "/bin/sh",  # what services and CI have; it may stay between DVC and a stage where bash would not
         }
@@ -271,6 +272,7 @@ def make_project(folder: Path) -> Project:
         ["dvc", "init", "--quiet"],
         ["dvc", "config", "core.analytics", "false"],
         ["dvc", "config", "core.check_update", "false"],
+        ["dvc", "config", "core.site_cache_dir", ".cache/dvc"],
         ["dvc", "add", "--quiet", "data"],
         ["git", "add", "--all"],
         ["git", "commit", "--quiet", "--message", "A tiny project"],

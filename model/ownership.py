@@ -1,0 +1,122 @@
+"""Whether another account of this machine may have written what stands at a path: its owner, its mode, and each step of the way to it.
+
+It knows nothing of what is kept there.
+"""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+OTHERS = 0o077  # a umask that lets nobody else in
+MOST_LINKS = 40
+
+
+def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> str:
+    """Who else may have written ``path``, as a sentence with what to do; empty where nobody, or where nothing stands there.
+
+    Every directory on the way counts, and every link. ``mask``: a umask; those whom it lets write may. ``within``: a directory whose
+    own way is not looked at. A directory as /tmp, in which each account can rename only what is its own, may be on the way.
+    """
+    steps = list(_steps(path, within))
+    for number, (step, status) in enumerate(steps):
+        last = number == len(steps) - 1
+        if not trusted(status, mask):
+            return f"{step} belongs to {_name(status.st_uid)}, not to this account: remove it, or name another directory"
+        shared = bool(status.st_mode & stat.S_ISVTX) and not last
+        if not stat.S_ISLNK(status.st_mode) and not shared and (who := _writers(status, mask)):
+            return f"{step} may be written by {who}: see what is in it, then take that right away (chmod go-w)"
+    return ""
+
+
+def problem_inside(directory: Path, mask: int = OTHERS, *, deep: bool = True) -> str:
+    """As ``problem``, of what a directory holds; ``deep``: of all that is below it too, as for a cache out of which code is run."""
+    if not directory.is_dir():
+        return ""
+    reached = bool(directory.stat().st_mode & mask)
+    for folder, names, files in os.walk(directory):
+        for path in (Path(folder, name) for name in (*names, *files)):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # another process tidied up
+                continue
+            if not trusted(status, mask):
+                return f"{path} belongs to {_name(status.st_uid)}, not to this account: remove it"
+            if reached and not stat.S_ISLNK(status.st_mode) and (who := _writers(status, mask)):
+                return f"{path} may be written by {who}: remove it"
+        if not deep:
+            break
+    return ""
+
+
+def trusted(status: os.stat_result, mask: int = OTHERS) -> bool:
+    """Whether a file is root's, this account's, or that of the owner of this code, who runs code as this account anyway.
+
+    Where ``mask`` lets a group write, it is also one of the group that this code belongs to.
+    """
+    code = Path(__file__).stat()
+    return status.st_uid in (0, os.geteuid(), code.st_uid) or (not mask & stat.S_IWGRP and status.st_gid == code.st_gid)
+
+
+def _writers(status: os.stat_result, mask: int) -> str:
+    """Who may write beside the owner, and may not by ``mask``."""
+    if status.st_mode & mask & stat.S_IWOTH:
+        return "everybody"
+    if status.st_mode & mask & stat.S_IWGRP and not _is_private(status.st_gid):
+        return f"the group {_group(status.st_gid)}"
+    return ""
+
+
+def _steps(path: Path, within: Path | None) -> Iterator[tuple[Path, os.stat_result]]:
+    """Directories and links from the top, or from below ``within``, to where ``path`` leads, as far as they exist."""
+    here = within.absolute() if within else Path("/")
+    if not within:
+        yield here, here.lstat()
+    path = path.absolute()
+    todo = list(reversed(path.relative_to(here).parts))
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        try:
+            status = (here / part).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        yield here / part, status
+        if not stat.S_ISLNK(status.st_mode):
+            here = here / part
+        elif (links := links + 1) > MOST_LINKS:
+            raise OSError(f"{path}: too many links")
+        else:
+            target = (here / part).readlink()
+            todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            if target.is_absolute():
+                here = Path("/")
+                yield here, here.lstat()
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group has this account alone in it, as systems with a group for each user make them."""
+    try:
+        group, me = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return gid == me.pw_gid and group.gr_name == me.pw_name and set(group.gr_mem) <= {me.pw_name}
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the account {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -22,6 +22,7 @@ from prefect import get_run_logger
 from tasks.record import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
+GUARD = "check_params"  # a stage for DVC, which must stop before it removes outputs; for people it is none
 # What DVC says while another DVC process works on the same repository.
 BUSY = ("is busy", "Unable to acquire lock")
 LONGEST_WAIT = 3600.0  # seconds for another DVC process on this repository to end
@@ -33,7 +34,7 @@ def stages(through: str = "") -> list[str]:
     with Repo(str(ROOT)) as repo:
         graph = repo.index.graph
         last = next(s for s in graph if getattr(s, "name", "") == through) if through else None
-        return [s.name for s in networkx.dfs_postorder_nodes(graph, last) if hasattr(s, "name")]
+        return [s.name for s in networkx.dfs_postorder_nodes(graph, last) if hasattr(s, "name") and s.name != GUARD]
 
 
 def is_up_to_date(target: str) -> bool:

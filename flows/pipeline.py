@@ -20,8 +20,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from flows import notices, review
-from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
+from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
+from tasks import chain
 from tasks.lifetime import end_with_parent
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
@@ -86,7 +87,7 @@ def prepare() -> None:
 
 
 def bring_all_up_to_date(through: str, *, force: bool = False, after: Mapping[str, Task[[], State[Any]]] = NONE) -> State[Any]:
-    """Data first, then stage after stage until one fails, ``after`` it a further task; then what a person wants to see of it."""
+    """Params and data first, then stage after stage until one fails, ``after`` it a further task; then what a person wants to see of it."""
     if not Path("data").exists():
         return Failed(message="data/ is missing: run 'dvc pull', or 'python -m tasks.corpus data', or put your own files there")
     decided = review.registration()
@@ -100,6 +101,7 @@ def bring_all_up_to_date(through: str, *, force: bool = False, after: Mapping[st
 
 
 def _states(through: str, force: bool, after: Mapping[str, Task[[], State[Any]]]) -> Iterator[State[Any]]:
+    yield params(return_state=True)
     yield version_data(return_state=True)
     for stage in stages(through):
         yield dvc_stage.with_options(task_run_name=stage)(stage, force, return_state=True)
@@ -124,6 +126,12 @@ def code(revision: str) -> State[Any]:
     except (NotThere, subprocess.CalledProcessError) as error:
         return Failed(name=UNAVAILABLE, message=f"{revision} or its data could not be fetched: {error}")
     return Completed(message=told)
+
+
+@task(task_run_name="params", cache_policy=NO_CACHE)
+def params() -> State[Any]:
+    """Check params.yaml as a whole, while the outputs of every stage are still there."""
+    return _bring_up_to_date(GUARD, ["repro", "--single-item", GUARD], ran="Checked")
 
 
 @task(task_run_name="data", cache_policy=NO_CACHE)
@@ -152,8 +160,13 @@ def _bring_up_to_date(target: str, arguments: list[str], *, ran: str, force: boo
         )
     if target == DATA:
         get_run_logger().warning("the raw corpus changed; data.dvc has its new version")
-    restored = any(words in line for line in lines for words in RESTORED)
-    return Completed(name="Restored" if restored else ran, message=f"{target} is up to date now")
+    if not any(words in line for line in lines for words in RESTORED):
+        return Completed(name=ran, message=f"{target} is up to date now")
+    try:
+        chain.check(stages=[target])
+    except ValueError as error:
+        return Failed(message=f"what DVC restored of {target} is not what it was: {error}")
+    return Completed(name="Restored", message=f"{target} is up to date now")
 
 
 def _run(arguments: list[str], lines: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ group of its own, which ends with the flow however that ends. DVC alone decides 
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, Literal
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # while Prefect is imported; main() takes it
 
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -23,7 +26,8 @@ from flows import notices, review
 from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
 from tasks import chain
-from tasks.lifetime import end_with_parent
+from tasks.lifetime import end_with_parent, take_interrupts
+from tasks.stage import INTERRUPTED
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"
@@ -178,7 +182,16 @@ def _run(arguments: list[str], lines: list[str] | None = None) -> None:
             lines.append(line)
 
 
-if __name__ == "__main__":
-    result = pipeline(return_state=True)
+def main() -> None:
+    try:
+        take_interrupts()
+        result = pipeline(return_state=True)
+    except KeyboardInterrupt:
+        print("pipeline: stopped by Ctrl-C; what is done stays, and the next run goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     if not result.is_completed():
         sys.exit(f"pipeline: {result.message}")
+
+
+if __name__ == "__main__":
+    main()

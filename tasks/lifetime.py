@@ -82,4 +82,5 @@ if __name__ == "__main__":
     end_with_parent()
     # Who was started in the background of a script has SIGINT ignored; DVC needs it to leave its lock clean.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    take_interrupts()
     os.execvp(sys.argv[1], sys.argv[1:])

@@ -20,13 +20,14 @@ if __name__ == "__main__":
 
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.states import Completed, Failed, State
 
 from flows import notices, review
 from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
 from tasks import chain
-from tasks.lifetime import end_with_parent, take_interrupts
+from tasks.lifetime import end_with_parent, interrupts_held, take_interrupts
 from tasks.stage import INTERRUPTED
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
@@ -184,6 +185,8 @@ def _run(arguments: list[str], lines: list[str] | None = None) -> None:
 
 def main() -> None:
     try:
+        with interrupts_held():
+            get_client(sync_client=True)  # Prefect's temporary server, where none is named; Ctrl-C is for us, who end it last
         take_interrupts()
         result = pipeline(return_state=True)
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ def full(error: BaseException, places: Iterable[Path]) -> str:
         named = next((Path(os.fsdecode(e.filename)) for e in numbers if isinstance(e.filename, str | bytes)), fullest)
         return f"No space left on device: {named} did not fit; make room, for instance with 'make gc', and run it again"
     said = any(words in str(e) for e in errors for words in WORDS)
-    if said or (room[fullest] < NOTHING_LEFT and not isinstance(error, ValueError)):
+    if said or (room[fullest] < NOTHING_LEFT and not all(isinstance(e, ValueError) for e in errors)):
         left = f"the disk of {fullest} has {room[fullest] / 1e6:,.1f} MB left"
         return f"{type(error).__name__}: {error}; {left}; make room, for instance with 'make gc', and run it again"
     return ""

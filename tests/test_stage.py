@@ -104,7 +104,7 @@ def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) 
     assert "preprocess: data: none of 1 records could be read; not taken: 1 in conditions.csv: has no answer" in result.stdout
     assert "Traceback" not in result.stdout
     left = {p.name for p in (project.path / "artifacts").iterdir()}
-    assert left <= {"base", "runs", ".gitignore", "reports"}
+    assert left <= {"base", "runs", ".gitignore", "reports", "params-checked"}
     assert not list((project.path / "artifacts").rglob("*.partial"))
 
 

@@ -61,7 +61,8 @@ def test_a_stage_under_dvc(trained: Project, stage: str, sign: str) -> None:
         time.sleep(0.01)
     output = interrupt(trained, process)
     assert "Traceback" not in output and f"{stage}: stopped by Ctrl-C" in output, output
-    assert "exited with 130" in output
+    # Python ends itself by the signal, which a shell calls 130 too, where that came within an exec(), as dataclasses do.
+    assert "exited with 130" in output or "exited with -2" in output, output
     trained.run("dvc", "repro", stage)
 
 

@@ -24,6 +24,7 @@ from tasks.record import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_CACHE = ROOT / CACHES["DVC_SITE_CACHE_DIR"]
+GUARD = "check_params"  # a stage for DVC, which must stop before it removes outputs; for people it is none
 # What DVC says while another DVC process works on the same repository.
 BUSY = ("is busy", "Unable to acquire lock")
 LONGEST_WAIT = 3600.0  # seconds for another DVC process on this repository to end
@@ -35,7 +36,7 @@ def stages(through: str = "") -> list[str]:
     with _repository() as repo:
         graph = repo.index.graph
         last = next(s for s in graph if getattr(s, "name", "") == through) if through else None
-        return [s.name for s in networkx.dfs_postorder_nodes(graph, last) if hasattr(s, "name")]
+        return [s.name for s in networkx.dfs_postorder_nodes(graph, last) if hasattr(s, "name") and s.name != GUARD]
 
 
 def is_up_to_date(target: str) -> bool:

@@ -6,6 +6,7 @@ group of its own, which ends with the flow however that ends. DVC alone decides 
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, Literal
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # while Prefect is imported; main() takes it
 
 from tasks import prefect_address
 
@@ -21,13 +24,16 @@ prefect_address.forget_dead_server()  # before Prefect reads its settings
 
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.states import Completed, Failed, State
 
 from flows import notices, review, watch
-from flows.dvc_process import ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
+from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
+from tasks import chain
 from tasks.digests import files_in
-from tasks.lifetime import end_with_parent
+from tasks.lifetime import end_with_parent, interrupts_held, take_interrupts
+from tasks.stage import INTERRUPTED
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"
@@ -92,7 +98,7 @@ def prepare() -> None:
 
 
 def bring_all_up_to_date(through: str, *, force: bool = False, after: Mapping[str, Task[[], State[Any]]] = NONE) -> State[Any]:
-    """Data first, then stage after stage until one fails, ``after`` it a further task; then what a person wants to see of it."""
+    """Params and data first, then stage after stage until one fails, ``after`` it a further task; then what a person wants to see of it."""
     if not Path("data").exists():
         return Failed(message="data/ is missing: run 'dvc pull', or 'python -m tasks.corpus data', or put your own files there")
     decided = review.registration()
@@ -106,6 +112,7 @@ def bring_all_up_to_date(through: str, *, force: bool = False, after: Mapping[st
 
 
 def _states(through: str, force: bool, after: Mapping[str, Task[[], State[Any]]]) -> Iterator[State[Any]]:
+    yield params(return_state=True)
     yield version_data(return_state=True)
     for stage in stages(through):
         yield dvc_stage.with_options(task_run_name=stage)(stage, force, return_state=True)
@@ -131,6 +138,12 @@ def code(revision: str) -> State[Any]:
     except (NotThere, subprocess.CalledProcessError) as error:
         return Failed(name=UNAVAILABLE, message=f"{revision} or its data could not be fetched: {error}")
     return Completed(message=told)
+
+
+@task(task_run_name="params", cache_policy=NO_CACHE)
+def params() -> State[Any]:
+    """Check params.yaml as a whole, while the outputs of every stage are still there."""
+    return _bring_up_to_date(GUARD, ["repro", "--single-item", GUARD], ran="Checked")
 
 
 @task(task_run_name="data", cache_policy=NO_CACHE)
@@ -172,8 +185,13 @@ def _bring_up_to_date(target: str, arguments: list[str], *, ran: str, force: boo
         )
     if target == DATA:
         get_run_logger().warning("the raw corpus changed; data.dvc has its new version")
-    restored = any(words in line for line in lines for words in RESTORED)
-    return Completed(name="Restored" if restored else ran, message=f"{target} is up to date now")
+    if not any(words in line for line in lines for words in RESTORED):
+        return Completed(name=ran, message=f"{target} is up to date now")
+    try:
+        chain.check(stages=[target])
+    except ValueError as error:
+        return Failed(message=f"what DVC restored of {target} is not what it was: {error}")
+    return Completed(name="Restored", message=f"{target} is up to date now")
 
 
 def _run(arguments: list[str], lines: list[str] | None = None) -> None:
@@ -185,7 +203,18 @@ def _run(arguments: list[str], lines: list[str] | None = None) -> None:
             lines.append(line)
 
 
-if __name__ == "__main__":
-    result = pipeline(return_state=True)
+def main() -> None:
+    try:
+        with interrupts_held():
+            get_client(sync_client=True)  # Prefect's temporary server, where none is named; Ctrl-C is for us, who end it last
+        take_interrupts()
+        result = pipeline(return_state=True)
+    except KeyboardInterrupt:
+        print("pipeline: stopped by Ctrl-C; what is done stays, and the next run goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     if not result.is_completed():
         sys.exit(f"pipeline: {result.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,29 @@ def forced() -> bool:
 
 
 @contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of this block, or of the blocks that this one is in. Processes that are started in it never see one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_interrupts() -> None:
+    """From here on, one that came while they were held included: ``KeyboardInterrupt``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+_asked: list[int] = []
+
+
+def asked_to_stop() -> int:
+    """The signal that ``told_to_stop`` was told by in this process, 0 for none."""
+    return _asked[0] if _asked else 0
+
+
+@contextmanager
 def told_to_stop() -> Iterator[list[int]]:
     """A list that gets the first SIGTERM or SIGINT; a second one ends the process as it would without us."""
     came: list[int] = []
@@ -41,6 +64,7 @@ def told_to_stop() -> Iterator[list[int]]:
 
     def remember(number: int, _: object) -> None:
         came.append(number)
+        _asked.append(number)
         for known, handler in before.items():
             signal.signal(known, handler)
         print("asked to leave; saving what is done first", flush=True)
@@ -58,4 +82,5 @@ if __name__ == "__main__":
     end_with_parent()
     # Who was started in the background of a script has SIGINT ignored; DVC needs it to leave its lock clean.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    take_interrupts()
     os.execvp(sys.argv[1], sys.argv[1:])

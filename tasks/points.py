@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.lifetime import interrupts_held
+
 Point = dict[str, float]  # with "step", and "time" in milliseconds since 1970
 POINTS, RECORD = "points.jsonl", "record"
 PATIENCE = 15.0  # seconds
@@ -68,7 +70,8 @@ def record_of(folder: Path) -> str:
 def followed(folder: Path, stage: str) -> Iterator[None]:
     """Have a process of its own tell the tracking store; its end is waited for a little, what it missed is in the record."""
     command = [sys.executable, "-m", "tasks.tracking", stage, record_of(folder), str(folder)]
-    follower = subprocess.Popen(command, stdin=subprocess.PIPE)  # which ends, too, when we die
+    with interrupts_held():  # Ctrl-C is for us; the follower ends when its pipe does, also when we die
+        follower = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from tasks.lifetime import end_with_parent
+from tasks.lifetime import end_with_parent, interrupts_held
 from tasks.local import setting
 from tasks.progress import progress
 
@@ -60,8 +60,10 @@ def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tu
     for _ in range(ATTEMPTS):
         # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
         with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
-            futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
+            futures: dict[int, Future[R]] = {}
             try:
+                with interrupts_held():  # Ctrl-C is for us, who end the workers
+                    futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
                 for number in range(told, len(arguments)):
                     yield done.pop(number) if number in done else futures[number].result()
                     told = number + 1
@@ -69,8 +71,11 @@ def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tu
             except BrokenProcessPool:
                 done |= {i: f.result() for i, f in futures.items() if i >= told and f.done() and not f.exception()}
                 print("a worker process was killed; its work is done again", flush=True)
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):  # Ctrl-C, whether it came here or to who takes the results
+                    for worker in multiprocessing.active_children():
+                        worker.terminate()
                 raise
     raise ValueError(f"worker processes were killed {ATTEMPTS} times, perhaps for lack of memory; try with WORKERS=1")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tasks import chain
 from tasks.challenge import Challenge, Scored
 from tasks.digests import dvc_digest, sha256
 from tasks.gate import Decision
@@ -53,9 +54,11 @@ def register(
 def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
     from tasks import challenge, registry, tracking, versions
 
+    chain.check_records(records)
     digest = dvc_digest(tuned)
     behind = read_records(records)
     if digest not in behind.get("finetune", {}).get("outputs", {}).values():
+        chain.check(records)  # says what was changed
         raise ValueError(f"{records} holds no record of the run that made {tuned}; run 'dvc repro --force finetune'")
     digests = _digests(behind, digest)
     client = tracking.connect()
@@ -73,6 +76,7 @@ def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, pa
     if decided:
         print(f"register: {params.name} version {version.version} has this checkpoint already")
     else:
+        chain.check(records)  # all that the decision and the version are made from
         with tempfile.TemporaryDirectory() as folder:
             made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
             if version is None:

@@ -4,28 +4,33 @@ A stage is a plain function ``def shard(documents: Path, shards: Out, *, params:
 DVC, Prefect or MLflow; dvc.yaml alone says which paths it gets, the last of them the file of its record.
 """
 
+import difflib
 import importlib
 import inspect
 import json
 import os
+import re
 import shutil
+import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks import record
-from tasks.lifetime import end_with_parent
+from tasks import chain, disk, record
+from tasks.lifetime import asked_to_stop, end_with_parent, take_interrupts
 from tasks.local import close_to_others
 
 STAGES = ("base", "preprocess", "augment", "shard", "finetune", "validate", "register")
 PARAMS = Path("params.yaml")
+INTERRUPTED = 128 + signal.SIGINT  # what a shell calls the status of who was ended by Ctrl-C
 
 _OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
@@ -68,16 +73,17 @@ def read_params(path: Path = PARAMS) -> dict[str, Params]:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected one section per stage: {', '.join(STAGES)}")
-    problems = [f"unknown section {name!r}" for name in raw if name not in STAGES]
+    problems = [f"unknown section {name!r}{did_you_mean(name, STAGES)}" for name in raw if name not in STAGES]
     problems += [f"section {name!r} is missing" for name in STAGES if name not in raw]
     sections = {}
     for name in STAGES:
         if name in raw:
             try:
                 # JSON mode is strict about types and still takes a list for a tuple, which is all that YAML can write.
-                sections[name] = _params_model(name).model_validate_json(json.dumps(raw[name], default=str))
+                model = _params_model(name)
+                sections[name] = model.model_validate_json(json.dumps(raw[name], default=str))
             except ValidationError as error:
-                problems += [f"{'.'.join([name, *map(str, e['loc'])])}: {e['msg'].lower()}" for e in error.errors()]
+                problems += [_problem(name, model, e) for e in error.errors()]
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
     return sections
@@ -89,54 +95,134 @@ def _params_model(name: str) -> type[Params]:
     return getattr(importlib.import_module(f"tasks.params.{name}"), f"{name.capitalize()}Params")
 
 
+def _problem(section: str, model: type[Params], error: Any) -> str:
+    """What pydantic says of a value, with the path of its key; of an unknown key, which one may be meant."""
+    where, message = error["loc"], str(error["msg"]).lower()
+    if error["type"] == "extra_forbidden":
+        known = _keys(model, where[:-1])
+        message = "unknown key" + (did_you_mean(where[-1], known) or f"; there are {', '.join(known)}")
+    elif error["type"] == "literal_error":
+        message += did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+    return f"{'.'.join([section, *map(str, where)])}: {message}"
+
+
+def did_you_mean(word: object, known: Collection[str]) -> str:
+    """The known word that is most like this one, as the end of a sentence; nothing where none is."""
+    found = difflib.get_close_matches(str(word).lower(), known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _keys(kind: Any, where: Iterable[str | int]) -> list[str]:
+    """The keys that a model has where a path of keys and places in lists leads to."""
+    steps = list(where)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _keys(kind.model_fields[str(steps[0])].annotation, steps[1:]) if steps else list(kind.model_fields)
+    # Of dict[str, X], tuple[X, ...] and X | None, what a step leads to is some X.
+    inner = [found for part in get_args(kind) for found in [_keys(part, steps if type(None) in get_args(kind) else steps[1:])] if found]
+    return inner[0] if inner else []
+
+
 def run_stage(stage: Stage, *, record: bool = True) -> None:
-    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend, or 75 (EX_TEMPFAIL of
-    sysexits.h) for what may go by itself.
+    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend, 75 (EX_TEMPFAIL of
+    sysexits.h) for what may go by itself, or 130 after Ctrl-C.
 
     ``record=False``: the stage keeps no record, and its command line ends with its own paths.
     """
     name = stage.__name__
     end_with_parent()
     try:
+        take_interrupts()
         close_to_others()
         _run(stage, [Path(argument) for argument in sys.argv[1:]], keep_record=record)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not disturb the way out
+        _exit(f"{name}: stopped by Ctrl-C; nothing half-written is left, and the next run starts {name} again", INTERRUPTED)
     except (ValueError, OSError) as error:
         if os.environ.get("TRACEBACK"):
             traceback.print_exc()
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)
+        status = os.EX_TEMPFAIL if isinstance(error, Unavailable) else INTERRUPTED if asked_to_stop() == signal.SIGINT else 1
+        _exit(f"{name}: {error}", status)
+
+
+def _exit(sentence: str, status: int) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """What a stage was called with, by parameter, and the path of its record where it keeps one."""
+
+    inputs: dict[str, Path]
+    outs: dict[str, Path]
+    private: frozenset[str]  # of the outs, those that no record knows
+    record: Path | None
 
 
 def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
-    name, hints = stage.__name__, get_type_hints(stage, include_extras=True)
+    name = stage.__name__
+    try:
+        paths = _paths(stage, arguments, keep_record=keep_record)
+        params = read_params()
+        if absent := [str(path) for path in paths.inputs.values() if not path.exists()]:
+            raise ValueError(f"{', '.join(absent)} is missing; run 'dvc repro {name}', which makes what a stage needs")
+        given = {"params": params[name]} if name in params else {}
+        started = None
+        if paths.record:
+            started = record.start(name, params[name].model_dump(mode="json"), paths.inputs)
+            chain.check_inputs(started.inputs, paths.record.parent)
+    except (ValueError, OSError):
+        _bring_back(name)
+        raise
+    summary = _work(stage, paths, given)
+    if started and paths.record:
+        told = {p: path for p, path in paths.outs.items() if p not in paths.private}
+        reports = [str(paths.outs[p]) for p in summary.reports]
+        with disk.told_when_full(_written(paths)):
+            record.finish(started, paths.record, told, summary.metrics, summary.history, reports, known_as=summary.record)
+    if sentence := disk.short_of_room(paths.outs.values(), Path(".dvc/cache")):
+        print(f"{name}: {sentence}", flush=True)
+
+
+def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
+    hints = get_type_hints(stage, include_extras=True)
     parameters = [p for p in inspect.signature(stage).parameters if p != "params"]
     wanted = [*parameters, "record"] if keep_record else parameters
     if len(arguments) != len(wanted):
-        raise ValueError(f"usage: python -m tasks.{name} {' '.join(wanted)}  (dvc.yaml has the paths)")
+        raise ValueError(f"usage: python -m tasks.{stage.__name__} {' '.join(wanted)}  (dvc.yaml has the paths)")
     paths = dict(zip(parameters, arguments, strict=False))
     marks = {p: getattr(hints[p], "__metadata__", ()) for p in parameters}
     outs = {p: path for p, path in paths.items() if _OUT in marks[p]}
     inputs = {p: path for p, path in paths.items() if p not in outs}
-    params = read_params()[name]
-    if absent := [str(path) for path in inputs.values() if not path.exists()]:
-        raise ValueError(f"{', '.join(absent)} is missing; run 'dvc repro {name}', which makes what a stage needs")
-    started = record.start(name, params.model_dump(mode="json"), inputs) if keep_record else None
-    partial = {p: path.with_name(f".{path.name}.partial") for p, path in outs.items()}
+    return _Paths(inputs, outs, frozenset(p for p in outs if _PRIVATE in marks[p]), arguments[-1] if keep_record else None)
+
+
+def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> Summary:
+    """Run the stage on names beside its outputs', and give it those when it is done; whatever happens, nothing half-written stays."""
+    partial = {p: path.with_name(f".{path.name}.partial") for p, path in paths.outs.items()}
     try:
         for path in partial.values():
             _remove(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-        summary = stage(**inputs, **partial, params=params)
-        for p, path in outs.items():
+        with disk.told_when_full(_written(paths)):  # here, while what was written still fills the disk
+            summary = stage(**paths.inputs, **partial, **given)
+        for p, path in paths.outs.items():
             _remove(path)
             partial[p].rename(path)
     finally:
         for path in partial.values():
             _remove(path)
-    if started:
-        told = {p: path for p, path in outs.items() if _PRIVATE not in marks[p]}
-        reports = [str(outs[p]) for p in summary.reports]
-        record.finish(started, arguments[-1], told, summary.metrics, summary.history, reports, known_as=summary.record)
+    return summary
+
+
+def _written(paths: _Paths) -> list[Path]:
+    return [*paths.outs.values(), record.PENDING, Path("mlflow.db"), Path(tempfile.gettempdir())]
+
+
+def _bring_back(name: str) -> None:
+    """DVC has removed the outputs of the stage by now (it sets DVC_STAGE); where the stage did not begin, they must not be lost."""
+    if os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name and (back := chain.bring_back(name)):
+        print(f"{name}: did not begin; what DVC had removed is back: {', '.join(back)}", file=sys.stderr)
 
 
 def _remove(path: Path) -> None:

@@ -25,6 +25,8 @@ HERE = [
     "python -m tasks.lineage show models:/medical-llm@champion",
     "python -m tasks.lineage verify models:/medical-llm@champion",
     "python -m tasks.registry list",
+    "python -m tasks.chain",
+    "python -m tasks.chain shard finetune",
     "python -m tasks.plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048",
     "python -m tasks.drift artifacts/documents artifacts/drift --nats 0.5",
     "cp mlflow.db mlflow-backup.db",

@@ -1,8 +1,10 @@
 """What a run needs is missing for a while: the tracking server, the repository, room on the disk. Nothing is lost, and a run goes on."""
 
+import errno
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +15,11 @@ import httpx
 import pytest
 from conftest import PATIENCE, Project, copy_of, free_port, wait_for
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 from test_pipeline import FLOW, start, wait_until_training
+
+from tasks.disk import told_when_full
+from tasks.stage import STAGES as ALL
 
 STEPS = 400
 STAGES = ("preprocess", "augment", "shard", "finetune", "validate", "register")
@@ -94,15 +100,51 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def fill(disk: Path, *, leaving: int) -> Path:
+    filler = disk / "filler"
+    filler.unlink(missing_ok=True)
+    room = os.statvfs(disk)
+    with open(filler, "wb") as file:
+        file.write(bytes(max(0, room.f_bavail * room.f_frsize - leaving)))
+    return filler
+
+
 @pytest.mark.system
 def test_a_full_disk_is_told_and_a_run_goes_on_when_there_is_room(small_disk: Path, made: Path) -> None:
     project = copy_of(made / "sharded", small_disk / "project")
-    filler = small_disk / "filler"
-    with open(filler, "wb") as file:
-        room = os.statvfs(small_disk)
-        file.write(bytes(room.f_bavail * room.f_frsize - 150_000))
+    filler = fill(small_disk, leaving=150_000)
     failed = project.run("dvc", "repro", check=False)
     assert failed.returncode != 0 and "No space left on device" in failed.stdout, failed.stdout
     assert not list((project.path / "artifacts").rglob("*.partial"))
     filler.unlink()
     assert "medical-llm version 1" in project.run("dvc", "repro").stdout
+
+
+@pytest.mark.system
+def test_every_stage_that_fills_the_disk_names_a_path_and_what_makes_room(small_disk: Path, made: Path) -> None:
+    project = copy_of(made / "trained", small_disk / "project")
+    project.environment |= {"TMPDIR": str(small_disk)}
+    pipeline = YAML(typ="safe").load(project.path / "dvc.yaml")["stages"]
+    for stage in ("check_params", *ALL):
+        fill(small_disk, leaving=0)
+        # By hand: DVC itself has nowhere to put its lock.
+        failed = project.run(sys.executable, *pipeline[stage]["cmd"].split()[2:], check=False)
+        line = next((line for line in failed.stdout.splitlines() if line.startswith(f"{stage}: ") and "make gc" in line), "")
+        assert failed.returncode and line, failed.stdout
+        assert re.search(r"(artifacts|\.cache|mlflow\.db|/tmp|/disk)", line), line
+        assert "Traceback" not in failed.stdout
+        assert not list((project.path / "artifacts").rglob("*.partial"))
+
+
+def test_errors_that_only_speak_of_a_full_disk_are_known_too(tmp_path: Path) -> None:
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device", "model.safetensors"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        sqlite3.OperationalError("database or disk is full"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ):
+        with pytest.raises(OSError, match="make gc") as told, told_when_full([tmp_path / "artifacts/model", Path("/proc/self")]):
+            raise ValueError("no document could be written") from error
+        assert "model.safetensors" in str(told.value) or "/proc/self" in str(told.value)
+    with pytest.raises(ValueError, match="^not of the disk$"), told_when_full([tmp_path]):
+        raise ValueError("not of the disk")

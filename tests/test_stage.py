@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project
+from ruamel.yaml import YAML
 
+from tasks.digests import dvc_digest
 from tasks.stage import read_params
 
 
@@ -23,9 +25,17 @@ def test_the_default_params_are_valid() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("register:", "registre:", "unknown section 'registre'"),
+        ("register:", "registre:", "unknown section 'registre'; did you mean 'register'?"),
         ("register:", "registre:", "section 'register' is missing"),
-        ("  sign_off:", "  sign_of:", "register.sign_of: extra inputs are not permitted"),
+        ("  sign_off:", "  sign_of:", "register.sign_of: unknown key; did you mean 'sign_off'?"),
+        ("    rank: 8", "    rnak: 8", "finetune.adapter.rnak: unknown key; did you mean 'rank'?"),
+        ("    certainty:", "    certianty:", "validate.wording.certianty: unknown key; did you mean 'certainty'?"),
+        ("    entity_model:", "    entity_modell:", "preprocess.deidentify.entity_modell: unknown key; did you mean 'entity_model'?"),
+        ("files: {}", 'files: {"*.csv": {column: {}}}', "preprocess.files.*.csv.column: unknown key; did you mean 'columns'?"),
+        ("split: test, gain:", "split: test, gian:", "register.primary.gian: unknown key; did you mean 'gain'?"),
+        ("{metric: empty, margin:", "{metric: empty, marging: 1, margin:", "marging: unknown key; did you mean 'margin'?"),
+        ("  sign_off:", "  zzz: 1\n  sign_off:", "register.zzz: unknown key; there are primary, thresholds, guarded, name, sign_off"),
+        ("  mode: full", "  mode: lroa", "did you mean 'lora'?"),
         ("  sign_off:", "  sign_of:", "register.sign_off: field required"),
         ("  steps: 30", "  steps: '40'", "finetune.steps: input should be a valid integer"),
         ("  steps: 30", "  steps: 4.5", "finetune.steps"),
@@ -45,13 +55,44 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
     assert read_params(edited(tmp_path, "  lr: 4e-4", "  lr: 3e-5"))["finetune"].model_dump()["lr"] == 3e-5
 
 
-def test_a_typo_in_the_last_section_stops_the_first_stage_without_a_traceback(project: Project) -> None:
-    project.set_params("register", colour="blue")
-    result = project.run("dvc", "repro", check=False)
+DOORS = {
+    "dvc": ("dvc", "repro"),
+    "a stage alone": ("dvc", "repro", "--single-item", "finetune"),
+    "a stage by force": ("dvc", "repro", "--force", "--single-item", "finetune"),
+    "an experiment": ("dvc", "exp", "run"),
+    "the flow": (sys.executable, "-m", "flows.pipeline"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_typo_is_told_before_any_output_goes(trained: Project, door: str, prefect_api: str) -> None:
+    trained.environment["PREFECT_API_URL"] = prefect_api
+    before = outputs(trained)
+    trained.set_params("register", sign_of="none")
+    trained.set_params("finetune", steps=7)
+    result = trained.run(*DOORS[door], check=False)
     assert result.returncode != 0
-    assert "base: params.yaml: register.colour: extra inputs are not permitted" in result.stdout
+    assert "params.yaml: register.sign_of: unknown key; did you mean 'sign_off'?" in result.stdout, result.stdout
     assert "Traceback" not in result.stdout
-    assert not (project.path / "artifacts" / "base").exists()
+    after = outputs(trained)
+    assert {path: before[path] for path in set(before) - GUARDED} == {path: after.get(path) for path in set(before) - GUARDED}
+
+
+GUARDED = {"artifacts/params-checked"}  # the output of the check itself
+
+
+def outputs(project: Project) -> dict[str, str]:
+    """What DVC's lock file names and is there, with its digest."""
+    stages = YAML(typ="safe").load(project.path / "dvc.lock")["stages"].values()
+    paths = [str(out["path"]) for stage in stages for out in stage.get("outs", ())]
+    return {path: dvc_digest(project.path / path) for path in paths if (project.path / path).exists()}
+
+
+def test_an_edit_that_changes_no_stages_params_runs_none_of_them(trained: Project) -> None:
+    path = trained.path / "params.yaml"
+    path.write_text(path.read_text() + "# a comment\n")
+    output = trained.run("dvc", "repro", "validate").stdout
+    assert "Running stage 'check_params'" in output and trained.ran(output) == []
 
 
 def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) -> None:
@@ -63,7 +104,7 @@ def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) 
     assert "preprocess: data: none of 1 records could be read; not taken: 1 in conditions.csv: has no answer" in result.stdout
     assert "Traceback" not in result.stdout
     left = {p.name for p in (project.path / "artifacts").iterdir()}
-    assert left <= {"base", "runs", ".gitignore", "reports"}
+    assert left <= {"base", "runs", ".gitignore", "reports", "params-checked"}
     assert not list((project.path / "artifacts").rglob("*.partial"))
 
 

@@ -15,6 +15,7 @@ from flows.pipeline import Stage
 from tasks.stage import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
+GUARD = "check_params"  # no stage of the pipeline, though DVC needs it to be one
 LOGGING = "tasks.tracking"  # no stage depends on it, so that logging does not retrain
 MAY_IMPORT = {
     "model": {"model"},
@@ -62,11 +63,14 @@ def closure(module: str, seen: set[str], first: str = "") -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [GUARD, *STAGES])
 def test_a_stages_code_dependencies_are_its_import_closure(stage: str) -> None:
     listed = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["deps"]
     known = modules()
-    wanted = {known[m].relative_to(ROOT).as_posix() for m in closure(f"tasks.{stage}", set())}
+    seen = closure(f"tasks.{stage}", {"tasks.run"})
+    for section in STAGES if stage == GUARD else ():  # by name: read_params
+        closure(f"tasks.params.{section}", seen)
+    wanted = {known[m].relative_to(ROOT).as_posix() for m in seen}
     wanted |= {"model/decode.c"} if "model/native.py" in wanted else set()
     wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/deidentify/*.csv") if "tasks/deidentify/forms.py" in wanted}
     wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/evaluation/*.csv") if "tasks/evaluation/behaviour.py" in wanted}
@@ -93,15 +97,22 @@ def test_the_model_library_stands_on_few_packages() -> None:
 def test_one_name_for_stage_module_function_and_params() -> None:
     sections = YAML(typ="safe").load(ROOT / "params.yaml")
     pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    assert set(STAGES) == set(sections) == set(pipeline)
+    assert set(STAGES) == set(sections) == set(pipeline) - {GUARD}
     for stage, definition in pipeline.items():
-        assert definition["cmd"].startswith(f"exec python -m tasks.{stage} ")
-        assert definition["params"] == [stage]
+        assert definition["cmd"].startswith(f"exec python -m tasks.run {stage} ")
+        assert definition.get("params", []) == ([stage] if stage != GUARD else [])
+
+
+def test_every_stage_comes_after_the_check_of_all_params() -> None:
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert "params.yaml" in pipeline[GUARD]["deps"]
+    for stage in STAGES:
+        assert set(pipeline[GUARD]["outs"]) <= set(pipeline[stage]["deps"]), stage
 
 
 def test_the_flow_runs_every_stage_after_those_it_depends_on() -> None:
     definitions = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    made: set[str] = {"data"}
+    made: set[str] = {"data", *definitions.pop(GUARD)["outs"]}
     for stage in stages():
         needed = {dep for dep in definitions[stage]["deps"] if not dep.endswith((".py", ".c", ".csv"))}
         assert needed <= made, stage

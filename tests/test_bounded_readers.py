@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -160,6 +161,7 @@ def test_what_is_no_encoding_of_text_is_refused_by_name(tmp_path: Path, name: st
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
+from typing import Any
 from tasks.documents import Document
 from tasks.readers.files import raw_files, read_file
 folder, found = Path(sys.argv[1]), {}
@@ -174,7 +176,7 @@ print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 1
 """
 
 
-def read_apart(folder: Path) -> tuple[dict[str, tuple[int, list[list[str]]]], int]:
+def read_apart(folder: Path) -> tuple[dict[str, list[Any]], int]:
     """What a process reads in a folder, by file: documents and the first rejections; and the MiB that it needed at most."""
     command = [sys.executable, "-c", MEASURED, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)

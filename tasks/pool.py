@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from tasks.lifetime import end_with_parent, interrupts_held
@@ -61,6 +62,7 @@ def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tu
         # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
         with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
             futures: dict[int, Future[R]] = {}
+            resource_tracker.ensure_running()  # which, begun with the first worker, would let Ctrl-C through again
             try:
                 with interrupts_held():  # Ctrl-C is for us, who end the workers
                     futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}

@@ -52,7 +52,7 @@ def test_a_run_that_is_started_by_prefects_command_goes_as_far_as_it_says(interr
         told = interrupted.run("env", f"PREFECT_API_URL={there.api}", *command.split()).stdout
         run = re.findall(r"UUID: (\S+)", told)[0]
         assert there.wait(run)["type"] == "COMPLETED"
-        assert set(there.tasks(run)) == {"data", "base", "preprocess", "augment", "shard"}
+        assert set(there.tasks(run)) == {"params", "data", "base", "preprocess", "augment", "shard"}
 
 
 def test_what_make_deploy_started_is_started_again_and_found_by_prefects_command(interrupted: Project) -> None:

@@ -46,8 +46,8 @@ def held(project: Project, sign: str) -> bool:
     ("stage", "sign"),
     [
         ("finetune", "tasks.run finetune"),  # it imports torch then
-        ("preprocess", "spawn_main"),  # processes of its own begin to work for it
-        pytest.param("shard", "spawn_main", marks=pytest.mark.campaign),
+        pytest.param("preprocess", "tasks.run preprocess", marks=pytest.mark.campaign),
+        pytest.param("shard", "tasks.run shard", marks=pytest.mark.campaign),
         pytest.param("base", "tasks.run base", marks=pytest.mark.campaign),
         pytest.param("validate", "tasks.run validate", marks=pytest.mark.campaign),
     ],

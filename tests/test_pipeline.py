@@ -62,7 +62,7 @@ def test_after_dvc_the_flow_has_nothing_to_do(finished: Project, prefect_api: st
     project.environment["PREFECT_API_URL"] = prefect_api
     before = everything(store(finished))
     states = task_states(project, prefect_api)
-    assert states == {"data": "Cached", **dict.fromkeys(STAGES, "Cached"), "register": "Completed"}
+    assert states == {"params": "Cached", "data": "Cached", **dict.fromkeys(STAGES, "Cached"), "register": "Completed"}
     assert everything(store(finished)) == before
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
@@ -94,7 +94,7 @@ print(json.dumps({{r.name: r.state.name for r in runs if r.start_time.timestamp(
     deadline = time.monotonic() + PATIENCE  # the server files task runs a moment after they end
     while True:
         found: dict[str, str] = json.loads(project.run(sys.executable, "-c", question).stdout.splitlines()[-1])
-        if len(found) == len(STAGES) + 1 or time.monotonic() > deadline:
+        if len(found) == len(STAGES) + 2 or time.monotonic() > deadline:
             return found
         time.sleep(0.5)
 
@@ -189,7 +189,7 @@ class TestChanges:
     def test_after_the_flow_dvc_has_nothing_to_do(self, project: Project, prefect_api: str) -> None:
         project.environment["PREFECT_API_URL"] = prefect_api
         states = task_states(project, prefect_api)
-        assert states == {"data": "Cached", **dict.fromkeys(STAGES, "Completed")}
+        assert states == {"params": "Checked", "data": "Cached", **dict.fromkeys(STAGES, "Completed")}
         assert project.ran(project.run("dvc", "repro").stdout) == ["register"]
 
     def test_without_data_the_flow_says_what_to_do(self, trained: Project, prefect_api: str) -> None:

@@ -102,3 +102,13 @@ def test_a_cluster_does_the_same_and_loses_nothing_with_a_worker(
     assert run_all(square, [(n, tmp_path / "marks") for n in range(120)], what="squares") == [n * n for n in range(120)]
     assert killer.wait(120) == 0 and worker.wait(120) is not None
     assert len(processes(tmp_path / "marks")) == 2
+
+
+def interrupts_blocked(number: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()) and number >= 0
+
+
+def test_ctrl_c_is_for_who_has_the_pool_and_not_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", "2")
+    assert run_all(interrupts_blocked, [(n,) for n in range(3)], what="trying") == [True] * 3
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

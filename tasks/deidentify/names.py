@@ -94,7 +94,7 @@ def _opened(words: Iterable[str]) -> str:
 
 
 _TITLE = rf"(?:{_one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
-_TITLES = rf"{_ALONE}(?:{_TITLE}{_BLANK}*(?:(?:{_TITLE}|{titles.TITLE_ADDED}){_BLANK}*)*)(?<=[\s.])"
+_TITLES = rf"{_ALONE}{_TITLE}{_BLANK}*+(?:(?:{_TITLE}|{titles.TITLE_ADDED}){_BLANK}*+){{0,5}}(?<=[\s.])"
 _ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){_BLANK})"
 _UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{_BLANK}|\d{_BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
 _PATIENT = rf"\b(?:{titles.PATIENT}){_BLANK}+"

@@ -53,7 +53,7 @@ class Machine:
             (folder / name).chmod(mode)
         shutil.copytree(finished.path, self.project, symlinks=True)
         (self.project / "local.yaml").write_text("{}\n")
-        (self.project / ".dvc" / "config.local").write_text("['remote \"team\"']\n    password = secret\n")
+        (self.project / ".dvc" / "config.local").write_text("# a remote's password: secret\n")
         as_root("chown", "-R", f"{OWNER}:{OWNER}", self.home)
         # As a version of before left it, under a umask of 022.
         as_root("chmod", "-R", "u+rwX,go+rX", self.project)

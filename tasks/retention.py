@@ -66,7 +66,7 @@ def _digests(cache: Path, *, incomplete: bool) -> set[str]:
 
 
 def _pointers(client: tracking.MlflowClient, run_id: str) -> list[str]:
-    """The texts of a version's dvc.yaml, dvc.lock and data.dvc. A run takes time to look up, and in the embedded store they lie together."""
+    """The texts of a version's dvc.yaml, dvc.lock and data.dvc. Looking a run up takes time; in the embedded store they lie together."""
     first, *others = needed.POINTERS
     place = versions.artifact(client, run_id, first)
     beside = [place.with_name(name) for name in others]

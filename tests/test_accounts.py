@@ -255,9 +255,3 @@ class TestDVC:
         status, told = machine.owner(sys.executable, "-c", script, cwd="..")
         assert status == 0 and "'register'" in told, told
         assert self.here(machine) == {".cache/dvc"} and not (machine.home / ".cache" / "dvc").exists()
-
-    def test_in_an_experiments_copy(self, machine: Machine) -> None:
-        machine.owner("rm", "-rf", ".cache/dvc")
-        _, told = machine.owner(sys.executable, "-m", "dvc", "exp", "run", "--temp", "--set-param", "augment.seed=5", "base")
-        assert "Experiment" in told or "didn't change" in told, told
-        self.here(machine)

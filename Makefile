@@ -10,6 +10,8 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
+# Also where setup has not said so yet (tasks/environment.pth).
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
 .PHONY: help run flow ui deploy sweep test test-system campaign kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
 

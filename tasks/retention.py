@@ -57,13 +57,21 @@ def _digests(cache: Path, *, incomplete: bool) -> set[str]:
     client = tracking.connect()
     for version in versions.versions_of(client, name):
         assert version.run_id
-        texts = [versions.artifact(client, version.run_id, p).read_text(encoding="utf-8") for p in needed.POINTERS]
-        listings.add(f"{name} version {version.version}", *texts)
+        listings.add(f"{name} version {version.version}", *_pointers(client, version.run_id))
         print(f"kept     {name} version {version.version}: what its dvc.lock and data.dvc name")
     present = [path.read_text(encoding="utf-8") if (path := Path(p)).exists() else "" for p in needed.POINTERS]
     listings.add("the workspace", *present, here=True)
     print("kept     the workspace: what dvc.lock and data.dvc name here")
     return listings.digests
+
+
+def _pointers(client: tracking.MlflowClient, run_id: str) -> list[str]:
+    """The texts of a version's dvc.yaml, dvc.lock and data.dvc. Looking a run up takes time; in the embedded store they lie together."""
+    first, *others = needed.POINTERS
+    place = versions.artifact(client, run_id, first)
+    beside = [place.with_name(name) for name in others]
+    paths = [path if path.exists() else versions.artifact(client, run_id, path.name) for path in beside]
+    return [path.read_text(encoding="utf-8") for path in (place, *paths)]
 
 
 def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:

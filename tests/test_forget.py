@@ -41,6 +41,8 @@ def test_forgetting_leaves_no_copy_of_a_withdrawn_record_and_says_what_remains(c
     assert copied.ran(copied.run("dvc", "repro").stdout) == ["register"]  # it always asks the registry
     assert "nothing: no copy was found" in copied.run("python", "-m", "tasks.forget").stdout
     assert not Path(copied.path / ".cache" / "train").exists()
+    # What went on purpose, version 1's directories among it, is not missed when the cache is cleaned.
+    assert "kept     medical-llm version 1" in copied.run("python", "-m", "tasks.retention").stdout
 
 
 def test_forgetting_nothing_is_an_error(trained: Project) -> None:

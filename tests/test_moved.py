@@ -63,6 +63,7 @@ def everything_works(project: Project, monkeypatch: pytest.MonkeyPatch, former: 
 
 def registers_and_rolls_back(project: Project) -> None:
     project.set_params("finetune", steps=7)
+    commit(project, "Another length")
     told = project.run("dvc", "repro").stdout
     assert "register: medical-llm version 2 is new" in told
     # A version that lies where the project is now, and a decision either way.
@@ -104,7 +105,6 @@ def test_a_linked_worktree_uses_the_main_ones_store_and_changes_nothing(copied: 
     told = Project(tmp_path / "linked").run(sys.executable, "-m", "tasks.lineage", "show", CHAMPION).stdout
     assert "medical-llm version 1" in told and "came from" not in told
     assert (copied.path / "mlflow.db").read_bytes() == before and not (tmp_path / "linked" / "mlflow.db").exists()
-    commit(copied)
 
 
 class TestPaths:

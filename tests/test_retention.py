@@ -108,14 +108,6 @@ def test_a_listing_that_is_not_as_it_was_stops_it_before_anything_goes(copied: P
     )
 
 
-def test_what_was_forgotten_is_not_missed(copied: Project) -> None:
-    with open(copied.path / "artifacts" / "documents" / "train.jsonl") as file:
-        copied.set_params("preprocess", withdrawn=[json.loads(file.readline())["id"]])
-    copied.run("dvc", "repro")
-    copied.run(sys.executable, "-m", "tasks.forget")
-    assert "kept     medical-llm version 1" in copied.run(*GC).stdout
-
-
 def test_a_cache_that_may_be_others_too_is_left_alone(copied: Project, tmp_path: Path) -> None:
     copied.run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     stray = put(tmp_path / "cache" / "files" / "md5", b"another project's")

@@ -33,6 +33,7 @@ from flows.revision import NotThere, Unusable, check_out
 from tasks import chain
 from tasks.digests import files_in
 from tasks.lifetime import end_with_parent, interrupts_held, take_interrupts
+from tasks.local import close_to_others, prefect_home
 from tasks.stage import INTERRUPTED
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
@@ -89,8 +90,12 @@ def pipeline(through: Stage = "register", force: bool = False, revision: str = "
 
 
 def prepare() -> None:
-    """What every flow does first: it stands in the project and ends with its worker, and nothing dead holds it up."""
+    """What every flow does first: it stands in the project, which is closed to others, ends with its worker, and nothing dead holds it up.
+
+    ``ValueError`` where another account of the machine could decide what runs here.
+    """
     os.chdir(ROOT)
+    close_to_others(prefect_home())
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # set by a worker
         end_with_parent()
     watch.watch()

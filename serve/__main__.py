@@ -13,6 +13,7 @@ from serve.connection import Connection
 from serve.models import Opening, RefusedError, id_of
 from serve.rollout import Rollout
 from serve.trust import KEYS, KEYS_FILE, Limits, Trust, is_loopback, keys_of
+from tasks.local import close_project
 
 POLL_SECONDS = 3.0
 
@@ -49,6 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
+        close_project()
         _serve(options)
     except (ValueError, OSError, RefusedError) as error:
         sys.exit(f"serve: {error}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks import passport, tracking, verification, versions
 from tasks.ancestry import lines
+from tasks.local import close_project
 from tasks.passport import Finding
 from tasks.registry import CHAMPION, latest_decision, seen_by
 from tasks.seen import places
@@ -117,6 +118,7 @@ def main() -> None:
     recorded.add_argument("id")
     arguments = parser.parse_args()
     try:
+        close_project()
         if arguments.verb == "show":
             show(arguments.version)
         elif arguments.verb == "record":

@@ -55,6 +55,12 @@ def close_to_others(*also: Path) -> None:
         _must_be_ours(ownership.problem(directory, mask))
 
 
+def close_project() -> None:
+    """As ``close_to_others``, of a program that may also run where there is no project."""
+    if Path(".dvc").is_dir():
+        close_to_others()
+
+
 def prefect_home() -> Path:
     """Where Prefect keeps its database, logs and results, for all projects of this account."""
     return Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")

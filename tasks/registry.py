@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks import tracking, versions
+from tasks.local import close_project
 from tasks.record import code_version
 from tasks.stage import read_params
 
@@ -251,6 +252,7 @@ def main() -> None:
     verbs.add_parser("list", help="versions, decisions and events")
     arguments = parser.parse_args()
     try:
+        close_project()
         name = read_params()["register"].model_dump()["name"]
         if arguments.verb == "promote":
             number = promote_by_hand(name, arguments.version, by=arguments.by, why=arguments.why, allow_dirty=arguments.allow_dirty)

@@ -164,6 +164,10 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
     try:
         paths = _paths(stage, arguments, keep_record=keep_record)
         params = read_params()
+        if os.environ.get("PASSPORT_KEY"):  # a key that cannot sign is better told before a model is trained
+            from tasks.signature import check_key
+
+            check_key()
         if absent := [str(path) for path in paths.inputs.values() if not path.exists()]:
             raise ValueError(f"{', '.join(absent)} is missing; run 'dvc repro {name}', which makes what a stage needs")
         given = {"params": params[name]} if name in params else {}

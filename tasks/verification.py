@@ -16,6 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tasks import passport, tracking, versions
+from tasks.chain import broken_links
 from tasks.passport import Finding
 from tasks.registry import decisions
 from tasks.signature import PUBLIC_KEY, SIGNATURE, signed_by
@@ -54,7 +55,8 @@ def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Re
         document = passport.parse_passport(content, passport.FILE)
     except ValueError as error:
         return Read({}, digest, [*findings, Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", ""))])
-    return Read(document, digest, [*findings, *_of_that_version(document, version)])
+    broken = [Finding("differs", path, "", sentence) for path, sentence in broken_links(document["stages"])]
+    return Read(document, digest, [*findings, *_of_that_version(document, version), *broken])
 
 
 def _origin(content: bytes, digest: str, signature: Path, version: Any | None, public_key: Path | None) -> Iterator[Finding]:

@@ -16,7 +16,8 @@ from tasks.stage import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = "check_params"  # no stage of the pipeline, though DVC needs it to be one
-LOGGING = "tasks.tracking"  # no stage depends on it, so that logging does not retrain
+# No stage depends on them, as they change none of its bytes: logging and the signing of passports do not retrain.
+NO_BYTES = ("tasks.tracking", "tasks.signature")
 MAY_IMPORT = {
     "model": {"model"},
     "tasks": {"tasks", "model"},
@@ -56,7 +57,7 @@ def closure(module: str, seen: set[str], first: str = "") -> set[str]:
     """The modules of the project that run when ``first`` does."""
     first = first or module
     known = modules()
-    if module in known and module != LOGGING and module not in seen:
+    if module in known and module not in NO_BYTES and module not in seen:
         seen.add(module)
         for other in imported(known[module], as_program=module == first):
             closure(other, seen, first)

@@ -96,6 +96,7 @@ def test_codes_become_questions_in_the_group_of_their_category(tmp_path: Path) -
       <diag><name>L02.6</name><desc>Abscess of foot</desc></diag></diag></section></chapter></ICD10CM.tabular>"""
     (tmp_path / "icd.xml").write_text(xml)
     (document,) = read_xml(tmp_path / "icd.xml", "icd.xml")
+    assert isinstance(document, Document)
     assert document.answer == (
         "ICD-10-CM code L02 stands for Abscess of skin. Never coded together with it: impetigo (L01.-). "
         "Its subdivisions are Abscess of foot (L02.6)."

@@ -39,6 +39,13 @@ def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, supervi
     return total
 
 
+def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, unwanted_BT: Tensor) -> Tensor:
+    """The sum of -log(1 - p) over the tokens that should not come (Welleck et al. 2019, arXiv:1908.04319); 0, and a part of the graph,
+    where there are none."""
+    likely = token_losses(hidden_BTC, output, tokens_BT, unwanted_BT).neg().exp().clamp(max=1 - 1e-6)
+    return -torch.log1p(-likely).sum() if unwanted_BT[:, 1:].any() else likely.sum() * 0
+
+
 class _TotalLoss(torch.autograd.Function):
     """d loss / d logits is softmax(logits) less the one-hot target."""
 

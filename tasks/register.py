@@ -9,18 +9,30 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tasks.card import trained_on
 from tasks.challenge import Challenge, Scored
 from tasks.digests import dvc_digest, sha256
+from tasks.evaluation import findings
 from tasks.gate import Decision
 from tasks.params.register import RegisterParams
 from tasks.record import code_version, is_linked_worktree, write_whole
 from tasks.stage import PARAMS, Out, Summary, Unavailable, run_stage
 from tasks.summary import show
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where it stands what the model saw."""
+
+    variants: Path
+    training: Path
+
 
 LINE = 110  # characters of a line where there is no terminal to ask
 
@@ -29,28 +41,33 @@ def register(
     base: Path,
     documents: Path,
     cleaning: Path,
+    variants: Path,
     shards: Path,
     tuned: Path,
+    training: Path,
     evaluation: Path,
     records: Path,
     registration: Out,
     *,
     params: RegisterParams,
 ) -> Summary:
-    """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision."""
+    """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision.
+
+    ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
+    """
     from tasks import tracking
 
     try:
         scored = Scored(base, documents, cleaning, shards)
-        result = _registered(scored, tuned, evaluation, records, params)
+        result = _registered(scored, tuned, Seen(variants, training), evaluation, records, params)
     except tracking.MlflowException as error:
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
-    show(tuned, evaluation, result, Console(width=None if sys.stdout.isatty() else LINE))
+    show(tuned, evaluation, result, trained_on(read_records(records)), Console(width=None if sys.stdout.isatty() else LINE))
     return Summary()
 
 
-def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
+def _registered(scored: Scored, tuned: Path, seen: Seen, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
     from tasks import challenge, registry, tracking, versions
 
     digest = dvc_digest(tuned)
@@ -77,7 +94,7 @@ def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, pa
             made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
             if version is None:
                 tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
-                version = _create(tuned, scored.shards, evaluation, behind, tags, params, made, case, Path(folder))
+                version = _create(tuned, scored.shards, seen, evaluation, behind, tags, params, made, case, Path(folder))
                 size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
                 print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
             else:
@@ -141,6 +158,7 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
 def _create(
     tuned: Path,
     shards: Path,
+    seen: Seen,
     evaluation: Path,
     records: dict[str, dict[str, Any]],
     tags: dict[str, str],
@@ -156,9 +174,12 @@ def _create(
         folder / "package",
         tuned,
         shards,
+        seen.variants,
+        seen.training,
         records,
         params.name,
         challenged.decision,
+        _metrics(evaluation),
         code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
         runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
         documents=[document, document.with_suffix(".html")],
@@ -167,7 +188,7 @@ def _create(
     return versions.create_version(
         tracking.connect(),
         params.name,
-        tags=tags | passport_tags | _decision_tags(1, challenged.decision, document, case),
+        tags=tags | passport_tags | findings.tags(_metrics(evaluation)) | _decision_tags(1, challenged.decision, document, case),
         inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
         metrics=records["validate"]["metrics"],
         folders=[("checkpoint", tuned), ("checkpoint", made.checkpoint), ("evaluation", evaluation), ("gate", folder / "gate")],
@@ -185,9 +206,16 @@ def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge,
     client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
     for path in (document.with_suffix(".html"), document):
         client.log_artifact(version.run_id, str(path))
+    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, made.decision, document, case)
     # The case last: without it the record does not count, and a re-run writes it again.
-    for name, value in sorted(_decision_tags(number, made.decision, document, case).items(), key=lambda tag: tag[0].endswith(".case")):
+    for name, value in sorted(tags.items(), key=lambda tag: tag[0].endswith(".case")):
         client.set_model_version_tag(version.name, version.version, name, value)
+
+
+def _metrics(evaluation: Path) -> dict[str, Any]:
+    """The evaluation's table."""
+    found: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
+    return found
 
 
 def _is_experiment() -> bool:

@@ -17,9 +17,10 @@ from tasks.documents import Document, content_id
 from tasks.evaluation import calibration
 from tasks.evaluation.behaviour import BEHAVIOUR, Preferences, pairs, passages
 from tasks.evaluation.choice import Choices, questions
+from tasks.evaluation.findings import verdict
 from tasks.evaluation.generation import asked, repeated
 from tasks.evaluation.likelihood import Judged, Reader, Text, judge
-from tasks.evaluation.page import interval, number, verdict
+from tasks.evaluation.page import interval, number
 from tasks.evaluation.probes import as_text
 from tasks.evaluation.table import FEWEST, flat, table
 from tasks.evaluation.wording import Wording
@@ -215,6 +216,6 @@ def test_a_verdict_needs_an_interval_without_zero_and_knows_what_is_better() -> 
 
 
 def test_every_metric_of_a_score_has_a_direction_and_a_title() -> None:
-    from tasks.evaluation.page import TITLES
+    from tasks.evaluation.findings import TITLES
 
     assert set(MORE_IS_BETTER) | {"calibration_error"} == set(TITLES)

@@ -133,7 +133,7 @@ def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> 
     output = copied.run("dvc", "repro").stdout
     assert "version 1 saw withdrawn records; it is marked as tainted" in output
     client = store(copied)
-    assert client.get_model_version("medical-llm", "1").tags["tainted"] == "saw 1 withdrawn records, 1 of them in training"
+    assert client.get_model_version("medical-llm", "1").tags["tainted"] == "saw 1 withdrawn record, 1 of them in training"
     assert "tainted" not in client.get_model_version("medical-llm", "2").tags
     ask(copied, "promote", "2", "--why", "the other is tainted")
     for tag in ("tainted", "taint.asked"):  # as where no run has asked since

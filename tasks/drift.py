@@ -156,7 +156,7 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
     ids = [d.id for split in OWN for d in read_documents(documents, split)]
     if (known := registry.seen_by(client, champion, ids)) is None:
         return f"version {champion.version} does not say which records it saw"
-    seen = {key: record.split for key, record in known.items()}
+    seen = {key: record.split for key, record in known.items() if record.split in SPLITS}
     new = len(ids) - len(seen)
     if new < FEWEST:
         return f"{new} new documents; fewer than {FEWEST} show nothing"

@@ -25,16 +25,15 @@ from tasks.record import code_version, is_linked_worktree, write_whole
 from tasks.stage import PARAMS, Out, Summary, Unavailable, run_stage
 from tasks.summary import show
 
+LINE = 110  # characters of a line where there is no terminal to ask
+
 
 @dataclass(frozen=True)
-class Seen:
+class Exposure:
     """Where it stands what the model saw."""
 
     variants: Path
     training: Path
-
-
-LINE = 110  # characters of a line where there is no terminal to ask
 
 
 def register(
@@ -59,7 +58,7 @@ def register(
 
     try:
         scored = Scored(base, documents, cleaning, shards)
-        result = _registered(scored, tuned, Seen(variants, training), evaluation, records, params)
+        result = _registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
     except tracking.MlflowException as error:
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
@@ -67,7 +66,7 @@ def register(
     return Summary()
 
 
-def _registered(scored: Scored, tuned: Path, seen: Seen, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
+def _registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
     from tasks import challenge, registry, tracking, versions
 
     digest = dvc_digest(tuned)
@@ -158,7 +157,7 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
 def _create(
     tuned: Path,
     shards: Path,
-    seen: Seen,
+    seen: Exposure,
     evaluation: Path,
     records: dict[str, dict[str, Any]],
     tags: dict[str, str],

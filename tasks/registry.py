@@ -157,31 +157,32 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
 
 
 def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> dict[str, Seen] | None:
-    """Of these records those that a version knows, with the split they were in and what it did with them; none where it does not say."""
+    """Of these records those that a version knows, with the split they were in and what it did with them; none where it does not say.
+
+    A later evaluation may have scored records that were not in its corpus: their split is ``none``.
+    """
     try:
         path = versions.artifact(client, version.run_id, SEEN)
     except ValueError:
         return None
     wanted = {seen_digest(i): i for i in ids}
     found = {wanted[digest]: seen for digest, seen in read_seen(path) if digest in wanted}
-    scored = _scored_by(client, version, found)
-    return {i: Seen(seen.split, "scored") if i in scored and _only_scored(seen) else seen for i, seen in found.items()}
+    for key in _scored_by(client, version, set(wanted.values())):
+        seen = found.get(key, Seen("none", "unused"))
+        if seen.use == "unused" or (seen.use == "unknown" and seen.split not in TRAINING):
+            found[key] = Seen(seen.split, "scored")
+    return found
 
 
-def _only_scored(seen: Seen) -> bool:
-    """Whether a score is all that a model can have had of a record."""
-    return seen.use == "unused" or (seen.use == "unknown" and seen.split not in TRAINING)
-
-
-def _scored_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> set[str]:
+def _scored_by(client: tracking.MlflowClient, version: Any, ids: set[str]) -> set[str]:
     """Of these records those with a score in one of the evaluations that a version carries."""
-    wanted, scored = set(ids), set()
-    for number in range(1, _decisions(version) + 1) if wanted else ():
+    scored = set()
+    for number in range(1, _decisions(version) + 1):
         try:
             folder = versions.artifact(client, version.run_id, f"evaluation-{number}" if number > 1 else "evaluation")
         except ValueError:
             continue  # its files were removed
-        scored |= {score.id for score in read_scores(folder)} & wanted
+        scored |= {score.id for score in read_scores(folder)} & ids
     return scored
 
 

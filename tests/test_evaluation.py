@@ -163,7 +163,12 @@ def test_repeated_4_grams_are_counted() -> None:
 def test_questions_to_generate_from_are_of_every_kind() -> None:
     documents = [document(n, f"What is {n}?", "It is.", kind=f"kind {n % 3}") for n in range(20)]
     documents.append(document(50, "", "Running text asks nothing.", kind="text"))
-    assert Counter(d.kind for d in asked(documents, seed=1, per_kind=4)) == {f"kind {n}": 4 for n in range(3)}
+    documents.append(document(51, "Rare?", "It is.", kind="rare"))
+    assert Counter(d.kind for d in asked(documents, seed=1, count=13)) == {f"kind {n}": 4 for n in range(3)} | {"rare": 1}
+    # A corpus of one kind is asked as often.
+    assert len(asked([d for d in documents if d.kind == "kind 1"], seed=1, count=6)) == 6
+    assert len(asked(documents, seed=1, count=500)) == 21
+    assert asked(documents, seed=1, count=9) == asked(documents[::-1], seed=1, count=9)
 
 
 def test_calibration_error_is_the_distance_between_confidence_and_share_right() -> None:

@@ -101,7 +101,7 @@ GENERATED = ("repetition", "stop")
         (generated(0.142, 0.426, 400), "refused", "and must be at most 0.1 by the whole interval."),
         (generated(0.5, 0.52, 48), "first", "There is no champion"),
         (generated(0.5, 0.3, 48), "first", "There is no champion"),
-        (generated(0.5, 0.55, 48), "unclear", "and must be at most 0.1 by the whole interval."),  # may be more
+        (generated(0.5, 0.6, 48), "unclear", "and must be at most 0.1 by the whole interval."),  # may be more
         (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 40 do not show that it is at most 0.1."),
         (generated(0.5, 0.1, 4), "unclear", "fewer than 40 do not show that it is at most 0.1."),
         (generated(0.6, 0.3, 48, metric="stop"), "refused", "and must be at least -0.1 by the whole interval."),
@@ -120,10 +120,10 @@ def test_answers_that_repeat_themselves_or_do_not_end_are_no_champion(more: list
 def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"thresholds": tuple(t for t in DEFAULT.thresholds if t.metric in GENERATED)})
     assert decided([*scores(1.9), *generated(0.5, 0.3, 48)], CHAMPION, tmp_path, params).verdict == "better"
-    unsure = decided([*scores(1.9), *generated(0.5, 0.55, 48)], CHAMPION, tmp_path, params)
+    unsure = decided([*scores(1.9), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params)
     assert unsure.verdict == "unclear" and "by the whole interval" in unsure.reasons[0]
     assert decided([*scores(1.9), *generated(0.1, 0.5, 48)], CHAMPION, tmp_path, params).verdict == "refused"
-    assert decided([*scores(2.1), *generated(0.5, 0.55, 48)], CHAMPION, tmp_path, params).verdict == "refused"
+    assert decided([*scores(2.1), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params).verdict == "refused"
 
 
 def test_a_champion_that_cannot_be_scored_stays(tmp_path: Path) -> None:

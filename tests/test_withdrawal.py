@@ -62,7 +62,7 @@ def test_a_version_is_tainted_by_what_it_saw(client: MlflowClient, tmp_path: Pat
     register(client, tmp_path, old)
     register(client, tmp_path, None)
     register(client, tmp_path, f"{seen_digest('another')} train\n".encode())
-    assert registry.mark_tainted(client, NAME, [ID]) == ["1", "2", "4", "6"]
+    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1", "2", "4", "6"]
     older = "may have seen 1 withdrawn record: an older version, which lists its splits and not what it came to"
     spared = {"spared": "1 withdrawn record in its splits, which it did not come to"}
     assert [told(client, number) for number in range(1, 9)] == [
@@ -89,8 +89,14 @@ def test_a_spared_version_that_is_scored_on_the_record_later_is_tainted(client: 
     write_scores([score(ID)], tmp_path)
     client.log_artifact(version.run_id, str(tmp_path / "scores.jsonl"), "evaluation-2")
     client.set_model_version_tag(NAME, "1", "decision.2.case", "c")
-    assert registry.mark_tainted(client, NAME, [ID]) == ["1"]
+    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1"]
     assert registry.taint_of(client.get_model_version(NAME, "1")).startswith("tainted: saw 1")
+
+
+def test_a_record_of_another_corpus_that_a_later_decision_scored_taints(client: MlflowClient, tmp_path: Path) -> None:
+    version = register(client, tmp_path, f"{seen_digest('another')} train trained\n".encode(), [score("another")], [score(ID)])
+    assert registry.seen_by(client, version, [ID]) == {ID: Seen("none", "scored")}
+    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1"]
 
 
 def test_a_record_tells_which_versions_saw_it(client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

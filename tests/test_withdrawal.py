@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tasks import lineage, registry, tracking
+from tasks import forget, lineage, registry, tracking
 from tasks.challenge import _held_out
 from tasks.exposure import FILE, Seen, seen_digest, write_seen
 from tasks.scores import Score, write_scores
@@ -110,6 +110,19 @@ def test_a_record_tells_which_versions_saw_it(client: MlflowClient, tmp_path: Pa
         f"{NAME} version 2 did not see it (split train)",
         f"{NAME} version 3 may have seen it: this version does not say what training came to (split train)",
     ]
+
+
+def test_forgetting_tells_which_versions_came_to_the_records(client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((Path(__file__).parent.parent / "params.yaml").read_text())
+    for seen in (Seen("train", "trained"), Seen("train", "unused"), f"{seen_digest(ID)} train\n".encode(), None):
+        version = register(client, tmp_path, seen)
+        client.set_model_version_tag(NAME, version.version, "dvc.artifacts/shards", "d.dir")
+    assert [told.rpartition("registry, ")[2] for told in forget._models({"d.dir"}, {ID})] == [
+        "whose weights were trained or scored on them",
+        "which had them in its splits and did not come to them",
+        *["whose weights were trained or scored on them"] * 2,
+    ]
+    assert forget._models({"another.dir"}, {ID}) == []
 
 
 def test_items_of_the_champions_train_split_do_not_count(client: MlflowClient, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_step_against_loops_makes_what_came_again_less_likely(parts: tuple[Pat
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.grad is not None:
-                parameter -= 1e-3 * parameter.grad
+                parameter.sub_(1e-3 * parameter.grad)
     after = training.backward_loops(model, 1, rows, split, AGAINST, ALONE)
     assert before - after == pytest.approx(promised, rel=0.05) and promised > 0
 

@@ -183,18 +183,17 @@ def looped(rows: Iterable[Row], split: Split, width: int, *, seed: int, step: in
     for piece in (piece for row in rows for piece in row):
         ids, loss = (part[piece.start : piece.stop] for part in split.document(piece.document))
         answer = np.flatnonzero(loss[1:])[:-1] + 1  # without the token that ends it
+        answer = answer[answer < width - at - LOOPED - LONGEST_LOOP]  # what there is room for
         if len(answer) <= SHORTEST_LOOP:
             continue
         size = int(random.integers(SHORTEST_LOOP, min(LONGEST_LOOP, len(answer)) + 1))
         end = int(answer[random.integers(size - 1, len(answer))]) + 1
-        made = np.concatenate([ids[:end], *[ids[end - size : end]] * -(-LOOPED // size)])[: width - at]
+        made = np.concatenate([ids[:end], *[ids[end - size : end]] * -(-LOOPED // size)])
         tokens[0, at : at + len(made)] = made
         documents[0, at : at + len(made)] = len(numbers)
-        again[0, at + min(end, len(made)) : at + len(made)] = True
+        again[0, at + end : at + len(made)] = True
         numbers.append(piece.document)
         at += len(made)
-        if at == width:
-            break
     return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), torch.from_numpy(again), tuple(numbers))
 
 

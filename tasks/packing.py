@@ -179,7 +179,8 @@ def looped(rows: Iterable[Row], split: Split, width: int, *, seed: int, step: in
     random = np.random.default_rng((seed, step, LOOPS))
     tokens, documents = np.zeros((1, width), np.int64), np.full((1, width), -1, np.int64)
     again = np.zeros((1, width), bool)
-    at, numbers = 0, []
+    numbers: list[int] = []
+    at = 0
     for piece in (piece for row in rows for piece in row):
         ids, loss = (part[piece.start : piece.stop] for part in split.document(piece.document))
         answer = np.flatnonzero(loss[1:])[:-1] + 1  # without the token that ends it

@@ -34,9 +34,9 @@ LESS_IS_BETTER = {"calibration_error"} | {metric for metric, more in MORE_IS_BET
 NATS = "nats per "
 
 
-def findings(metrics: Mapping[str, Any]) -> dict[Verdict, list[str]]:
+def findings(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
     """The sentences of each list. ``metrics``: the table of an evaluation, as in ``metrics.json``."""
-    found: dict[Verdict, list[str]] = {name: [] for name in VERDICTS}
+    found: dict[str, list[str]] = {name: [] for name in VERDICTS}
     for split, parts in metrics.items():
         for metric, row in parts["all"].items():
             found[verdict(metric, row)].append(sentence(metric, split, row))

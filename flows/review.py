@@ -10,6 +10,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from tasks.evaluation.findings import findings
+
 REGISTRATION = Path("artifacts/registration.json")
 METRICS = Path("artifacts/evaluation/metrics.json")
 FUNNEL = Path("artifacts/reports/preprocess/funnel.json")
@@ -71,7 +73,9 @@ def decision() -> str:
     if not (told := found.get("decision")):
         return f"{found['name']}: no version was made"
     reasons = "\n".join(f"* {reason}" for reason in told["reasons"])
-    return f"**{found['name']} version {found['version']}**: {told['verdict']}, {told['outcome']}\n\n{reasons}"
+    listed = findings(json.loads(METRICS.read_text(encoding="utf-8")))
+    lists = "\n\n".join(f"**{name}**\n\n" + ("\n".join(f"* {one}" for one in some) or "nothing") for name, some in listed.items())
+    return f"**{found['name']} version {found['version']}**: {told['verdict']}, {told['outcome']}\n\n{reasons}\n\n{lists}"
 
 
 def links() -> dict[str, str]:

@@ -39,6 +39,15 @@ def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, supervi
     return total
 
 
+def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, unwanted_BT: Tensor) -> Tensor:
+    """The sum of -log(1 - p) over the tokens that should not come (Welleck et al. 2019, arXiv:1908.04319); 0, and a part of the graph,
+    where there are none. They are few, and so are the logits that are kept for the backward pass."""
+    before, targets = _predicted(hidden_BTC, tokens_BT, unwanted_BT)
+    chunks = [F.cross_entropy(output(h)[: len(t)].float(), t, reduction="none") for h, t in _chunked(before, targets, NARROW)]
+    likely = torch.cat(chunks).neg().exp().clamp(max=1 - 1e-6) if chunks else before.flatten().float()
+    return -torch.log1p(-likely).sum()
+
+
 class _TotalLoss(torch.autograd.Function):
     """d loss / d logits is softmax(logits) less the one-hot target."""
 
@@ -75,11 +84,11 @@ def _predicted(hidden: Tensor, tokens: Tensor, supervised: Tensor) -> tuple[Tens
     return hidden[:, :-1][wanted], tokens[:, 1:][wanted]
 
 
-def _chunked(before: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """CHUNK hidden states at a time and their targets, of which the last block may have fewer."""
-    for some, wanted in zip(before.split(CHUNK), targets.split(CHUNK), strict=True):
+def _chunked(before: Tensor, targets: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+    """``size`` hidden states at a time and their targets, of which the last block may have fewer."""
+    for some, wanted in zip(before.split(size), targets.split(size), strict=True):
         if len(wanted):
-            yield F.pad(some, (0, 0, 0, CHUNK - len(wanted))), wanted
+            yield F.pad(some, (0, 0, 0, size - len(wanted))), wanted
 
 
 def perplexity(mean_nats: float) -> float:

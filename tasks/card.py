@@ -75,6 +75,7 @@ def card(
     raw: Sequence[str],
     records: Mapping[str, Mapping[str, Any]],
     table: Sequence[Row],
+    findings: Mapping[str, Sequence[str]],
     checkpoint: str,
     code: Mapping[str, Any],
 ) -> str:
@@ -87,10 +88,31 @@ def card(
         credits=sorted({entry["credit"] for entry in corpus if entry.get("credit")}),
         shard=records.get("shard", {}).get("metrics", {}),
         finetune=records.get("finetune", {}),
+        trained=trained_on(records),
         rows=[_cells(row) for row in table],
+        findings=findings,
         checkpoint=checkpoint,
         code=code,
     )
+
+
+def trained_on(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """How much the model saw of the train split, in words: of a model whose record does not say, that it does not."""
+    told, there = records.get("finetune", {}).get("metrics", {}), records.get("shard", {}).get("metrics", {})
+    if "documents_seen" not in told:
+        return "fine-tuned; how much of the train split training came to is not stated"
+    epochs, whole = told["epochs_seen"], there.get("documents_train", 0)
+    share = f"{epochs:.2f} epochs" if epochs >= 1 else f"{100 * epochs:.2g} % of one epoch"
+    sentence = (
+        f"trained on {told['documents_seen']:,.0f} documents, {told['tokens_seen']:,.0f} tokens "
+        f"({told['tokens_with_loss_seen']:,.0f} of them with loss): {share} of the {whole:,.0f} documents in the train split"
+    )
+    if told["step_kept"] < told["steps_taken"]:
+        sentence += (
+            f"; these are the weights of step {told['step_kept']:.0f} of {told['steps_taken']:.0f}, in all of which training came to "
+            f"{told['documents_fed']:,.0f} documents, {told['tokens_fed']:,.0f} tokens"
+        )
+    return sentence
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -142,10 +164,10 @@ for: other languages than its training text's, dosing, emergencies, questions ab
 {% endfor %}
 
 {% if shard %}
-Documents: {{ "{:,.0f}".format(shard.documents_train or 0) }} in training ({{ "{:,.0f}".format(shard.tokens_train or 0) }} tokens),
-{{ "{:,.0f}".format(shard.documents_validation or 0) }} in validation, {{ "{:,.0f}".format(shard.documents_test or 0) }} in test. Groups of
-documents (a patient, a disease, a term) are in one split only. Identifiers were replaced as far as the recognizers find them, which
-assists de-identification and does not make text anonymous.
+The model was {{ trained }}. There are {{ "{:,.0f}".format(shard.documents_train or 0) }} documents in the train split
+({{ "{:,.0f}".format(shard.tokens_train or 0) }} tokens), {{ "{:,.0f}".format(shard.documents_validation or 0) }} in validation,
+{{ "{:,.0f}".format(shard.documents_test or 0) }} in test. Groups of documents (a patient, a disease, a term) are in one split only.
+Identifiers were replaced as far as the recognizers find them, which assists de-identification and does not make text anonymous.
 {% endif %}
 
 {% if credits %}
@@ -167,7 +189,18 @@ learning rate {{ params.lr }}, seed {{ params.seed }}; {{ "%.0f" | format(finetu
 
 ## Evaluation
 
-On documents of groups that training never saw, the same items for both models, with 95 % intervals (bootstrap over items).
+On documents of groups that training never saw, the same items for both models, with 95 % intervals (bootstrap over items). Better or
+worse is what changed by the whole interval.
+
+{% for name, listed in findings.items() %}
+**{{ name | capitalize }}:**{% if not listed %} nothing{% endif %}
+
+
+{% for told in listed %}
+* {{ told }}
+{% endfor %}
+
+{% endfor %}
 
 | metric | better | split | items | base | tuned | tuned less base | ratio of perplexities |
 |---|---|---|---:|---|---|---|---|

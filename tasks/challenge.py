@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment
 
 from tasks.digests import sha256
+from tasks.evaluation.findings import findings
 from tasks.gate import Decision, GateParams, decide
 from tasks.passport import compare_checkpoint, digests_of
 from tasks.record import write_whole
@@ -67,9 +68,9 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
             if theirs is None:
                 theirs = rescored(scored, versions.artifact(client, champion.run_id, "checkpoint"), folder / "champion")
                 against["scores"] = "scored again on today's items"
-            theirs, trained_on = _held_out(client, champion, theirs)
-            if trained_on:
-                against["scores"] += f"; {trained_on} that it was trained on do not count"
+            theirs, left_out = _held_out(client, champion, theirs)
+            if left_out:
+                against["scores"] += f"; {left_out} that were in its train or validation split do not count"
         except (ValueError, OSError, RuntimeError) as error:
             unknown = f"version {number} cannot be loaded or scored any more ({error})"
     if unknown:
@@ -90,14 +91,14 @@ def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
 
 
 def _held_out(client: Any, champion: Any, scores: list[Score]) -> tuple[list[Score], int]:
-    """Without the items that the champion was trained on, and how many those are: another seed, or a record that makes one group of
-    two, may have moved them since."""
+    """Without the items that the champion may have been trained on, and how many those are: another seed, or a record that makes one
+    group of two, may have moved them since. Of those that it did not come to, it may have learnt from others of their group."""
     from tasks import registry
 
     asked = {s.id for s in scores if s.split != "train"}
-    seen = registry.seen_by(client, champion, asked) or {}
-    trained_on = {key for key, split in seen.items() if split in ("train", "validation")}
-    return [s for s in scores if s.split == "train" or s.id not in trained_on], len(trained_on)
+    known = registry.seen_by(client, champion, asked) or {}
+    moved = {key for key, seen in known.items() if seen.split in registry.TRAINING}
+    return [s for s in scores if s.split == "train" or s.id not in moved], len(moved)
 
 
 def _check_whole(client: Any, champion: Any) -> None:
@@ -150,6 +151,7 @@ def write_decision(folder: Path, number: int, made: Challenge, evaluation: Path)
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "champion": made.champion,
         **asdict(made.decision),
+        "findings": findings(json.loads((evaluation / "metrics.json").read_bytes())),
         "answers": [row | ({"champion": made.answers.get(row["prompt"])} if made.champion else {}) for row in answers],
         "evaluation": digests_of(evaluation),
     }
@@ -163,7 +165,7 @@ def write_decision(folder: Path, number: int, made: Challenge, evaluation: Path)
 TITLES = {
     "first": "There was no champion: it may become one.",
     "better": "Better than the champion: it may take its place.",
-    "unclear": "Not shown to be better than the champion: nothing changes.",
+    "unclear": "Not shown to be good enough: nothing changes.",
     "refused": "Refused: it must not become champion.",
 }
 _PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
@@ -171,12 +173,18 @@ _PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left }
+.worse { color: #b3372f } .better { color: #2b7a4b } .unclear { color: #666 }
 dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }
 td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 </style>
 <h1>{{ titles[verdict] }}</h1>
 <p>Decision {{ number }}, {{ made }}. {% if champion %}Champion: version {{ champion.version }}, {{ champion.scores }}.{% endif %}
 <ul>{% for reason in reasons %}<li>{{ reason }}{% endfor %}</ul>
+<h2>Worse, better, unclear</h2>
+{% for name, listed in findings.items() %}
+<h3 class="{{ name }}">{{ name }}</h3>
+<ul>{% for told in listed %}<li>{{ told }}{% else %}<li>nothing{% endfor %}</ul>
+{% endfor %}
 {% macro interval(of) %}{{ "%.4f" | format(of.value) }} ({{ "%.4f" | format(of.low) }} to {{ "%.4f" | format(of.high) }}){% endmacro %}
 {% if comparisons %}
 <h2>Challenger less champion</h2>

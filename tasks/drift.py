@@ -1,8 +1,8 @@
 """How new records differ from those that the champion was trained on: ``python -m tasks.drift artifacts/documents artifacts/drift``.
 
-New documents are those that the champion never saw. They are compared with its training documents, and with its held-out ones, which
-show how much documents of the same origin differ. A measure beyond its limit is a warning and stops nothing: new data may be why one
-trains again. The report holds numbers and names of files; it goes to MLflow as a run.
+New documents are those that were not in the champion's corpus. They are compared with its training documents, and with its held-out
+ones, which show how much documents of the same origin differ. A measure beyond its limit is a warning and stops nothing: new data may be
+why one trains again. The report holds numbers and names of files; it goes to MLflow as a run.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Corpus:
 
 
 def corpus_of(documents: Path, seen: dict[str, str]) -> Corpus:
-    """``seen``: the split of every document that the champion saw, by id."""
+    """``seen``: by id the split of every document of the champion's corpus, whether training came to it or not: those are of one origin."""
 
     def read(sort: str) -> Iterator[Document]:
         for split in OWN:
@@ -155,8 +155,9 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
     except ValueError:
         return "there is no champion yet to compare with"
     ids = [d.id for split in OWN for d in read_documents(documents, split)]
-    if (seen := registry.seen_by(client, champion, ids)) is None:
+    if (known := registry.seen_by(client, champion, ids)) is None:
         return f"version {champion.version} does not say which records it saw"
+    seen = {key: record.split for key, record in known.items() if record.split in SPLITS}
     new = len(ids) - len(seen)
     if new < FEWEST:
         return f"{new} new documents; fewer than {FEWEST} show nothing"
@@ -209,8 +210,8 @@ td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left }
 td.n { text-align: right; font-variant-numeric: tabular-nums } .warns { background: #fbe3e1 }
 </style>
 <h1>New records beside the training corpus</h1>
-<p>{{ facts.new }} documents that {{ facts.champion }} never saw, beside {{ facts.seen }} that it saw. Held-out documents were not
-trained on and come from the same corpus: what they differ by is usual.</p>
+<p>{{ facts.new }} documents that were not in the corpus of {{ facts.champion }}, beside {{ facts.seen }} that were.
+Held-out documents were not trained on and come from the same corpus: what they differ by is usual.</p>
 <table><tr><th>measure<th>training<th>held-out<th>new<th>beyond what is usual<th>limit
 {% for m in measures %}
 <tr{% if m.warns %} class="warns"{% endif %}><td>{{ m.title }}

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -20,13 +21,15 @@ from model.tokenizer import Tokenizer
 from tasks import points, trainstate
 from tasks.curves import draw, write_table
 from tasks.digests import dvc_digest
+from tasks.exposure import FILE as SEEN
+from tasks.exposure import Seen, Use, seen_digest, write_seen
 from tasks.lifetime import forced
 from tasks.local import setting
-from tasks.packing import epoch_rows
+from tasks.packing import Fed, epoch_rows, epoch_tokens, fed, sample
 from tasks.params.finetune import ADAPTED, FinetuneParams
 from tasks.stage import Out, Summary, run_stage
 from tasks.team import team
-from tasks.tokenfile import open_split, read_index
+from tasks.tokenfile import Split, open_split, read_index
 from tasks.training import adapted, train
 
 LAUNCH = "FINETUNE_LAUNCH"
@@ -47,8 +50,9 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     found = trainstate.newest(key)
     assert found is not None  # the last step's
     path, state = found
-    if params.keep == "best" and state.best not in (0, state.step):
-        path = trainstate.best_folder(key, state.best)
+    kept = state.best if params.keep == "best" and state.best else state.step
+    if kept != state.step:
+        path = trainstate.best_folder(key, kept)
     _write_model(base, path, model_dir, params)
     history = [point for point in points.read(folder) if point["step"] <= state.step]
     write_table(history, report)
@@ -56,6 +60,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     last = {name: value for point in history for name, value in point.items() if name not in ("step", "time")}
     last |= {"documents_without_loss": float(dropped), "best_step": float(state.best), "best_validation_loss": state.best_loss}
     last |= {"bfloat16_products": float(narrow(_device(), params.precision)), "processes": float(state.processes)}
+    last |= write_exposure(shards, report / SEEN, state, kept, params)
     record = points.record_of(folder)
     trainstate.discard(key)
     return Summary(metrics=last, history=history, reports=("report",), record=record)
@@ -86,6 +91,32 @@ def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParam
         lora.save(model, model_dir / "adapter", base=base.name)
         lora.merge(model)
     checkpoint.save_like(base, model_dir, checkpoint.parameters_of(model))
+
+
+def write_exposure(shards: Path, path: Path, state: trainstate.State, kept: int, params: FinetuneParams) -> dict[str, float]:
+    """Write which documents the kept weights saw, and count them. ``kept``: the step whose weights those are."""
+    train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
+    ours, total = fed(train_split, params.seq_len, seed=params.seed, rows=[kept * params.batch, state.step * params.batch])
+    if total.place != state.place:
+        raise ValueError(f"{shards} gives other rows than the run was trained on; run 'dvc repro --force finetune'")
+    chosen = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
+    measured = sorted({piece.document for row in chosen for piece in row})
+    use: Use = "selected" if params.keep == "best" or params.patience else "scored"
+    seen = {**_named(train_split, ours.documents, "train", "trained"), **_named(held_out, measured, "validation", use)}
+    write_seen(seen.items(), path)
+    told = exposure(train_split, ours, params) | {"documents_validated": float(len(measured))}
+    told |= {"step_kept": float(kept), "steps_taken": float(state.step)}
+    return told | {"documents_fed": float(len(total.documents)), "tokens_fed": float(total.tokens)}
+
+
+def _named(split: Split, numbers: Iterable[int], name: str, use: Use) -> dict[str, Seen]:
+    return {seen_digest(split.entries[number].id): Seen(name, use) for number in numbers}
+
+
+def exposure(train_split: Split, ours: Fed, params: FinetuneParams) -> dict[str, float]:
+    """How much of the train split training came to."""
+    told = {"documents_seen": len(ours.documents), "tokens_seen": ours.tokens, "tokens_with_loss_seen": ours.supervised}
+    return {name: float(n) for name, n in told.items()} | {"epochs_seen": ours.tokens / epoch_tokens(train_split, params.seq_len)}
 
 
 def check_fit(base: Path, shards: Path, params: FinetuneParams) -> int:

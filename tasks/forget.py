@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks import tracking
+from tasks import registry, tracking, versions
 from tasks.documents import private
 from tasks.local import close_to_others
 from tasks.params.preprocess import PreprocessParams
@@ -62,7 +62,7 @@ def forget(ids: set[str]) -> Forgotten:
             told.removed.append(str(directory))
     if count := _without_rejected(ids):
         told.removed.append(f"{REJECTED}: {count} records")
-    told.remains += _models(set(folders))
+    told.remains += _models(set(folders), ids)
     for remote in (line.split()[0] for line in _dvc("remote", "list").splitlines()):
         told.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
     return told
@@ -166,15 +166,17 @@ def _without_rejected(ids: set[str]) -> int:
     return len(lines) - len(kept)
 
 
-def _models(folders: set[str]) -> list[str]:
-    """Registered versions that were made from the directories, as their tags say."""
-    params = read_params()["register"].model_dump()
-    versions = tracking.connect().search_model_versions(f"name = '{params['name']}'")
-    return [
-        f"{v.name} version {v.version} in the model registry, whose weights were trained or scored on them"
-        for v in sorted(versions, key=lambda v: int(v.version))
-        if folders & set(v.tags.values())
-    ]
+def _models(folders: set[str], ids: set[str]) -> list[str]:
+    """Registered versions that were made from the directories, as their tags say, and whether they came to the records."""
+    client, name = tracking.connect(), read_params()["register"].model_dump()["name"]
+    told = []
+    for version in versions.versions_of(client, name):
+        if folders & set(version.tags.values()):
+            seen = registry.seen_by(client, version, ids)
+            spared = seen and not any(record.taints for record in seen.values())
+            word = "which had them in its splits and did not come to them" if spared else "whose weights were trained or scored on them"
+            told.append(f"{version.name} version {version.version} in the model registry, {word}")
+    return told
 
 
 def main() -> None:

@@ -48,9 +48,20 @@ class Primary(Measured):
 
 
 class Threshold(Measured):
+    """A limit. With ``items`` the whole 95 % interval must keep it, and fewer items show nothing: so that none is met by chance."""
+
     figure: Literal["tuned", "change"]  # the tuned model's value, or that less the base model's
     most: float | None = None
     least: float | None = None
+    items: int | None = Field(None, ge=1)
+
+    def of_figure(self, members: Sequence[Score]) -> Interval:
+        return estimate(members, "tuned") if self.figure == "tuned" else change(members)
+
+    @property
+    def limits(self) -> str:
+        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.least), ("most", self.most)) if limit is not None]
+        return " and ".join(limits)
 
 
 class Guarded(Measured):
@@ -104,24 +115,28 @@ def decide(ours: Sequence[Score], theirs: Sequence[Score] | None, params: GatePa
     that it says keeps it from being scored. The thresholds' results are written into ``report``.
     """
     rows = table(ours)
-    failed, told = _thresholds(ours, params, report)
+    failed, unsure, told = _thresholds(ours, params, report)
     if failed:
-        return Decision("refused", (*failed, *told), rows)
+        return Decision("refused", (*failed, *unsure, *told), rows)
     if unknown:
-        return Decision("unclear", (f"The champion cannot be compared with: {unknown}. It stays champion.", *told), rows)
+        return Decision("unclear", (f"The champion cannot be compared with: {unknown}. It stays champion.", *unsure, *told), rows)
+    if theirs is None and unsure:
+        return Decision("unclear", (*unsure, *told), rows)
     if theirs is None:
         return Decision("first", ("There is no champion, and every threshold is met.", *told), rows)
     first = _comparison(ours, theirs, params.primary)
     others = [_comparison(ours, theirs, guard) for guard in params.guarded]
     if any(c.judgement == "worse" for c in (first, *others)):
         verdict: Verdict = "refused"
-    elif first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
+    elif not unsure and first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
         verdict = "better"
     else:
         verdict = "unclear"
     # What stands in the way comes first.
     decisive = [c.words for c in (first, *others) if (c.judgement in ("better", "no worse")) is (verdict == "better")]
     rest = [c.words for c in (first, *others) if c.words not in decisive]
+    if verdict == "unclear":
+        decisive = [*unsure, *decisive]
     return Decision(verdict, (*decisive, *rest, *told), rows, (first, *others))
 
 
@@ -134,8 +149,8 @@ def table(scores: Sequence[Score]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tuple[list[str], list[str]]:
-    """Which are not met, and what else is to be said of them."""
+def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tuple[list[str], list[str], list[str]]:
+    """Which are not met, which are not shown to be met, and what else is to be said of them."""
     from tasks import expectations  # imports Great Expectations, which costs seconds
 
     between = expectations.gxe.ExpectColumnValuesToBeBetween
@@ -147,17 +162,46 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
         if not (members := threshold.of(scores)):
             told.append(f"{threshold.name} was not measured, so its threshold says nothing.")
             continue
-        value = estimate(members, "tuned").value if threshold.figure == "tuned" else change(members).value
         column = f"{threshold.metric}_{threshold.split or 'all'}_{threshold.figure}_{number}"
-        measures[column] = value
-        suite.append(between(column=column, min_value=threshold.least, max_value=threshold.most, severity=expectations.FAIL))
-        what = "is" if threshold.figure == "tuned" else "less the base model's is"
-        limits = [f"at {of} {limit:g}" for of, limit in (("least", threshold.least), ("most", threshold.most)) if limit is not None]
-        words[column] = f"{threshold.name} {what} {value:.4g}, and must be {' and '.join(limits)}."
+        figure = threshold.of_figure(members)
+        for name, (value, least, most, decides) in _checks(threshold, figure, len(members)).items():
+            measures[column + name] = value
+            severity = expectations.FAIL if decides else expectations.WARN
+            suite.append(between(column=column + name, min_value=least, max_value=most, severity=severity))
+            words[column + name] = _sentence(threshold, figure, len(members))
     row: list[Facts] = [measures]
     report.mkdir(parents=True, exist_ok=True)
     gate = expectations.check(SUITE, row, suite, report, report)
-    return [sentence for column, sentence in words.items() if any(f"({column})" in failed for failed in gate.failed)], told
+    failed, warned = (
+        [sentence for column, sentence in words.items() if any(f"({column})" in of_gate for of_gate in found)]
+        for found in (gate.failed, gate.warned)
+    )
+    return list(dict.fromkeys(failed)), [sentence for sentence in dict.fromkeys(warned) if sentence not in failed], told
+
+
+def _checks(threshold: Threshold, figure: Interval, items: int) -> dict[str, tuple[float, float | None, float | None, bool]]:
+    """What is compared, by a name of its own: a value, at least, at most, and whether missing it refuses or leaves in doubt."""
+    if threshold.items is None:
+        return {"": (figure.value, threshold.least, threshold.most, True)}
+    found: dict[str, tuple[float, float | None, float | None, bool]] = {"_items": (items, threshold.items, None, False)}
+    if threshold.most is not None:
+        found |= {"_low": (figure.low, None, threshold.most, items >= threshold.items), "_most": (figure.high, None, threshold.most, False)}
+    if threshold.least is not None:
+        found |= {
+            "_high": (figure.high, threshold.least, None, items >= threshold.items),
+            "_least": (figure.low, threshold.least, None, False),
+        }
+    return found
+
+
+def _sentence(threshold: Threshold, figure: Interval, items: int) -> str:
+    what = "is" if threshold.figure == "tuned" else "less the base model's is"
+    if threshold.items is None:
+        return f"{threshold.name} {what} {figure.value:.4g}, and must be {threshold.limits}."
+    if items < threshold.items:
+        return f"{threshold.name} was measured on {items} items; fewer than {threshold.items} do not show that it is {threshold.limits}."
+    spread = f"{figure.value:.4g} (95 % from {figure.low:.4g} to {figure.high:.4g}) over {items} items"
+    return f"{threshold.name} {what} {spread}, and must be {threshold.limits} by the whole interval."
 
 
 def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary | Guarded) -> Comparison:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tasks import passport, tracking, verification, versions
 from tasks.ancestry import lines
+from tasks.exposure import WORDS
 from tasks.local import close_project
 from tasks.passport import Finding
-from tasks.registry import CHAMPION, latest_decision, seen_by
+from tasks.registry import CHAMPION, latest_decision, seen_by, taint_of
 from tasks.seen import places
 from tasks.signature import PUBLIC_KEY
 from tasks.stage import read_params
@@ -34,8 +35,8 @@ def show(which: str) -> None:
     dirty = "" if version.tags.get("code.dirty") == "false" else ", with uncommitted changes"
     print(f"{version.name} version {version.version}" + (f"  ({', '.join(sorted(roles))})" if roles else ""))
     print(f"  run {version.run_id}, code {version.tags.get('code.commit')}{dirty}")
-    if tainted := version.tags.get("tainted"):
-        print(f"  tainted: {tainted}")
+    if taint := taint_of(version):
+        print(f"  {taint}")
     number, decision = latest_decision(client, version)
     print(f"  decision {number}: {decision['verdict']}. {decision['reasons'][0]}\n")
     for line in lines(document, _runs(client, version, document)):
@@ -93,10 +94,9 @@ def record(record_id: str) -> None:
             print(f"{name} version {version.version} does not say which records it saw")
         elif found:
             known = True
-            split = found[record_id]
-            what = {"train": "was trained on it", "validation": "was chosen by it"}.get(split, "was scored on it")
+            seen = found[record_id]
             tainted = "; the version is tainted" if version.tags.get("tainted") else ""
-            print(f"{name} version {version.version} {what} (split {split}){tainted}")
+            print(f"{name} version {version.version} {WORDS[seen.use]} (split {seen.split}){tainted}")
     if not known:
         raise ValueError(f"no record {record_id} is known here, and no version says that it saw it")
 

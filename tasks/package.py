@@ -3,7 +3,6 @@
 Everything is made in a folder, before the tracking store is asked to take any of it.
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -18,11 +17,14 @@ from model.checkpoint import read_config
 from tasks import lineage_page
 from tasks.card import base_terms, card
 from tasks.digests import sha256
-from tasks.documents import MANIFEST
+from tasks.documents import MANIFEST, read_documents
+from tasks.evaluation.findings import findings
+from tasks.exposure import FILE as SEEN
+from tasks.exposure import Seen, read_seen, seen_digest
+from tasks.exposure import write_seen as write_seen_file
 from tasks.gate import Decision
 from tasks.passport import COPY, FILE, digests_of, passport
 from tasks.record import write_whole
-from tasks.registry import SEEN, seen_digest
 from tasks.signature import KEY, sign
 from tasks.stage import PARAMS
 from tasks.tokenfile import open_split, read_index
@@ -48,10 +50,13 @@ def make(
     tuned: Path,
     evaluation: Path,
     shards: Path,
+    variants: Path,
+    training: Path,
     records: dict[str, dict[str, Any]],
     name: str,
     number: int,
     decision: Decision,
+    metrics: Mapping[str, Any],
     *,
     gate: Path,
     code: Mapping[str, str],
@@ -59,8 +64,9 @@ def make(
     runs: Mapping[str, str],
     documents: Iterable[Path],
 ) -> Package:
-    """``number``: the version's, in the registry; ``gate``: the folder with its results; ``run_files``: the records' files; ``runs``: ids
-    by stage; ``documents``: the decision's files."""
+    """``number``: the version's, in the registry; ``training``: finetune's report; ``metrics``: the evaluation's table; ``gate``: the folder
+    with its results; ``run_files``: the records' files; ``runs``: ids by stage; ``documents``: the decision's files.
+    """
     from tasks import versions
 
     beside = folder / "checkpoint"
@@ -77,11 +83,12 @@ def make(
         raw=sorted(p.relative_to(RAW).as_posix() for p in Path(RAW).rglob("*") if p.is_file() and p.name != MANIFEST),
         records=records,
         table=decision.table,
+        findings=findings(metrics),
         checkpoint=checkpoint,
         code={"commit": code["commit"], "dirty": code["dirty"] == "true"},
     )
     (beside / "README.md").write_text(text, encoding="utf-8")
-    write_seen(shards, folder / SEEN)
+    write_seen(shards, variants, training / SEEN, folder / SEEN)
     content = passport(
         version={"name": name, "number": number, "made": datetime.now(UTC).isoformat(timespec="seconds")},
         records=records,
@@ -154,10 +161,13 @@ def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_seen(shards: Path, path: Path) -> None:
-    """A line for each record that training or evaluation sees: a digest of its id, and its split. The same shards give the same bytes."""
-    lines = sorted(
-        {f"{seen_digest(entry.id)} {split}\n" for split in read_index(shards)["splits"] for entry in open_split(shards, split).entries}
-    )
-    with open(path, "wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
-        packed.write("".join(lines).encode("ascii"))
+def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:
+    """A line for each record of the shards: a digest of its id, its split, and what training did with it, as ``trained`` says; a record
+    of which training saw a copy was seen. What was scored, the evaluations say that a version carries. The same input gives the same
+    bytes.
+    """
+    used = dict(read_seen(trained))
+    splits = read_index(shards)["splits"]
+    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in splits for entry in open_split(shards, split).entries]
+    copies = ((seen_digest(copy.parent), used.get(seen_digest(copy.id))) for copy in read_documents(variants, "train") if copy.parent)
+    write_seen_file([*listed, *used.items(), *((digest, seen) for digest, seen in copies if seen)], path)

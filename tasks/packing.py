@@ -9,7 +9,7 @@ It knows nothing of models.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 from tasks.tokenfile import Split
 
 WINDOW = 4096  # documents that are packed together
+LOOPS, LOOPED = 1, 24  # of the draws of loops; tokens that come again, at least
+SHORTEST_LOOP, LONGEST_LOOP = 2, 12  # tokens; from a word to a finding with its qualifiers
 OPEN_ROWS = 32  # rows that pieces may still go into; with documents of 100 tokens and rows of 512 they end up 98 % full
 
 
@@ -110,6 +112,43 @@ def epoch_rows(split: Split, seq_len: int, *, seed: int, most: int) -> int:
     return found
 
 
+@dataclass(frozen=True)
+class Fed:
+    """What the first rows of training hold: documents by their number, of which a part counts; tokens, each once per epoch; tokens with
+    loss; and the place after the last row."""
+
+    documents: frozenset[int]
+    tokens: int
+    supervised: int
+    place: Place
+
+
+def fed(split: Split, seq_len: int, *, seed: int, rows: Sequence[int]) -> list[Fed]:
+    """What the first so many rows hold, for each of these numbers of rows: packed once more, as nothing but the seed decides it."""
+    found: dict[int, Fed] = {0: Fed(frozenset(), 0, 0, Place())}
+    documents: set[int] = set()
+    tokens = supervised = 0
+    for number, (row, place) in enumerate(islice(training_rows(split, seq_len, seed=seed), max(rows)), 1):
+        documents.update(piece.document for piece in row)
+        tokens += sum(map(_new_tokens, row))
+        supervised += supervised_in([row], split)
+        if number in rows:
+            found[number] = Fed(frozenset(documents), tokens, supervised, place)
+    return [found[number] for number in rows]
+
+
+def epoch_tokens(split: Split, seq_len: int) -> int:
+    """The tokens of one epoch: of all documents but those, and those pieces of long ones, that have no loss."""
+    lengths, counted = split.lengths(), split.supervised() > 0
+    long = np.flatnonzero(counted & (lengths > seq_len)).tolist()
+    return int(lengths[counted & (lengths <= seq_len)].sum()) + sum(map(_new_tokens, pieces(long, split, seq_len)))
+
+
+def _new_tokens(piece: Piece) -> int:
+    """The piece's tokens, without the one that the piece before it holds already."""
+    return piece.stop - piece.start - bool(piece.start)
+
+
 def supervised_in(rows: Iterable[Row], split: Split) -> int:
     """Tokens with loss in these rows, on which ``stacked`` puts it."""
     return sum(int(split.document(p.document)[1][p.start + 1 : p.stop].sum()) for row in rows for p in row)
@@ -131,6 +170,32 @@ def stacked(rows: Sequence[Row], split: Split, seq_len: int) -> Batch:
             at = end
     numbers = tuple(piece.document for row in rows for piece in row)
     return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), torch.from_numpy(supervised), numbers)
+
+
+def looped(rows: Iterable[Row], split: Split, width: int, *, seed: int, step: int) -> Batch:
+    """One row of beginnings of these rows' answers, in each of which a few tokens come again and again, as in the loops that a model gets
+    caught in; ``supervised`` marks what came again. What is drawn depends on nothing but the seed and the step.
+    """
+    random = np.random.default_rng((seed, step, LOOPS))
+    tokens, documents = np.zeros((1, width), np.int64), np.full((1, width), -1, np.int64)
+    again = np.zeros((1, width), bool)
+    numbers: list[int] = []
+    at = 0
+    for piece in (piece for row in rows for piece in row):
+        ids, loss = (part[piece.start : piece.stop] for part in split.document(piece.document))
+        answer = np.flatnonzero(loss[1:])[:-1] + 1  # without the token that ends it
+        answer = answer[answer < width - at - LOOPED - LONGEST_LOOP]  # what there is room for
+        if len(answer) <= SHORTEST_LOOP:
+            continue
+        size = int(random.integers(SHORTEST_LOOP, min(LONGEST_LOOP, len(answer)) + 1))
+        end = int(answer[random.integers(size - 1, len(answer))]) + 1
+        made = np.concatenate([ids[:end], *[ids[end - size : end]] * -(-LOOPED // size)])
+        tokens[0, at : at + len(made)] = made
+        documents[0, at : at + len(made)] = len(numbers)
+        again[0, at + end : at + len(made)] = True
+        numbers.append(piece.document)
+        at += len(made)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), torch.from_numpy(again), tuple(numbers))
 
 
 def sample(split: Split, *, seed: int, supervised: int, seq_len: int) -> list[Row]:

@@ -17,11 +17,13 @@ from model.llama import SIZES, LlamaConfig
 from model.optim import MODES
 from tasks.fit import RUNTIME, needed
 from tasks.local import close_to_others
+from tasks.packing import epoch_tokens, fed
 from tasks.params.finetune import FinetuneParams
 from tasks.stage import read_params
 from tasks.tokenfile import open_split, read_index
 
 BASE, SHARDS = Path("artifacts/base"), Path("artifacts/shards")
+COUNTED = 10_000  # rows: packing them takes seconds
 MFU = 0.35  # what well-kept trainers reach on one node; bench/train_speed.py measures it on a CPU
 
 
@@ -58,7 +60,7 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
         f"  {'runtime':14}{RUNTIME['cuda'] / 1e9:8.2f}",
     ]
     spans = {"these steps": params.steps * params.batch * params.seq_len}
-    if epoch := _epoch(shards):
+    if epoch := _epoch(shards, params):
         spans["one epoch"] = epoch
     lines += ["", f"{'':12}{'memory':>10}{'':>12}{'tokens/s':>12}" + "".join(f"{span:>24}" for span in spans)]
     for name, gpu in GPUS.items():
@@ -71,7 +73,7 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
         cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
         lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
     lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
-    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens")
+    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_seen(shards, params) if epoch else ''}")
     lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
     return "\n".join(lines)
 
@@ -83,12 +85,23 @@ def _work_per_token(config: LlamaConfig, params: FinetuneParams) -> float:
     return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
 
 
-def _epoch(shards: Path) -> int:
-    """Tokens of the train split; 0 where there is none."""
+def _seen(shards: Path, params: FinetuneParams) -> str:
+    """What training comes to in these steps: of a few, packed as training packs them; of many, as full rows would be."""
+    train_split, rows = open_split(shards, "train"), params.steps * params.batch
+    if rows > COUNTED:
+        return f", at most {rows * params.seq_len / epoch_tokens(train_split, params.seq_len):.2f} epochs"
+    (ours,) = fed(train_split, params.seq_len, seed=params.seed, rows=[rows])
+    share = ours.tokens / epoch_tokens(train_split, params.seq_len)
+    documents = f"{len(ours.documents):,} of {len(train_split):,} documents"
+    return f"; they come to {documents}, {ours.tokens:,} tokens ({ours.supervised:,} with loss), {100 * share:.2g} % of an epoch"
+
+
+def _epoch(shards: Path, params: FinetuneParams) -> int:
+    """Tokens of an epoch of the train split; 0 where there is none."""
     if not shards.exists():
         return 0
     read_index(shards)
-    return int(open_split(shards, "train").lengths().sum())
+    return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 
 def main() -> None:

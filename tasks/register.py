@@ -9,14 +9,17 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from tasks import chain
+from tasks.card import trained_on
 from tasks.challenge import Challenge, Scored
 from tasks.digests import dvc_digest, sha256
+from tasks.evaluation import findings
 from tasks.gate import Decision
 from tasks.params.register import RegisterParams
 from tasks.record import code_version, is_linked_worktree, write_whole
@@ -26,32 +29,45 @@ from tasks.summary import show
 LINE = 110  # characters of a line where there is no terminal to ask
 
 
+@dataclass(frozen=True)
+class Exposure:
+    """Where it stands what the model saw."""
+
+    variants: Path
+    training: Path
+
+
 def register(
     base: Path,
     documents: Path,
     cleaning: Path,
+    variants: Path,
     shards: Path,
     tuned: Path,
+    training: Path,
     evaluation: Path,
     records: Path,
     registration: Out,
     *,
     params: RegisterParams,
 ) -> Summary:
-    """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision."""
+    """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision.
+
+    ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
+    """
     from tasks import tracking
 
     try:
         scored = Scored(base, documents, cleaning, shards)
-        result = _registered(scored, tuned, evaluation, records, params)
+        result = _registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
     except tracking.MlflowException as error:
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
-    show(tuned, evaluation, result, Console(width=None if sys.stdout.isatty() else LINE))
+    show(tuned, evaluation, result, trained_on(read_records(records)), Console(width=None if sys.stdout.isatty() else LINE))
     return Summary()
 
 
-def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
+def _registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
     from tasks import challenge, registry, tracking, versions
 
     chain.check_records(records)
@@ -81,7 +97,7 @@ def _registered(scored: Scored, tuned: Path, evaluation: Path, records: Path, pa
             made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
             if version is None:
                 tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
-                version = _create(tuned, scored.shards, evaluation, records, tags, params, made, case, Path(folder))
+                version = _create(tuned, scored.shards, seen, evaluation, records, tags, params, made, case, Path(folder))
                 size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
                 print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
             else:
@@ -149,6 +165,7 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
 def _create(
     tuned: Path,
     shards: Path,
+    seen: Exposure,
     evaluation: Path,
     records: Path,
     tags: dict[str, str],
@@ -168,10 +185,13 @@ def _create(
             tuned,
             evaluation,
             shards,
+            seen.variants,
+            seen.training,
             behind,
             params.name,
             number,
             challenged.decision,
+            _metrics(evaluation),
             gate=folder / "gate",
             code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
             run_files=record_files(records),
@@ -183,7 +203,7 @@ def _create(
         tracking.connect(),
         params.name,
         made,
-        tags=tags | _decision_tags(1, challenged.decision, document, case),
+        tags=tags | findings.tags(_metrics(evaluation)) | _decision_tags(1, challenged.decision, document, case),
         inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
         metrics=behind["validate"]["metrics"],
     )
@@ -199,9 +219,16 @@ def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge,
     client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
     for path in (document.with_suffix(".html"), document):
         client.log_artifact(version.run_id, str(path))
+    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, made.decision, document, case)
     # The case last: without it the record does not count, and a re-run writes it again.
-    for name, value in sorted(_decision_tags(number, made.decision, document, case).items(), key=lambda tag: tag[0].endswith(".case")):
+    for name, value in sorted(tags.items(), key=lambda tag: tag[0].endswith(".case")):
         client.set_model_version_tag(version.name, version.version, name, value)
+
+
+def _metrics(evaluation: Path) -> dict[str, Any]:
+    """The evaluation's table."""
+    found: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
+    return found
 
 
 def _is_experiment() -> bool:

@@ -7,22 +7,26 @@ rollback goes back along, is read from those. Whether a version is good enough i
 
 import argparse
 import getpass
-import gzip
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from tasks import tracking, versions
+from tasks.exposure import FILE as SEEN
+from tasks.exposure import Seen, read_seen, seen_digest
 from tasks.local import close_project
 from tasks.record import code_version
+from tasks.scores import read_scores
 from tasks.stage import read_params
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 EVENT = "event."
-SEEN = "seen.txt.gz"  # an artifact of each version: digests of the ids of the records that it saw
+EXPOSURE = "2"  # of what a taint follows from: a version that was asked before it is asked again
+TRAINING = ("train", "validation")  # the splits that training reads
 PROMOTABLE = ("first", "better")
 
 
@@ -176,20 +180,38 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
     return version.version
 
 
-def seen_digest(record_id: str) -> str:
-    """What stands for a record's id in ``seen.txt.gz``: ids may be a hospital's own."""
-    return hashlib.sha256(record_id.encode()).hexdigest()[:20]
+def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> dict[str, Seen] | None:
+    """Of these records those that a version knows, with the split they were in and what it did with them; none where it does not say.
 
-
-def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> dict[str, str] | None:
-    """Of these records those that a version saw, with the split they were in; none where it does not say."""
+    A later evaluation may have scored records that were not in its corpus: their split is ``none``.
+    """
     try:
         path = versions.artifact(client, version.run_id, SEEN)
     except ValueError:
         return None
     wanted = {seen_digest(i): i for i in ids}
-    with gzip.open(path, "rt", encoding="ascii") as file:
-        return {wanted[digest]: split for digest, split in (line.split() for line in file) if digest in wanted}
+    found = {wanted[digest]: seen for digest, seen in read_seen(path) if digest in wanted}
+    for key in _scored_by(client, version, set(wanted.values())):
+        seen = found.get(key, Seen("none", "unused"))
+        if seen.use == "unused" or (seen.use == "unknown" and seen.split not in TRAINING):
+            found[key] = Seen(seen.split, "scored")
+    return found
+
+
+def _scored_by(client: tracking.MlflowClient, version: Any, ids: set[str]) -> set[str]:
+    """Of these records those with a score in one of the evaluations that a version carries."""
+    scored = set()
+    for number in range(1, _decisions(version) + 1):
+        try:
+            folder = versions.artifact(client, version.run_id, f"evaluation-{number}" if number > 1 else "evaluation")
+        except ValueError:
+            continue  # its files were removed
+        scored |= {score.id for score in read_scores(folder)} & ids
+    return scored
+
+
+def _decisions(version: Any) -> int:
+    return sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
 
 
 def withdrawn() -> tuple[str, ...]:
@@ -198,23 +220,51 @@ def withdrawn() -> tuple[str, ...]:
 
 
 def mark_tainted(client: tracking.MlflowClient, name: str, ids: Iterable[str]) -> list[str]:
-    """Mark the versions that saw one of these records; the numbers of those that were not marked before."""
+    """Mark the versions that saw one of these records, or may have; the numbers of those that were not marked before. A version that
+    had one in a split, and did not come to it, is not tainted, and says so by the tag ``spared``.
+    """
     wanted = sorted(set(ids))
     if not wanted:
         return []
-    asked, marked = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:16], []
+    marked = []
     for version in versions.versions_of(client, name):
+        # A further decision may have scored more.
+        asked = hashlib.sha256("\n".join([EXPOSURE, str(_decisions(version)), *wanted]).encode()).hexdigest()[:16]
         if version.tags.get("taint.asked") == asked:
             continue
-        if found := seen_by(client, version, wanted):
-            trained = sum(split in ("train", "validation") for split in found.values())
-            word = f"saw {len(found)} withdrawn records, {trained} of them in training"
+        found = list((seen_by(client, version, wanted) or {}).values())
+        if word := _tainted_by(found):
             if version.tags.get("tainted") != word:
                 client.set_model_version_tag(name, version.version, "tainted", word)
                 _append(client, name, "taint", version.version, "register", word)
                 marked.append(version.version)
+        elif found and version.tags.get("spared") != (word := f"{_records(len(found))} in its splits, which it did not come to"):
+            client.set_model_version_tag(name, version.version, "spared", word)
+            _append(client, name, "spare", version.version, "register", word)
         client.set_model_version_tag(name, version.version, "taint.asked", asked)
     return marked
+
+
+def taint_of(version: Any) -> str:
+    """What is to be said of a version and withdrawn records; empty where nothing is."""
+    if tainted := version.tags.get("tainted"):
+        return f"tainted: {tainted}"
+    return f"not tainted: {spared}" if (spared := version.tags.get("spared")) else ""
+
+
+def _tainted_by(found: Iterable[Seen]) -> str:
+    """In words what a version did with the records that it must not have seen; empty where it saw none."""
+    uses = Counter(seen.use for seen in found if seen.taints)
+    trained, maybe = uses["trained"] + uses["selected"], uses["unknown"]
+    sure = uses.total() - maybe
+    words = [f"saw {_records(sure)}, {trained} of them in training"] if sure else []
+    if maybe:
+        words.append(f"may have seen {_records(maybe)}: an older version, which lists its splits and not what it came to")
+    return "; ".join(words)
+
+
+def _records(count: int) -> str:
+    return f"{count} withdrawn record{'' if count == 1 else 's'}"
 
 
 def show(name: str) -> None:
@@ -229,8 +279,8 @@ def show(name: str) -> None:
         dirty = "" if version.tags.get("code.dirty") == "false" else ", dirty"
         print(f"{name} version {version.version}  {' '.join(sorted(roles.get(str(version.version), [])))}".rstrip())
         print(f"  commit {version.tags.get('code.commit', 'unknown')[:12]}{dirty}, checkpoint {version.tags.get('checkpoint')}")
-        if tainted := version.tags.get("tainted"):
-            print(f"  tainted: {tainted}")
+        if taint := taint_of(version):
+            print(f"  {taint}")
         for decision in range(1, 1 + decisions(version)):
             words = " ".join(version.tags.get(f"decision.{decision}.{of}", "") for of in ("verdict", "outcome"))
             print(f"  decision {decision}: {words}. {version.tags.get(f'decision.{decision}.reason', '')}")

@@ -10,9 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tasks.evaluation.findings import findings
+
 TITLES = {"test": "Answer perplexity on held-out groups", "other": "Answer perplexity on text of another origin"}
-# What else is told, of which splits: shares of all items.
-SHARES = {"choice": "right choices of four", "stop": "answers that end", "extraction": "texts continued word for word"}
+COLOURS = {"worse": "bold red", "better": "green", "unclear": "default"}
 WITHHELD = "withheld: not every source of the training text is public"
 MOST_CHARACTERS = 420
 NEXT = """\
@@ -21,16 +22,13 @@ NEXT = """\
   make ui"""
 
 
-def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], console: Console) -> None:
+def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], trained: str, console: Console) -> None:
+    """``trained``: how much the model saw, in words."""
     metrics, answers = (json.loads((evaluation / name).read_text(encoding="utf-8")) for name in ("metrics.json", "answers.json"))
     console.print()
     for split, title in TITLES.items():
         if split in metrics:
             console.print(_table(title, metrics[split]))
-    for split, parts in metrics.items():
-        for metric, title in SHARES.items():
-            if metric in parts["all"]:
-                console.print(Text(f"{title} ({split}): {_share(parts['all'][metric])}"))
     console.print(Text(f"All numbers, with what is uncertain about them: {evaluation / 'report.html'}"))
     for pair in answers[:2]:
         grid = Table(title=Text(f"\n{pair['prompt']}"), expand=True, show_lines=False, title_justify="left")
@@ -42,6 +40,11 @@ def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], conso
     title = f"{registration['name']} version {registration['version']}" if registration["version"] else "not registered"
     console.print(Panel(Text("\n".join(lines)), title=title, title_align="left", highlight=False))
     version = f"{registration['name']}/{registration['version']}" if registration["version"] else f"{registration['name']}@champion"
+    console.print(Text(f"The model was {trained}."))
+    for name, listed in findings(metrics).items():
+        console.print(Text(f"{name.capitalize()}: {'' if listed else 'nothing'}".rstrip(), style=COLOURS[name]))
+        for told in listed:
+            console.print(Text(f"  {told}", style=COLOURS[name]))
     if decision := registration["decision"]:
         console.print(Text(f"Decision: {decision['verdict']}, {decision['outcome']}"))
         for reason in decision["reasons"]:
@@ -63,10 +66,6 @@ def _table(title: str, parts: dict[str, Any]) -> Table:
         spread = f" ({ratio['low']}-{ratio['high']})" if "low" in ratio else ""
         table.add_row(Text(kind), f"{row['items']:,}", f"{row['weight']:,.0f}", f"{base:.2f}", f"{tuned:.2f}", f"{ratio['value']}{spread}")
     return table
-
-
-def _share(row: dict[str, Any]) -> str:
-    return f"{row['base']['value']:.0%} → {row['tuned']['value']:.0%} of {row['items']:,}"
 
 
 def _cut(text: str) -> Text:

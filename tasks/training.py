@@ -22,13 +22,13 @@ from torch.distributed.tensor import DTensor
 from model import checkpoint, lora, optim
 from model.cost import training_flops
 from model.llama import Transformer
-from model.loss import token_losses, total_loss
+from model.loss import token_losses, total_loss, total_unlikelihood
 from model.precision import Precision, autocast, narrow
 from tasks import trainstate
 from tasks.fit import check_memory
 from tasks.lifetime import end_with_parent, told_to_stop
 from tasks.machine import Energy, matmul_rate, memory_mb, memory_of
-from tasks.packing import Batch, Row, sample, stacked, supervised_in, training_rows
+from tasks.packing import Batch, Row, looped, sample, stacked, supervised_in, training_rows
 from tasks.params.finetune import ADAPTED, FinetuneParams
 from tasks.points import Points
 from tasks.progress import progress
@@ -163,13 +163,15 @@ def update(
     for group in optimizer.param_groups:
         group["lr"] = lr
     loss = backward(model, rows, split, params, us)
+    looping = backward_loops(model, step, rows, split, params, us) if params.unlikelihood else None
     norm = gradient_norm(model, params.clip)
     if not (norm < float("inf")):
         documents = sorted({split.entries[piece.document].id for row in rows for piece in row})
         raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+    found = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+    return found if looping is None else found | {"loop_loss": looping}
 
 
 def backward(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> float:
@@ -185,6 +187,18 @@ def backward(model: Transformer, rows: Sequence[Row], split: Split, params: Fine
         (loss * us.size).backward()
         total += float(loss.detach())
     return us.sum(total)[0]
+
+
+def backward_loops(model: Transformer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> float:
+    """Gradients of ``unlikelihood`` times the mean of -log(1 - p) over tokens of loops, made of the step's own rows; that mean, in nats.
+
+    Greedy answers of a model that was trained briefly on lists fall into loops (Xu et al. 2022, arXiv:2206.02369); this is against them.
+    One row of half a length, the same in every process, so that each makes the same pass.
+    """
+    batch = looped(rows, split, params.seq_len // 2, seed=params.seed, step=step).to(us.device)
+    loss = of_batch(total_unlikelihood, model, batch, params.precision) / max(1, int(batch.supervised.sum()))
+    (loss * params.unlikelihood).backward()
+    return float(loss.detach())
 
 
 def micro_batches(rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> Iterator[Batch]:

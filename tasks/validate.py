@@ -112,7 +112,7 @@ def ask(documents: Path, shards: Path, tokenizer: Tokenizer, params: ValidatePar
         GeneralText([*passages(), *_general(documents, splits[TRAIN], params)], tokenizer),
         *(Extraction(name, splits[name], params.extraction, seed=params.seed) for name in (TRAIN, TEST)),
     )
-    generated = generation.asked(held_out, seed=params.seed, per_kind=params.generations)
+    generated = generation.asked(held_out, seed=params.seed, count=params.generations)
     return Questions(probes, answers[TEST], tuple(generated))
 
 

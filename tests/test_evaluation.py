@@ -17,9 +17,10 @@ from tasks.documents import Document, content_id
 from tasks.evaluation import calibration
 from tasks.evaluation.behaviour import BEHAVIOUR, Preferences, pairs, passages
 from tasks.evaluation.choice import Choices, questions
+from tasks.evaluation.findings import verdict
 from tasks.evaluation.generation import asked, repeated
 from tasks.evaluation.likelihood import Judged, Reader, Text, judge
-from tasks.evaluation.page import interval, number, verdict
+from tasks.evaluation.page import interval, number
 from tasks.evaluation.probes import as_text
 from tasks.evaluation.table import FEWEST, flat, table
 from tasks.evaluation.wording import Wording
@@ -162,7 +163,12 @@ def test_repeated_4_grams_are_counted() -> None:
 def test_questions_to_generate_from_are_of_every_kind() -> None:
     documents = [document(n, f"What is {n}?", "It is.", kind=f"kind {n % 3}") for n in range(20)]
     documents.append(document(50, "", "Running text asks nothing.", kind="text"))
-    assert Counter(d.kind for d in asked(documents, seed=1, per_kind=4)) == {f"kind {n}": 4 for n in range(3)}
+    documents.append(document(51, "Rare?", "It is.", kind="rare"))
+    assert Counter(d.kind for d in asked(documents, seed=1, count=13)) == {f"kind {n}": 4 for n in range(3)} | {"rare": 1}
+    # A corpus of one kind is asked as often.
+    assert len(asked([d for d in documents if d.kind == "kind 1"], seed=1, count=6)) == 6
+    assert len(asked(documents, seed=1, count=500)) == 21
+    assert asked(documents, seed=1, count=9) == asked(documents[::-1], seed=1, count=9)
 
 
 def test_calibration_error_is_the_distance_between_confidence_and_share_right() -> None:
@@ -215,6 +221,6 @@ def test_a_verdict_needs_an_interval_without_zero_and_knows_what_is_better() -> 
 
 
 def test_every_metric_of_a_score_has_a_direction_and_a_title() -> None:
-    from tasks.evaluation.page import TITLES
+    from tasks.evaluation.findings import TITLES
 
     assert set(MORE_IS_BETTER) | {"calibration_error"} == set(TITLES)

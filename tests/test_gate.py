@@ -1,20 +1,25 @@
 """What the gate decides, on made scores and on those of tiny models, and what it says."""
 
 import json
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Project
+from conftest import ROOT, Project
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import copy_checkpoint
 from tasks.challenge import Challenge, write_decision
+from tasks.evaluation.findings import findings
+from tasks.evaluation.table import table
 from tasks.gate import Decision, GateParams, Guarded, Primary, Threshold, decide
+from tasks.params.register import RegisterParams
 from tasks.params.validate import ValidateParams
+from tasks.record import write_whole
 from tasks.scores import Score, read_scores
 from tasks.validate import validate
 
@@ -77,6 +82,50 @@ def test_without_a_champion_thresholds_alone_decide(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "gate" / "evaluation.json").read_text())["success"] is False
 
 
+def generated(base: float, tuned: float, count: int, *, metric: str = "repetition") -> list[Score]:
+    """Of as many answers: shares that spread over the items as those of real answers do, from none to most."""
+    random = np.random.default_rng(3)
+    pairs = [(float(np.clip(random.normal(base, 0.2), 0, 1)), float(np.clip(random.normal(tuned, 0.2), 0, 1))) for _ in range(count)]
+    return [Score(metric, f"g{n}", "test", "k", "s", 1, b, t) for n, (b, t) in enumerate(pairs)]
+
+
+DEFAULT = RegisterParams.model_validate_json(json.dumps(YAML(typ="safe").load(ROOT / "params.yaml")["register"]))
+GENERATED = ("repetition", "stop")
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict", "words"),
+    [
+        # 14.2 % of 4-grams repeated by the base model, 42.6 % by the tuned one.
+        (generated(0.142, 0.426, 48), "refused", "and must be at most 0.1 by the whole interval."),
+        (generated(0.142, 0.426, 400), "refused", "and must be at most 0.1 by the whole interval."),
+        (generated(0.5, 0.52, 48), "first", "There is no champion"),
+        (generated(0.5, 0.3, 48), "first", "There is no champion"),
+        (generated(0.5, 0.6, 48), "unclear", "and must be at most 0.1 by the whole interval."),  # may be more
+        (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 40 do not show that it is at most 0.1."),
+        (generated(0.5, 0.1, 4), "unclear", "fewer than 40 do not show that it is at most 0.1."),
+        (generated(0.6, 0.3, 48, metric="stop"), "refused", "and must be at least -0.1 by the whole interval."),
+        (generated(0.3, 0.6, 48, metric="stop"), "first", "There is no champion"),
+        (generated(0.6, 0.56, 48, metric="stop"), "unclear", "and must be at least -0.1 by the whole interval."),
+    ],
+)
+def test_answers_that_repeat_themselves_or_do_not_end_are_no_champion(more: list[Score], verdict: str, words: str, tmp_path: Path) -> None:
+    """By the limits of params.yaml, against the base model, where there is no champion yet."""
+    params = PARAMS.model_copy(update={"thresholds": tuple(t for t in DEFAULT.thresholds if t.metric in GENERATED)})
+    found = decided([*CHAMPION, *more], None, tmp_path, params)
+    assert found.verdict == verdict, found.reasons
+    assert words in found.reasons[0]
+
+
+def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"thresholds": tuple(t for t in DEFAULT.thresholds if t.metric in GENERATED)})
+    assert decided([*scores(1.9), *generated(0.5, 0.3, 48)], CHAMPION, tmp_path, params).verdict == "better"
+    unsure = decided([*scores(1.9), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params)
+    assert unsure.verdict == "unclear" and "by the whole interval" in unsure.reasons[0]
+    assert decided([*scores(1.9), *generated(0.1, 0.5, 48)], CHAMPION, tmp_path, params).verdict == "refused"
+    assert decided([*scores(2.1), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params).verdict == "refused"
+
+
 def test_a_champion_that_cannot_be_scored_stays(tmp_path: Path) -> None:
     found = decided(scores(1.0), None, tmp_path, unknown="version 3 cannot be loaded or scored any more (no weights)")
     assert found.verdict == "unclear"
@@ -99,11 +148,14 @@ def test_the_decision_is_a_file_and_a_page(tmp_path: Path) -> None:
     said = [{"prompt": "What is it?", "base": "It <is>.", "tuned": "Known."}, {"prompt": "And this?", "base": "", "tuned": None}]
     (tmp_path / "evaluation" / "answers.json").write_text(json.dumps(said))
     against = {"version": 2, "scores": "stored"}
+    write_whole(tmp_path / "evaluation" / "metrics.json", table(scores(1.9)))
     path = write_decision(tmp_path, 3, Challenge(found, against, {"What is it?": "Old."}), tmp_path / "evaluation")
     content = json.loads(path.read_text())
     assert content["number"] == 3 and content["verdict"] == "better" and content["champion"]["version"] == 2
     assert {row["metric"] for row in content["table"]} == {"answer_nats", "choice"}
     page = path.with_suffix(".html").read_text()
+    assert content["findings"] == findings(table(scores(1.9)))
+    assert all(escape(told) in page for listed in content["findings"].values() for told in listed)
     assert "Better than the champion" in page and "http" not in page and "<td>choice" in page
     for words in ("<dd>It &lt;is&gt;.", "<dd>Known.", "<dt>champion<dd>Old.", "<dt>champion<dd>(withheld or not asked)"):
         assert words in page

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.attention import attend
-from model.loss import CHUNK, token_losses, total_loss
+from model.loss import CHUNK, NARROW, token_losses, total_loss, total_unlikelihood
 from model.precision import autocast
 
 
@@ -36,6 +36,29 @@ def test_without_supervised_tokens_there_is_a_loss_of_zero_with_gradients() -> N
     loss.backward()
     assert loss == 0 and hidden.grad is not None and not hidden.grad.any()
     assert token_losses(hidden, output, tokens, supervised).shape == (0,)
+
+
+@pytest.mark.parametrize("supervised", [0.0, 0.8])
+def test_unlikelihood_is_that_of_the_probabilities(supervised: float) -> None:
+    hidden, output, tokens, unwanted = parts(97, rows=3, length=NARROW, supervised=supervised)
+    found = total_unlikelihood(hidden, output, tokens, unwanted)
+    likely = torch.softmax(output(hidden[:, :-1]), -1).gather(2, tokens[:, 1:, None])[..., 0][unwanted[:, 1:]]
+    torch.testing.assert_close(found, -torch.log(1 - likely).sum())
+    (of_hidden,) = torch.autograd.grad(found, [hidden])
+    if supervised:
+        (wanted,) = torch.autograd.grad(-torch.log(1 - likely).sum(), [hidden])
+        torch.testing.assert_close(of_hidden, wanted)
+    else:
+        assert found == 0 and not of_hidden.any()
+
+
+def test_what_is_certain_has_an_unlikelihood_that_is_a_number() -> None:
+    output = nn.Linear(2, 2, bias=False)
+    output.weight.data = torch.tensor([[100.0, 0.0], [0.0, 100.0]])
+    hidden = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], requires_grad=True)
+    found = total_unlikelihood(hidden, output, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
+    found.backward()
+    assert 13 < found < 14 and hidden.grad is not None and hidden.grad.isfinite().all()
 
 
 def test_memory_does_not_grow_with_the_number_of_supervised_tokens_seen() -> None:

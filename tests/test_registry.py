@@ -2,6 +2,7 @@
 
 import json
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ruamel.yaml import YAML
 
 from tasks import registry, tracking, versions
 from tasks.challenge import _held_out
+from tasks.documents import read_documents
+from tasks.evaluation.findings import findings, tags
 from tasks.scores import Score, read_scores
 
 
@@ -117,23 +120,31 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
 
 
 def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> None:
+    client = store(copied)
     with open(copied.path / "artifacts" / "documents" / "train.jsonl") as file:
-        withdrawn = json.loads(file.readline())
+        documents = [json.loads(line) for line in file]
+    seen = registry.seen_by(client, client.get_model_version("medical-llm", "1"), [d["id"] for d in documents])
+    assert seen and seen.keys() == {d["id"] for d in documents}
+    # A short run comes to some of the documents only, and knows which.
+    number, withdrawn = next((n, d) for n, d in enumerate(documents, 1) if seen[d["id"]].use == "trained")
+    spared = next(d for d in documents if seen[d["id"]].use == "unused")
+    assert "version 1 did not see it (split train)" in copied.run(sys.executable, "-m", "tasks.lineage", "record", spared["id"]).stdout
     before = copied.run(sys.executable, "-m", "tasks.lineage", "record", withdrawn["id"]).stdout
     for words in (
         f"raw file data/{withdrawn['source']}, {withdrawn['position']}",
-        "document artifacts/documents/train.jsonl, line 1 (split train",
+        f"document artifacts/documents/train.jsonl, line {number} (split train",
         "shard artifacts/shards/train_00000.bin: ",
         "medical-llm version 1 was trained on it (split train)",
     ):
         assert words in before
     assert withdrawn["answer"] not in before
+    assert registry.mark_tainted(client, "medical-llm", [spared["id"]]) == []
+    assert client.get_model_version("medical-llm", "1").tags["spared"] == "1 withdrawn record in its splits, which it did not come to"
     copied.set_params("preprocess", withdrawn=[withdrawn["id"]])
     commit(copied)
     output = copied.run("dvc", "repro").stdout
     assert "version 1 saw withdrawn records; it is marked as tainted" in output
-    client = store(copied)
-    assert client.get_model_version("medical-llm", "1").tags["tainted"] == "saw 1 withdrawn records, 1 of them in training"
+    assert client.get_model_version("medical-llm", "1").tags["tainted"] == "saw 1 withdrawn record, 1 of them in training"
     assert "tainted" not in client.get_model_version("medical-llm", "2").tags
     ask(copied, "promote", "2", "--why", "the other is tainted")
     for tag in ("tainted", "taint.asked"):  # as where no run has asked since
@@ -163,6 +174,22 @@ class TestVersion:
         with open(finished.path / "artifacts" / "documents" / "train.jsonl") as file:
             moved = Score("answer_nats", json.loads(file.readline())["id"], "test", "qa", "a.csv", 1, 1, 1)
         assert _held_out(store(finished), version, [*scores, moved]) == (scores, 1)
+
+    def test_what_it_came_to_and_what_it_saw_are_the_same_everywhere(self, finished: Project, version: ModelVersion, folder: Path) -> None:
+        metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+        lists = findings(metrics)
+        assert {name: version.tags[name] for name in lists} == tags(metrics)
+        card = (folder / "checkpoint" / "README.md").read_text()
+        pages = [unescape((folder / name).read_text()) for name in ("decision-1.html", "evaluation/report.html")]
+        for told in (told for listed in lists.values() for told in listed):
+            assert told in card and all(told in page for page in pages)
+        counted = json.loads((finished.path / "artifacts" / "runs" / "finetune.json").read_text())["metrics"]
+        assert counted["documents_seen"] < len(list(read_documents(finished.path / "artifacts" / "documents", "train")))
+        assert f"trained on {counted['documents_seen']:,.0f} documents, {counted['tokens_seen']:,.0f} tokens" in card
+        stages = json.loads((folder / "passport.json").read_text())["stages"]
+        run = store(finished).get_run(version.tags["run.finetune"])
+        for name in ("documents_seen", "tokens_seen", "tokens_with_loss_seen", "epochs_seen"):
+            assert stages["finetune"]["metrics"][name] == run.data.metrics[name] == counted[name]
 
     def test_mlflow_opens_it_as_a_pyfunc(self, finished: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.path / 'mlflow.db'}")

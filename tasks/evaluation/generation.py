@@ -13,14 +13,15 @@ LONGEST = 2000  # characters of a question with its earlier turns
 GRAM = 4
 
 
-def asked(documents: Sequence[Document], *, seed: int, per_kind: int) -> list[Document]:
-    """Up to ``per_kind`` documents of each kind that ask something."""
+def asked(documents: Sequence[Document], *, seed: int, count: int) -> list[Document]:
+    """So many documents that ask something, where there are as many: as many of each kind as of the others."""
     found: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda d: share(seed, "generation", d.id)):
-        of_kind = found.setdefault(document.kind, [])
-        if document.question and len(_words(document)) <= LONGEST and len(of_kind) < per_kind:
-            of_kind.append(document)
-    return [document for kind in sorted(found) for document in found[kind]]
+        if document.question and len(_words(document)) <= LONGEST:
+            found.setdefault(document.kind, []).append(document)
+    # The first of every kind, then the second of every kind, and so on.
+    turns = sorted((place, kind) for kind, of_kind in found.items() for place in range(len(of_kind)))[:count]
+    return [found[kind][place] for kind, place in sorted((kind, place) for place, kind in turns)]
 
 
 def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int, what: str) -> Iterator[Value]:

@@ -10,27 +10,12 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.evaluation import calibration
+from tasks.evaluation.findings import TITLES, findings, verdict
 from tasks.evaluation.table import FEWEST, PER_TOKEN, Table
 from tasks.picture import svg
-from tasks.scores import MORE_IS_BETTER, SHARES
+from tasks.scores import SHARES
 
 BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
-# What a metric says, the form of its values, and what chance reaches.
-TITLES = {
-    "answer_nats": "nats per token of held-out answers",
-    "answer_content_nats": "nats per content token of held-out answers",
-    "bits_per_byte": "bits per byte of held-out answers",
-    "calibration_error": "expected calibration error of the next token",
-    "choice": "right choices of four",
-    "invariance": "same choice for another wording",
-    "negation": "right on negation, of two",
-    "dose": "right on dose, of two",
-    "stop": "answers that end by themselves",
-    "empty": "empty answers",
-    "repetition": "repeated 4-grams in answers",
-    "general_nats": "nats per token of general text",
-    "extraction": "texts continued word for word",
-}
 SPLITS = {
     "test": "Held-out documents",
     "other": "Text of another origin",
@@ -39,18 +24,14 @@ SPLITS = {
     "task": "Tasks of lm-evaluation-harness",
     "train": "Training documents: what was memorized",
 }
-LESS_IS_BETTER = {"calibration_error"} | {metric for metric, more in MORE_IS_BETTER.items() if not more}
 
 
 def page(
     metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> str:
     """The page as HTML. ``facts``: what the numbers rest on, as validate tells it."""
-    rows = [(split, metric, row) for split, parts in metrics.items() for metric, row in parts["all"].items()]
-    verdicts = {name: [r for r in rows if verdict(r[1], r[2]) == name] for name in ("better", "worse", "unclear")}
     return _TEMPLATE.render(
-        verdicts=verdicts,
-        rows=rows,
+        findings=findings(metrics),
         metrics=metrics,
         splits=SPLITS,
         titles=TITLES,
@@ -64,14 +45,6 @@ def page(
         facts=facts,
         fewest=FEWEST,
     )
-
-
-def verdict(metric: str, row: Mapping[str, Any]) -> str:
-    """``better`` or ``worse`` where the interval of the change leaves out zero; else ``unclear``."""
-    change = row["change"]
-    if "low" not in change or change["low"] <= 0 <= change["high"]:
-        return "unclear"
-    return "better" if (change["value"] < 0) == (metric in LESS_IS_BETTER) else "worse"
 
 
 def number(metric: str, value: float, *, sign: bool = False) -> str:
@@ -150,14 +123,10 @@ fewer than {{ fewest }} items get none. <b>Better</b> and <b>worse</b> are said 
 rows some do by chance.</p>
 <h2>In short</h2>
 <ul>
-{% for name in ("better", "worse", "unclear") %}
-<li class="{{ name }}"><b>{{ name }}</b>:
-{% for split, metric, row in verdicts[name] %}
-{{ titles[metric] }}{{ " (" + split + ")" if split in ("other", "train", "task") }} {{ number(metric, row.base.value) }} → {{
-  number(metric, row.tuned.value) }}{{ "; " if not loop.last }}
-{% else %}nothing
-{% endfor %}
-</li>
+{% for name, listed in findings.items() %}
+<li class="{{ name }}"><b>{{ name }}</b>: {% if not listed %}nothing{% endif %}
+
+<ul>{% for told in listed %}<li>{{ told }}{% endfor %}</ul>
 {% endfor %}
 </ul>
 <div class="pictures">{{ changes | safe }}{{ reliability | safe }}</div>

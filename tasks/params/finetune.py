@@ -38,6 +38,7 @@ class FinetuneParams(Params):
     beta2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     clip: float = Field(gt=0)
+    unlikelihood: float = Field(0.0, ge=0)
     precision: Literal["auto", "bfloat16", "float32"]
     compile: bool
     activation_checkpointing: bool

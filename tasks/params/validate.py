@@ -22,7 +22,7 @@ class ValidateParams(Params):
     seed: int
     max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
     choices: int = Field(ge=0)  # four-choice items per kind; 0: all that can be made
-    generations: int = Field(ge=1)  # answers per kind
+    generations: int = Field(ge=1)  # answers, of all kinds as many
     batch_tokens: int = Field(ge=1)
     precision: Literal["auto", "bfloat16", "float32"]
     wording: WordingParams

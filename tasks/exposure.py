@@ -1,0 +1,69 @@
+"""Which records a model saw, and as what: lines ``digest split use`` in a packed file that each version carries.
+
+A record's id may be a hospital's own, so a digest stands for it. Files of older versions have lines ``digest split``: they tell in which
+split a record was, and not whether training came to it. It knows nothing of shards or versions.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
+
+FILE = "seen.txt.gz"
+# trained: fed to training up to the weights that were kept. selected: its loss chose those weights. scored: the model was measured on it.
+# unused: it was in the split, and the model did not come to it. unknown: an older version, which does not say.
+Use = Literal["trained", "selected", "scored", "unused", "unknown"]
+WORDS: dict[Use, str] = {
+    "trained": "was trained on it",
+    "selected": "was chosen by it",
+    "scored": "was scored on it",
+    "unused": "did not see it",
+    "unknown": "may have seen it: this version does not say what training came to",
+}
+
+
+class Seen(NamedTuple):
+    """In which split a record was, and what a model did with it."""
+
+    split: str
+    use: Use
+
+    @property
+    def taints(self) -> bool:
+        """Whether a model that must not have seen the record is tainted; one that may have seen it is."""
+        return self.use != "unused"
+
+
+def seen_digest(record_id: str) -> str:
+    """What stands for a record's id."""
+    return hashlib.sha256(record_id.encode()).hexdigest()[:20]
+
+
+def strongest(one: Seen, other: Seen) -> Seen:
+    """The one that says more, of two of one record: a copy of it may have been used, and it not."""
+    order = get_args(Use)
+    return min(one, other, key=lambda seen: order.index(seen.use))
+
+
+def write_seen(records: Iterable[tuple[str, Seen]], path: Path) -> None:
+    """Records by digest, sorted: the same records give the same bytes."""
+    found: dict[str, Seen] = {}
+    for digest, seen in records:
+        found[digest] = strongest(found[digest], seen) if digest in found else seen
+    lines = "".join(f"{digest} {seen.split} {seen.use}\n" for digest, seen in sorted(found.items()))
+    with open(path, "wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
+        packed.write(lines.encode("ascii"))
+
+
+def read_seen(path: Path) -> Iterator[tuple[str, Seen]]:
+    """Records by digest; ``ValueError`` names the line that is none."""
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as file:
+            for number, line in enumerate(file, 1):
+                digest, split, *use = line.split()
+                if len(use) > 1 or (use and use[0] not in WORDS):
+                    raise ValueError(f"line {number} is no record")
+                yield digest, Seen(split, cast(Use, use[0]) if use else "unknown")
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,137 @@
+"""Worse, better, unclear: the same lists wherever a person or a program reads what a run came to."""
+
+import math
+from html import unescape
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flows import review
+from tasks import gate
+from tasks.card import base_terms, card, trained_on
+from tasks.evaluation import calibration
+from tasks.evaluation.findings import MOST_CHARACTERS, findings, tags
+from tasks.evaluation.likelihood import Judged
+from tasks.evaluation.page import page
+from tasks.evaluation.table import table
+from tasks.record import write_whole
+from tasks.scores import Score
+from tasks.summary import show
+
+FACTS = {"wording_share": 0.2, "max_new_tokens": 96, "target": 32}
+COUNTS = calibration.counted([Judged(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])
+SEEN = {
+    "documents_seen": 331.0,
+    "tokens_seen": 30329.0,
+    "tokens_with_loss_seen": 21754.0,
+    "epochs_seen": 0.00504,
+    "step_kept": 30.0,
+    "steps_taken": 30.0,
+    "documents_fed": 331.0,
+    "tokens_fed": 30329.0,
+}
+WHOLE = {"documents_train": 68178.0, "tokens_train": 6010351.0}
+
+
+def of(metric: str, base: float, tuned: float, count: int = 40, split: str = "test") -> list[Score]:
+    """Items that are more or less hard, by the same for both models."""
+    return [Score(metric, str(n), split, "qa", "a.csv", 1, base + (n % 2) * 0.01, tuned + (n % 2) * 0.02) for n in range(count)]
+
+
+@pytest.fixture
+def scored() -> list[Score]:
+    return [
+        *of("answer_nats", math.log(20), math.log(10)),
+        *of("repetition", 0.142, 0.426),
+        *of("choice", 0.3, 0.295),
+        *of("stop", 0.5, 0.9, count=4),  # too few for an interval
+        *of("general_nats", 3.0, 3.2, split="general"),
+        *of("extraction", 0.0, 0.5, split="train"),
+    ]
+
+
+def test_a_list_says_what_changed_in_figures_that_people_read(scored: list[Score]) -> None:
+    found = findings(table(scored))
+    assert list(found) == ["worse", "better", "unclear"]
+    assert [told.partition(" (+")[0] for told in found["worse"]] == [
+        "repeated 4-grams in answers 14.7 % → 43.6 %",
+        "perplexity per token of general text 20.19 → 24.78",
+        "texts continued word for word (train) 0.5 % → 51.0 %",
+    ]
+    (better,) = found["better"]
+    assert better.startswith("perplexity per token of held-out answers 20.10 → 10.10 (-49.7 %, 95 % from -") and better.endswith(
+        "; 40 items)"
+    )
+    assert [told.partition(" (")[0] for told in found["unclear"]] == [
+        "right choices of four 30.5 % → 30.5 %",
+        "answers that end by themselves 50.5 % → 91.0 %",
+    ]
+    assert "+28.9 points, 95 % from +28." in found["worse"][0]
+
+
+def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = table(scored)
+    found = findings(metrics)
+    everything = [told for listed in found.values() for told in listed]
+    assert len(everything) == 6
+    # The decision that is taken on these scores is about the same changes.
+    assert {(row.metric, row.split) for row in gate.table(scored)} == {(m, split) for split, parts in metrics.items() for m in parts["all"]}
+    write_whole(tmp_path / "metrics.json", metrics)
+    write_whole(tmp_path / "answers.json", [])
+    monkeypatch.setattr(review, "METRICS", tmp_path / "metrics.json")
+    monkeypatch.setattr(review, "REGISTRATION", tmp_path / "registration.json")
+    decision = {"verdict": "first", "outcome": "promoted", "reasons": ["There is no champion."], "comparisons": []}
+    registration = {"name": "m", "version": 1, "digests": {}, "decision": decision}
+    write_whole(tmp_path / "registration.json", registration)
+    said = StringIO()
+    show(tmp_path, tmp_path, registration, "trained on a little", Console(file=said, width=200))
+    terminal = said.getvalue()
+    text_card = written_card(metrics, gate.table(scored))
+    report = unescape(page(metrics, dict.fromkeys(("base", "tuned"), COUNTS), [], FACTS))
+    for told in everything:
+        assert told in terminal and told in text_card and told in report and told in review.decision()
+        assert any(told in listed for listed in tags(metrics).values())
+    # In the terminal what is worse comes first, and before the decision.
+    places = [terminal.index(word) for word in ("\nWorse:", "\nBetter:", "\nUnclear:", "\nDecision: first, promoted")]
+    assert places == sorted(places)
+    assert "The model was trained on a little." in terminal
+
+
+def written_card(metrics: dict[str, Any], rows: Any) -> str:
+    return card(
+        name="m",
+        terms=base_terms("x", 1),
+        corpus=[],
+        raw=[],
+        records={"shard": {"metrics": WHOLE}},
+        table=rows,
+        findings=findings(metrics),
+        checkpoint="c",
+        code={},
+    )
+
+
+def test_the_card_tells_what_training_saw_and_not_what_there_was() -> None:
+    records: dict[str, dict[str, Any]] = {"finetune": {"metrics": SEEN}, "shard": {"metrics": WHOLE}}
+    assert trained_on(records) == (
+        "trained on 331 documents, 30,329 tokens (21,754 of them with loss): 0.5 % of one epoch of the 68,178 documents in the train split"
+    )
+    records["finetune"]["metrics"] = SEEN | {"step_kept": 15.0, "documents_fed": 700.0, "tokens_fed": 60000.0}
+    assert trained_on(records).endswith(
+        "these are the weights of step 15 of 30, in all of which training came to 700 documents, 60,000 tokens"
+    )
+    records["finetune"]["metrics"] = SEEN | {"epochs_seen": 2.5}
+    assert ": 2.50 epochs of the 68,178 documents" in trained_on(records)
+    records["finetune"]["metrics"] = {"loss": 1.0}  # of a model that was trained before this was counted
+    assert trained_on(records) == "fine-tuned; how much of the train split training came to is not stated"
+
+
+def test_a_list_that_the_tracking_store_would_refuse_is_cut_and_says_so() -> None:
+    many = [score for n in range(90) for score in of("repetition", 0.1, 0.5, split=f"task{n}")]
+    told = tags(table(many))
+    assert len(told["worse"]) < 5000 and told["worse"].endswith("(metrics.json has them all)") and len(told["worse"]) > MOST_CHARACTERS
+    assert told["better"] == told["unclear"] == "nothing"

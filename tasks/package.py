@@ -64,8 +64,8 @@ def make(
     runs: Mapping[str, str],
     documents: Iterable[Path],
 ) -> Package:
-    """``number``: the version's, in the registry; ``training``: finetune's report; ``metrics``: the evaluation's table; ``gate``: the folder
-    with its results; ``run_files``: the records' files; ``runs``: ids by stage; ``documents``: the decision's files.
+    """``number``: the version's, in the registry; ``training``: finetune's report; ``metrics``: the evaluation's table; ``gate``: the
+    folder with its results; ``run_files``: the records' files; ``runs``: ids by stage; ``documents``: the decision's files.
     """
     from tasks import versions
 

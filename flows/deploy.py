@@ -87,6 +87,8 @@ def main() -> None:
         sys.exit(f"deploy: {error}")
     with prefect_address.only_here(), kept_running() as services:
         named = prefect_address.address()
+        if not named:
+            prefect_address.make_key()
         os.environ["PREFECT_API_URL"] = server = named or start_prefect(services) + "/api"
         if not named:
             prefect_address.point_here(server)
@@ -95,7 +97,10 @@ def main() -> None:
         worker.start()
         services.append(worker)
         print(f"\nPrefect  {server.removesuffix('/api')}\n\nIn this directory 'prefect deployment run pipeline/pipeline' starts a run.")
-        print(f"Elsewhere: export PREFECT_API_URL={server}\nCtrl-C ends what was started here.", flush=True)
+        if not named:
+            print(f"Its page asks for the key that {prefect_address.ENV} holds as {prefect_address.KEY}; other accounts do not know it.")
+            print(f"Elsewhere: export both lines of {prefect_address.ENV}.")
+        print("Ctrl-C ends what was started here.", flush=True)
     return None
 
 

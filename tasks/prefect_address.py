@@ -1,4 +1,7 @@
-"""Where Prefect's server is: ``.env`` says it to every command that is typed in this directory, while ``make deploy`` runs.
+"""Where Prefect's server is, and its key: ``.env`` says it to every command that is typed in this directory, while ``make deploy`` runs.
+
+Whoever reaches a server without a key can have its worker run any command as the worker's account, and every account of a machine reaches
+loopback.
 
 Prefect reads that file itself, after the environment and before prefect.toml. A lock tells whether ``make deploy`` still runs, so that
 nobody waits for the server of one that was killed.
@@ -6,6 +9,7 @@ nobody waits for the server of one that was killed.
 
 import fcntl
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 ENV = Path(".env")
+KEY, SERVER_KEY = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"  # Prefect's names: what is sent, what is demanded
 LOCK = Path(".cache/deploy.lock")
 MARK = "# while make deploy runs"
 ATTEMPTS = 20  # to get the lock, which another may only hold to look whether it is free
@@ -46,9 +51,15 @@ def only_here() -> Iterator[None]:
             _write(_others())
 
 
+def make_key() -> None:
+    """Have the server that is started next, and whoever asks it from this process on, use a key: the user's, or a new one."""
+    key = os.environ.get(KEY) or f"pipeline:{secrets.token_urlsafe(24)}"
+    os.environ[KEY] = os.environ[SERVER_KEY] = key
+
+
 def point_here(server: str) -> None:
-    """Have Prefect's commands in this directory use a server; other lines of ``.env`` stay."""
-    _write([*_others(), f"PREFECT_API_URL={server} {MARK}"])
+    """Have Prefect's commands in this directory use a server with its key; other lines of ``.env`` stay."""
+    _write([*_others(), f"PREFECT_API_URL={server} {MARK}", f"{KEY}={os.environ[KEY]} {MARK}"])
 
 
 def forget_dead_server() -> None:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 from conftest import PATIENCE, Project
+from dotenv import dotenv_values
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -107,7 +109,9 @@ class Deployed:
 
     def _ask(self, method: str, address: str, body: object = None) -> Any:
         deadline = time.monotonic() + PATIENCE
-        while (answer := httpx.request(method, self.api + address, json=body, timeout=240)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        key = dotenv_values(self.project.path / ".env").get("PREFECT_API_AUTH_STRING")
+        ask = partial(httpx.request, method, self.api + address, json=body, timeout=240, auth=tuple(key.split(":")) if key else None)
+        while (answer := ask()).status_code == httpx.codes.SERVICE_UNAVAILABLE:
             assert time.monotonic() < deadline, answer.text  # what a busy SQLite makes of the server
             time.sleep(0.5)
         assert answer.is_success, answer.text

@@ -68,6 +68,10 @@ def test_what_make_deploy_started_is_started_again_and_found_by_prefects_command
                 time.sleep(0.2)
             assert re.search(rf"the (prefect )?{name} ended \(SIGKILL\).*; it is started again in", there.log.read_text())
         there.wait_until_healthy()
+        # Another account of the machine reaches the address, and not the key.
+        assert (interrupted.path / ".env").stat().st_mode & 0o777 == 0o600
+        for asked in (httpx.get, httpx.post):
+            assert asked(f"{there.api}/flows/filter", timeout=60).status_code == httpx.codes.UNAUTHORIZED
         run = re.findall(r"UUID: (\S+)", interrupted.run(*command.split()).stdout)[0]
         assert there.wait(run)["type"] == "COMPLETED"
     assert not (interrupted.path / ".env").exists()

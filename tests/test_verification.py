@@ -185,6 +185,25 @@ class TestOrigin:
         with pytest.raises(ValueError, match="can be read by others"):
             private_key(private)
 
+    def test_a_key_that_is_missing_is_told_before_a_stage_works(self, here: Project) -> None:
+        before = passport.digests_of(here.path / "artifacts" / "base")
+        known = here.environment["PASSPORT_KEY"]
+        here.environment["PASSPORT_KEY"] = "nowhere.pem"
+        try:
+            result = here.run("dvc", "repro", "--force", "--single-item", "base", check=False)
+        finally:
+            here.environment["PASSPORT_KEY"] = known
+        assert result.returncode and "nowhere.pem holds no private key that can be read" in result.stdout
+        assert passport.digests_of(here.path / "artifacts" / "base") == before
+
+    def test_a_passport_whose_stages_do_not_read_what_the_others_wrote_differs(self, store: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(store / "checkpoint", tmp_path / "broken"))
+        document = json.loads((folder / "passport.json").read_bytes())
+        document["stages"]["validate"]["inputs"]["artifacts/shards"] = "0" * 32 + ".dir"
+        (folder / "passport.json").write_text(json.dumps(document))
+        found = verification.read(folder, version=None, public_key=None).findings
+        assert [(f.state, f.tree) for f in found if f.state != "unknown"] == [("differs", "artifacts/shards")]
+
 
 class TestReading:
     """Whatever stands in a passport, the answer is one sentence."""

@@ -79,8 +79,9 @@ def refuse_foreign(project: Path) -> None:
     for name in OURS:
         _must_be_ours(ownership.problem_inside(project / name, mask, deep=False))
     for name, default in CACHES.items():
-        _close(project / default, mask)
         path = Path(os.environ.get(name) or project / default)
+        # DVC opens its own to everybody; what the user named for other libraries may be shared on purpose.
+        _close(path if name == "DVC_SITE_CACHE_DIR" else project / default, mask)
         problem = ownership.problem(path, mask, within=project.parent if path.is_relative_to(project) else None)
         if problem := problem or ownership.problem_inside(path, mask, deep=name in RUN):
             _must_be_ours(f"{problem}; or let {name} name a directory of your own")

@@ -126,12 +126,12 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
             later |= {f"evaluation-{number}/{path}": of for path, of in decision["evaluation"].items()} | decision.get("beside", {})
     yield from passport.compare_version(found.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
-    for name in (passport.FILE, SIGNATURE):
-        copies = [path for path in (folder / name, folder / "checkpoint" / name) if os.path.lexists(path)]
-        if name == passport.FILE and len(copies) < 2:
-            yield Finding("absent", f"{called}/checkpoint", name)
-        elif len({passport.regular_sha256(path) for path in copies}) > 1 or len(copies) == 1:
-            yield Finding("differs", f"{called}/checkpoint", name, "not the one beside the checkpoint")
+    for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
+        beside, copy = folder / name, folder / "checkpoint" / name
+        wanted = version.tags.get(tag) or (passport.regular_sha256(beside) if os.path.lexists(beside) else None)
+        there = passport.regular_sha256(copy) if os.path.lexists(copy) else None
+        if there != wanted:
+            yield Finding("absent" if there is None else "differs", f"{called}/checkpoint", name)
 
 
 def here(document: dict[str, Any]) -> Iterator[Finding]:

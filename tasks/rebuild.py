@@ -42,7 +42,7 @@ def rebuild(which: str) -> list[str]:
     _git("worktree", "add", "--detach", "--force", str(folder), commit)
     try:
         for path in REPRODUCTION:
-            if path.name in document["files"]:
+            if path.name in document["artifacts"]:
                 shutil.copy(versions.artifact(client, version.run_id, path.name), folder / path)
         if SECRETS.exists():  # remotes and their keys
             shutil.copy(SECRETS, folder / SECRETS)

@@ -54,7 +54,9 @@ def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Re
         findings += _origin(content, digest, path.with_name(SIGNATURE), version, public_key)
         document = passport.parse_passport(content, passport.FILE)
     except ValueError as error:
-        return Read({}, digest, [*findings, Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", ""))])
+        if not any(finding.state == "differs" for finding in findings):
+            findings.append(Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", "")))
+        return Read({}, digest, findings)
     broken = [Finding("differs", path, "", sentence) for path, sentence in broken_links(document["stages"])]
     return Read(document, digest, [*findings, *_of_that_version(document, version), *broken])
 

@@ -132,10 +132,11 @@ def test_the_version_holds_the_model_and_its_passport(finished: Project, tmp_pat
     passport = json.loads((folder / "passport.json").read_text())
     assert set(passport["stages"]) == set(STAGES[:-1])
     for name in ("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock"):
-        assert sha256(folder / name) == passport["files"][name]
+        assert sha256(folder / name) == passport["artifacts"][name]
     assert passport["trees"]["artifacts/model"]["dvc"] == version.tags["checkpoint"]
-    for name, digest in (passport["trees"]["artifacts/model"]["files"] | passport["package"]).items():
-        assert sha256(folder / "checkpoint" / name) == digest
+    assert set(passport["trees"]["artifacts/model"]["files"]) <= {name.removeprefix("checkpoint/") for name in passport["artifacts"]}
+    for name, digest in passport["artifacts"].items():
+        assert sha256(folder / name) == digest
 
 
 def test_the_finetune_run_has_its_curves(finished: Project) -> None:

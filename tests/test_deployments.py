@@ -25,6 +25,7 @@ def interrupted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project
     """A project whose training takes a while, and whose earlier stages are done."""
     project = copy_of(made / "sharded", tmp_path_factory.mktemp("interrupted") / "project")
     project.set_params("finetune", steps=STEPS, validate_every=STEPS)
+    project.run("dvc", "repro", "check_params")  # dvc.lock knows the params then
     project.run("git", "commit", "--all", "--quiet", "--message", "A long run")
     return project
 

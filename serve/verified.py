@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks import passport
 from tasks.passport import COPY
+from tasks.regular_files import read_regular
 
 CARD = "README.md"
 NOT_LOADED = "code/"  # of a version the server runs nothing
@@ -84,7 +85,7 @@ def private_copy(place: Place, checked: Checked) -> Iterator[Path]:
             if name in checked.weights:
                 path.symlink_to(place.directory / name)
                 continue
-            content = passport.read_regular(place.directory / name)
+            content = read_regular(place.directory / name)
             if hashlib.sha256(content).hexdigest() != digest:
                 raise ValueError(f"{name} changed while it was read")
             path.write_bytes(content)

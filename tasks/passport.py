@@ -4,28 +4,24 @@ A version is exactly the regular files that its passport lists, by content; anyt
 digests, nothing of MLflow or DVC.
 """
 
-import errno
-import hashlib
 import json
 import os
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tasks.digests import dvc_digest, sha256
+from tasks.regular_files import read_regular, regular_sha256
 from tasks.signature import SIGNATURE
 
 FORMAT = 3
 FILE = "passport.json"
 CHECKPOINT, EVALUATION = "artifacts/model", "artifacts/evaluation"  # the trees of which a version carries copies
 COPY = "checkpoint/"  # where a version carries the former
-MAX_BYTES = 256 << 20  # of a passport; a corpus of a million files needs less
 # What a serving host must have, by what it is called to people.
 SERVED = {"weights": "*.safetensors", "config": "config.json", "tokenizer": "tokenizer.json", "template": "tokenizer_config.json"}
 OF_RECORDS = ("record", "started", "seconds", "params", "inputs", "outputs", "metrics", "code", "versions", "machine")
@@ -206,11 +202,11 @@ def is_unstated(document: Mapping[str, Any], name: str) -> bool:
     results, and what MLflow and Python write where a version is loaded as code.
     """
     first, *rest = PurePosixPath(name).parts
-    return document["format"] == 2 and bool(
-        name == "lineage.html"
-        or first == "gate"
-        or (first == "checkpoint" and (rest[:1] == ["registered_model_meta"] or "__pycache__" in rest))
-    )
+    if first == "checkpoint":
+        unstated = rest[:1] == ["registered_model_meta"] or "__pycache__" in rest
+    else:
+        unstated = first.partition("-")[0] == "gate" or (name.endswith(".html") and name.startswith(("lineage", "decision-")))
+    return document["format"] == 2 and unstated
 
 
 def compare_version(document: Mapping[str, Any], directory: Path, *, called: str, later: Mapping[str, str]) -> Iterator[Finding]:
@@ -293,44 +289,6 @@ _KINDS = {stat.S_ISREG: "file", stat.S_ISLNK: "link", stat.S_ISDIR: "directory w
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def regular_sha256(path: Path) -> str:
-    """SHA-256 of a file; empty where it is a link or no regular file at the moment when it is opened."""
-    with _open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if file else ""
-
-
-def read_regular(path: Path) -> bytes:
-    """The bytes of a file; ``ValueError`` where it is a link or no regular file, or too large for what stands beside a model's weights."""
-    try:
-        with _open_regular(path) as file:
-            content = file.read(MAX_BYTES + 1) if file else None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    if content is None:
-        raise ValueError(f"{path} is not a regular file")
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} has more than {MAX_BYTES} bytes")
-    return content
-
-
-@contextmanager
-def _open_regular(path: Path) -> Iterator[BufferedReader | None]:
-    """A file that is a regular one when it is opened, whatever it was a moment ago; opening a pipe does not wait for its writer."""
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            raise
-        yield None
-        return
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        yield None
-        return
-    with open(number, "rb") as file:
-        yield file
 
 
 def compare(tree: str, wanted: Mapping[str, str], directory: Path) -> Iterator[Finding]:

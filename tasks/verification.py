@@ -19,6 +19,7 @@ from tasks import passport, tracking, versions
 from tasks.chain import broken_links
 from tasks.passport import Finding
 from tasks.registry import decisions
+from tasks.regular_files import read_regular, regular_sha256
 from tasks.signature import PUBLIC_KEY, SIGNATURE, signed_by
 
 UNKNOWN_ORIGIN = f"consistent, origin unknown: name the version in the registry or a public key ({PUBLIC_KEY})"
@@ -49,7 +50,7 @@ def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Re
     findings: list[Finding] = []
     digest = ""
     try:
-        content = passport.read_regular(path)
+        content = read_regular(path)
         digest = hashlib.sha256(content).hexdigest()
         findings += _origin(content, digest, path.with_name(SIGNATURE), version, public_key)
         document = passport.parse_passport(content, passport.FILE)
@@ -67,7 +68,7 @@ def _origin(content: bytes, digest: str, signature: Path, version: Any | None, p
         yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
         yield from _signature_on(version, signature)
     if public_key is not None:
-        found = passport.read_regular(signature) if os.path.lexists(signature) else b""
+        found = read_regular(signature) if os.path.lexists(signature) else b""
         if not found:
             yield Finding("differs", SIGNATURE, "", "the passport is not signed")
         elif signed_by(content, found, public_key):
@@ -83,7 +84,7 @@ def _signature_on(version: Any, signature: Path) -> Iterator[Finding]:
     wanted = version.tags.get("passport.signature")
     if wanted is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
         return  # there is none, or the version is older: its tag says only that there is one
-    if wanted is None or not os.path.lexists(signature) or passport.regular_sha256(signature) != wanted:
+    if wanted is None or not os.path.lexists(signature) or regular_sha256(signature) != wanted:
         note = "the version was registered without one" if wanted is None else "not the one that it was registered with"
         yield Finding("differs", SIGNATURE, "", note)
 
@@ -123,15 +124,15 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
         name = f"decision-{number}.json"
         digest = version.tags.get(f"decision.{number}.sha256", "")
         later[name] = digest
-        if (folder / name).is_file() and passport.regular_sha256(folder / name) == digest:
+        if (folder / name).is_file() and regular_sha256(folder / name) == digest:
             decision = json.loads((folder / name).read_bytes())
             later |= {f"evaluation-{number}/{path}": of for path, of in decision["evaluation"].items()} | decision.get("beside", {})
     yield from passport.compare_version(found.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
     for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
         beside, copy = folder / name, folder / "checkpoint" / name
-        wanted = version.tags.get(tag) or (passport.regular_sha256(beside) if os.path.lexists(beside) else None)
-        there = passport.regular_sha256(copy) if os.path.lexists(copy) else None
+        wanted = version.tags.get(tag) or (regular_sha256(beside) if os.path.lexists(beside) else None)
+        there = regular_sha256(copy) if os.path.lexists(copy) else None
         if there != wanted:
             yield Finding("absent" if there is None else "differs", f"{called}/checkpoint", name)
 

@@ -283,7 +283,7 @@ def test_mlflow_that_fails_half_way_leaves_nothing_and_a_second_run_completes_it
 def _command(project: Project) -> list[str]:
     """The paths that dvc.yaml gives to register."""
     command: str = YAML(typ="safe").load(project.path / "dvc.yaml")["stages"]["register"]["cmd"]
-    return command.split()[4:]
+    return command.split()[5:]
 
 
 def _section(project: Project) -> dict[str, Any]:

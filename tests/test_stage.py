@@ -117,7 +117,7 @@ def test_what_holds_text_of_records_is_closed_to_others(finished: Project) -> No
 def test_a_umask_that_is_none_is_refused(project: Project) -> None:
     (project.path / "local.yaml").write_text("UMASK: group\n")
     result = project.run("dvc", "repro", "base", check=False)
-    assert "base: UMASK is 'group'; it is three octal digits" in result.stdout and "Traceback" not in result.stdout
+    assert "UMASK is 'group'; it is three octal digits" in result.stdout and "Traceback" not in result.stdout
 
 
 def test_a_stage_called_with_wrong_paths_says_which_it_takes() -> None:

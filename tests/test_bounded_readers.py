@@ -264,7 +264,7 @@ def test_small_parquet_files_that_expand_to_gigabytes_are_rejected_in_bounded_me
     documents, ((place, told),) = found["value.parquet"]
     assert documents == 0 and place == FILE and told.startswith(("cannot be read after row 0", "holds more than 200 times"))
     assert found["delta.parquet"][1][-1][1].startswith("holds more than 200 times its own size")
-    assert found["z.csv"] == [1, []] and peak < 2_000
+    assert found["z.csv"] == [1, []] and peak < 2_500  # a value of 700 MiB, as bytes, as Arrow has it and as text
 
 
 def test_a_parquet_file_of_long_texts_is_read_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

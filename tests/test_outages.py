@@ -114,7 +114,8 @@ def test_a_full_disk_is_told_and_a_run_goes_on_when_there_is_room(small_disk: Pa
     project = copy_of(made / "sharded", small_disk / "project")
     filler = fill(small_disk, leaving=150_000)
     failed = project.run("dvc", "repro", check=False)
-    assert failed.returncode != 0 and "No space left on device" in failed.stdout, failed.stdout
+    # Whichever meets it first: the stage, or DVC with its own tables.
+    assert failed.returncode != 0 and re.search("No space left on device|database or disk is full", failed.stdout), failed.stdout
     assert not list((project.path / "artifacts").rglob("*.partial"))
     filler.unlink()
     assert "medical-llm version 1" in project.run("dvc", "repro").stdout

@@ -110,7 +110,8 @@ class Deployed:
     def _ask(self, method: str, address: str, body: object = None) -> Any:
         deadline = time.monotonic() + PATIENCE
         key = dotenv_values(self.project.path / ".env").get("PREFECT_API_AUTH_STRING")
-        ask = partial(httpx.request, method, self.api + address, json=body, timeout=240, auth=tuple(key.split(":")) if key else None)
+        auth = httpx.BasicAuth(*key.split(":")) if key else None
+        ask = partial(httpx.request, method, self.api + address, json=body, timeout=240, auth=auth)
         while (answer := ask()).status_code == httpx.codes.SERVICE_UNAVAILABLE:
             assert time.monotonic() < deadline, answer.text  # what a busy SQLite makes of the server
             time.sleep(0.5)

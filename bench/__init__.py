@@ -1,0 +1,1 @@
+"""Measurements: speed beside peers, scale, ablations, memorization. Nothing imports it."""

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.documents import write_documents
+from tasks.corpus.documents import write_documents
+from tasks.corpus.params import ShardParams
+from tasks.evaluation.params import ValidateParams
+from tasks.evaluation.scores import read_scores
 from tasks.finetune import finetune
-from tasks.params.finetune import FinetuneParams
-from tasks.params.shard import ShardParams
-from tasks.params.validate import ValidateParams
-from tasks.scores import read_scores
+from tasks.params import read_params
 from tasks.shard import shard
-from tasks.stage import read_params
+from tasks.training.params import FinetuneParams
 from tasks.validate import validate
 
 ARTIFACTS = Path("artifacts")

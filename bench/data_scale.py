@@ -21,14 +21,12 @@ from pathlib import Path
 import psutil
 
 from tasks.augment import augment
-from tasks.documents import Document, share
-from tasks.params.augment import AugmentParams
-from tasks.params.preprocess import PreprocessParams
-from tasks.params.shard import ShardParams
+from tasks.corpus.documents import Document, share
+from tasks.corpus.params import AugmentParams, PreprocessParams, ShardParams
+from tasks.corpus.readers.files import raw_files, read_file
+from tasks.params import read_params
 from tasks.preprocess import preprocess
-from tasks.readers.files import raw_files, read_file
 from tasks.shard import shard
-from tasks.stage import read_params
 
 STAGES = ("preprocess", "augment", "shard")
 _WORD = re.compile(r"[A-Za-z]{4,}|\d")

@@ -19,9 +19,11 @@ from pathlib import Path
 import torch
 
 from bench.llamacpp import LlamaCpp
-from model import checkpoint, quantize
-from model.convert import convert
-from model.generate import Batch
+from model.checkpoint.config import read_config
+from model.checkpoint.convert import convert
+from model.checkpoint.load import load_model
+from model.generation import quantize
+from model.generation.generate import Batch
 
 PREFILL, DECODE = 512, 64
 Times = dict[str, float]  # tokens/s by what was measured
@@ -36,7 +38,7 @@ def prompts(count: int, length: int, vocabulary: int) -> list[list[int]]:
 
 
 def ours(directory: Path, kind: str) -> Contender:
-    model = quantize.store(checkpoint.load(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
+    model = quantize.store(load_model(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
 
     def run() -> Times:
         (long,) = prompts(1, PREFILL, model.config.vocab_size)
@@ -99,7 +101,7 @@ def contenders(directory: Path, folder: Path) -> Iterator[tuple[str, Contender]]
     for kind in ("q8_0", "f16"):
         file = folder / f"{kind}.gguf"
         convert(directory, file, "gguf", kind=kind)
-        yield f"llama.cpp, {kind}", llamacpp(file, checkpoint.read_config(directory).vocab_size)
+        yield f"llama.cpp, {kind}", llamacpp(file, read_config(directory).vocab_size)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -35,9 +35,9 @@ import numpy as np
 import torch
 
 from bench.generate_speed import prompts
-from model import checkpoint
-from model.completion import Llama
-from model.convert import convert
+from model.checkpoint.config import read_config
+from model.checkpoint.convert import convert
+from model.generation.completion import Llama
 from serve.engine import apart
 
 CLIENTS = (1, 4, 16)
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="new tokens, at most (default 64)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    vocabulary = checkpoint.read_config(options.checkpoint).vocab_size
+    vocabulary = read_config(options.checkpoint).vocab_size
     best: dict[tuple[str, int], Result] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         running = dict(contenders(options, Path(folder), opened))

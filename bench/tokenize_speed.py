@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model.tokenizer import Tokenizer
-from model.vocabulary import ByteLevel
-from tasks import tokens
-from tasks.documents import content_id, read_documents, write_documents
-from tasks.pool import in_order, workers
-from tasks.tokenfile import write_shards
+from model.tokenizer.tokenizer import Tokenizer
+from model.tokenizer.vocabulary import ByteLevel
+from tasks.corpus.documents import content_id, read_documents, write_documents
+from tasks.corpus.shards import tokenize
+from tasks.corpus.shards.format import write_shards
+from tasks.runtime.pool import in_order, workers
 
 
 def ours(base: Path, documents: Path, work: Path) -> None:
@@ -31,10 +31,10 @@ def ours(base: Path, documents: Path, work: Path) -> None:
     (work / "cache").mkdir(parents=True)
     (work / "shards").mkdir()
     arguments = [
-        (base.absolute(), some, False, (work / "cache").absolute()) for some in tokens.partitions([documents / "train.jsonl"]).values()
+        (base.absolute(), some, False, (work / "cache").absolute()) for some in tokenize.partitions([documents / "train.jsonl"]).values()
     ]
-    names = in_order(tokens.tokenize, arguments, what="tokenizing")
-    made = (document for name in names for document in tokens.load(work / "cache" / name))
+    names = in_order(tokenize.tokenize, arguments, what="tokenizing")
+    made = (document for name in names for document in tokenize.load(work / "cache" / name))
     write_shards("train", made, work / "shards", max_tokens=1 << 24)
 
 

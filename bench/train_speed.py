@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from model import checkpoint, optim
+from model.checkpoint.config import read_config
 from model.precision import narrow
-from tasks import trainstate
-from tasks.finetune import keep_memory
-from tasks.machine import matmul_rate
-from tasks.packing import stacked, supervised_in, training_rows
-from tasks.params.finetune import FinetuneParams
-from tasks.team import team
-from tasks.tokenfile import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
-from tasks.training import adapted, readied, training_work, update
+from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
+from tasks.runtime.processes import tune_malloc
+from tasks.training import checkpoints, optim
+from tasks.training.distributed import team
+from tasks.training.hardware import matmul_rate
+from tasks.training.loop import adapted, readied, training_work, update
+from tasks.training.packing import stacked, supervised_in, training_rows
+from tasks.training.params import FinetuneParams
 
 ROWS, LENGTH = 4, 512
 WARMUP, STEPS = 4, 8
@@ -75,12 +75,12 @@ Result = dict[str, float]
 
 
 def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
-    keep_memory()
+    tune_malloc()
     params = PARAMS.model_copy(update={"mode": mode, "compile": compiled})
     split = open_split(shards, "train")
     with team() as us:
         model = readied(adapted(base, params, device=us.device), params)
-        optimizer = optim.adamw(trainstate.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
+        optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, LENGTH, seed=0)
         steps: list[tuple[float, float]] = []
         supervised = work = loading = 0.0
@@ -213,7 +213,7 @@ def main() -> None:
         return
     best: dict[tuple[str, str, str], Result] = {}
     with tempfile.TemporaryDirectory() as folder:
-        dense = dense_shards(Path(folder) / "dense", checkpoint.read_config(options.base).vocab_size)
+        dense = dense_shards(Path(folder) / "dense", read_config(options.base).vocab_size)
         for _ in range(options.rounds):
             for mode in options.modes:
                 for data in options.data:

@@ -17,10 +17,10 @@ from typing import cast
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from tasks import prefect_address
-from tasks.local import close_to_others, prefect_home
-from tasks.services import Service, kept_running
-from tasks.ui import start_prefect
+from flows import prefect_address
+from flows.ui import start_prefect
+from tasks.runtime.services import Service, kept_running
+from tasks.runtime.settings import close_to_others, prefect_home
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml

@@ -19,8 +19,8 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from prefect import get_run_logger
 
-from tasks.local import CACHES
-from tasks.record import write_whole
+from tasks.runtime.files import write_whole
+from tasks.runtime.settings import CACHES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_CACHE = ROOT / CACHES["DVC_SITE_CACHE_DIR"]
@@ -141,7 +141,7 @@ def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     environment.setdefault("DVC_SITE_CACHE_DIR", str(SITE_CACHE))
     child = subprocess.Popen(
-        [sys.executable, "-m", "tasks.lifetime", *command],
+        [sys.executable, "-m", "tasks.runtime", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

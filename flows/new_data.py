@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks import prefect_address
+from flows import prefect_address
 
 prefect_address.forget_dead_server()  # before Prefect reads its settings
 
@@ -24,7 +24,8 @@ from prefect.states import Completed, Failed, State
 from flows import notices
 from flows.dvc_process import changes, lines_of
 from flows.pipeline import OPTIONS, UNAVAILABLE, bring_all_up_to_date, code, prepare
-from tasks.record import NOT_CODE, write_whole
+from tasks.runtime.files import write_whole
+from tasks.runtime.git import NOT_CODE
 
 DATA = Path("data")
 SETTLED = float(os.environ.get("PIPELINE_SETTLED_SECONDS", "30"))  # without a change in data/, before its files are taken for whole
@@ -60,7 +61,7 @@ def drift() -> State[Any]:
     """New records beside those that the champion knows; a warning is a notice, and a failure here stops nothing."""
     lines: list[str] = []
     try:
-        for line in lines_of([sys.executable, "-m", "tasks.drift", "artifacts/documents", "artifacts/drift"]):
+        for line in lines_of([sys.executable, "-m", "tasks.registry", "drift", "artifacts/documents", "artifacts/drift"]):
             get_run_logger().info(line)
             lines.append(line)
     except subprocess.CalledProcessError:

@@ -14,7 +14,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger
 from prefect.states import State
 
-from tasks.local import setting
+from tasks.runtime.settings import setting
 
 
 class Apprise(AppriseNotificationBlock):

@@ -18,7 +18,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # while Prefect is imported; main() takes it
 
-from tasks import prefect_address
+from flows import prefect_address
 
 prefect_address.forget_dead_server()  # before Prefect reads its settings
 
@@ -30,11 +30,10 @@ from prefect.states import Completed, Failed, State
 from flows import notices, review, watch
 from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remote, is_up_to_date, stages
 from flows.revision import NotThere, Unusable, check_out
-from tasks import chain
-from tasks.digests import files_in
-from tasks.lifetime import end_with_parent, interrupts_held, take_interrupts
-from tasks.local import close_to_others, prefect_home
-from tasks.stage import INTERRUPTED
+from tasks.runtime import chain
+from tasks.runtime.digests import files_in
+from tasks.runtime.processes import INTERRUPTED, end_with_parent, interrupts_held, take_interrupts
+from tasks.runtime.settings import close_to_others, prefect_home
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"

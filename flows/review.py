@@ -80,7 +80,7 @@ def decision() -> str:
 
 def links() -> dict[str, str]:
     """MLflow's pages of the version and of the runs behind it, where MLflow is a server."""
-    from tasks import tracking
+    from tasks.registry import tracking
 
     found, server = registration(), tracking.tracking_uri().rstrip("/")
     if not server.startswith("http") or not found.get("version"):

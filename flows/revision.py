@@ -4,7 +4,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from tasks.record import NOT_CODE, code_version
+from tasks.runtime.git import NOT_CODE, code_version
 
 LOCK = Path("requirements.lock")
 

@@ -89,7 +89,7 @@ def _truth(run: FlowRun, state: State[Any], silence: float) -> State[Any]:
 
 
 def _end(run: FlowRun, state: State[Any], subject: str, logger: "Logger | LoggerAdapter[Any]") -> None:
-    """Tell it in the log, in the state and by a notice, and end this process; DVC and its stage end with it (tasks/lifetime.py)."""
+    """Tell it in the log, in the state and by a notice, and end this process; DVC and its stage end with it (runtime/processes.py)."""
     try:
         logger.error(f"this run {state.message}")
         _set(run, state, logger)

@@ -1,0 +1,1 @@
+"""A library of Llama-family models: layers, adapters, loss. It knows nothing of pipelines, trackers or networks."""

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.checkpoint import misfits
-from model.json_file import read_json, write_json
+from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.shapes import misfits
 from model.llama import MOST, Transformer
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

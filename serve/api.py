@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from model.generate import ContextError
+from model.generation.generate import ContextError
 from serve import errors
 from serve.engine import ClosedError, FullError
 from serve.errors import ApiError, failed, full, unavailable

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from model.generate import Batch, Row, Token, check
+from model.generation.generate import Batch, Row, Token, check
+from model.generation.sampling import Sampling
 from model.llama import Transformer
-from model.sampling import Sampling
 
 CHUNK = 64  # prompt tokens read between two steps of the others
 R = TypeVar("R")

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model.completion import Llama
-from model.generate import Token
-from model.sampling import GREEDY
-from model.tokenizer import Tokenizer
+from model.generation.completion import Llama
+from model.generation.generate import Token
+from model.generation.sampling import GREEDY
+from model.tokenizer.tokenizer import Tokenizer
 from serve import verified
 from serve.engine import Ended, Engine, Request, apart
 from serve.verified import CARD, Checked, Place
@@ -72,17 +72,17 @@ def id_of(which: str, *, beside: bool) -> str:
 
 def version_now(which: str) -> str:
     """The number of the version that the registry means by a ``models:/``; ``ValueError`` where there is none."""
-    from tasks import lineage, tracking
+    from tasks.registry import tracking, versions
 
-    return str(lineage.find(tracking.connect(), which).version)
+    return str(versions.find(tracking.connect(), which).version)
 
 
 def objection_now(place: Place) -> str:
     """What the registry says against a version that is served already; empty where nothing."""
-    from tasks import registry, tracking
+    from tasks.registry import promotion, tracking
 
     client = tracking.connect()
-    return registry.objection(client, client.get_model_version(place.name, place.version), alias="", verdict="")
+    return promotion.objection(client, client.get_model_version(place.name, place.version), alias="", verdict="")
 
 
 def resolve(which: str, *, alias: str = "") -> Place:
@@ -93,11 +93,11 @@ def resolve(which: str, *, alias: str = "") -> Place:
         if not directory.is_dir():
             raise ValueError(f"{which} is no directory; a model is models:/NAME@ALIAS, models:/NAME/NUMBER or a checkpoint directory")
         return Place(directory.name, "", directory)
-    from tasks import lineage, tracking, versions
+    from tasks.registry import tracking, versions
 
     client = tracking.connect()
-    version = lineage.find(client, which)
-    found = Place(version.name, str(version.version), versions.artifact(client, version.run_id, "checkpoint"))
+    version = versions.find(client, which)
+    found = Place(version.name, str(version.version), versions.artifact(client, str(version.run_id), "checkpoint"))
     return replace(found, alias=alias or alias_of(which))
 
 
@@ -173,7 +173,7 @@ def close(served: Served, timeout: float | None = None) -> None:
 def leave(place: Place) -> None:
     """A model that is not served, or no longer, needs no copy."""
     if place.version:
-        from tasks import versions
+        from tasks.registry import versions
 
         versions.without_copy(place.directory)
 

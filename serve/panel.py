@@ -3,7 +3,7 @@
 from typing import Any
 
 from serve.models import Served
-from tasks.card import MEANING
+from tasks.registry.model_card import MEANING
 
 CORPUS = "data"
 

@@ -7,8 +7,8 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Sequence
 from typing import Any
 
-from model.sampling import LogProbability
-from model.tokenizer import Tokenizer
+from model.generation.sampling import LogProbability
+from model.tokenizer.tokenizer import Tokenizer
 from serve.text import Answers, Piece
 
 LEAST = -9999.0  # what OpenAI writes for a logarithm of nothing, which JSON has not

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from model.sampling import Sampling
-from model.tokenizer import Message
+from model.generation.sampling import Sampling
+from model.tokenizer.tokenizer import Message
 
 CHOICES, STOPS, STOP_LENGTH, MESSAGES, PROMPTS = 16, 16, 200, 128, 128
 NEARLY_NOTHING = 1e-5  # below this temperature logits overflow, and the likeliest token is what is meant

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from model.completion import Answer
-from model.generate import Token, check, prompt_log_probabilities
-from model.sampling import LogProbability, Sampling
-from model.tokenizer import TextStream, Tokenizer
+from model.generation.completion import Answer
+from model.generation.generate import Token, check, prompt_log_probabilities
+from model.generation.sampling import LogProbability, Sampling
+from model.tokenizer.tokenizer import TextStream, Tokenizer
 from serve.engine import Ended, Engine, FullError, Request, apart
 
 Finish = Literal["stop", "length"]

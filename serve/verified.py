@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import passport
-from tasks.passport import COPY
-from tasks.regular_files import read_regular
+from tasks.registry.lineage import passport
+from tasks.registry.lineage.passport import COPY
+from tasks.runtime.regular_files import read_regular
 
 CARD = "README.md"
 NOT_LOADED = "code/"  # of a version the server runs nothing
@@ -45,7 +45,8 @@ class Checked:
 
 def check(place: Place) -> Checked:
     """All but the weights' own bytes, which are compared when they are loaded."""
-    from tasks import registry, tracking, verification
+    from tasks.registry import promotion, tracking
+    from tasks.registry.lineage import verification
 
     client = tracking.connect() if place.version else None
     version = client.get_model_version(place.name, place.version) if client else None
@@ -57,7 +58,7 @@ def check(place: Place) -> Checked:
     except (ValueError, OSError) as error:
         return Checked({}, None, (without(place.directory, str(error)),))
     problems = [_words(place.directory, finding) for finding in findings if finding.state in ("differs", "unknown")]
-    if client and (objection := registry.objection(client, version, alias=place.alias, verdict=_verdict(found.document))):
+    if client and (objection := promotion.objection(client, version, alias=place.alias, verdict=_verdict(found.document))):
         problems.append(objection)
     return Checked(found.document, found.digest or None, tuple(problems))
 

@@ -1,0 +1,1 @@
+"""The stages of the pipeline, one file each, and the rooms that do their work. Stages know nothing of each other."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.augmentation import abbreviation, lay, paraphrase, spelling, typo
-from tasks.augmentation.invariant import protected
-from tasks.documents import Document, content_id, read_documents, share, write_documents
-from tasks.facts import Facts, read_facts
-from tasks.params.augment import AugmentParams
-from tasks.readers.hpo import lay_synonyms
-from tasks.record import write_whole
+from tasks.corpus.augmentation import abbreviation, lay, paraphrase, spelling, typo
+from tasks.corpus.augmentation.invariant import protected
+from tasks.corpus.documents import Document, content_id, read_documents, share, write_documents
+from tasks.corpus.measures import Facts, read_facts
+from tasks.corpus.params import AugmentParams
+from tasks.corpus.readers.hpo import lay_synonyms
+from tasks.runtime.files import write_whole
 from tasks.stage import Out, Summary, run_stage
 
 EXAMPLES = 5
@@ -170,7 +170,7 @@ def _facts(document: Document, copy: Document, number: int) -> Facts:
 
 
 def _gate(report: Path) -> None:
-    from tasks import expectations  # imports Great Expectations, which costs seconds
+    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
 
     gate = expectations.check("augmented-documents", read_facts([WORK / "facts.jsonl"]), expectations.augmented_documents(), WORK, report)
     print(f"gate {gate.name}: {gate.passed} passed" + "".join(f"; warning: {w}" for w in gate.warned), flush=True)

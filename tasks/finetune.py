@@ -4,7 +4,6 @@ A run that was killed goes on where its last saved state stands and, on CPUs, en
 in those that the command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
 """
 
-import ctypes
 import hashlib
 import shlex
 import shutil
@@ -15,54 +14,61 @@ from pathlib import Path
 
 import torch
 
-from model import checkpoint, lora, optim
+from model import lora
+from model.checkpoint.config import read_config
+from model.checkpoint.hf import save_like
+from model.checkpoint.load import weights_dtype
+from model.checkpoint.shapes import parameters_of
 from model.precision import narrow
-from model.tokenizer import Tokenizer
-from tasks import points, trainstate
-from tasks.curves import draw, write_table
-from tasks.digests import dvc_digest
-from tasks.exposure import FILE as SEEN
-from tasks.exposure import Seen, Use, seen_digest, write_seen
-from tasks.lifetime import forced
-from tasks.local import setting
-from tasks.packing import Fed, epoch_rows, epoch_tokens, fed, sample
-from tasks.params.finetune import ADAPTED, FinetuneParams
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.shards.format import Split, open_split, read_index
+from tasks.runtime.digests import code_digest, dvc_digest
+from tasks.runtime.processes import forced, tune_malloc
+from tasks.runtime.settings import setting
 from tasks.stage import Out, Summary, run_stage
-from tasks.team import team
-from tasks.tokenfile import Split, open_split, read_index
-from tasks.training import adapted, train
+from tasks.training import checkpoints, optim, step_metrics
+from tasks.training.curves import draw, write_table
+from tasks.training.distributed import team
+from tasks.training.exposure import FILE as SEEN
+from tasks.training.exposure import Seen, Use, seen_digest, write_seen
+from tasks.training.loop import adapted, train
+from tasks.training.packing import Fed, epoch_rows, epoch_tokens, fed, sample
+from tasks.training.params import ADAPTED, FinetuneParams
 
 LAUNCH = "FINETUNE_LAUNCH"
+ROOT = Path(__file__).resolve().parent.parent
+# The code that a training state holds for; more than what moves a bit does no harm, less would.
+CODE = (ROOT / "model", ROOT / "tasks" / "training", ROOT / "tasks" / "corpus" / "shards", Path(__file__).resolve())
 
 
 def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: FinetuneParams) -> Summary:
     """Train the base model on the train shards and write it as a checkpoint directory."""
-    keep_memory()
+    tune_malloc()
     dropped = check_fit(base, shards, params)
     key = _key(base, shards, params)
-    folder = trainstate.folder_of(key)
+    folder = checkpoints.folder_of(key)
     if forced():
-        trainstate.discard(key)
-    if trainstate.unfinished(key) and not trainstate.newest(key):
+        checkpoints.discard(key)
+    if checkpoints.unfinished(key) and not checkpoints.newest(key):
         print("finetune: base, shards, params or code are not those of the run that was cut off; starting anew", flush=True)
-    with points.followed(folder, "finetune"):
+    with step_metrics.followed(folder, "finetune"):
         _train(base, shards, key, params)
-    found = trainstate.newest(key)
+    found = checkpoints.newest(key)
     assert found is not None  # the last step's
     path, state = found
     kept = state.best if params.keep == "best" and state.best else state.step
     if kept != state.step:
-        path = trainstate.best_folder(key, kept)
+        path = checkpoints.best_folder(key, kept)
     _write_model(base, path, model_dir, params)
-    history = [point for point in points.read(folder) if point["step"] <= state.step]
+    history = [point for point in step_metrics.read(folder) if point["step"] <= state.step]
     write_table(history, report)
     draw(history, report)
     last = {name: value for point in history for name, value in point.items() if name not in ("step", "time")}
     last |= {"documents_without_loss": float(dropped), "best_step": float(state.best), "best_validation_loss": state.best_loss}
     last |= {"bfloat16_products": float(narrow(_device(), params.precision)), "processes": float(state.processes)}
     last |= write_exposure(shards, report / SEEN, state, kept, params)
-    record = points.record_of(folder)
-    trainstate.discard(key)
+    record = step_metrics.record_of(folder)
+    checkpoints.discard(key)
     return Summary(metrics=last, history=history, reports=("report",), record=record)
 
 
@@ -74,8 +80,8 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
         return
     if not shutil.which(launcher[0]):
         raise ValueError(f"{LAUNCH} is {told!r}, and there is no command {launcher[0]}")
-    ending_with_us = [sys.executable, "-m", "tasks.lifetime"]
-    command = [*ending_with_us, *launcher, "-m", "tasks.training", str(base), str(shards), key, params.model_dump_json()]
+    ending_with_us = [sys.executable, "-m", "tasks.runtime"]
+    command = [*ending_with_us, *launcher, "-m", "tasks.training", "worker", str(base), str(shards), key, params.model_dump_json()]
     if status := subprocess.run(command, check=False).returncode:
         raise ValueError(f"the processes that {LAUNCH} started ended with status {status}; what they say stands above")
 
@@ -83,17 +89,17 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
 def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParams) -> None:
     """The checkpoint directory of a state's weights; an adapter is merged, and stands in it in PEFT's format too."""
     # What did not change, in the precision that it is written in: a second copy of a large model may be more than it was trained in.
-    model = adapted(base, params, device=torch.device("cpu"), frozen=checkpoint.weights_dtype(base))
+    model = adapted(base, params, device=torch.device("cpu"), frozen=weights_dtype(base))
     optim.freeze(model, params.mode)
-    trainstate.load_weights(state, model)
+    checkpoints.load_weights(state, model)
     if params.mode in ADAPTED:
         model_dir.mkdir(parents=True)
         lora.save(model, model_dir / "adapter", base=base.name)
         lora.merge(model)
-    checkpoint.save_like(base, model_dir, checkpoint.parameters_of(model))
+    save_like(base, model_dir, parameters_of(model))
 
 
-def write_exposure(shards: Path, path: Path, state: trainstate.State, kept: int, params: FinetuneParams) -> dict[str, float]:
+def write_exposure(shards: Path, path: Path, state: checkpoints.State, kept: int, params: FinetuneParams) -> dict[str, float]:
     """Write which documents the kept weights saw, and count them. ``kept``: the step whose weights those are."""
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
     ours, total = fed(train_split, params.seq_len, seed=params.seed, rows=[kept * params.batch, state.step * params.batch])
@@ -121,7 +127,7 @@ def exposure(train_split: Split, ours: Fed, params: FinetuneParams) -> dict[str,
 
 def check_fit(base: Path, shards: Path, params: FinetuneParams) -> int:
     """``ValueError`` where shards, base and params do not fit together; else the number of train documents without loss."""
-    config, index, tokenizer = checkpoint.read_config(base), read_index(shards), Tokenizer.from_path(base)
+    config, index, tokenizer = read_config(base), read_index(shards), Tokenizer.from_path(base)
     if index["tokenizer"] != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {base} has; run 'dvc repro shard'")
     if params.seq_len > config.max_seq_len:
@@ -146,22 +152,9 @@ def _device() -> torch.device:
 
 
 def _key(base: Path, shards: Path, params: FinetuneParams) -> str:
-    """Digest of all that the result depends on: base, shards, params, and this code."""
-    modules = ("tasks.finetune", "tasks.params.finetune", "tasks.packing", "tasks.team", "tasks.training", "tasks.trainstate")
-    code = [m for name, m in sorted(sys.modules.items()) if name.startswith("model.") or name in modules]
-    parts = [dvc_digest(base), dvc_digest(shards), params.model_dump_json(), torch.__version__]
-    parts += [Path(str(m.__file__)).read_text() for m in code] + [Path(__file__).read_text()]
+    """Digest of all that the result depends on: base, shards, params, and the code of this stage's folders."""
+    parts = [dvc_digest(base), dvc_digest(shards), params.model_dump_json(), torch.__version__, code_digest(CODE)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back after every operation: a quarter more tokens/s on CPU."""
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
-    libc.mallopt(mmap_threshold, 1 << 30)
-    libc.mallopt(trim_threshold, (1 << 31) - 1)
-    libc.mallopt(top_pad, 1 << 28)
 
 
 if __name__ == "__main__":

@@ -5,36 +5,21 @@ is the digest of its checkpoint directory, that of a decision the evaluation's a
 fails where that does not answer. What is decided is gate.py's, what the aliases do is registry.py's.
 """
 
-import json
-import os
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from tasks import chain
-from tasks.card import trained_on
-from tasks.challenge import Challenge, Scored
-from tasks.digests import dvc_digest, sha256
-from tasks.evaluation import findings
-from tasks.gate import Decision
-from tasks.params.register import RegisterParams
-from tasks.record import code_version, is_linked_worktree, write_whole
-from tasks.stage import PARAMS, Out, Summary, Unavailable, run_stage
-from tasks.summary import show
+from tasks.registry.challenge import Scored
+from tasks.registry.model_card import trained_on
+from tasks.registry.params import RegisterParams
+from tasks.registry.registration import Exposure, read_records, registered
+from tasks.registry.summary import show
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.files import write_whole
+from tasks.stage import Out, Summary, run_stage
 
 LINE = 110  # characters of a line where there is no terminal to ask
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """Where it stands what the model saw."""
-
-    variants: Path
-    training: Path
 
 
 def register(
@@ -55,185 +40,16 @@ def register(
 
     ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
     """
-    from tasks import tracking
+    from tasks.registry import tracking
 
     try:
         scored = Scored(base, documents, cleaning, shards)
-        result = _registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
+        result = registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
     except tracking.MlflowException as error:
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
     show(tuned, evaluation, result, trained_on(read_records(records)), Console(width=None if sys.stdout.isatty() else LINE))
     return Summary()
-
-
-def _registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
-    from tasks import challenge, registry, tracking, versions
-
-    chain.check_records(records)
-    digest = dvc_digest(tuned)
-    behind = read_records(records)
-    if digest not in behind.get("finetune", {}).get("outputs", {}).values():
-        chain.check(records)  # says what was changed
-        raise ValueError(f"{records} holds no record of the run that made {tuned}; run 'dvc repro --force finetune'")
-    digests = _digests(behind, digest)
-    client = tracking.connect()
-    run_ids = tracking.replay_all(client, list(behind.values()))
-    version: Any = versions.find_version(client, params.name, "checkpoint", digest)
-    case = _case(dvc_digest(evaluation), params)
-    decided = _number(version.tags, case) if version else 0
-    looks_only = _is_experiment() and not os.environ.get("REGISTER_VERSION")
-    if not decided and looks_only:
-        tried = os.environ.get("DVC_EXP_NAME", "experiment")
-        compared = [behind[stage] for stage in ("shard", "finetune", "validate")]
-        tracking.tell_experiment(client, tried, f"{digest}-{case}", compared)
-        print("register: no version is made from a DVC experiment or a linked worktree; set REGISTER_VERSION=1 to make one")
-        return {"name": params.name, "version": None, "digests": dict(sorted(digests.items())), "decision": None}
-    if decided:
-        print(f"register: {params.name} version {version.version} has this checkpoint already")
-    else:
-        chain.check(records)  # all that the decision and the version are made from
-        with tempfile.TemporaryDirectory() as folder:
-            made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
-            if version is None:
-                tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
-                version = _create(tuned, scored.shards, seen, evaluation, records, tags, params, made, case, Path(folder))
-                size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
-                print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
-            else:
-                _decided_again(client, version, evaluation, made, case, Path(folder))
-    if not looks_only:
-        for tainted in registry.mark_tainted(client, params.name, registry.withdrawn()):
-            print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
-    version = client.get_model_version(params.name, version.version)
-    number = _number(version.tags, case)
-    told = registry.latest_decision(client, version, number)[1]
-    if looks_only:
-        outcome = version.tags.get(f"decision.{number}.outcome", "")
-    else:
-        outcome = registry.carry_out(client, params.name, version.version, number, told, sign_off=params.sign_off == "required")
-    print(f"register: decision {number} on version {version.version}: {told['verdict']}, {outcome}")
-    if differing := [name for name, digest in digests.items() if name.startswith("dvc.") and version.tags.get(name) != digest]:
-        print(f"register: that version was made with other bytes in {', '.join(n.removeprefix('dvc.') for n in differing)}")
-    # A pure function of the version: what it carries, not what is here now.
-    carried = {name: value for name, value in version.tags.items() if name in digests or name.startswith("dvc.")}
-    said = {"number": number, "outcome": outcome} | {name: told[name] for name in ("verdict", "reasons", "champion", "comparisons")}
-    return {"name": params.name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": said}
-
-
-def read_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """The records of the stages behind the model, by stage, oldest first."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in record_files(directory)]
-    return {record["stage"]: record for record in sorted(records, key=lambda r: str(r["started"]))}
-
-
-def record_files(directory: Path) -> list[Path]:
-    return sorted(directory.glob("[!.]*.json"))
-
-
-def _digests(records: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, str]:
-    """The digests that a version carries as tags: DVC's of every input and output, the code's commit, the params' file."""
-    paths: dict[str, str] = {}
-    for record in records.values():
-        paths |= {f"dvc.{path}": digest for path, digest in (record["inputs"] | record["outputs"]).items()}
-    # Today's commit, not those of the runs: DVC has compared every stage's code with what it ran on before it came here, and the
-    # version's params are today's.
-    code = code_version()
-    commit = {"code.commit": str(code.get("commit")), "code.dirty": str(code.get("dirty")).lower()}
-    return {"checkpoint": checkpoint, **paths, **commit, "params.sha256": sha256(PARAMS)}
-
-
-def _case(evaluation: str, params: RegisterParams) -> str:
-    """What a decision is about; params that only say who promotes are no part of it."""
-    import hashlib
-
-    gate = params.model_dump_json(exclude={"sign_off", "name"})
-    return hashlib.sha256(f"{evaluation}\n{gate}".encode()).hexdigest()
-
-
-def _number(tags: dict[str, str], case: str) -> int:
-    """The number of the decision on a case, 0 where there is none."""
-    found = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
-    return int(found[0].split(".")[1]) if found else 0
-
-
-def _decision_tags(number: int, decision: Decision, document: Path, case: str) -> dict[str, str]:
-    tags = {"verdict": decision.verdict, "reason": decision.reasons[0][:4000], "sha256": sha256(document), "case": case}
-    return {f"decision.{number}.{name}": value for name, value in tags.items()}
-
-
-def _create(
-    tuned: Path,
-    shards: Path,
-    seen: Exposure,
-    evaluation: Path,
-    records: Path,
-    tags: dict[str, str],
-    params: RegisterParams,
-    challenged: Challenge,
-    case: str,
-    folder: Path,
-) -> Any:
-    from tasks import challenge, package, tracking, versions
-
-    behind = read_records(records)
-    document = challenge.write_decision(folder, 1, challenged, evaluation)
-
-    def made(number: int) -> package.Package:
-        return package.make(
-            folder / f"package-{number}",
-            tuned,
-            evaluation,
-            shards,
-            seen.variants,
-            seen.training,
-            behind,
-            params.name,
-            number,
-            challenged.decision,
-            _metrics(evaluation),
-            gate=folder / "gate",
-            code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
-            run_files=record_files(records),
-            runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
-            documents=[document, document.with_suffix(".html")],
-        )
-
-    return versions.create_version(
-        tracking.connect(),
-        params.name,
-        made,
-        tags=tags | findings.tags(_metrics(evaluation)) | _decision_tags(1, challenged.decision, document, case),
-        inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
-        metrics=behind["validate"]["metrics"],
-    )
-
-
-def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge, case: str, folder: Path) -> None:
-    """A further numbered record on a version that is there."""
-    from tasks import challenge
-
-    number = 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
-    document = challenge.write_decision(folder, number, made, evaluation)
-    client.log_artifacts(version.run_id, str(evaluation), f"evaluation-{number}")
-    client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
-    for path in (document.with_suffix(".html"), document):
-        client.log_artifact(version.run_id, str(path))
-    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, made.decision, document, case)
-    # The case last: without it the record does not count, and a re-run writes it again.
-    for name, value in sorted(tags.items(), key=lambda tag: tag[0].endswith(".case")):
-        client.set_model_version_tag(version.name, version.version, name, value)
-
-
-def _metrics(evaluation: Path) -> dict[str, Any]:
-    """The evaluation's table."""
-    found: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
-    return found
-
-
-def _is_experiment() -> bool:
-    """In a DVC experiment (its queue and its temporary copies set this) or in a linked git worktree."""
-    return "DVC_EXP_BASELINE_REV" in os.environ or is_linked_worktree()
 
 
 if __name__ == "__main__":

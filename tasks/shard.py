@@ -11,14 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from model.tokenizer import Tokenizer
-from tasks import data_report, tokens
-from tasks.documents import SPLITS, Document, read_documents
-from tasks.facts import Facts, read_facts
-from tasks.params.shard import ShardParams
-from tasks.pool import in_order
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus import report as data_report
+from tasks.corpus.documents import SPLITS, Document, read_documents
+from tasks.corpus.measures import Facts, read_facts
+from tasks.corpus.params import ShardParams
+from tasks.corpus.shards import tokenize
+from tasks.corpus.shards.format import Shard, TokenizedDocument, write_index, write_shards
+from tasks.runtime.pool import in_order
 from tasks.stage import Out, Summary, run_stage
-from tasks.tokenfile import Shard, TokenizedDocument, write_index, write_shards
 
 WORK = Path(".cache/shard")
 COUNTS = ("documents", "tokens", "supervised")
@@ -34,7 +35,7 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
     tokenizer = Tokenizer.from_path(base)
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    tokens.CACHE.mkdir(parents=True, exist_ok=True)
+    tokenize.CACHE.mkdir(parents=True, exist_ok=True)
     shards.mkdir(parents=True)
     written: dict[str, list[Shard]] = {}
     used: set[str] = set()
@@ -43,7 +44,7 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
             continue  # augment chose from it
         # Scores are always of answers.
         all_count = params.loss_on == "all" and split in ("train", "validation")
-        if not (stretches := tokens.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)])):
+        if not (stretches := tokenize.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)])):
             continue
         with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as facts:
             names = _noted(_tokenize(base, stretches, all_count, split), used)
@@ -57,7 +58,7 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
     samples = _samples(documents, variants) if told["funnel"]["public"] else []
     page = data_report.page(told["funnel"], told["deidentification"], contents, methods, samples)
     (report / "data-report.html").write_text(page, encoding="utf-8")
-    for path in tokens.CACHE.iterdir():
+    for path in tokenize.CACHE.iterdir():
         if path.name not in used:
             path.unlink()
     metrics = {f"{of}_{split}": float(sum(getattr(s, of) for s in some)) for split, some in written.items() for of in COUNTS}
@@ -70,11 +71,11 @@ def _samples(documents: Path, variants: Path) -> list[Document]:
     return [document for directory, split, count in some for document in islice(read_documents(directory, split), count)]
 
 
-def _tokenize(base: Path, stretches: Mapping[int, list[tokens.Stretch]], all_count: bool, split: str) -> Iterator[str]:
+def _tokenize(base: Path, stretches: Mapping[int, list[tokenize.Stretch]], all_count: bool, split: str) -> Iterator[str]:
     small = sum(s.end - s.start for some in stretches.values() for s in some) < SMALL
-    arguments = [(base.absolute(), some, all_count, tokens.CACHE.absolute()) for some in stretches.values()]
+    arguments = [(base.absolute(), some, all_count, tokenize.CACHE.absolute()) for some in stretches.values()]
     # In order, so that what is done is written while the rest is tokenized.
-    return in_order(tokens.tokenize, arguments, what=f"tokenizing {split}", here=small)
+    return in_order(tokenize.tokenize, arguments, what=f"tokenizing {split}", here=small)
 
 
 def _noted(names: Iterable[str], used: set[str]) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _noted(names: Iterable[str], used: set[str]) -> Iterator[str]:
 def _measured(names: Iterable[str], split: str, facts: IO[str], contents: data_report.Contents) -> Iterator[TokenizedDocument]:
     """The documents, their facts written on the way."""
     for name in names:
-        for document in tokens.load(tokens.CACHE / name):
+        for document in tokenize.load(tokenize.CACHE / name):
             facts.write(json.dumps(_facts(document, split)) + "\n")
             contents.add(document.entry.source, split, len(document.tokens))
             yield document
@@ -105,7 +106,7 @@ def _facts(document: TokenizedDocument, split: str) -> Facts:
 
 
 def _gate(report: Path, vocabulary: int) -> None:
-    from tasks import expectations  # imports Great Expectations, which costs seconds
+    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
 
     suite = expectations.sharded_documents(vocabulary=vocabulary)
     gate = expectations.check("sharded-documents", read_facts(sorted(WORK.glob("*.jsonl"))), suite, WORK, report)

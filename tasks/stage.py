@@ -4,43 +4,28 @@ A stage is a plain function ``def shard(documents: Path, shards: Out, *, params:
 DVC, Prefect or MLflow; dvc.yaml alone says which paths it gets, the last of them the file of its record.
 """
 
-import difflib
-import importlib
 import inspect
-import json
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from tasks import chain, disk, record
-from tasks.lifetime import asked_to_stop, end_with_parent, take_interrupts
-from tasks.local import close_to_others
-
-STAGES = ("base", "preprocess", "augment", "shard", "finetune", "validate", "register")
-PARAMS = Path("params.yaml")
-INTERRUPTED = 128 + signal.SIGINT  # what a shell calls the status of who was ended by Ctrl-C
+from tasks.params import read_params
+from tasks.runtime import chain, disk, record
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.params import Params
+from tasks.runtime.processes import INTERRUPTED, asked_to_stop, end_with_parent, take_interrupts
+from tasks.runtime.settings import close_to_others
 
 _OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
 PrivateOut = Annotated[Path, _OUT, _PRIVATE]  # one that stays on this machine: no record, cache or tracker knows it
-
-
-class Params(BaseModel):
-    """A section of ``params.yaml``: no unknown keys, no silent conversions, no changes."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -56,70 +41,13 @@ class Summary:
 Stage = Callable[..., Summary]
 
 
-class Unavailable(ValueError):
-    """Something outside of this process does not answer: the same run may succeed later, with nothing changed."""
-
-
-def read_params(path: Path = PARAMS) -> dict[str, Params]:
-    """Every section of ``params.yaml``, checked; ``ValueError`` names each key that is unknown, missing or ill-typed.
-
-    All stages' sections are checked before any stage works, so a typo in the last one is found at once.
+def check_params(checked: Out) -> Summary:
+    """The first stage of dvc.yaml. Every stage reads all sections of params.yaml before it works, and so does this one; it has no other
+    work. Every other stage depends on its output, which never changes: so nothing runs again for it, and where it fails DVC stops before
+    it has removed an output of any other stage.
     """
-    try:
-        raw = YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it: 3e-4 is a number
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; run from the repository's directory") from None
-    except YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected one section per stage: {', '.join(STAGES)}")
-    problems = [f"unknown section {name!r}{did_you_mean(name, STAGES)}" for name in raw if name not in STAGES]
-    problems += [f"section {name!r} is missing" for name in STAGES if name not in raw]
-    sections = {}
-    for name in STAGES:
-        if name in raw:
-            try:
-                # JSON mode is strict about types and still takes a list for a tuple, which is all that YAML can write.
-                model = _params_model(name)
-                sections[name] = model.model_validate_json(json.dumps(raw[name], default=str))
-            except ValidationError as error:
-                problems += [_problem(name, model, e) for e in error.errors()]
-    if problems:
-        raise ValueError(f"{path}: " + "; ".join(problems))
-    return sections
-
-
-def _params_model(name: str) -> type[Params]:
-    # By name: a static import would make every section's model a dependency of every stage. These modules import nothing heavy, as
-    # each stage reads them all.
-    return getattr(importlib.import_module(f"tasks.params.{name}"), f"{name.capitalize()}Params")
-
-
-def _problem(section: str, model: type[Params], error: Any) -> str:
-    """What pydantic says of a value, with the path of its key; of an unknown key, which one may be meant."""
-    where, message = error["loc"], str(error["msg"]).lower()
-    if error["type"] == "extra_forbidden":
-        known = _keys(model, where[:-1])
-        message = "unknown key" + (did_you_mean(where[-1], known) or f"; there are {', '.join(known)}")
-    elif error["type"] == "literal_error":
-        message += did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    return f"{'.'.join([section, *map(str, where)])}: {message}"
-
-
-def did_you_mean(word: object, known: Collection[str]) -> str:
-    """The known word that is most like this one, as the end of a sentence; nothing where none is."""
-    found = difflib.get_close_matches(str(word).lower(), known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def _keys(kind: Any, where: Iterable[str | int]) -> list[str]:
-    """The keys that a model has where a path of keys and places in lists leads to."""
-    steps = list(where)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _keys(kind.model_fields[str(steps[0])].annotation, steps[1:]) if steps else list(kind.model_fields)
-    # Of dict[str, X], tuple[X, ...] and X | None, what a step leads to is some X.
-    inner = [found for part in get_args(kind) for found in [_keys(part, steps if type(None) in get_args(kind) else steps[1:])] if found]
-    return inner[0] if inner else []
+    checked.write_text("every section of params.yaml is valid\n", encoding="utf-8")
+    return Summary()
 
 
 def run_stage(stage: Stage, *, record: bool = True) -> None:
@@ -165,7 +93,7 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         paths = _paths(stage, arguments, keep_record=keep_record)
         params = read_params()
         if os.environ.get("PASSPORT_KEY"):  # a key that cannot sign is better told before a model is trained
-            from tasks.signature import check_key
+            from tasks.registry.lineage.signature import check_key
 
             check_key()
         if absent := [str(path) for path in paths.inputs.values() if not path.exists()]:
@@ -184,6 +112,9 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         reports = [str(paths.outs[p]) for p in summary.reports]
         with disk.told_when_full(_written(paths)):
             record.finish(started, paths.record, told, summary.metrics, summary.history, reports, known_as=summary.record)
+        from tasks.registry import tracking  # imports mlflow, which costs seconds; and logging must not make a stage run again
+
+        tracking.replay_pending()  # if the store answers; one that is down stops nothing
     if sentence := disk.short_of_room(paths.outs.values(), Path(".dvc/cache")):
         print(f"{name}: {sentence}", flush=True)
 

@@ -19,12 +19,13 @@ from browser import browser
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from model import checkpoint
-from model.json_file import write_json
+from model.checkpoint.config import config_json
+from model.checkpoint.hf import save_weights
+from model.checkpoint.json_file import write_json
 from model.llama import LlamaConfig, Transformer
 from tasks.base import CHATML, base
-from tasks.digests import tree_sha256
-from tasks.params.base import BaseParams
+from tasks.runtime.digests import tree_sha256
+from tasks.training.params import BaseParams
 
 ROOT = Path(__file__).resolve().parent.parent
 # Two test processes share two cores, and tiny models gain nothing from threads.
@@ -72,8 +73,8 @@ def write_tiny_checkpoint(directory: Path, config: LlamaConfig = TINY, *, seed: 
         {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": CHATML},
     )
     write_json(directory / "generation_config.json", {"eos_token_id": 2})
-    write_json(directory / "config.json", checkpoint.config_json(config, torch.float32, eos_id=2))
-    checkpoint.save_weights(dict(random_model(config, seed).named_parameters()), directory, dtype=torch.float32)
+    write_json(directory / "config.json", config_json(config, torch.float32, eos_id=2))
+    save_weights(dict(random_model(config, seed).named_parameters()), directory, dtype=torch.float32)
     return directory
 
 

@@ -8,13 +8,13 @@ from itertools import accumulate, islice
 import numpy as np
 import torch
 
-from model import lora, optim
+from model import lora
 from model.llama import LlamaConfig, Transformer
-from tasks import training, trainstate
-from tasks.packing import training_rows
-from tasks.params.finetune import ADAPTED, FinetuneParams
-from tasks.team import team
-from tasks.tokenfile import Entry, Split
+from tasks.corpus.shards.format import Entry, Split
+from tasks.training import checkpoints, loop, optim
+from tasks.training.distributed import team
+from tasks.training.packing import training_rows
+from tasks.training.params import ADAPTED, FinetuneParams
 
 ROWS = 24
 
@@ -27,12 +27,12 @@ def main() -> None:
     split = Split([tokens], [np.ones(len(tokens), np.uint8)], [np.arange(ROWS + 1) * length], entries, np.array([0, ROWS]))
     model = Transformer(config)
     if params.mode in ADAPTED:
-        lora.add(model, training.lora_config(params), seed=0)
-    training.readied(model, params)
+        lora.add(model, loop.lora_config(params), seed=0)
+    loop.readied(model, params)
     rows = training_rows(split, length, seed=0)
     with team() as us:
-        optimizer = optim.adamw(trainstate.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)
-        step = partial(training.update, model, optimizer, split=split, params=params, us=us)
+        optimizer = optim.adamw(checkpoints.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)
+        step = partial(loop.update, model, optimizer, split=split, params=params, us=us)
         for number in (1, 2):
             step(number, [row for row, _ in islice(rows, params.batch)])
         held = sum(t.nbytes for t in (*model.parameters(), *(t for of_one in optimizer.state.values() for t in of_one.values())))

@@ -4,17 +4,19 @@ import os
 import signal
 import sys
 
-from tasks import points, training
+from tasks.training import __main__ as program
+from tasks.training import step_metrics
 
 last = float(sys.argv.pop(1))
-append = points.Points.append
+sys.argv.insert(1, "worker")
+append = step_metrics.Points.append
 
 
-def append_and_leave(self: points.Points, point: points.Point) -> None:
+def append_and_leave(self: step_metrics.Points, point: step_metrics.Point) -> None:
     append(self, point)
     if point["step"] == last:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-points.Points.append = append_and_leave  # type: ignore[method-assign]
-training.main()
+step_metrics.Points.append = append_and_leave  # type: ignore[method-assign]
+program.main()

@@ -14,11 +14,11 @@ import pytest
 from accounts import GROUP, MEMBER, OTHER, OWNER, as_root, run_as
 from conftest import ROOT, Project
 
-from tasks.local import CACHES
+from tasks.runtime.settings import CACHES
 
 pytestmark: list[pytest.MarkDecorator] = [] if os.geteuid() == 0 else [pytest.mark.system]
 STAGE = (sys.executable, "-m", "tasks.augment")  # its first act is to close the project; then it asks for its paths
-CLOSE = (sys.executable, "-c", "from tasks.local import close_to_others; close_to_others(); print('closed')")
+CLOSE = (sys.executable, "-c", "from tasks.runtime.settings import close_to_others; close_to_others(); print('closed')")
 
 
 ATTEMPTS = (
@@ -143,7 +143,7 @@ def test_libraries_look_into_no_directory_with_a_name_that_others_know(machine: 
     home = machine.folder / "shared"
     machine.other("mkdir -p .config/matplotlib torchinductor_account61001 && echo 'backend: evil' > .config/matplotlib/matplotlibrc")
     script = (
-        "from tasks.local import close_to_others; close_to_others()\n"
+        "from tasks.runtime.settings import close_to_others; close_to_others()\n"
         "import matplotlib; from torch._inductor.runtime.cache_dir_utils import cache_dir; from dvc.repo import Repo\n"
         "import huggingface_hub.constants as hub, tldextract.cache\n"
         "print('\\n'.join(map(str, ('looks', matplotlib.get_configdir(), matplotlib.get_cachedir(), cache_dir(), Repo().site_cache_dir,\n"
@@ -240,11 +240,11 @@ class TestDVC:
         machine.owner("rm", "-rf", ".cache/dvc")
         machine.owner(sys.executable, "-m", "venv", "--without-pip", ".venv")
         (packages,) = (machine.project / ".venv" / "lib").glob("python3*/site-packages")
-        shutil.copy(ROOT / "tasks" / "environment.pth", packages)
+        shutil.copy(ROOT / "tasks" / "runtime" / "environment.pth", packages)
         (site,) = (path for path in sys.path if path.endswith("site-packages"))
         (packages / "more.pth").write_text(f"{site}\n")
         python = str(machine.project / ".venv" / "bin" / "python")
-        for folder in ("tasks/deidentify", "data"):
+        for folder in ("tasks/corpus/deidentify", "data"):
             status, told = machine.owner(python, "-m", "dvc", "status", cwd=folder)
             assert status == 0, told
         assert self.here(machine) == {".cache/dvc"}

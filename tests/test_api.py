@@ -13,8 +13,8 @@ import pytest
 from conftest import write_tiny_checkpoint
 from serving import ASK, CHAT, QUESTION, Running, error_of, running
 
-from model.completion import Llama
-from model.generate import prompt_log_probabilities
+from model.generation.completion import Llama
+from model.generation.generate import prompt_log_probabilities
 from serve.trust import Limits
 
 

@@ -8,8 +8,8 @@ from conftest import write_tiny_checkpoint
 from test_training import PARAMS
 from test_validate import made
 
-from tasks.audit_memorization import Plan, audit, page
-from tasks.digests import tree_sha256
+from bench.audit_memorization import Plan, audit, page
+from tasks.runtime.digests import tree_sha256
 
 PLAN = Plan(counts=(1, 10, 100), each=4, documents=50, references=127, limit=5.0, seed=3)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.augment import METHODS, Told, augment, copies, states_the_same
-from tasks.augmentation import abbreviation, lay, spelling
-from tasks.augmentation.invariant import protected
-from tasks.documents import Document, content_id, read_documents, write_documents
-from tasks.params.augment import AugmentParams
+from tasks.corpus.augmentation import abbreviation, lay, spelling
+from tasks.corpus.augmentation.invariant import protected
+from tasks.corpus.documents import Document, content_id, read_documents, write_documents
+from tasks.corpus.params import AugmentParams
 
 NONE = {"paraphrase": 0.0, "synonym": 0.0, "lay": 0.0, "spelling": 0.0, "abbreviation": 0.0, "typo": 0.0}
 TERMS = lay.lay_terms([("dyspnea", "difficulty breathing"), ("Fever", "hot"), ("xerosis", "dry skin"), ("tachycardia", "fast heartbeat")])

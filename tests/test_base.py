@@ -9,8 +9,8 @@ import pytest
 from conftest import write_tiny_checkpoint
 
 from tasks.base import CHATML, base
-from tasks.digests import dvc_digest, tree_sha256
-from tasks.params.base import BaseParams
+from tasks.runtime.digests import dvc_digest, tree_sha256
+from tasks.training.params import BaseParams
 
 
 def params(source: Path, template: str = "own") -> BaseParams:

@@ -18,12 +18,12 @@ import pytest
 from conftest import ROOT
 from test_readers import MEDQUAD, PUBMED, fhir_note, read
 
-from tasks.documents import Document
-from tasks.readers import records, streams, tables
-from tasks.readers.files import read_file
-from tasks.readers.html_notes import html_text
-from tasks.readers.records import FILE, UnreadableError
-from tasks.readers.streams import text_encoding
+from tasks.corpus.documents import Document
+from tasks.corpus.readers import records, streams, tables
+from tasks.corpus.readers.files import read_file
+from tasks.corpus.readers.html_notes import html_text
+from tasks.corpus.readers.records import FILE, UnreadableError
+from tasks.corpus.readers.streams import text_encoding
 
 SLOPPY = {  # what stands in notes, and the words that must come out of it
     "unclosed tags": ("<p>Fever<p>Rash <b>severe<li>one<li>two", "Fever Rash severe one two"),

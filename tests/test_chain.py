@@ -10,10 +10,10 @@ from conftest import Project
 from ruamel.yaml import YAML
 from test_pipeline import FLOW, store
 
-from tasks.chain import broken_links, check_inputs
-from tasks.digests import dvc_digest
+from tasks.runtime.chain import broken_links, check_inputs
+from tasks.runtime.digests import dvc_digest
 
-CHAIN = (sys.executable, "-m", "tasks.chain")
+CHAIN = (sys.executable, "-m", "tasks.registry", "chain")
 STAGE_OF = {
     "artifacts/base": "base",
     "artifacts/documents": "preprocess",

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from model.chat_template import MOST_SECONDS, render
+from model.tokenizer.chat_template import MOST_SECONDS, render
 
 GOOD = "{{ bos }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
 VALUES = {"messages": [{"role": "user", "content": " a "}], "bos": "<s>"}

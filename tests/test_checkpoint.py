@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from model import checkpoint
+from model.checkpoint.hf import save_like
+from model.checkpoint.load import load_model
+from model.checkpoint.shapes import parameters_of
 
 
 @pytest.fixture
@@ -20,11 +22,11 @@ def copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 def test_transformers_opens_the_directory_and_gives_the_same_logits(tiny_checkpoint: Path) -> None:
     ids = torch.arange(40)[None]
     reference = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    torch.testing.assert_close(checkpoint.load(tiny_checkpoint)(ids), reference(ids).logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(load_model(tiny_checkpoint)(ids), reference(ids).logits, atol=1e-4, rtol=0)
 
 
 def test_saving_what_was_loaded_gives_the_same_bytes(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    checkpoint.save_like(tiny_checkpoint, tmp_path / "again", checkpoint.parameters_of(checkpoint.load(tiny_checkpoint)))
+    save_like(tiny_checkpoint, tmp_path / "again", parameters_of(load_model(tiny_checkpoint)))
     for path in tiny_checkpoint.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -37,13 +39,13 @@ def test_a_sharded_checkpoint_loads(copy: Path) -> None:
         save_file({n: tensors[n] for n in members}, copy / file)
     weight_map = {name: file for file, members in parts.items() for name in members}
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    whole = checkpoint.load(copy)
+    whole = load_model(copy)
     (copy / "model.safetensors").unlink()
-    sharded = checkpoint.load(copy)
+    sharded = load_model(copy)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), sharded.parameters(), strict=True))
     (copy / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ValueError, match="model-00002-of-00002.safetensors is missing"):
-        checkpoint.load(copy)
+        load_model(copy)
 
 
 def rename(tensors: dict[str, torch.Tensor]) -> None:
@@ -66,14 +68,14 @@ def test_tensors_that_do_not_fit_are_listed(copy: Path, change: Callable[[dict[s
     change(tensors)
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(ValueError, match=told):
-        checkpoint.load(copy)
+        load_model(copy)
 
 
 def test_stored_rotary_angles_are_passed_over(copy: Path) -> None:
     tensors = load_file(copy / "model.safetensors")
-    before = checkpoint.load(copy)
+    before = load_model(copy)
     save_file(tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, copy / "model.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), checkpoint.load(copy).parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), load_model(copy).parameters(), strict=True))
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 2000])
@@ -81,7 +83,7 @@ def test_truncated_weights_are_refused(copy: Path, kept: int) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
-        checkpoint.load(copy)
+        load_model(copy)
 
 
 def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> N
     data = path.read_bytes()
     path.write_bytes(struct.pack("<Q", 1 << 60) + data[8:])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
-        checkpoint.load(copy)
+        load_model(copy)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +108,16 @@ def test_a_configuration_that_is_not_ours_is_refused(copy: Path, change: dict[st
     path = copy / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=told):
-        checkpoint.load(copy)
+        load_model(copy)
 
 
 def test_a_directory_without_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="config.json is missing"):
-        checkpoint.load(tmp_path)
+        load_model(tmp_path)
 
 
 def test_the_real_model_has_transformers_logits(smollm2: Path) -> None:
     ids = torch.tensor([[504, 9, 1000, 25, 4000, 17]])
     reference = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
     with torch.inference_mode():
-        torch.testing.assert_close(checkpoint.load(smollm2)(ids), reference(ids).logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(load_model(smollm2)(ids), reference(ids).logits, atol=1e-4, rtol=0)

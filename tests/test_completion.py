@@ -10,8 +10,8 @@ from conftest import ROOT, write_tiny_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.completion import Answer, Llama
-from model.tokenizer import TextStream, Tokenizer
+from model.generation.completion import Answer, Llama
+from model.tokenizer.tokenizer import TextStream, Tokenizer
 
 PROMPTS = ["What are the signs of condition 3?", "fever", "A much longer prompt that has more than a few tokens: " * 3]
 
@@ -126,7 +126,9 @@ def test_impossible_requests_are_refused(tiny_checkpoint: Path, prompts: list[st
 
 class TestTheCommandLine:
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([sys.executable, "-m", "model.generate", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "model", "generate", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
 
     def test_it_streams_a_continuation_and_tells_the_speed(self, tiny_checkpoint: Path, llama: Llama) -> None:
         found = self.run(str(tiny_checkpoint), "--prompt", "fever and", "--max-tokens", "8", "--temperature", "0")
@@ -164,7 +166,7 @@ class TestTheCommandLine:
     def test_a_gguf_file_is_told_how_to_convert(self, tmp_path: Path) -> None:
         (tmp_path / "model.gguf").write_bytes(b"GGUF")
         found = self.run(str(tmp_path / "model.gguf"), "--prompt", "x")
-        assert found.returncode == 1 and "python -m model.checkpoint convert" in found.stderr and "Traceback" not in found.stderr
+        assert found.returncode == 1 and "python -m model convert" in found.stderr and "Traceback" not in found.stderr
 
     def test_weights_that_are_not_there_are_told_without_a_traceback(self, tmp_path: Path) -> None:
         directory = write_tiny_checkpoint(tmp_path / "checkpoint")

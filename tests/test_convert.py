@@ -19,14 +19,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.llamacpp import LlamaCpp
-from model import checkpoint
-from model.completion import Llama
-from model.convert import convert, inspect
-from model.generate import generate
-from model.gguf_vocabulary import tokenizer_json
+from model.checkpoint.config import read_config
+from model.checkpoint.convert import convert, inspect
+from model.checkpoint.gguf_vocabulary import tokenizer_json
+from model.checkpoint.hf import save_weights
+from model.checkpoint.load import load_model, weights_dtype
+from model.checkpoint.meta_file import MetaFiles, ffn_dim, params_json, read_params
+from model.generation.completion import Llama
+from model.generation.generate import generate
 from model.llama import LlamaConfig, RopeScaling
-from model.meta_file import MetaFiles, ffn_dim, params_json, read_params
-from model.tokenizer import Tokenizer
+from model.tokenizer.tokenizer import Tokenizer
 
 # The factors and context of Llama 3.1, at sizes where the scaling shows within few positions.
 SCALED = replace(TINY, rope_scaling=RopeScaling(), rope_theta=5e5, tied=False)
@@ -49,7 +51,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def logits(directory: Path) -> torch.Tensor:
     with torch.inference_mode():
-        return checkpoint.load(directory)(torch.arange(5, 65)[None])
+        return load_model(directory)(torch.arange(5, 65)[None])
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -66,7 +68,7 @@ def test_hf_to_meta_and_back_keeps_every_bit(source: Path, tmp_path: Path, files
     assert len(list((tmp_path / "meta").glob("consolidated.*.pth"))) == files
     convert(tmp_path / "meta", tmp_path / "back", "hf")
     assert same_weights(weights(source), weights(tmp_path / "back"))
-    assert checkpoint.read_config(tmp_path / "back") == checkpoint.read_config(source)
+    assert read_config(tmp_path / "back") == read_config(source)
     assert Tokenizer.from_path(tmp_path / "back").digest == Tokenizer.from_path(source).digest
     assert torch.equal(logits(tmp_path / "meta"), logits(source))
 
@@ -160,7 +162,7 @@ class TestGguf:
         write_tiny_checkpoint(tmp_path / "source", config)
         convert(tmp_path / "source", tmp_path / "model.gguf", "gguf")
         convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
-        assert checkpoint.read_config(tmp_path / "back") == config
+        assert read_config(tmp_path / "back") == config
         before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
         assert all(torch.equal(before[n].half(), after[n]) for n in before)
 
@@ -182,7 +184,7 @@ class TestGguf:
         rewrite(tmp_path / "f16.gguf", tmp_path / "other.gguf", gguf.GGMLQuantizationType[kind])
         convert(tmp_path / "other.gguf", tmp_path / "back", "hf")
         stored = {"F32": torch.float32}.get(kind, torch.bfloat16)
-        assert checkpoint.weights_dtype(tmp_path / "back") == stored
+        assert weights_dtype(tmp_path / "back") == stored
         before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
         if kind in ("F32", "BF16", "Q8_0"):
             assert all((before[n] - after[n].float()).abs().max() <= 0.02 for n in before)
@@ -192,7 +194,7 @@ class TestGguf:
         directory = write_tiny_checkpoint(tmp_path / "source")
         state = {n.removeprefix("model."): t for n, t in weights(directory).items()}
         state["layers.1.mlp.up_proj.weight"][3, 3] = 1e6
-        checkpoint.save_weights(state, directory, dtype=torch.float32)
+        save_weights(state, directory, dtype=torch.float32)
         with pytest.raises(ValueError, match="up_proj.weight has values beyond float16"):
             convert(directory, tmp_path / "model.gguf", "gguf")
         assert not (tmp_path / "model.gguf").exists()
@@ -257,7 +259,7 @@ class TestRefusals:
         change(rank)
         torch.save(rank, path)
         with pytest.raises(ValueError, match=told):
-            checkpoint.load(meta)
+            load_model(meta)
 
     def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(self, meta: Path, tmp_path: Path) -> None:
         class Hostile:
@@ -266,16 +268,16 @@ class TestRefusals:
 
         torch.save({"norm.weight": Hostile()}, meta / "consolidated.00.pth")
         with pytest.raises(ValueError, match=r"consolidated.00.pth is not a whole PyTorch file of tensors alone"):
-            checkpoint.load(meta)
+            load_model(meta)
         (meta / "consolidated.00.pth").write_bytes(pickle.dumps(Hostile()))
         with pytest.raises(ValueError, match=r"consolidated.00.pth"):
-            checkpoint.load(meta)
+            load_model(meta)
         assert not (tmp_path / "ran").exists()
 
     def test_a_gap_between_meta_files_is_told(self, meta: Path) -> None:
         (meta / "consolidated.00.pth").unlink()
         with pytest.raises(ValueError, match="without a gap"):
-            checkpoint.load(meta)
+            load_model(meta)
 
     def test_a_sentencepiece_model_alone_is_refused(self, meta: Path, tmp_path: Path) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -295,8 +297,8 @@ class TestRefusals:
     def test_a_gguf_file_is_not_loaded_but_the_command_is_told(self, tmp_path: Path) -> None:
         source = write_tiny_checkpoint(tmp_path / "source")
         convert(source, tmp_path / "model.gguf", "gguf")
-        with pytest.raises(ValueError, match="python -m model.checkpoint convert"):
-            checkpoint.load(tmp_path / "model.gguf")
+        with pytest.raises(ValueError, match="python -m model convert"):
+            load_model(tmp_path / "model.gguf")
 
     def test_an_index_may_not_name_files_elsewhere(self, tmp_path: Path) -> None:
         source = write_tiny_checkpoint(tmp_path / "source")
@@ -304,12 +306,12 @@ class TestRefusals:
         index = {"weight_map": {"model.norm.weight": "../elsewhere.safetensors"}}
         (source / "model.safetensors.index.json").write_text(json.dumps(index))
         with pytest.raises(ValueError, match="files outside the directory"):
-            checkpoint.load(source)
+            load_model(source)
 
 
 class TestTheCommandLine:
     def run(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "model.checkpoint", *map(str, arguments)]
+        command = [sys.executable, "-m", "model", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def test_it_converts_and_tells_what_is_there(self, tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -353,6 +355,6 @@ class TestLlamaCpp:
         ids = list(range(20, 60))
         with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
             theirs = engine.greedy(ids, 4)
-        ours = [s[0].id for s in generate(checkpoint.load(source), [ids], max_new_tokens=4) if s[0]]
+        ours = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=4) if s[0]]
         # Rounded to eight bits, random weights soon tell another token likeliest.
         assert theirs == ours if kind == "f16" else theirs[0] == ours[0]

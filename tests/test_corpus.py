@@ -5,8 +5,8 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from tasks.corpus import build, wanted_by
-from tasks.digests import dvc_digest, sha256
+from tasks.corpus.default_corpus import build, wanted_by
+from tasks.runtime.digests import dvc_digest, sha256
 
 
 def test_the_default_corpus_is_what_the_committed_pointer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import PATIENCE, Project, sentences, write_table
 
-from tasks.digests import dvc_digest, sha256
+from tasks.runtime.digests import dvc_digest, sha256
 
 # The first stands in a row that cannot be told apart into columns, of which only the place is kept; then one is rejected for its
 # answer, one for a number that lost its decimal point; the last is a good record.

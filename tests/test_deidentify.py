@@ -12,16 +12,16 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.deidentify import recall
-from tasks.deidentify.document import deidentified
-from tasks.deidentify.finder import Finder, Found
-from tasks.deidentify.forms import fill, read_forms
-from tasks.deidentify.languages import LANGUAGES, in_language
-from tasks.deidentify.policy import TYPES, DeidentifyParams
-from tasks.documents import Document, content_id, read_documents, write_documents
-from tasks.params.preprocess import PreprocessParams
+from tasks.corpus.deidentify import recall
+from tasks.corpus.deidentify.document import deidentified
+from tasks.corpus.deidentify.finder import Finder, Found
+from tasks.corpus.deidentify.forms import fill, read_forms
+from tasks.corpus.deidentify.languages import LANGUAGES, in_language
+from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
+from tasks.corpus.documents import Document, content_id, read_documents, write_documents
+from tasks.corpus.params import PreprocessParams
+from tasks.params import read_params
 from tasks.preprocess import preprocess
-from tasks.stage import read_params
 
 DEFAULTS = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())
 NOTE = (
@@ -119,7 +119,7 @@ def test_a_mark_of_a_letter_that_is_left_is_no_mask() -> None:
 def test_the_report_says_which_languages_are_measured() -> None:
     from collections import Counter
 
-    from tasks.data_report import Contents, page
+    from tasks.corpus.report import Contents, page
 
     share = asdict(recall.Share("NAME", "all", 30, 900, 0.97, 0.9, 0.99))
     told = {"recall": [share], "languages": [share | {"language": "Greek", "share": 0.5}, share | {"language": "Thai"}], "look_alikes": []}

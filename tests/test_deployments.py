@@ -15,7 +15,7 @@ from conftest import PATIENCE, ROOT, Project, copy_of
 from deployed import Deployed, deployed
 from test_pipeline import steps_told, wait_until_gone
 
-from tasks.digests import dvc_digest
+from tasks.runtime.digests import dvc_digest
 
 STEPS = 1200
 

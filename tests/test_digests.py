@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from flows import pipeline
 from flows.revision import Unusable
-from tasks.digests import dvc_digest, tree_sha256
-from tasks.readers.files import raw_files, read_file
+from tasks.corpus.readers.files import raw_files, read_file
+from tasks.runtime.digests import dvc_digest, tree_sha256
 
 
 def test_digests_are_those_that_dvc_writes(tmp_path: Path) -> None:

@@ -17,18 +17,18 @@ HERE = [
     "dvc metrics diff",
     "dvc plots diff",
     "dvc exp show --only-changed --no-pager",
-    'python -m model.generate artifacts/model --prompt "The patient was diagnosed with"',
-    'python -m model.generate artifacts/model --chat --prompt "What is arachnodactyly?" --temperature 0.7 --top-p 0.9',
-    'python -m model.generate artifacts/model --prompt "Asthma is" --quantize int8 --top-k 40 --stop "." --seed 1',
-    "python -m model.checkpoint convert artifacts/model tuned-meta --format meta --files 2",
-    "python -m tasks.lineage show medical-llm@champion",
-    "python -m tasks.lineage show models:/medical-llm@champion",
-    "python -m tasks.lineage verify models:/medical-llm@champion",
+    'python -m model generate artifacts/model --prompt "The patient was diagnosed with"',
+    'python -m model generate artifacts/model --chat --prompt "What is arachnodactyly?" --temperature 0.7 --top-p 0.9',
+    'python -m model generate artifacts/model --prompt "Asthma is" --quantize int8 --top-k 40 --stop "." --seed 1',
+    "python -m model convert artifacts/model tuned-meta --format meta --files 2",
+    "python -m tasks.registry show medical-llm@champion",
+    "python -m tasks.registry show models:/medical-llm@champion",
+    "python -m tasks.registry verify models:/medical-llm@champion",
     "python -m tasks.registry list",
-    "python -m tasks.chain",
-    "python -m tasks.chain shard finetune",
-    "python -m tasks.plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048",
-    "python -m tasks.drift artifacts/documents artifacts/drift --nats 0.5",
+    "python -m tasks.registry chain",
+    "python -m tasks.registry chain shard finetune",
+    "python -m tasks.training plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048",
+    "python -m tasks.registry drift artifacts/documents artifacts/drift --nats 0.5",
     "cp mlflow.db mlflow-backup.db",
     "mlflow db upgrade sqlite:///mlflow.db",
     "prefect server database upgrade -y",
@@ -59,11 +59,11 @@ ELSEWHERE = {
     "dask worker": "test_nodes.py",
     "python -m serve": "test_serve.py",
     "PASSPORT_PUBLIC_KEY=key.pub python -m serve": "test_serve.py",
-    "python -m model.checkpoint convert Llama3": "test_convert.py",
-    "python -m model.checkpoint convert artifacts/model tuned.gguf": "test_convert.py",
-    "python -m model.checkpoint inspect": "test_convert.py",
-    "python -m tasks.lineage record ID": "test_lineage.py",
-    "python -m tasks.lineage verify --deployed": "test_lineage.py",
+    "python -m model convert Llama3": "test_convert.py",
+    "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
+    "python -m model inspect": "test_convert.py",
+    "python -m tasks.registry record ID": "test_lineage.py",
+    "python -m tasks.registry verify --deployed": "test_lineage.py",
     "python -m tasks.registry promote": "test_registry.py",
     "python -m tasks.registry rollback": "test_registry.py",
 }
@@ -107,6 +107,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_entity_model_that_is_installed_is_the_one_that_is_named() -> None:
-    name = (ROOT / "tasks" / "deidentify" / "entity-model.txt").read_text().split()[0].replace("-", "_")
+    name = (ROOT / "tasks" / "corpus" / "deidentify" / "entity-model.txt").read_text().split()[0].replace("-", "_")
     for page in ("docs/own-data.md", "params.yaml", "Makefile"):
         assert name in (ROOT / page).read_text(), page

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import SIGNS, Project
 
-from tasks.digests import dvc_digest
-from tasks.documents import Document, content_id, share, write_documents
-from tasks.drift import LIMITS, Corpus, identifiers, lengths, likelihood, sources, vocabulary
+from tasks.corpus.documents import Document, content_id, share, write_documents
+from tasks.registry.__main__ import LIMITS
+from tasks.registry.upkeep.drift import Corpus, identifiers, lengths, likelihood, sources, vocabulary
+from tasks.runtime.digests import dvc_digest
 
 
 def document(number: int, *, words: int, text: str = "", source: str = "letters.csv") -> Document:
@@ -63,10 +64,10 @@ def test_text_that_a_model_finds_unlikely_raises_its_nats(tiny_checkpoint: Path)
 def test_the_command_says_what_it_compared_and_changes_no_output(copied: Project) -> None:
     others = [replace(document(n, words=9), id=content_id(str(n)), split="train" if n % 3 else "replay") for n in range(60)]
     write_documents(others, copied.path / "others")
-    told = copied.run("python", "-m", "tasks.drift", "others", "artifacts/drift").stdout
+    told = copied.run("python", "-m", "tasks.registry", "drift", "others", "artifacts/drift").stdout
     assert "was trained on no document of this corpus; there is nothing to compare 40 new ones with" in told
 
     before = dvc_digest(copied.path / "artifacts" / "documents")
-    told = copied.run("python", "-m", "tasks.drift", "artifacts/documents", "artifacts/drift").stdout
+    told = copied.run("python", "-m", "tasks.registry", "drift", "artifacts/documents", "artifacts/drift").stdout
     assert "drift: 0 new documents; fewer than 10 show nothing" in told
     assert dvc_digest(copied.path / "artifacts" / "documents") == before

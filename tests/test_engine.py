@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from conftest import TINY, random_model
 
-from model.generate import Row, Token, generate
+from model.generation.generate import Row, Token, generate
+from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
-from model.sampling import GREEDY, Sampling
 from serve.engine import CHUNK, ClosedError, Ended, Engine, FullError, Request
 
 MODEL = random_model(TINY)

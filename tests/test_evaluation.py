@@ -11,23 +11,23 @@ import pytest
 import torch
 from conftest import sentences
 
-from model.completion import Llama
-from model.generate import generate
-from tasks.documents import Document, content_id
+from model.generation.completion import Llama
+from model.generation.generate import generate
+from tasks.corpus.documents import Document, content_id
+from tasks.corpus.shards.format import Entry, Split
 from tasks.evaluation import calibration
 from tasks.evaluation.behaviour import BEHAVIOUR, Preferences, pairs, passages
 from tasks.evaluation.choice import Choices, questions
 from tasks.evaluation.findings import verdict
 from tasks.evaluation.generation import asked, repeated
 from tasks.evaluation.likelihood import Judged, Reader, Text, judge
-from tasks.evaluation.page import interval, number
+from tasks.evaluation.memorization import Extraction
+from tasks.evaluation.params import ExtractionParams, WordingParams
 from tasks.evaluation.probes import as_text
+from tasks.evaluation.report import interval, number
+from tasks.evaluation.scores import MORE_IS_BETTER, Score
 from tasks.evaluation.table import FEWEST, flat, table
 from tasks.evaluation.wording import Wording
-from tasks.memorization import Extraction
-from tasks.params.validate import ExtractionParams, WordingParams
-from tasks.scores import MORE_IS_BETTER, Score
-from tasks.tokenfile import Entry, Split
 
 READER = Reader(batch_tokens=256, precision="float32")
 

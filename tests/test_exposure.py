@@ -12,13 +12,13 @@ import pytest
 from test_training import PARAMS, in_memory, parts  # noqa: F401 - a fixture
 
 from tasks import finetune as ft
-from tasks import packing, training
-from tasks.documents import Document, write_documents
-from tasks.exposure import FILE, Seen, read_seen, seen_digest, write_seen
-from tasks.package import write_seen as write_seen_of
-from tasks.packing import Row, epoch_tokens, fed, training_rows
-from tasks.params.finetune import FinetuneParams
-from tasks.tokenfile import open_split
+from tasks.corpus.documents import Document, write_documents
+from tasks.corpus.shards.format import open_split
+from tasks.registry.package import write_seen as write_seen_of
+from tasks.training import loop, packing
+from tasks.training.exposure import FILE, Seen, read_seen, seen_digest, write_seen
+from tasks.training.packing import Row, epoch_tokens, fed, training_rows
+from tasks.training.params import FinetuneParams
 
 
 class KilledError(Exception):
@@ -41,7 +41,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[int, list[Row]
     """The rows of each step as training takes them, and the steps before which it is killed, once each."""
     rows: dict[int, list[Row]] = {}
     deadly: list[int] = []
-    update: Callable[..., dict[str, float]] = training.update
+    update: Callable[..., dict[str, float]] = loop.update
 
     def spy(model: Any, optimizer: Any, step: int, batch: Sequence[Row], *rest: Any) -> dict[str, float]:
         if step in deadly:
@@ -50,7 +50,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[int, list[Row]
         rows[step] = list(batch)
         return update(model, optimizer, step, batch, *rest)
 
-    monkeypatch.setattr(training, "update", spy)
+    monkeypatch.setattr(loop, "update", spy)
     yield rows, deadly
 
 

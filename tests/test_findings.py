@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 
 from flows import review
-from tasks import gate
-from tasks.card import base_terms, card, trained_on
 from tasks.evaluation import calibration
 from tasks.evaluation.findings import MOST_CHARACTERS, findings, tags
 from tasks.evaluation.likelihood import Judged
-from tasks.evaluation.page import page
+from tasks.evaluation.report import page
+from tasks.evaluation.scores import Score
 from tasks.evaluation.table import table
-from tasks.record import write_whole
-from tasks.scores import Score
-from tasks.summary import show
+from tasks.registry import gate
+from tasks.registry.model_card import base_terms, card, trained_on
+from tasks.registry.summary import show
+from tasks.runtime.files import write_whole
 
 FACTS = {"wording_share": 0.2, "max_new_tokens": 96, "target": 32}
 COUNTS = calibration.counted([Judged(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 from test_readers import MEDQUAD, PUBMED, fhir_note
 
-from tasks.documents import Document
-from tasks.readers.files import read_file
-from tasks.readers.records import EMPTY
+from tasks.corpus.documents import Document
+from tasks.corpus.readers.files import read_file
+from tasks.corpus.readers.records import EMPTY
 
 ROWS = [(f"What is {n}?", f'It is "{n}", so, to say;\nyes.') for n in range(12)]
 

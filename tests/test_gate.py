@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import copy_checkpoint
-from tasks.challenge import Challenge, write_decision
+from model.checkpoint.hf import copy_checkpoint
 from tasks.evaluation.findings import findings
+from tasks.evaluation.params import ValidateParams
+from tasks.evaluation.scores import Score, read_scores
 from tasks.evaluation.table import table
-from tasks.gate import Decision, GateParams, Guarded, Primary, Threshold, decide
-from tasks.params.register import RegisterParams
-from tasks.params.validate import ValidateParams
-from tasks.record import write_whole
-from tasks.scores import Score, read_scores
+from tasks.registry.challenge import Challenge, write_decision
+from tasks.registry.gate import Decision, decide
+from tasks.registry.params import GateParams, Guarded, Primary, RegisterParams, Threshold
+from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(

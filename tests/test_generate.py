@@ -9,11 +9,12 @@ import torch
 from conftest import TINY, random_model
 from transformers import AutoModelForCausalLM
 
-from model import checkpoint, native, quantize
-from model.generate import Batch, Native, Row, generate, prompt_log_probabilities
+from model.checkpoint.load import load_model
+from model.generation import native, quantize
+from model.generation.generate import Batch, Native, Row, generate, prompt_log_probabilities
+from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
-from model.sampling import GREEDY, Sampling
-from model.tokenizer import Tokenizer
+from model.tokenizer.tokenizer import Tokenizer
 
 PROMPTS = [[5, 9, 300], [7, 8, 9, 10, 11, 12, 13], [42], list(range(40))]
 MEDICAL = (
@@ -190,7 +191,7 @@ class TestTheRealModel:
     @pytest.fixture(scope="class")
     def greedy(self, smollm2: Path, prompts: list[list[int]]) -> list[list[int]]:
         """64 tokens after each prompt; bfloat16 weights, as stored, are widened exactly, so this is the float32 model."""
-        model = quantize.store(checkpoint.load(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         return rows(prompts, model=model, max_new_tokens=64)
 
     def test_it_continues_greedily_as_transformers_does_in_float32(
@@ -212,14 +213,12 @@ class TestTheRealModel:
         assert all(gap < 1e-4 for _, _, gap in ties)
 
     def test_a_batch_is_each_prompt_alone(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        model = quantize.store(checkpoint.load(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         for number in (0, 4, 19):
             assert rows([prompts[number]], model=model, max_new_tokens=64) == [greedy[number]]
 
     def test_int8_stays_close(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        reference, other = (
-            quantize.store(checkpoint.load(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8")
-        )
+        reference, other = (quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
         tokens = torch.tensor([(p + g)[:64] for p, g in zip(prompts[:8], greedy, strict=False)])
         found = quantize.difference(reference, other, tokens)
         print(found)

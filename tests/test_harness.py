@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import SIGNS, write_tiny_checkpoint
 
-from model.completion import Llama
-from tasks import harness
-from tasks.digests import tree_sha256
+from model.generation.completion import Llama
+from tasks.evaluation import harness
 from tasks.evaluation.likelihood import Reader
+from tasks.runtime.digests import tree_sha256
 
 READER = Reader(batch_tokens=1024, precision="float32")
 TASK = """
@@ -65,7 +65,7 @@ def test_our_log_likelihoods_are_those_of_the_hugging_face_backend(tmp_path: Pat
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tasks.harness_model import Adapter
+    from tasks.evaluation.harness_model import Adapter
 
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
     ours = Adapter(Llama.build(checkpoint), READER)

@@ -14,7 +14,7 @@ import pytest
 from conftest import PATIENCE, Project
 from test_pipeline import FLOW, start, wait_until_gone, wait_until_training
 
-from tasks.digests import dvc_digest
+from tasks.runtime.digests import dvc_digest
 
 
 def log_of(project: Project) -> str:
@@ -45,11 +45,11 @@ def held(project: Project, sign: str) -> bool:
 @pytest.mark.parametrize(
     ("stage", "sign"),
     [
-        ("finetune", "tasks.run finetune"),  # it imports torch then
-        pytest.param("preprocess", "tasks.run preprocess", marks=pytest.mark.campaign),
-        pytest.param("shard", "tasks.run shard", marks=pytest.mark.campaign),
-        pytest.param("base", "tasks.run base", marks=pytest.mark.campaign),
-        pytest.param("validate", "tasks.run validate", marks=pytest.mark.campaign),
+        ("finetune", "tasks finetune"),  # it imports torch then
+        pytest.param("preprocess", "tasks preprocess", marks=pytest.mark.campaign),
+        pytest.param("shard", "tasks shard", marks=pytest.mark.campaign),
+        pytest.param("base", "tasks base", marks=pytest.mark.campaign),
+        pytest.param("validate", "tasks validate", marks=pytest.mark.campaign),
     ],
 )
 def test_a_stage_under_dvc(trained: Project, stage: str, sign: str) -> None:
@@ -80,7 +80,7 @@ def test_a_stage_by_hand_ends_with_the_status_of_an_interrupted_command(sharded:
     command = [
         sys.executable,
         "-m",
-        "tasks.run",
+        "tasks",
         "finetune",
         "artifacts/base",
         "artifacts/shards",
@@ -88,7 +88,7 @@ def test_a_stage_by_hand_ends_with_the_status_of_an_interrupted_command(sharded:
         "by-hand/c.json",
     ]
     process = start(sharded, *command)
-    while not held(sharded, "tasks.run finetune"):
+    while not held(sharded, "tasks finetune"):
         assert process.poll() is None, log_of(sharded)
         time.sleep(0.01)
     output = interrupt(sharded, process)

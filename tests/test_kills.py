@@ -8,7 +8,7 @@ import time
 from conftest import PATIENCE, Project
 from test_pipeline import start, steps_told, wait_until_gone
 
-from tasks.digests import sha256
+from tasks.runtime.digests import sha256
 
 KILLS = int(os.environ.get("KILLS", "2"))
 STEPS = 150 * KILLS  # so that none of them comes after the end

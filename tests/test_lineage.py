@@ -10,15 +10,15 @@ import pytest
 from conftest import Project, key_pair
 from mlflow import MlflowClient
 
-from tasks import lineage
-from tasks.digests import dvc_digest
-from tasks.signature import sign, signed_by
+from tasks.registry.lineage import show
+from tasks.registry.lineage.signature import sign, signed_by
+from tasks.runtime.digests import dvc_digest
 
 CHAMPION = "models:/medical-llm@champion"
 
 
 def differing(which: str = CHAMPION, *, deployed: Path | None = None, public_key: Path | None = None) -> list[str]:
-    return [str(f) for f in lineage.verify(which, deployed=deployed, public_key=public_key) if f.state != "equal"]
+    return [str(f) for f in show.verify(which, deployed=deployed, public_key=public_key) if f.state != "equal"]
 
 
 def flip(path: Path) -> None:
@@ -81,7 +81,7 @@ def test_one_flipped_byte_is_found_and_named(here: Project, artifacts: Path, whe
     path = artifacts / where.removeprefix("STORE/") if where.startswith("STORE/") else here.path / where
     flip(path)
     try:
-        result = here.run(sys.executable, "-m", "tasks.lineage", "verify", CHAMPION, check=False)
+        result = here.run(sys.executable, "-m", "tasks.registry", "verify", CHAMPION, check=False)
         assert result.returncode == 1 and "Traceback" not in result.stdout
         assert [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("differs")] == [["differs", name]]
     finally:
@@ -92,7 +92,7 @@ def test_what_is_not_here_is_absent_and_no_error(here: Project, tmp_path: Path) 
     shutil.move(here.path / "data", tmp_path / "data")
     try:
         assert differing() == ["absent   data"]
-        result = here.run(sys.executable, "-m", "tasks.lineage", "verify", CHAMPION)
+        result = here.run(sys.executable, "-m", "tasks.registry", "verify", CHAMPION)
         assert "0 differ, 1 absent on this machine" in result.stdout
     finally:
         shutil.move(tmp_path / "data", here.path / "data")
@@ -152,7 +152,7 @@ def test_a_signature_is_by_the_owner_of_the_key(tmp_path: Path) -> None:
 
 def test_a_configured_key_signs_the_version(copied: Project) -> None:
     private, public = key_pair(copied.path.parent)
-    verify = (sys.executable, "-m", "tasks.lineage", "verify", "--public-key", str(public))
+    verify = (sys.executable, "-m", "tasks.registry", "verify", "--public-key", str(public))
     assert "differs  passport.sig  (the passport is not signed)" in copied.run(*verify, check=False).stdout
     copied.environment["PASSPORT_KEY"] = str(private)
     copied.set_params("finetune", steps=7)
@@ -166,12 +166,12 @@ def test_after_a_second_run_the_tree_names_the_first_runs_of_what_was_skipped(co
     assert copied.ran(copied.run("dvc", "repro").stdout) == ["finetune", "validate", "register"]
     client = MlflowClient(tracking_uri=f"sqlite:///{copied.path / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
-    shown = copied.run(sys.executable, "-m", "tasks.lineage", "show", "medical-llm/2").stdout
+    shown = copied.run(sys.executable, "-m", "tasks.registry", "show", "medical-llm/2").stdout
     for stage in ("preprocess", "augment", "shard"):
         (run,) = client.search_runs([experiment.experiment_id], f"tags.record = '{records[stage]}'")
         assert f"{stage}  run {run.info.run_id} (imported)" in shown
     # The champion's own files are here in another version: that is no tampering.
-    monkey = copied.run(sys.executable, "-m", "tasks.lineage", "verify", "medical-llm/1").stdout
+    monkey = copied.run(sys.executable, "-m", "tasks.registry", "verify", "medical-llm/1").stdout
     assert "absent   artifacts/model  (another version of it is here, as DVC's files say)" in monkey and "0 differ" in monkey
 
     # What the first version needs stays when the cache is cleaned.
@@ -180,7 +180,7 @@ def test_after_a_second_run_the_tree_names_the_first_runs_of_what_was_skipped(co
     stray = cache / "ab" / ("c" * 30)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"nobody needs this")
-    cleaned = copied.run(sys.executable, "-m", "tasks.retention").stdout
+    cleaned = copied.run(sys.executable, "-m", "tasks.registry", "gc").stdout
     assert "kept     medical-llm version 1" in cleaned and "removed  from DVC's cache" in cleaned
     assert not stray.exists() and (cache / first[:2] / first[2:]).exists()
     copied.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock")
@@ -193,7 +193,7 @@ def test_the_weights_of_a_version_can_be_made_again_in_a_clone(finished: Project
     clone = Project(tmp_path / "project")
     clone.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{finished.path / 'mlflow.db'}"
     shutil.copytree(finished.path / "data", clone.path / "data")  # it comes from nowhere else
-    output = clone.run(sys.executable, "-m", "tasks.rebuild", "1").stdout
+    output = clone.run(sys.executable, "-m", "tasks.registry", "rebuild", "1").stdout
     assert "rebuild: the weights are equal bit for bit" in output
     assert clone.ran(output) == ["base", "preprocess", "augment", "shard", "finetune"]
     assert clone.run("git", "worktree", "list").stdout.count("\n") == 1

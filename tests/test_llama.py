@@ -9,7 +9,7 @@ from conftest import TINY, random_model
 from transformers import LlamaConfig as TheirConfig
 from transformers import LlamaForCausalLM
 
-from model.checkpoint import config_json
+from model.checkpoint.config import config_json
 from model.llama import SIZES, KVCache, LlamaConfig, RopeScaling, Transformer, parameter_shapes, positions_within
 
 SCALED = RopeScaling(factor=8.0, original_max_position_embeddings=32)

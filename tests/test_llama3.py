@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from test_tokenizer import corpus_texts, medquad_texts
 from transformers import AutoTokenizer
 
-from model import checkpoint
-from model.json_file import write_json
-from model.tokenizer import Tokenizer
-from model.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, ranks_to_tokenizer_json
-from tasks.packages import fetch_wheel
+from model.checkpoint.json_file import write_json
+from model.checkpoint.load import load_model
+from model.tokenizer.tokenizer import Tokenizer
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, ranks_to_tokenizer_json
+from tasks.runtime.wheels import fetch_wheel
 
 META = ("llama-models==0.3.0", "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f")
 FAIRSCALE = ("fairscale==0.4.13", "1b797825c427f5dba92253fd0d8daa574e8bd651a2423497775fab1b30cfb768")  # what Meta's model.py imports
@@ -304,7 +304,7 @@ def metas_checkpoint(reference: Any, directory: Path, *, scaled: bool, shape: di
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_are_those_of_metas_model(reference: Any, tmp_path: Path, shape: str, scaled: bool) -> None:
     theirs = metas_checkpoint(reference, tmp_path, scaled=scaled, shape=SHAPES[shape])
-    ours = checkpoint.load(tmp_path)
+    ours = load_model(tmp_path)
     ids = torch.randint(97, (2, 500), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         wanted = theirs(ids, 0)

@@ -8,9 +8,9 @@ import torch
 from conftest import TINY, random_model
 from test_training import ALONE, PARAMS, parts, rows_of, run  # noqa: F401 - a fixture
 
-from tasks import training
-from tasks.packing import LONGEST_LOOP, LOOPED, SHORTEST_LOOP, Batch, looped, training_rows
-from tasks.tokenfile import Split, open_split
+from tasks.corpus.shards.format import Split, open_split
+from tasks.training import loop
+from tasks.training.packing import LONGEST_LOOP, LOOPED, SHORTEST_LOOP, Batch, looped, training_rows
 
 AGAINST = PARAMS.model_copy(update={"unlikelihood": 1.0, "seq_len": 256})
 
@@ -51,21 +51,21 @@ def test_without_an_answer_that_is_long_enough_nothing_is_asked(parts: tuple[Pat
     split = open_split(parts[1], "train")
     assert not looped([[]], split, 32, seed=1, step=1).supervised.any()
     model = random_model(TINY)
-    assert training.backward_loops(model, 1, [[]], split, AGAINST, ALONE) == 0
+    assert loop.backward_loops(model, 1, [[]], split, AGAINST, ALONE) == 0
 
 
 def test_a_step_against_loops_makes_what_came_again_less_likely(parts: tuple[Path, Path]) -> None:  # noqa: F811
     """By as much as its gradient promises, and by more than chance would."""
     split, model = open_split(parts[1], "train"), random_model(TINY)
     rows = rows_of(split, 4)
-    before = training.backward_loops(model, 1, rows, split, AGAINST, ALONE)
+    before = loop.backward_loops(model, 1, rows, split, AGAINST, ALONE)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     promised = 1e-3 * float(sum((g**2).sum() for g in gradients))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.sub_(1e-3 * parameter.grad)
-    after = training.backward_loops(model, 1, rows, split, AGAINST, ALONE)
+    after = loop.backward_loops(model, 1, rows, split, AGAINST, ALONE)
     assert before - after == pytest.approx(promised, rel=0.05) and promised > 0
 
 
@@ -74,7 +74,7 @@ def test_the_weight_of_the_loss_is_that_of_its_gradients(parts: tuple[Path, Path
 
     def gradient(weight: float) -> torch.Tensor:
         model = random_model(TINY)
-        training.backward_loops(model, 1, rows_of(split, 4), split, AGAINST.model_copy(update={"unlikelihood": weight}), ALONE)
+        loop.backward_loops(model, 1, rows_of(split, 4), split, AGAINST.model_copy(update={"unlikelihood": weight}), ALONE)
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     torch.testing.assert_close(gradient(2.5), 2.5 * gradient(1.0))
@@ -88,17 +88,17 @@ def test_a_run_against_loops_that_was_cut_off_ends_with_the_same_bits(
     cut: int,
 ) -> None:
     whole, history = run(parts, tmp_path / "whole", AGAINST)
-    update = training.update
+    update = loop.update
 
     def killed(model: object, optimizer: object, step: int, *rest: object) -> dict[str, float]:
         if step == cut:
             raise KeyboardInterrupt
         return update(model, optimizer, step, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "update", killed)
+    monkeypatch.setattr(loop, "update", killed)
     with pytest.raises(KeyboardInterrupt):
         run(parts, tmp_path / "cut", AGAINST)
-    monkeypatch.setattr(training, "update", update)
+    monkeypatch.setattr(loop, "update", update)
     again, continued = run(parts, tmp_path / "cut", AGAINST)
     assert again == whole
     assert [p["loop_loss"] for p in continued] == [p["loop_loss"] for p in history]

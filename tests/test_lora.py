@@ -17,12 +17,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from model import checkpoint, lora, optim
-from model.generate import generate
+from model import lora
+from model.checkpoint.config import config_json
+from model.checkpoint.hf import save_like
+from model.checkpoint.load import load_model
+from model.checkpoint.shapes import parameters_of
+from model.generation.generate import generate
+from model.generation.quantize import store
 from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
 from model.loss import token_losses
-from model.quantize import store
+from tasks.training import optim
 
 ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
 KINDS = {
@@ -63,7 +68,7 @@ def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, super
 
 def reference() -> Any:
     """transformers' model with the tiny model's weights."""
-    model = LlamaForCausalLM(LlamaConfig(**checkpoint.config_json(TINY, torch.float32)))
+    model = LlamaForCausalLM(LlamaConfig(**config_json(TINY, torch.float32)))
     model.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in random_model(TINY).state_dict().items()})
     return model.eval()
 
@@ -204,8 +209,8 @@ def test_merging_shifts_logits_by_little_and_leaves_a_plain_checkpoint(config: L
     lora.merge(model)
     assert (model(IDS) - before).abs().max() <= 1e-4
     assert {type(module) for module in model.modules()} == {type(module) for module in random_model(TINY).modules()}
-    checkpoint.save_like(tiny_checkpoint, tmp_path / "merged", checkpoint.parameters_of(model))
-    assert torch.equal(checkpoint.load(tmp_path / "merged")(IDS), model(IDS))
+    save_like(tiny_checkpoint, tmp_path / "merged", parameters_of(model))
+    assert torch.equal(load_model(tmp_path / "merged")(IDS), model(IDS))
 
 
 def test_merging_keeps_the_weights_precision_and_rounds_once() -> None:
@@ -224,7 +229,7 @@ def test_merging_keeps_the_weights_precision_and_rounds_once() -> None:
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_real_model_keeps_its_logits_when_its_adapter_is_merged(dora: bool, smollm2: Path) -> None:
     config = LoraConfig(rank=8, alpha=16, dropout=0.0, targets=TARGETS, dora=dora)
-    model = checkpoint.load(smollm2).eval()
+    model = load_model(smollm2).eval()
     # Float32 itself is up to 9e-5 from float64 here, adapter or not. With random tokens for text a merged DoRA shifted by 1.2e-4.
     text = Tokenizer.from_file(str(smollm2 / "tokenizer.json")).encode(" ".join(answer for _, answer in sentences(2)))
     ids = torch.tensor([text.ids])

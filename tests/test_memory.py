@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from model import checkpoint, meta_file
-from model.json_file import write_json
+from model.checkpoint import meta_file
+from model.checkpoint.config import config_json
+from model.checkpoint.hf import save_weights
+from model.checkpoint.json_file import write_json
 from model.llama import SIZES, LlamaConfig, parameter_shapes
 
 BIG = replace(SIZES["llama-3.2-1b"], n_layers=15, vocab_size=32000, tied=False, max_seq_len=64)  # 2.1 GB in bfloat16
@@ -38,8 +40,8 @@ def state(config: LlamaConfig) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("layout", ["hf", "meta"])
 def test_loading_adds_little_more_than_the_files_size(tmp_path: Path, layout: str) -> None:
     if layout == "hf":
-        checkpoint.save_weights(state(BIG), tmp_path, dtype=torch.bfloat16)
-        write_json(tmp_path / "config.json", checkpoint.config_json(BIG, torch.bfloat16))
+        save_weights(state(BIG), tmp_path, dtype=torch.bfloat16)
+        write_json(tmp_path / "config.json", config_json(BIG, torch.bfloat16))
     else:
         meta_file.write(tmp_path, state(BIG), BIG)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())

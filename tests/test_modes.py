@@ -12,11 +12,11 @@ from peft import PeftModel
 from test_training import PARAMS, run, write_shards_of
 from transformers import AutoModelForCausalLM
 
-from model import checkpoint, optim
+from model.checkpoint.load import load_model
 from model.lora import TARGETS
-from tasks import points
-from tasks.params.finetune import ADAPTED
-from tasks.training import StoppedError
+from tasks.training import optim, step_metrics
+from tasks.training.loop import StoppedError
+from tasks.training.params import ADAPTED
 
 STEPS, STOP = 200, 40
 TEN = PARAMS.model_copy(
@@ -43,14 +43,14 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A SIGTERM to this process after a step."""
-    append = points.Points.append
+    append = step_metrics.Points.append
 
-    def append_and_leave(self: points.Points, point: points.Point) -> None:
+    def append_and_leave(self: step_metrics.Points, point: step_metrics.Point) -> None:
         append(self, point)
         if point["step"] == STOP:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(points.Points, "append", append_and_leave)
+    monkeypatch.setattr(step_metrics.Points, "append", append_and_leave)
     yield
     monkeypatch.undo()
 
@@ -67,7 +67,7 @@ def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: str, leaving: None
     assert history[-1]["loss"] < LEFT.get(mode, 0.2) * history[0]["loss"]
 
     model = tmp_path / "run" / "model"
-    before, after = checkpoint.load(ten[0]), checkpoint.load(model)
+    before, after = load_model(ten[0]), load_model(model)
     changed = {n for (n, a), b in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(a, b)}
     adapted = {n for n, _ in before.named_parameters() if "_proj." in n}
     assert changed == (adapted if mode in ADAPTED else {n for n, _ in before.named_parameters() if optim.MODES[mode](n)})

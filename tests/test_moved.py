@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from serving import ASK, running
 
-from tasks import relocation, tracking
-from tasks.stage import Unavailable
+from tasks.registry import relocation, tracking
+from tasks.runtime.errors import Unavailable
 
 CHAMPION = "models:/medical-llm@champion"
 NAMES = ("plain", "with spaces", '100% ünï\'cödé "quoted"', "a+b#c;d")
@@ -44,11 +44,11 @@ def restored(project: Project, target: Path) -> None:
 
 
 def everything_works(project: Project, monkeypatch: pytest.MonkeyPatch, former: Path) -> None:
-    told = project.run(sys.executable, "-m", "tasks.lineage", "show", CHAMPION).stdout
+    told = project.run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
     assert f"tracking: mlflow.db came from {former}; its paths are those of {project.path} now" in told
-    told = project.run(sys.executable, "-m", "tasks.lineage", "verify", CHAMPION).stdout
+    told = project.run(sys.executable, "-m", "tasks.registry", "verify", CHAMPION).stdout
     assert " 0 differ" in told and "came from" not in told
-    told = project.run(sys.executable, "-m", "tasks.retention").stdout
+    told = project.run(sys.executable, "-m", "tasks.registry", "gc").stdout
     assert "removed  from MLflow: deleted runs" in told
     monkeypatch.chdir(project.path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -94,7 +94,7 @@ def test_its_versions_are_shown_verified_served_and_kept(
 
 def test_a_copy_without_its_artifacts_is_told_so(copied: Project, tmp_path: Path) -> None:
     shutil.copytree(copied.path, tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
-    result = Project(tmp_path / "copy").run(sys.executable, "-m", "tasks.lineage", "show", CHAMPION, check=False)
+    result = Project(tmp_path / "copy").run(sys.executable, "-m", "tasks.registry", "show", CHAMPION, check=False)
     assert result.returncode == 1 and "Traceback" not in result.stdout
     assert f"mlflow.db came from {copied.path} without mlartifacts/" in result.stdout
 
@@ -102,7 +102,7 @@ def test_a_copy_without_its_artifacts_is_told_so(copied: Project, tmp_path: Path
 def test_a_linked_worktree_uses_the_main_ones_store_and_changes_nothing(copied: Project, tmp_path: Path) -> None:
     copied.run("git", "worktree", "add", "--quiet", str(tmp_path / "linked"))
     before = (copied.path / "mlflow.db").read_bytes()
-    told = Project(tmp_path / "linked").run(sys.executable, "-m", "tasks.lineage", "show", CHAMPION).stdout
+    told = Project(tmp_path / "linked").run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
     assert "medical-llm version 1" in told and "came from" not in told
     assert (copied.path / "mlflow.db").read_bytes() == before and not (tmp_path / "linked" / "mlflow.db").exists()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, write_tiny_checkpoint
 
-from model.convert import convert
+from model.checkpoint.convert import convert
 
 COUNT = 1000
 # Runs in a process of its own, whose memory is limited to little more than what the imports take.

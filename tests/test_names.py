@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from tasks.deidentify.finder import Finder, finder
-from tasks.deidentify.policy import DeidentifyParams
-from tasks.stage import read_params
+from tasks.corpus.deidentify.finder import Finder, finder
+from tasks.corpus.deidentify.policy import DeidentifyParams
+from tasks.params import read_params
 
 # Written in two halves before the recognizers, which were worked on with the first. Of the second only ’T in capitals was missed.
 DEVELOPMENT = {

@@ -13,8 +13,8 @@ from conftest import ROOT, Project
 from test_team import CROSSED
 from test_training import parts, run  # noqa: F401 - a fixture
 
-from tasks import points, trainstate
-from tasks.digests import dvc_digest
+from tasks.runtime.digests import dvc_digest
+from tasks.training import checkpoints, step_metrics
 
 pytestmark = pytest.mark.system
 KEY = "0" * 32
@@ -49,7 +49,7 @@ def torchrun(node: str, address: str, folder: Path, *arguments: str) -> "subproc
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "10.77.0.1:29400", "--rdzv-id", "test"]
     hosting = int(address.endswith(".1"))
     patience = ["--rdzv-conf", f"is_host={hosting},last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=3"]
-    command = [sys.executable, "-m", "torch.distributed.run", *elastic, *meeting, *patience, "-m", "tasks.training", *arguments]
+    command = [sys.executable, "-m", "torch.distributed.run", *elastic, *meeting, *patience, "-m", "tasks.training", "worker", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "cable"}
     with open(folder / f"{address}.log", "wb") as log:
         return subprocess.Popen(
@@ -64,7 +64,7 @@ def test_two_nodes_train_together_and_the_loss_of_one_is_survived(
 ) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
-    states = folder / trainstate.folder_of(KEY)
+    states = folder / checkpoints.folder_of(KEY)
     arguments = [*map(str, parts), KEY, PARAMS.model_dump_json()]
     first, second = (torchrun(node, f"10.77.0.{n}", folder, *arguments) for n, node in enumerate(nodes, 1))
     try:
@@ -81,7 +81,7 @@ def test_two_nodes_train_together_and_the_loss_of_one_is_survived(
             process.wait()
     told = (folder / "10.77.0.1.log").read_text()
     assert "going on after step" in told, told
-    found = points.read(states)
+    found = step_metrics.read(states)
     assert [p["step"] for p in found] == list(range(1, 121))
     _, alone = run(parts, tmp_path / "alone", PARAMS)
     assert [p["loss"] for p in found] == pytest.approx([p["loss"] for p in alone], abs=1e-3)

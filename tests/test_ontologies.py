@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.documents import Document, Rejected
-from tasks.readers.hpo import band, base_name, parse_obo, read_annotations, read_ontology
-from tasks.readers.xml_files import read_xml
+from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.readers.hpo import band, base_name, parse_obo, read_annotations, read_ontology
+from tasks.corpus.readers.xml_files import read_xml
 
 OBO = """format-version: 1.2
 

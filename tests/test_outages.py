@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from test_pipeline import FLOW, start, wait_until_training
 
-from tasks.disk import told_when_full
-from tasks.stage import STAGES as ALL
+from tasks.params import STAGES as ALL
+from tasks.runtime.disk import told_when_full
 
 STEPS = 400
 STAGES = ("preprocess", "augment", "shard", "finetune", "validate", "register")

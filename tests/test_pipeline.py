@@ -14,8 +14,8 @@ from conftest import PATIENCE, Project, sentences, write_table
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from tasks.digests import dvc_digest, sha256
-from tasks.stage import STAGES
+from tasks.params import STAGES
+from tasks.runtime.digests import dvc_digest, sha256
 
 FLOW = (sys.executable, "-m", "flows.pipeline")
 
@@ -105,7 +105,7 @@ print(json.dumps({{r.name: r.state.name for r in runs if r.start_time.timestamp(
 
 
 def test_the_version_leads_back_to_the_raw_corpus(finished: Project) -> None:
-    shown = finished.run(sys.executable, "-m", "tasks.lineage", "show", "medical-llm@champion").stdout
+    shown = finished.run(sys.executable, "-m", "tasks.registry", "show", "medical-llm@champion").stdout
     for stage in STAGES[:-1]:
         assert f"  {stage}  run " in shown, stage
     corpus = YAML(typ="safe").load(finished.path / "data.dvc")["outs"][0]["md5"]
@@ -167,7 +167,7 @@ class TestChanges:
             assert first.tags[f"run.{stage}"] == second.tags[f"run.{stage}"]
         assert first.tags["run.finetune"] != second.tags["run.finetune"]
 
-        tracking = copied.path / "tasks" / "tracking.py"
+        tracking = copied.path / "tasks" / "registry" / "tracking.py"
         tracking.write_text(tracking.read_text() + "# a comment\n")
         assert copied.ran(copied.run("dvc", "repro").stdout) == ["register"]
 

@@ -11,12 +11,13 @@ import torch
 from conftest import ROOT
 from test_training import PARAMS, parts  # noqa: F401 - a fixture
 
-from model.cost import parameters, trained_parameters
 from model.llama import SIZES, LlamaConfig
 from model.lora import TARGETS
 from tasks import finetune as ft
-from tasks import fit, plan, training
-from tasks.params.finetune import FinetuneParams
+from tasks.training import __main__ as program
+from tasks.training import loop, preflight
+from tasks.training.cost import parameters, trained_parameters
+from tasks.training.params import FinetuneParams
 
 DEEP = LlamaConfig(dim=256, n_layers=12, n_heads=4, n_kv_heads=2, ffn_dim=704, vocab_size=4096, head_dim=64)
 WIDE = LlamaConfig(dim=768, n_layers=3, n_heads=12, n_kv_heads=12, ffn_dim=2048, vocab_size=8192, head_dim=64, tied=True)
@@ -39,7 +40,7 @@ def measured(config: LlamaConfig, params: FinetuneParams) -> int:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_planned_memory_is_what_training_takes(name: str, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode})
-    planned = fit.needed(CONFIGS[name], params, narrow=False, devices=1).peak
+    planned = preflight.needed(CONFIGS[name], params, narrow=False, devices=1).peak
     assert planned == pytest.approx(measured(CONFIGS[name], params), rel=0.15)
 
 
@@ -58,16 +59,16 @@ def test_planned_memory_is_what_training_takes(name: str, mode: str) -> None:
 )
 def test_planned_memory_of_other_ways(changes: dict[str, object]) -> None:
     params = BIG.model_copy(update=changes)
-    planned = fit.needed(DEEP, params, narrow=params.precision == "bfloat16", devices=1).peak
+    planned = preflight.needed(DEEP, params, narrow=params.precision == "bfloat16", devices=1).peak
     assert planned == pytest.approx(measured(DEEP, params), rel=0.15)
 
 
 @pytest.mark.parametrize("mode", ["lora", "norm_wq"])
 def test_what_does_not_change_is_narrow_from_the_start(tiny_checkpoint: Path, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode, "precision": "bfloat16"})
-    model = training.adapted(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
+    model = loop.adapted(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
     loaded = {name: p.dtype for name, p in model.named_parameters()}
-    assert {p.dtype for p in training.readied(model, params).parameters()} == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in loop.readied(model, params).parameters()} == {torch.bfloat16, torch.float32}
     assert {name: p.dtype for name, p in model.named_parameters()} == loaded
 
 
@@ -77,14 +78,14 @@ def test_parameters_are_counted_as_published() -> None:
 
 
 def test_devices_share_weights_gradients_and_moments() -> None:
-    alone, of_eight = (fit.needed(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=n) for n in (1, 8))
+    alone, of_eight = (preflight.needed(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=n) for n in (1, 8))
     assert of_eight.gradients == alone.gradients // 8
     assert of_eight.optimizer == alone.optimizer // 8
     assert of_eight.weights < alone.weights / 2
 
 
 def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(training, "memory_of", lambda _: fit.RUNTIME["cpu"] + 2e6)
+    monkeypatch.setattr(loop, "memory_of", lambda _: preflight.RUNTIME["cpu"] + 2e6)
     with pytest.raises(ValueError, match=r"training needs about .* GB on each device, which has .*finetune.micro_batch: 1"):
         ft.finetune(*parts, Path("never"), Path("nor this"), params=PARAMS.model_copy(update={"batch": 40, "micro_batch": 40}))
 
@@ -92,11 +93,11 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path,
 @pytest.mark.parametrize(("memory", "advice"), [(60e9, "it fits with"), (1e9, "it needs a larger machine")])
 def test_the_smallest_change_that_fits_is_named(memory: float, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
-        fit.check_memory(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=1, device="cuda", memory=memory)
+        preflight.check_memory(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=1, device="cuda", memory=memory)
 
 
 def test_the_command_prints_a_plan() -> None:
-    command = [sys.executable, "-m", "tasks.plan", "--size", "llama-3.1-8b", "--mode", "lora", "--gpus", "1", "--seq", "2048"]
+    command = [sys.executable, "-m", "tasks.training", "plan", "--size", "llama-3.1-8b", "--mode", "lora", "--gpus", "1", "--seq", "2048"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     rows = {line[:12].strip(): line for line in found.stdout.splitlines()}
@@ -107,6 +108,6 @@ def test_the_command_prints_a_plan() -> None:
 @pytest.mark.parametrize("wrong", [["--gpus", "0"], ["--seq", "999999", "--size", "llama-3-8b"], ["--mfu", "2"]], ids=" ".join)
 def test_the_command_says_what_is_wrong(wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["plan", "--size", "smollm2-135m", *wrong])
+    monkeypatch.setattr(sys, "argv", ["training", "plan", "--size", "smollm2-135m", *wrong])
     with pytest.raises(SystemExit, match="plan: "):
-        plan.main()
+        program.main()

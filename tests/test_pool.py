@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import ROOT, free_port
 
-from tasks.pool import run_all
+from tasks.runtime.pool import run_all
 
 
 def square(number: int, folder: Path) -> int:

@@ -12,16 +12,16 @@ from conftest import ROOT, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import expectations
 from tasks import preprocess as stage
-from tasks.cleaning import rules
-from tasks.cleaning.passes import repair
-from tasks.documents import SPLITS, Document, read_documents
-from tasks.facts import measure
-from tasks.params.preprocess import BoilerplateParams, PreprocessParams
+from tasks.corpus import expectations
+from tasks.corpus.cleaning import rules
+from tasks.corpus.cleaning.passes import repair
+from tasks.corpus.documents import SPLITS, Document, read_documents
+from tasks.corpus.measures import measure
+from tasks.corpus.params import BoilerplateParams, PreprocessParams
+from tasks.corpus.readers.records import FileOptions
+from tasks.params import read_params
 from tasks.preprocess import preprocess
-from tasks.readers.records import FileOptions
-from tasks.stage import read_params
 
 DEFAULTS = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())
 SPLIT_MORE = {"test_share": 0.2, "validation_share": 0.2}

@@ -11,10 +11,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tasks.documents import Document, Rejected
-from tasks.readers import tables
-from tasks.readers.files import options_for, raw_files, read_file, unmatched
-from tasks.readers.records import FILE, FileOptions
+from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.readers import tables
+from tasks.corpus.readers.files import options_for, raw_files, read_file, unmatched
+from tasks.corpus.readers.records import FILE, FileOptions
 
 
 def read(directory: Path, name: str, content: bytes | str, **options: Any) -> tuple[list[Document], list[tuple[str, str]]]:

@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from ruamel.yaml import YAML
 
-from tasks import registry, tracking, versions
-from tasks.challenge import _held_out
-from tasks.documents import read_documents
+from tasks.corpus.documents import read_documents
 from tasks.evaluation.findings import findings, tags
-from tasks.scores import Score, read_scores
+from tasks.evaluation.scores import Score, read_scores
+from tasks.registry import promotion, tracking, versions
+from tasks.registry.challenge import _held_out
 
 
 def store(project: Project) -> MlflowClient:
@@ -81,13 +81,13 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     assert store(copied).get_model_version("medical-llm", "3").tags["code.dirty"] == "false"
     ask(copied, "promote", "--by", "Dr. Who")
     assert versions.aliases(store(copied), "medical-llm") == {"champion": "3", "previous": "2"}
-    signed = registry.events(store(copied), "medical-llm")[-1]
+    signed = promotion.events(store(copied), "medical-llm")[-1]
     assert signed["who"] == "Dr. Who" and "signed off on decision-1.json" in signed["why"]
 
     # A decision that is carried out late, after another version became champion.
-    number, late = registry.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
+    number, late = promotion.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
     store(copied).delete_model_version_tag("medical-llm", "2", f"decision.{number}.outcome")
-    assert registry.carry_out(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
+    assert promotion.carry_out(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
     assert champion(copied) == 3
 
     # The same checkpoint under another gate: one version, a further decision.
@@ -123,13 +123,13 @@ def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> 
     client = store(copied)
     with open(copied.path / "artifacts" / "documents" / "train.jsonl") as file:
         documents = [json.loads(line) for line in file]
-    seen = registry.seen_by(client, client.get_model_version("medical-llm", "1"), [d["id"] for d in documents])
+    seen = promotion.seen_by(client, client.get_model_version("medical-llm", "1"), [d["id"] for d in documents])
     assert seen and seen.keys() == {d["id"] for d in documents}
     # A short run comes to some of the documents only, and knows which.
     number, withdrawn = next((n, d) for n, d in enumerate(documents, 1) if seen[d["id"]].use == "trained")
     spared = next(d for d in documents if seen[d["id"]].use == "unused")
-    assert "version 1 did not see it (split train)" in copied.run(sys.executable, "-m", "tasks.lineage", "record", spared["id"]).stdout
-    before = copied.run(sys.executable, "-m", "tasks.lineage", "record", withdrawn["id"]).stdout
+    assert "version 1 did not see it (split train)" in copied.run(sys.executable, "-m", "tasks.registry", "record", spared["id"]).stdout
+    before = copied.run(sys.executable, "-m", "tasks.registry", "record", withdrawn["id"]).stdout
     for words in (
         f"raw file data/{withdrawn['source']}, {withdrawn['position']}",
         f"document artifacts/documents/train.jsonl, line {number} (split train",
@@ -138,7 +138,7 @@ def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> 
     ):
         assert words in before
     assert withdrawn["answer"] not in before
-    assert registry.mark_tainted(client, "medical-llm", [spared["id"]]) == []
+    assert promotion.mark_tainted(client, "medical-llm", [spared["id"]]) == []
     assert client.get_model_version("medical-llm", "1").tags["spared"] == "1 withdrawn record in its splits, which it did not come to"
     copied.set_params("preprocess", withdrawn=[withdrawn["id"]])
     commit(copied)
@@ -151,9 +151,9 @@ def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> 
         client.delete_model_version_tag("medical-llm", "1", tag)
     assert "version 1 is tainted" in ask(copied, "rollback", fails=True)
     assert "is tainted and cannot be promoted" in ask(copied, "promote", "1", "--why", "I want it", fails=True)
-    after = copied.run(sys.executable, "-m", "tasks.lineage", "record", withdrawn["id"]).stdout
+    after = copied.run(sys.executable, "-m", "tasks.registry", "record", withdrawn["id"]).stdout
     assert "the version is tainted" in after and "raw file" not in after
-    assert "no record" in copied.run(sys.executable, "-m", "tasks.lineage", "record", "nothing", check=False).stdout
+    assert "no record" in copied.run(sys.executable, "-m", "tasks.registry", "record", "nothing", check=False).stdout
 
 
 class TestVersion:
@@ -206,7 +206,7 @@ class TestVersion:
             (answer,) = json.loads(output.run(sys.executable, "-c", code).stdout.splitlines()[-1])
         finally:
             del finished.environment["MLFLOW_TRACKING_URI"]
-        from model.completion import Llama
+        from model.generation.completion import Llama
 
         (expected,) = Llama.build(folder / "checkpoint").text_completion(["Fever"], max_gen_len=4, temperature=0.0)
         assert answer == expected.text

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from test_pipeline import start
 
-GC = (sys.executable, "-m", "tasks.retention")
+GC = (sys.executable, "-m", "tasks.registry", "gc")
 
 
 def cache_of(project: Project) -> Path:

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.sampling import GREEDY, Sampling, candidates, draw, log_probability, penalized
+from model.generation.sampling import GREEDY, Sampling, candidates, draw, log_probability, penalized
 
 
 def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.Tensor:

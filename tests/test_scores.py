@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.scores import FILE, Score, change, difference, estimate, read_scores, write_scores
+from tasks.evaluation.scores import FILE, Score, change, difference, estimate, read_scores, write_scores
 
 
 def scores(tuned: list[float], *, base: float = 3.0, weight: float = 10.0) -> list[Score]:

@@ -20,17 +20,17 @@ from conftest import ROOT, Project, free_port, key_pair, wait_for, write_tiny_ch
 from mlflow import MlflowClient
 from serving import Running, running
 
-from model.checked_weights import CheckedFile
-from model.completion import Llama
+from model.checkpoint.checked_weights import CheckedFile
+from model.generation.completion import Llama
 from serve import verified
 from serve.models import Opening, RefusedError, id_of, open_model, resolve
 from serve.panel import panel
 from serve.rollout import Rollout
 from serve.trust import is_loopback, keys_of
 from serve.verified import Place
-from tasks.digests import sha256
-from tasks.registry import objection, promote
-from tasks.signature import sign
+from tasks.registry.lineage.signature import sign
+from tasks.registry.promotion import objection, promote
+from tasks.runtime.digests import sha256
 
 CHAMPION = "models:/medical-llm@champion"
 ASK: Any = {"model": "medical-llm", "prompt": "What are the signs of condition 3?", "max_tokens": 8, "temperature": 0}
@@ -233,7 +233,7 @@ def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry
 def test_a_champion_that_stays_is_not_fetched_again(followed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[object] = []
     with monkeypatch.context() as watched:
-        watched.setattr("tasks.versions.artifact", lambda *asked: fetched.append(asked))
+        watched.setattr("tasks.registry.versions.artifact", lambda *asked: fetched.append(asked))
         followed.rollouts["medical-llm"].look()
     assert not fetched and not followed.rollouts["medical-llm"].refused
 

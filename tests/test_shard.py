@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from conftest import sentences, write_cleaning_report
 
-from model.tokenizer import Tokenizer
+from model.tokenizer.tokenizer import Tokenizer
 from tasks import shard as stage
-from tasks import tokens
-from tasks.digests import dvc_digest
-from tasks.documents import Document, content_id, write_documents
-from tasks.params.shard import ShardParams
+from tasks.corpus.documents import Document, content_id, write_documents
+from tasks.corpus.params import ShardParams
+from tasks.corpus.shards import tokenize
+from tasks.corpus.shards.format import open_split
+from tasks.runtime.digests import dvc_digest
 from tasks.shard import shard
-from tasks.tokenfile import open_split
 
 PARAMS = ShardParams(loss_on="answer", max_tokens=2048)
 TURNS = (("system", "Be short."), ("user", "Hello?"), ("assistant", "Good day."))
@@ -71,11 +71,11 @@ def test_decoding_gives_back_exactly_the_documents(tiny_checkpoint: Path) -> Non
 
 def test_neither_order_nor_number_of_processes_changes_a_byte(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "SMALL", 0)
-    monkeypatch.setattr(tokens, "CACHE", Path("cache1"))
+    monkeypatch.setattr(tokenize, "CACHE", Path("cache1"))
     shuffled = random.Random(1).sample(documents(), len(documents()))
     monkeypatch.setenv("WORKERS", "1")
     one = make(tiny_checkpoint, documents(), "one")
-    monkeypatch.setattr(tokens, "CACHE", Path("cache4"))
+    monkeypatch.setattr(tokenize, "CACHE", Path("cache4"))
     monkeypatch.setenv("WORKERS", "4")
     assert make(tiny_checkpoint, shuffled, "four") == one
 
@@ -83,19 +83,19 @@ def test_neither_order_nor_number_of_processes_changes_a_byte(tiny_checkpoint: P
 def test_only_changed_partitions_are_tokenized_again(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make(tiny_checkpoint, documents(), "one")
     counted: list[int] = []
-    real = tokens.tokenized
+    real = tokenize.tokenized
 
     def counting(some: list[Document], tokenizer: Tokenizer, *, all_count: bool) -> object:
         counted.append(len(some))
         return real(some, tokenizer, all_count=all_count)
 
-    monkeypatch.setattr(tokens, "tokenized", counting)
+    monkeypatch.setattr(tokenize, "tokenized", counting)
     assert make(tiny_checkpoint, documents(), "two") == before and counted == []
     first, *rest = documents()
     changed = [replace(first, answer="Another answer."), *rest]
     after = make(tiny_checkpoint, changed, "three")
     assert after != before and len(counted) == 1
-    tokens.CACHE.rename("old")
+    tokenize.CACHE.rename("old")
     assert make(tiny_checkpoint, changed, "four") == after  # without the cache the bytes are the same
 
 

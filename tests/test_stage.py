@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-from tasks.digests import dvc_digest
-from tasks.stage import read_params
+from tasks.params import read_params
+from tasks.runtime.digests import dvc_digest
 
 
 def edited(tmp_path: Path, old: str, new: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from serving import Running, running
 
-from model.tokenizer import Tokenizer
+from model.tokenizer.tokenizer import Tokenizer
 from serve.engine import CHUNK
 
 STREAMS, NEW = 200, 24

@@ -12,40 +12,51 @@ from ruamel.yaml import YAML
 
 from flows.dvc_process import stages
 from flows.pipeline import Stage
-from tasks.stage import STAGES
+from tasks.evaluation.run import SCORING
+from tasks.finetune import CODE
+from tasks.params import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = "check_params"  # no stage of the pipeline, though DVC needs it to be one
-# No stage depends on them, as they change none of its bytes: logging and the signing of passports do not retrain.
-NO_BYTES = ("tasks.tracking", "tasks.signature")
-MAY_IMPORT = {
-    "model": {"model"},
-    "tasks": {"tasks", "model"},
-    "flows": {"flows", "tasks"},
-    "serve": {"serve", "model", "tasks"},
+# The architecture: who may import whom. The stages, stage.py and params.py are "tasks"; nothing imports bench, and tests import all.
+ARROWS = {
+    "model": set(),
+    "tasks.runtime": {"model"},  # of it ownership.py, which knows no torch
+    "tasks.corpus": {"model", "tasks.runtime"},
+    "tasks.training": {"model", "tasks.runtime", "tasks.corpus"},
+    "tasks.evaluation": {"model", "tasks.runtime", "tasks.corpus"},
+    "tasks.registry": {"model", "tasks.runtime", "tasks.corpus", "tasks.training", "tasks.evaluation"},
+    "tasks": {"model", "tasks.runtime", "tasks.corpus", "tasks.training", "tasks.evaluation", "tasks.registry"},
+    "flows": {"tasks.runtime", "tasks.evaluation", "tasks.registry"},
+    "serve": {"model", "tasks.runtime", "tasks.registry"},
 }
+# No stage depends on them, as they change none of its bytes: logging and the signing of passports do not retrain.
+NO_BYTES = ("tasks.registry.tracking", "tasks.registry.lineage.signature")
+# It imports the models of all sections; a stage imports its own.
+ALL_SECTIONS = "tasks.params"
 ONLY_IMPORTERS = {
     "prefect": {"flows.pipeline", "flows.new_data", "flows.dvc_process", "flows.notices", "flows.review", "flows.watch", "flows.deploy"},
-    "mlflow": {"tasks.tracking", "tasks.versions", "tasks.pyfunc_model"},  # the latter runs in MLflow, beside a version's weights
-    "great_expectations": {"tasks.expectations"},
+    # The last one runs in MLflow, beside a version's weights.
+    "mlflow": {"tasks.registry.tracking", "tasks.registry.versions", "tasks.registry.pyfunc_model"},
+    "great_expectations": {"tasks.corpus.expectations"},
 }
 MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2"}
 
 
 def modules() -> dict[str, Path]:
-    files = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    files = [
+        path for package in ("model", "tasks", "flows", "serve") for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"
+    ]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
-def test_packages_do_nothing_when_they_are_imported() -> None:
-    assert not [path for package in MAY_IMPORT for path in (ROOT / package).rglob("__init__.py") if path.read_text()]
+def room(module: str) -> str:
+    return max((name for name in ARROWS if f"{module}.".startswith(f"{name}.")), key=len)
 
 
-def imported(path: Path, *, as_program: bool = True) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it; without those that it needs only when it is run as a program."""
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if as_program or not ast.unparse(node).startswith("if __name__ ==")]
-    for node in ast.walk(tree):
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -53,40 +64,88 @@ def imported(path: Path, *, as_program: bool = True) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def closure(module: str, seen: set[str], first: str = "") -> set[str]:
-    """The modules of the project that run when ``first`` does."""
-    first = first or module
+def closure(module: str, seen: set[str]) -> set[str]:
+    """The modules of the project that decide what a stage writes."""
     known = modules()
     if module in known and module not in NO_BYTES and module not in seen:
         seen.add(module)
-        for other in imported(known[module], as_program=module == first):
-            closure(other, seen, first)
+        for other in imported(known[module]) if module != ALL_SECTIONS else ():
+            closure(other, seen)
     return seen
 
 
-@pytest.mark.parametrize("stage", [GUARD, *STAGES])
-def test_a_stages_code_dependencies_are_its_import_closure(stage: str) -> None:
-    listed = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["deps"]
+def test_every_package_says_what_it_is_for_and_imports_nothing() -> None:
+    packages = sorted({parent for path in modules().values() for parent in path.parents if ROOT in parent.parents} | {ROOT / "bench"})
+    for package in packages:
+        tree = ast.parse((package / "__init__.py").read_text())
+        assert len(tree.body) == 1 and ast.get_docstring(tree), package
+
+
+@pytest.mark.parametrize("stage", [*STAGES[:-1], GUARD])
+def test_a_stages_code_dependencies_are_the_code_that_it_runs(stage: str) -> None:
+    code = {ROOT / name for name in dependencies(stage) if name.startswith(("model", "tasks"))}
     known = modules()
-    seen = closure(f"tasks.{stage}", {"tasks.run"})
-    for section in STAGES if stage == GUARD else ():  # by name: read_params
-        closure(f"tasks.params.{section}", seen)
-    wanted = {known[m].relative_to(ROOT).as_posix() for m in seen}
-    wanted |= {"model/decode.c"} if "model/native.py" in wanted else set()
-    wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/deidentify/*.csv") if "tasks/deidentify/forms.py" in wanted}
-    wanted |= {f.relative_to(ROOT).as_posix() for f in ROOT.glob("tasks/evaluation/*.csv") if "tasks/evaluation/behaviour.py" in wanted}
-    assert {path for path in listed if path.endswith((".py", ".c", ".csv"))} == wanted
+    starts = [f"tasks.{stage}"] if stage != GUARD else ["tasks.stage", *imported(known[ALL_SECTIONS])]
+    run = {known[name] for start in starts for name in closure(start, {"tasks.__main__"})}
+    missing = {path for path in run if not code & {path, *path.parents}}
+    assert not missing
+    listed = {path for path in known.values() if code & {path, *path.parents}}
+    # A folder spares the list of its files; what it holds beyond them runs a stage again for nothing. Most has augment.
+    assert len(listed - run) <= 40, sorted(listed - run)
+    assert not [path for path in code if not path.exists() or not any(path in (file, *file.parents) for file in run)]
+
+
+def test_the_list_of_code_is_one_that_people_read() -> None:
+    assert sum(name.startswith(("model", "tasks")) for stage in (*STAGES, GUARD) for name in dependencies(stage)) <= 80
+
+
+def test_what_a_training_state_and_a_score_hold_for_misses_no_code() -> None:
+    known, rooms = modules(), ("model", "tasks.training", "tasks.evaluation", "tasks.corpus")
+    for stage, code in (("finetune", CODE), ("validate", SCORING)):
+        run = {known[name] for name in closure(f"tasks.{stage}", set()) if room(name) in rooms and name not in CHOOSES_ITEMS}
+        assert not {path for path in run if not set(code) & {path, *path.parents}}, stage
+
+
+# What they choose is another digest's matter: that of the items.
+CHOOSES_ITEMS = ("tasks.corpus.documents", "tasks.corpus.augmentation.paraphrase")
+
+
+def dependencies(stage: str) -> list[str]:
+    return list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["deps"])
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_imports_follow_the_arrows(module: str) -> None:
-    package = module.split(".", maxsplit=1)[0]
-    for name in imported(modules()[module]):
+    for name in set(imported(modules()[module])):
         top = name.split(".")[0]
-        if top in MAY_IMPORT:
-            assert top in MAY_IMPORT[package], f"{module} imports {name}"
+        if top in ("tasks", "flows", "serve", "model", "bench", "tests"):
+            assert top not in ("bench", "tests"), f"{module} imports {name}"
+            assert room(name) in ARROWS[room(module)] | {room(module)} or name == "tasks", f"{module} imports {name}"
         if top in ONLY_IMPORTERS:
             assert module in ONLY_IMPORTERS[top], f"{module} imports {name}"
+    if module.removeprefix("tasks.") in STAGES:
+        assert not {f"tasks.{stage}" for stage in STAGES} & set(imported(modules()[module])), "a stage imports another"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = modules()
+    graph = {module: {name for name in imported(path) if name in known and name != module} for module, path in known.items()}
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " → ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for name in sorted(graph[module]):
+                walk(name, (*way, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        walk(module, ())
+
+
+def test_modules_are_short() -> None:
+    lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
+    assert not {module: n for module, n in lines.items() if n > (200 if module.removeprefix("tasks.") in STAGES else 350)}
 
 
 def test_the_model_library_stands_on_few_packages() -> None:
@@ -100,7 +159,7 @@ def test_one_name_for_stage_module_function_and_params() -> None:
     pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     assert set(STAGES) == set(sections) == set(pipeline) - {GUARD}
     for stage, definition in pipeline.items():
-        assert definition["cmd"].startswith(f"exec python -m tasks.run {stage} ")
+        assert definition["cmd"].startswith(f"exec python -m tasks {stage} ")
         assert definition.get("params", []) == ([stage] if stage != GUARD else [])
 
 
@@ -115,7 +174,7 @@ def test_the_flow_runs_every_stage_after_those_it_depends_on() -> None:
     definitions = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     made: set[str] = {"data", *definitions.pop(GUARD)["outs"]}
     for stage in stages():
-        needed = {dep for dep in definitions[stage]["deps"] if not dep.endswith((".py", ".c", ".csv"))}
+        needed = {dep for dep in definitions[stage]["deps"] if not dep.startswith(("model", "tasks"))}
         assert needed <= made, stage
         made |= {out if isinstance(out, str) else next(iter(out)) for out in definitions[stage]["outs"]}
     assert set(stages()) == set(definitions) == set(get_args(Stage))
@@ -127,9 +186,12 @@ def test_the_commands_of_readme_and_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M))
     for target in re.findall(r"(?:^    |`)make ([a-z-]+)", readme, flags=re.M):
         assert target in targets, f"make {target}"
-    for module in re.findall(r"python -m ((?:model|tasks|flows)\.\w+)", readme):
-        assert module in modules(), module
-        assert '__name__ == "__main__"' in modules()[module].read_text(), module
+    known = modules()
+    for module, command in re.findall(r"python -m ((?:model|tasks|flows|serve)(?:\.\w+)*)(?: ([a-z]+)\b)?", readme):
+        path = known.get(f"{module}.__main__") or known[module]
+        assert '__name__ == "__main__"' in path.read_text(), module
+        if f"{module}.__main__" in known and module not in ("tasks.corpus", "tasks.evaluation", "serve"):
+            assert f"def {command}" in path.read_text(), f"{module} {command}"
 
 
 def test_every_tracked_file_is_ours_to_publish() -> None:

@@ -11,9 +11,9 @@ import torch
 from conftest import ROOT
 from test_training import PARAMS, parts  # noqa: F401 - a fixture
 
-from model import checkpoint
+from model.checkpoint.load import load_model
 from tasks import finetune as ft
-from tasks import points, trainstate
+from tasks.training import checkpoints, step_metrics
 
 CROSSED = PARAMS.model_copy(update={"batch": 8, "micro_batch": 1, "steps": 6, "validate_every": 3, "keep": "best"})
 
@@ -22,7 +22,7 @@ def torchrun(processes: int) -> str:
     return f"{sys.executable} -m torch.distributed.run --nproc-per-node {processes}"
 
 
-def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[points.Point], Path]:  # noqa: F811
+def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.Point], Path]:  # noqa: F811
     """The stage in a folder of its own; what it measured, and its checkpoint directory."""
     folder.mkdir(exist_ok=True)
     params = CROSSED.model_copy(update=changes)
@@ -44,7 +44,7 @@ def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_p
         for name in ("loss", "gradient_norm", "validation_loss"):
             ours, other = ([p[name] for p in history if name in p] for history in (alone, together))
             torch.testing.assert_close(torch.tensor(ours), torch.tensor(other), atol=1e-5, rtol=1e-5)
-        for a, b in zip(checkpoint.load(made).parameters(), checkpoint.load(theirs).parameters(), strict=True):
+        for a, b in zip(load_model(made).parameters(), load_model(theirs).parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
@@ -66,10 +66,10 @@ def test_a_state_of_two_processes_is_gone_on_from_by_others(
     assert stopped.returncode and "stopped after step 3 of 6" in stopped.stderr, stopped.stderr
     command = [*torchrun(processes).split()] if processes > 1 else [sys.executable]
     result = subprocess.run(
-        [*command, "-m", "tasks.training", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
+        [*command, "-m", "tasks.training", "worker", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     assert re.search("going on after step 3 of 6", result.stdout), result.stdout + result.stderr
-    found = points.read(folder / trainstate.folder_of(key))
+    found = step_metrics.read(folder / checkpoints.folder_of(key))
     assert [p["step"] for p in found] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(whole, found, strict=True):
         assert abs(a["loss"] - b["loss"]) < 1e-5

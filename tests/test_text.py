@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from model.completion import Completion, Llama
-from model.sampling import GREEDY, Sampling
+from model.generation.completion import Completion, Llama
+from model.generation.sampling import GREEDY, Sampling
 from serve.engine import Engine, FullError, Request
 from serve.text import Answers, FailedError, How, LateError, Piece
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.tokenfile import Entry, TokenizedDocument, open_split, read_tokens, write_index, write_shards
+from tasks.corpus.shards.format import Entry, TokenizedDocument, open_split, read_tokens, write_index, write_shards
 
 
 def documents() -> list[TokenizedDocument]:

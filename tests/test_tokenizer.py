@@ -17,11 +17,11 @@ from tokenizers import Tokenizer as TheirTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
-from model.json_file import read_json, write_json
-from model.tokenizer import Slot, TextStream, Tokenizer, fill
-from model.vocabulary import MAX_RUN, _split_runs
-from tasks.corpus import SOURCES
-from tasks.packages import fetch_wheel
+from model.checkpoint.json_file import read_json, write_json
+from model.tokenizer.tokenizer import Slot, TextStream, Tokenizer, fill
+from model.tokenizer.vocabulary import MAX_RUN, _split_runs
+from tasks.corpus.default_corpus import SOURCES
+from tasks.runtime.wheels import fetch_wheel
 
 CHAT = [{"role": "user", "content": "What is asthma?"}, {"role": "assistant", "content": "A disease of the airways."}]
 

@@ -13,7 +13,7 @@ from conftest import PATIENCE, ROOT, Project, free_port, wait_for
 from mlflow import MlflowClient
 from test_pipeline import start
 
-from tasks.stage import STAGES
+from tasks.params import STAGES
 
 
 def start_server(folder: Path, port: int) -> "subprocess.Popen[bytes]":
@@ -86,7 +86,7 @@ def test_an_empty_store_is_filled_from_the_records_and_says_so(copied: Project) 
     version = client.get_model_version_by_alias("medical-llm", "champion")
     run = client.get_run(version.tags["run.shard"])
     assert run.data.tags["record"] == first["record"] and run.data.tags["imported"] == "true"
-    shown = copied.run(sys.executable, "-m", "tasks.lineage", "show", "medical-llm@champion").stdout
+    shown = copied.run(sys.executable, "-m", "tasks.registry", "show", "medical-llm@champion").stdout
     assert f"shard  run {run.info.run_id} (imported)" in shown and "raw files  data" in shown
 
 

@@ -17,18 +17,19 @@ from conftest import ROOT, TINY, random_model, sentences, write_cleaning_report,
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from model import checkpoint, lora, loss, optim
-from model.checkpoint import config_json
+from model import lora, loss
+from model.checkpoint.config import config_json
+from model.checkpoint.load import load_model
 from tasks import finetune as ft
-from tasks import packing, training
-from tasks.documents import Document, content_id, write_documents
-from tasks.packing import Place, stacked, training_rows
-from tasks.params.finetune import AdapterParams, FinetuneParams, Mode, Schedule, Target
-from tasks.params.shard import ShardParams
+from tasks.corpus.documents import Document, content_id, write_documents
+from tasks.corpus.params import ShardParams
+from tasks.corpus.shards.format import Entry, Split, open_split
 from tasks.shard import shard
-from tasks.team import Team
-from tasks.tokenfile import Entry, Split, open_split
-from tasks.trainstate import State
+from tasks.training import loop, optim, packing
+from tasks.training.checkpoints import State
+from tasks.training.distributed import Team
+from tasks.training.packing import Place, stacked, training_rows
+from tasks.training.params import AdapterParams, FinetuneParams, Mode, Schedule, Target
 
 ALONE = Team(0, 1, torch.device("cpu"))
 
@@ -182,7 +183,7 @@ def test_a_packed_documents_losses_are_those_it_has_alone(parts: tuple[Path, Pat
     rows = rows_of(split, 6)
 
     def losses(rows: list[packing.Row], length: int) -> torch.Tensor:
-        return training.of_batch(loss.token_losses, model, stacked(rows, split, length), "float32")
+        return loop.of_batch(loss.token_losses, model, stacked(rows, split, length), "float32")
 
     alone = [losses([[piece]], piece.stop - piece.start) for row in rows for piece in row]
     packed_losses = losses(rows, 64)
@@ -196,7 +197,7 @@ def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[
 
     def gradients(size: int) -> tuple[float, list[torch.Tensor]]:
         model = random_model(TINY)
-        value = training.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), ALONE)
+        value = loop.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), ALONE)
         return value, [p.grad for p in model.parameters() if p.grad is not None]
 
     whole, of_whole = gradients(8)
@@ -212,7 +213,7 @@ def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]
     def gradients(recompute: bool) -> list[torch.Tensor]:
         model = random_model(TINY)
         model.recompute = recompute
-        training.backward(model, rows_of(split, 4), split, PARAMS, ALONE)
+        loop.backward(model, rows_of(split, 4), split, PARAMS, ALONE)
         return [p.grad for p in model.parameters() if p.grad is not None]
 
     for a, b in zip(gradients(False), gradients(True), strict=True):
@@ -264,8 +265,8 @@ def test_the_weights_with_the_lowest_validation_loss_are_kept_and_training_ends_
     assert best < history[-1]["step"] == best + 30 < 150
     split = open_split(parts[1], "validation")
     rows = packing.sample(split, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
-    kept = checkpoint.load(tmp_path / "run" / "model")
-    assert math.isclose(training.mean_loss(kept, split, rows, params, ALONE), found[best], abs_tol=1e-5)
+    kept = load_model(tmp_path / "run" / "model")
+    assert math.isclose(loop.mean_loss(kept, split, rows, params, ALONE), found[best], abs_tol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_documents(parts: tuple[Path, Path]) -> None:
@@ -276,7 +277,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_doc
     optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     split = open_split(parts[1], "train")
     with pytest.raises(ValueError, match=r"not finite at step 1; documents in the batch: \w+"):
-        training.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, ALONE, state=State())
+        loop.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, ALONE, state=State())
     assert torch.equal(before, model.layers[0].mlp.up_proj.weight)  # type: ignore[union-attr, arg-type]
 
 
@@ -297,7 +298,7 @@ def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path
     optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     train, held_out = (open_split(parts[1], split) for split in ("train", "validation"))
     params = PARAMS.model_copy(update={"patience": 2})
-    assert training.train_steps(model, optimizer, train, held_out, [], params, ALONE, state=ended) == ended
+    assert loop.train_steps(model, optimizer, train, held_out, [], params, ALONE, state=ended) == ended
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])

@@ -13,11 +13,11 @@ from conftest import TINY, random_model
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from model import optim
 from model.llama import Transformer
-from tasks import points, tracking, trainstate
-from tasks.packing import Place
-from tasks.trainstate import State
+from tasks.registry import tracking
+from tasks.training import checkpoints, optim, step_metrics
+from tasks.training.checkpoints import State
+from tasks.training.packing import Place
 
 KEY = "0" * 32
 
@@ -45,27 +45,27 @@ def same(a: Transformer, b: Transformer) -> bool:
 
 def test_a_state_comes_back_with_weights_moments_and_place() -> None:
     model, optimizer = trained_a_step()
-    trainstate.save(KEY, state_at(4), model, optimizer)
+    checkpoints.save(KEY, state_at(4), model, optimizer)
     other = random_model(TINY, 9)
     fresh = optim.adamw(other.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    assert trainstate.resume(KEY, other, fresh) == state_at(4)
+    assert checkpoints.resume(KEY, other, fresh) == state_at(4)
     assert same(model, other)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        assert all(torch.equal(optimizer.state[a][moment], fresh.state[b][moment]) for moment in trainstate.MOMENTS)
+        assert all(torch.equal(optimizer.state[a][moment], fresh.state[b][moment]) for moment in checkpoints.MOMENTS)
     assert fresh.state[next(other.parameters())]["step"] == 4
 
 
 def test_a_damaged_newest_state_is_passed_over_and_named(capfd: pytest.CaptureFixture[str]) -> None:
     model, optimizer = trained_a_step()
     for step in (2, 4):
-        trainstate.save(KEY, state_at(step), model, optimizer)
-    damaged = next((trainstate.folder_of(KEY) / "00000004" / "exp_avg").glob("*.safetensors"))
+        checkpoints.save(KEY, state_at(step), model, optimizer)
+    damaged = next((checkpoints.folder_of(KEY) / "00000004" / "exp_avg").glob("*.safetensors"))
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    assert trainstate.resume(KEY, model, optimizer) == state_at(2)
-    trainstate.save(KEY, state_at(3), model, optimizer)
-    assert {path.name for path in trainstate.folder_of(KEY).iterdir()} == {"00000002", "00000003"}
+    assert checkpoints.resume(KEY, model, optimizer) == state_at(2)
+    checkpoints.save(KEY, state_at(3), model, optimizer)
+    assert {path.name for path in checkpoints.folder_of(KEY).iterdir()} == {"00000002", "00000003"}
     told = capfd.readouterr().out
     assert "00000004 is damaged (exp_avg/" in told and "going back to the state before it" in told
 
@@ -73,9 +73,9 @@ def test_a_damaged_newest_state_is_passed_over_and_named(capfd: pytest.CaptureFi
 def test_only_the_newest_states_and_the_best_weights_they_speak_of_are_kept() -> None:
     model, optimizer = trained_a_step()
     for step in (1, 2, 3, 4):
-        trainstate.save_best(KEY, step, model)
-        trainstate.save(KEY, State(step=step, best=min(step, 3)), model, optimizer)
-    kept = {path.name for path in trainstate.folder_of(KEY).iterdir()}
+        checkpoints.save_best(KEY, step, model)
+        checkpoints.save(KEY, State(step=step, best=min(step, 3)), model, optimizer)
+    kept = {path.name for path in checkpoints.folder_of(KEY).iterdir()}
     assert kept == {"00000003", "00000004", "best-00000003"}
 
 
@@ -106,20 +106,20 @@ print(sorted(p.name for p in trainstate.folder_of(KEY).iterdir()), trainstate.ne
 
 def test_points_are_written_once_and_a_torn_last_line_goes() -> None:
     folder = Path("run")
-    first = points.Points(folder)
+    first = step_metrics.Points(folder)
     for step in (1.0, 2.0):
         first.append({"step": step, "loss": step})
-    with open(folder / points.POINTS, "a", encoding="utf-8") as file:
+    with open(folder / step_metrics.POINTS, "a", encoding="utf-8") as file:
         file.write('{"step": 3.0, "lo')
-    again = points.Points(folder)
+    again = step_metrics.Points(folder)
     for step in (2.0, 3.0):
         again.append({"step": step, "loss": -step})
-    assert [(p["step"], p["loss"]) for p in points.read(folder)] == [(1.0, 1.0), (2.0, 2.0), (3.0, -3.0)]
+    assert [(p["step"], p["loss"]) for p in step_metrics.read(folder)] == [(1.0, 1.0), (2.0, 2.0), (3.0, -3.0)]
 
 
 def record_of_a_run(folder: Path) -> dict[str, object]:
     return {
-        "record": points.record_of(folder),
+        "record": step_metrics.record_of(folder),
         "stage": "finetune",
         "command": "python -m tasks.finetune",
         "started": "2026-01-02T03:04:05.000+00:00",
@@ -129,7 +129,7 @@ def record_of_a_run(folder: Path) -> dict[str, object]:
         "inputs": {},
         "outputs": {},
         "metrics": {"documents": 3.0},
-        "history": points.read(folder),
+        "history": step_metrics.read(folder),
         "reports": [],
         "code": {},
         "versions": {},
@@ -148,9 +148,10 @@ def test_the_tracker_sees_points_while_a_run_goes_on_and_every_one_once_in_the_e
     folder = Path("run")
     for life in (1, 2):  # cut off in between
         follower = subprocess.Popen(
-            [sys.executable, "-m", "tasks.tracking", "finetune", points.record_of(folder), str(folder)], stdin=subprocess.PIPE
+            [sys.executable, "-m", "tasks.registry", "follow", "finetune", step_metrics.record_of(folder), str(folder)],
+            stdin=subprocess.PIPE,
         )
-        told = points.Points(folder)
+        told = step_metrics.Points(folder)
         for step in range(3 * life - 2, 3 * life + 2):
             told.append({"step": float(step), "loss": 1.0 / step})
         deadline = time.monotonic() + 600

@@ -23,7 +23,7 @@ def taken() -> Iterator[None]:
 
 @pytest.mark.usefixtures("taken")
 def test_both_pages_answer_on_loopback_and_end_with_the_command(finished: Project) -> None:
-    command = [sys.executable, "-m", "tasks.ui"]
+    command = [sys.executable, "-m", "flows.ui"]
     environment = finished.environment | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=finished.path, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout

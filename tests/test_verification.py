@@ -14,10 +14,10 @@ import pytest
 from conftest import Project, copy_of, key_pair
 from mlflow import MlflowClient
 
-from tasks import lineage, passport, verification
-from tasks.passport import Finding
-from tasks.regular_files import regular_sha256
-from tasks.signature import private_key
+from tasks.registry.lineage import passport, show, verification
+from tasks.registry.lineage.passport import Finding
+from tasks.registry.lineage.signature import private_key
+from tasks.runtime.regular_files import regular_sha256
 
 NAME = "medical-llm"
 # One file of each kind that a version holds.
@@ -72,7 +72,7 @@ def store(here: Project, tmp_path: Path) -> Iterator[Path]:
 
 def differing(*, number: str = "1", key: bool = False) -> set[str]:
     public_key = Path("../key.pub") if key else None
-    return {place(f) for f in lineage.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
+    return {place(f) for f in show.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
 
 
 def place(finding: Finding) -> str:
@@ -155,7 +155,7 @@ def test_records_of_the_runs_behind_a_version_are_in_its_passport(here: Project)
 
 class TestOrigin:
     def test_who_names_nobody_learns_that_the_origin_is_unknown(self, here: Project, store: Path) -> None:
-        command = (sys.executable, "-m", "tasks.lineage", "verify", "--deployed", str(store / "checkpoint"))
+        command = (sys.executable, "-m", "tasks.registry", "verify", "--deployed", str(store / "checkpoint"))
         result = here.run(*command, check=False)
         assert result.returncode == 2 and "consistent, origin unknown" in result.stdout and "0 differ" in result.stdout
         assert here.run(*command, "--public-key", "../key.pub").returncode == 0
@@ -166,10 +166,10 @@ class TestOrigin:
         document = json.loads((folder / "passport.json").read_bytes())
         document["artifacts"]["checkpoint/tokenizer_config.json"] = regular_sha256(folder / "tokenizer_config.json")
         (folder / "passport.json").write_text(json.dumps(document))
-        states = {f.state for f in lineage.verify("", deployed=folder, public_key=None)}
+        states = {f.state for f in show.verify("", deployed=folder, public_key=None)}
         assert "unknown" in states and "differs" not in states
         for which, key in ((f"{NAME}/1", None), ("", Path("../key.pub"))):
-            assert "differs" in {f.state for f in lineage.verify(which, deployed=folder, public_key=key)}
+            assert "differs" in {f.state for f in show.verify(which, deployed=folder, public_key=key)}
 
     def test_a_signature_of_one_version_does_not_stand_on_anothers_files(self, here: Project, store: Path) -> None:
         # All that belongs to version 1, whole and rightly signed, under the number of another version.
@@ -310,13 +310,13 @@ def older(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(older: Project) -> None:
-    result = older.run(sys.executable, "-m", "tasks.lineage", "verify", f"{NAME}/1")
+    result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1")
     assert "0 differ" in result.stdout and "that its older passport does not state" in result.stdout
     assert "unstated passport.json  (format 2 does not say of which version it is)" in result.stdout
     assert f"unstated {NAME}/1/lineage.html  (format 2 lists no such files)" in result.stdout
     flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
     try:
-        result = older.run(sys.executable, "-m", "tasks.lineage", "verify", f"{NAME}/1", check=False)
+        result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1", check=False)
         assert result.returncode == 1 and f"differs  {NAME}/1/checkpoint/model.safetensors" in result.stdout
     finally:
         flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
@@ -339,4 +339,4 @@ def test_a_version_of_format_2_is_served_loaded_replaced_and_rolled_back_to(olde
     older.run(*registry, "rollback", "--why", "a test")
     # MLflow loaded the first version as code meanwhile, and left there what a passport of its format does not state.
     assert older.run(*served).stdout.split() == ["1", "True"]
-    assert "0 differ" in older.run(sys.executable, "-m", "tasks.lineage", "verify", f"{NAME}/1").stdout
+    assert "0 differ" in older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1").stdout

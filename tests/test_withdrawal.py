@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tasks import forget, lineage, registry, tracking
-from tasks.challenge import _held_out
-from tasks.exposure import FILE, Seen, seen_digest, write_seen
-from tasks.scores import Score, write_scores
+from tasks.evaluation.scores import Score, write_scores
+from tasks.registry import promotion, tracking
+from tasks.registry.challenge import _held_out
+from tasks.registry.lineage import show
+from tasks.registry.upkeep import forget
+from tasks.training.exposure import FILE, Seen, seen_digest, write_seen
 
 NAME = "medical-llm"
 ID = "0123456789abcdef01234567"
@@ -62,7 +64,7 @@ def test_a_version_is_tainted_by_what_it_saw(client: MlflowClient, tmp_path: Pat
     register(client, tmp_path, old)
     register(client, tmp_path, None)
     register(client, tmp_path, f"{seen_digest('another')} train\n".encode())
-    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1", "2", "4", "6"]
+    assert [str(n) for n in promotion.mark_tainted(client, NAME, [ID])] == ["1", "2", "4", "6"]
     older = "may have seen 1 withdrawn record: an older version, which lists its splits and not what it came to"
     spared = {"spared": "1 withdrawn record in its splits, which it did not come to"}
     assert [told(client, number) for number in range(1, 9)] == [
@@ -75,28 +77,28 @@ def test_a_version_is_tainted_by_what_it_saw(client: MlflowClient, tmp_path: Pat
         {},
         {},
     ]
-    assert [e["verb"] for e in registry.events(client, NAME)] == ["taint", "taint", "spare", "taint", "spare", "taint"]
-    assert registry.mark_tainted(client, NAME, [ID]) == []
-    assert len(registry.events(client, NAME)) == 6  # once
-    registry.show(NAME)
+    assert [e["verb"] for e in promotion.events(client, NAME)] == ["taint", "taint", "spare", "taint", "spare", "taint"]
+    assert promotion.mark_tainted(client, NAME, [ID]) == []
+    assert len(promotion.events(client, NAME)) == 6  # once
+    promotion.show(NAME)
     listed = capsys.readouterr().out
     assert "  not tainted: 1 withdrawn record in its splits, which it did not come to" in listed and f"  tainted: {older}" in listed
 
 
 def test_a_spared_version_that_is_scored_on_the_record_later_is_tainted(client: MlflowClient, tmp_path: Path) -> None:
     version = register(client, tmp_path, Seen("test", "unused"), [score("another")])
-    assert registry.mark_tainted(client, NAME, [ID]) == [] and "spared" in told(client, 1)
+    assert promotion.mark_tainted(client, NAME, [ID]) == [] and "spared" in told(client, 1)
     write_scores([score(ID)], tmp_path)
     client.log_artifact(version.run_id, str(tmp_path / "scores.jsonl"), "evaluation-2")
     client.set_model_version_tag(NAME, "1", "decision.2.case", "c")
-    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1"]
-    assert registry.taint_of(client.get_model_version(NAME, "1")).startswith("tainted: saw 1")
+    assert [str(n) for n in promotion.mark_tainted(client, NAME, [ID])] == ["1"]
+    assert promotion.taint_of(client.get_model_version(NAME, "1")).startswith("tainted: saw 1")
 
 
 def test_a_record_of_another_corpus_that_a_later_decision_scored_taints(client: MlflowClient, tmp_path: Path) -> None:
     version = register(client, tmp_path, f"{seen_digest('another')} train trained\n".encode(), [score("another")], [score(ID)])
-    assert registry.seen_by(client, version, [ID]) == {ID: Seen("none", "scored")}
-    assert [str(n) for n in registry.mark_tainted(client, NAME, [ID])] == ["1"]
+    assert promotion.seen_by(client, version, [ID]) == {ID: Seen("none", "scored")}
+    assert [str(n) for n in promotion.mark_tainted(client, NAME, [ID])] == ["1"]
 
 
 def test_a_record_tells_which_versions_saw_it(client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +106,7 @@ def test_a_record_tells_which_versions_saw_it(client: MlflowClient, tmp_path: Pa
     register(client, tmp_path, Seen("train", "trained"))
     register(client, tmp_path, Seen("train", "unused"))
     register(client, tmp_path, f"{seen_digest(ID)} train\n".encode())
-    lineage.record(ID)
+    show.record(ID)
     assert capsys.readouterr().out.splitlines() == [
         f"{NAME} version 1 was trained on it (split train)",
         f"{NAME} version 2 did not see it (split train)",

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tasks.documents import share
+from tasks.corpus.documents import share
+from tasks.corpus.shards.format import Split
 from tasks.evaluation.likelihood import Judged, Text
 from tasks.evaluation.probes import Item, Value
 from tasks.evaluation.wording import Wording
-from tasks.tokenfile import Split
 
 
 class Answers:

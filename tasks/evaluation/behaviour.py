@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.tokenizer import Tokenizer
-from tasks.documents import Document
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.documents import Document
 from tasks.evaluation.likelihood import Judged, Text
 from tasks.evaluation.probes import Item, Value, as_text
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation.likelihood import Judged
-from tasks.scores import SEED, Interval
+from tasks.evaluation.scores import SEED, Interval
 
 BINS, RESAMPLES = 10, 1000
 

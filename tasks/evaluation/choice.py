@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from model.tokenizer import Tokenizer
-from tasks.augmentation import paraphrase
-from tasks.documents import Document, share
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.augmentation import paraphrase
+from tasks.corpus.documents import Document, share
 from tasks.evaluation.likelihood import Judged, Text
 from tasks.evaluation.probes import Item, Value, as_text
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import exp
 from typing import Any, Literal
 
-from tasks.scores import MORE_IS_BETTER, SHARES
+from tasks.evaluation.scores import MORE_IS_BETTER, SHARES
 
 Verdict = Literal["worse", "better", "unclear"]
 VERDICTS: tuple[Verdict, ...] = ("worse", "better", "unclear")  # in the order in which they are read

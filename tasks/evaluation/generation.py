@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from model.completion import Llama
-from model.tokenizer import Message
-from tasks.documents import Document, share
+from model.generation.completion import Llama
+from model.tokenizer.tokenizer import Message
+from tasks.corpus.documents import Document, share
 from tasks.evaluation.probes import Item, Value
-from tasks.progress import progress
+from tasks.runtime.progress import progress
 
 TOGETHER = 8
 LONGEST = 2000  # characters of a question with its earlier turns

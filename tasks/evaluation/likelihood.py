@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.completion import Llama
+from model.generation.completion import Llama
 from model.loss import CHUNK
 from model.precision import Precision, autocast
-from tasks.progress import progress
+from tasks.runtime.progress import progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from model.tokenizer import Tokenizer
-from tasks.documents import Document
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.documents import Document
+from tasks.corpus.shards.tokenize import tokenized
 from tasks.evaluation.likelihood import Judged, Text
-from tasks.scores import Score
-from tasks.tokens import tokenized
+from tasks.evaluation.scores import Score
 
 
 class Item(NamedTuple):

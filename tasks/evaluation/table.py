@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.loss import perplexity
-from tasks.scores import Interval, Score, change, estimate
+from tasks.evaluation.scores import Interval, Score, change, estimate
 
 FEWEST = 10  # items below which no interval is told: resampling so few says little
 PER_TOKEN = ("answer_nats", "answer_content_nats", "general_nats")  # of which the exponential is a perplexity

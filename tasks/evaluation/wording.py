@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from tasks.params.validate import WordingParams
-from tasks.tokenfile import Split
+from tasks.corpus.shards.format import Split
+from tasks.evaluation.params import WordingParams
 
 ORDER = 3
 MOST_ANSWERS = 20_000  # per kind; ids are digests, so the first documents are a sample

@@ -1,0 +1,145 @@
+"""Checkpoints from one format into another, and what one holds: ``python -m model inspect|convert SRC [DST]``.
+
+Everything passes through the checkpoint directory in Hugging Face's layout; weights keep the precision that they are stored in.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from model.checkpoint import gguf_file, meta_file
+from model.checkpoint.config import CONFIG, config_json
+from model.checkpoint.hf import TEXT_FILES, check_weights, copy_checkpoint, save_weights
+from model.checkpoint.json_file import write_json
+from model.checkpoint.load import is_meta, open_tensors
+from model.checkpoint.shapes import count_parameters
+from model.llama import SIZES, LlamaConfig
+from model.tokenizer.tokenizer import RANKS_FILES, Tokenizer
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, ranks_to_tokenizer_json
+
+FORMATS = ("hf", "meta", "gguf")
+RANKS = RANKS_FILES[0]
+
+
+def format_of(source: Path) -> str:
+    """ "hf", "meta" or "gguf". ``ValueError`` where it is none of them."""
+    if source.is_file():
+        return "gguf"
+    if not source.is_dir():
+        raise ValueError(f"{source} is missing; a checkpoint is a directory or a GGUF file")
+    return "meta" if is_meta(source) else "hf"
+
+
+def convert(source: Path, target: Path, to: str, *, files: int = 1, kind: str = "f16") -> None:
+    """Write the checkpoint ``source`` to ``target``, which must not exist and appears whole or not at all.
+
+    ``files`` is the number of model-parallel files of Meta's format, ``kind`` the matrices' type in GGUF.
+    """
+    if target.exists():
+        raise ValueError(f"{target} exists; give a name that does not")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the rename at the end stays on one file system.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        directory = source
+        if format_of(source) != "hf":
+            directory = Path(folder) / "hf"
+            _to_hf(source, directory)
+        done = Path(folder) / "done"
+        writers: dict[str, Callable[[], None]] = {
+            "hf": lambda: _copy(directory, done),
+            "meta": lambda: _to_meta(directory, done, files),
+            "gguf": lambda: gguf_file.from_directory(directory, done, kind=kind),
+        }
+        writers[to]()
+        done.rename(target)
+
+
+def _to_hf(source: Path, directory: Path) -> None:
+    if format_of(source) == "gguf":
+        gguf_file.to_directory(source, directory)
+        return
+    files = meta_file.MetaFiles(source)
+    directory.mkdir(parents=True)
+    _text_from_meta(source, directory)
+    tokenizer = Tokenizer.from_path(directory)
+    state = dict(files.tensors())
+    save_weights(state, directory, dtype=files.dtype)
+    if not (directory / CONFIG).exists():
+        ids = {"bos_id": tokenizer.special.get(tokenizer.bos), "eos_id": tokenizer.special.get(tokenizer.eos)}
+        write_json(directory / CONFIG, config_json(files.config, files.dtype, **ids))
+
+
+def _text_from_meta(source: Path, directory: Path) -> None:
+    """Configuration and tokenizer beside Meta's weights: what an export of ours left there, or the ranks file of the download."""
+    for name in (CONFIG, *TEXT_FILES):
+        if (source / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, directory / name)
+    keep = directory / "original" / meta_file.PARAMS
+    keep.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source / meta_file.PARAMS, keep)
+    ranks = source / "tokenizer.model"
+    if (directory / "tokenizer.json").exists() or not ranks.exists():
+        return
+    write_json(directory / "tokenizer.json", ranks_to_tokenizer_json(ranks))
+    shutil.copyfile(ranks, directory / RANKS)
+    tokenizer = Tokenizer.from_path(ranks)
+    named = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "chat_template": LLAMA3_CHAT_TEMPLATE}
+    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | named)
+    ends = {"bos_token_id": tokenizer.special[tokenizer.bos], "eos_token_id": list(tokenizer.stop_ids)}
+    write_json(directory / "generation_config.json", ends)
+
+
+def _to_meta(directory: Path, target: Path, files: int) -> None:
+    config, tensors = open_tensors(directory)
+    meta_file.write(target, dict(tensors), config, files=files)
+    # params.json does not name context, precision and exact scaling; with these files nothing is lost.
+    for name in (CONFIG, *TEXT_FILES):
+        if (directory / name).exists() and name != RANKS:
+            shutil.copyfile(directory / name, target / name)
+    if (directory / RANKS).exists():
+        shutil.copyfile(directory / RANKS, target / "tokenizer.model")
+
+
+def _copy(directory: Path, target: Path) -> None:
+    check_weights(directory)
+    copy_checkpoint(directory, target)
+
+
+def inspect(source: Path) -> str:
+    """Format, configuration, precision, size and tokenizer, as lines for people."""
+    kind = format_of(source)
+    if kind == "gguf":
+        fields, found = gguf_file.open_file(source)
+        config = gguf_file.read_config(fields, found, source)
+        types = sorted({t.tensor_type.name for t in found.values()})
+        tokenizer = f"{fields.get('tokenizer.ggml.model')}, {fields.get('tokenizer.ggml.pre')}, {config.vocab_size:,} ids"
+        size = source.stat().st_size
+    else:
+        config, tensors = open_tensors(source)
+        types = sorted({str(tensor.dtype).removeprefix("torch.") for _, tensor in tensors})
+        tokenizer = _tokenizer_line(source)
+        size = sum(p.stat().st_size for p in source.iterdir() if p.suffix in (".safetensors", ".pth"))
+    lines = {
+        "format": kind,
+        "size": f"{_named(config)}{count_parameters(config):,} parameters, {size / 1e9:.2f} GB of {', '.join(types)}",
+        "shape": f"{config.n_layers} layers of width {config.dim}, feed-forward {config.ffn_dim}",
+        "heads": f"{config.n_heads} of size {config.head_dim}, {config.n_kv_heads} for keys and values",
+        "context": f"{config.max_seq_len:,} positions, theta {config.rope_theta:g}, scaling {config.rope_scaling or 'none'}",
+        "output": "tied to the embedding" if config.tied else "a matrix of its own",
+        "tokenizer": tokenizer,
+    }
+    return "\n".join(f"{name:10} {text}" for name, text in lines.items())
+
+
+def _tokenizer_line(directory: Path) -> str:
+    try:
+        tokenizer = Tokenizer.from_path(directory)
+    except ValueError as error:
+        return f"not usable: {error}"
+    return f"{tokenizer.n_vocab:,} ids, {len(tokenizer.special)} control tokens, {'a' if tokenizer.template else 'no'} chat template"
+
+
+def _named(config: LlamaConfig) -> str:
+    return next((f"{name}, " for name, size in SIZES.items() if size == config), "")

@@ -1,0 +1,73 @@
+"""Vocabularies in GGUF's metadata: into a ``tokenizer.json`` that Hugging Face's tokenizers and our own read alike, and back."""
+
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFWriter, TokenType
+
+from model.tokenizer.tokenizer import Tokenizer
+from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, added_token, bos_processor, bpe_model, split_pattern
+
+# tokenizer.ggml.pre: the pre-tokenizers of Hugging Face that they stand for, and the split pattern that both come to.
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_LLAMA3_SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
+PRE_TOKENIZERS: dict[str, tuple[Any, str]] = {
+    "smollm": (
+        {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]},
+        DIGITS_PATTERN,
+    ),
+    "gpt-2": (_BYTE_LEVEL, GPT2_PATTERN),
+    "llama-bpe": ({"type": "Sequence", "pretokenizers": [_LLAMA3_SPLIT, _BYTE_LEVEL | {"use_regex": False}]}, LLAMA3_PATTERN),
+}
+WHOLE_WORDS = "llama-bpe"  # a piece that is a token stays one, whatever the merges say
+
+
+def tokenizer_json(fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The vocabulary of a GGUF file as a ``tokenizer.json``."""
+    kind, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
+    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+        raise ValueError(f"{path}: tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported; known: {', '.join(PRE_TOKENIZERS)}")
+    tokens, types, merges = (fields.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges"))
+    if not isinstance(tokens, list) or not isinstance(types, list) or len(tokens) != len(types) or not isinstance(merges, list):
+        raise ValueError(f"{path}: tokenizer.ggml.tokens, token_type and merges do not fit together")
+    special = {token: i for i, token in enumerate(tokens) if types[i] == TokenType.CONTROL}
+    # Where the file does not say, llama.cpp adds it for Llama 3 and not for the others.
+    adds_bos = fields.get("tokenizer.ggml.add_bos_token", pre == WHOLE_WORDS) and "tokenizer.ggml.bos_token_id" in fields
+    bos = tokens[fields["tokenizer.ggml.bos_token_id"]] if adds_bos else ""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [added_token(token, i) for token, i in special.items()],
+        "normalizer": None,
+        "pre_tokenizer": PRE_TOKENIZERS[pre][0],
+        "post_processor": bos_processor(bos, special[bos]) if bos in special else None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": bpe_model({token: i for i, token in enumerate(tokens)}, [m.split(" ") for m in merges], ignore_merges=pre == WHOLE_WORDS),
+    }
+
+
+def add_vocabulary(writer: GGUFWriter, source: dict[str, Any], tokenizer: Tokenizer, path: Path, size: int) -> None:
+    """The keys that llama.cpp tokenizes by, from a byte-level ``tokenizer.json`` and its settings."""
+    model = source["model"]
+    if model.get("byte_fallback"):
+        raise ValueError(f"{path}: a SentencePiece vocabulary cannot be written to GGUF; its scores are not in tokenizer.json")
+    pattern = split_pattern(source, path)
+    pre = next((name for name, (_, known) in PRE_TOKENIZERS.items() if known == pattern), None)
+    if pre is None:
+        raise ValueError(f"{path}: llama.cpp has no name for its pre-tokenizer")
+    by_id = {i: token for token, i in (model["vocab"] | tokenizer.special).items()}
+    kinds = {i: TokenType.CONTROL if token in tokenizer.special else TokenType.NORMAL for i, token in by_id.items()}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list([by_id.get(i, f"[PAD{i}]") for i in range(size)])
+    writer.add_token_types([kinds.get(i, TokenType.UNUSED) for i in range(size)])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
+    if tokenizer.bos in tokenizer.special:
+        writer.add_bos_token_id(tokenizer.special[tokenizer.bos])
+    if tokenizer.stop_ids:
+        writer.add_eos_token_id(tokenizer.special.get(tokenizer.eos, tokenizer.stop_ids[0]))
+    writer.add_add_bos_token(bool(tokenizer.prefix))
+    writer.add_add_space_prefix(False)
+    if tokenizer.template:
+        writer.add_chat_template(tokenizer.template)

@@ -1,0 +1,224 @@
+"""Text in, text out: a checkpoint's model with its tokenizer and chat template.
+
+It knows nothing of how tokens are computed; generate.py does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import torch
+
+from model.checkpoint.load import load_model, open_tensors, weights_dtype
+from model.generation import native, quantize
+from model.generation.generate import Token, generate, prompt_log_probabilities
+from model.generation.sampling import LogProbability, Sampling
+from model.llama import Transformer
+from model.tokenizer.tokenizer import Message, TextStream, Tokenizer
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of ``Sampling``, as keyword arguments."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A generated text, the ids that it was decoded from, why it ended, and on request the log-probability of every id.
+
+    With ``echo`` the prompt stands in front of all of them; its first token has no log-probability.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    ended_by: str  # "stop": a stop id or string; "length": the limit or the context
+    log_probabilities: tuple[LogProbability | None, ...] | None = None
+
+
+class Answer:
+    """The text of a sequence as its tokens come; it ends before the first of the stop strings.
+
+    A stop string may reach over the borders of tokens, so text that could begin one is held back until it is clear.
+    """
+
+    def __init__(self, stream: TextStream, stops: Sequence[str]):
+        self.text = ""
+        self.stopped = False
+        self._stream = stream
+        self._stops = tuple(stops)
+        self._held = ""
+
+    def push(self, token: int) -> str:
+        """The text that is certain after this token and was not before."""
+        return self._release(self._stream.push(token), at_end=False)
+
+    def finish(self) -> str:
+        """What was held back at the end."""
+        return self._release(self._stream.finish(), at_end=True)
+
+    def _release(self, piece: str, *, at_end: bool) -> str:
+        if self.stopped:
+            return ""
+        self._held += piece
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        self.stopped = bool(found)
+        sure = min(found) if found else len(self._held) - (0 if at_end else self._unclear())
+        released, self._held = self._held[:sure], "" if found else self._held[sure:]
+        self.text += released
+        return released
+
+    def _unclear(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        return max((n for stop in self._stops for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0)
+
+
+class Llama:
+    """A model with its tokenizer, ready to complete text."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, max_batch_size: int = 8):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_batch_size = max_batch_size
+
+    @classmethod
+    def build(
+        cls,
+        ckpt_dir: str | Path,
+        *,
+        tokenizer_path: str | Path | None = None,
+        max_seq_len: int | None = None,
+        max_batch_size: int = 8,
+        dtype: torch.dtype | None = None,
+        quantize: str | None = None,
+        weights_sha256: Mapping[str, str] | None = None,
+    ) -> "Llama":
+        """Open a checkpoint directory. The tokenizer is the directory's own unless ``tokenizer_path`` names a directory, a
+        ``tokenizer.json`` or Llama 3's ranks file.
+
+        ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
+        may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: digests by file name, which the very
+        bytes of the weights that are read must have. ``ValueError`` names the file and field that do not fit.
+        """
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        directory = Path(ckpt_dir)
+        if weights_sha256 is None:
+            open_tensors(directory)  # refuses what is no checkpoint before anything else is read
+        tokenizer = Tokenizer.from_path(Path(tokenizer_path or ckpt_dir))
+        model = _open(directory, device, dtype, quantize, max_seq_len, weights_sha256)
+        if tokenizer.n_vocab > model.config.vocab_size:
+            raise ValueError(f"the tokenizer has {tokenizer.n_vocab} ids, the model in {ckpt_dir} only {model.config.vocab_size}")
+        return cls(model, tokenizer, max_batch_size=max_batch_size)
+
+    def text_completion(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_gen_len: int = 64,
+        stop: Sequence[str] = (),
+        log_probabilities: int | None = None,
+        echo: bool = False,
+        **sampling: Unpack[SamplingOptions],
+    ) -> list[Completion]:
+        """Continuations of running text; ``log_probabilities`` asks for those of each token and of so many alternatives."""
+        if isinstance(prompts, str):
+            raise ValueError("prompts is one string; give a list of prompts")
+        return self._complete([self.tokenizer.prompt(p) for p in prompts], max_gen_len, stop, log_probabilities, echo, sampling)
+
+    def chat_completion(
+        self,
+        dialogs: Sequence[Sequence[Message]],
+        *,
+        max_gen_len: int = 256,
+        stop: Sequence[str] = (),
+        log_probabilities: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> list[Completion]:
+        """Answers to conversations, through the checkpoint's chat template."""
+        prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
+        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling)
+
+    def stream(
+        self, prompt: Sequence[int], *, max_gen_len: int, stop: Sequence[str] = (), **sampling: Unpack[SamplingOptions]
+    ) -> Iterator[tuple[int | None, str]]:
+        """The ids of one continuation as they come, each with the text that became certain; last the rest, without an id."""
+        answer = self._answer(stop)
+        for (token,) in self._generate([prompt], [answer], max_gen_len, None, sampling):
+            assert token is not None
+            yield token.id, answer.push(token.id)
+        yield None, answer.finish()
+
+    def _complete(
+        self, prompts: list[list[int]], max_gen_len: int, stop: Sequence[str], top: int | None, echo: bool, sampling: SamplingOptions
+    ) -> list[Completion]:
+        if len(prompts) > self.max_batch_size:
+            raise ValueError(f"{len(prompts)} prompts are more than max_batch_size of {self.max_batch_size}")
+        answers = [self._answer(stop) for _ in prompts]
+        rows: list[list[int]] = [[] for _ in prompts]
+        told: list[list[LogProbability | None]] = [[] for _ in prompts]
+        for step in self._generate(prompts, answers, max_gen_len, top, sampling):
+            for number, token in enumerate(step):
+                if token is not None:
+                    rows[number].append(token.id)
+                    told[number].append(token.log_probability)
+                    answers[number].push(token.id)
+        completions = []
+        for prompt, answer, ids, values in zip(prompts, answers, rows, told, strict=True):
+            answer.finish()
+            room = min(max_gen_len, self.model.config.max_seq_len - len(prompt) + 1)
+            ended_by = "length" if len(ids) >= room and not answer.stopped else "stop"
+            completion = Completion(answer.text, tuple(ids), ended_by, None if top is None else tuple(values))
+            completions.append(self._echoed(prompt, completion, top) if echo else completion)
+        return completions
+
+    def _echoed(self, prompt: list[int], completion: Completion, top: int | None) -> Completion:
+        told = None
+        if top is not None and completion.log_probabilities is not None:
+            told = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
+        text = self.tokenizer.decode(prompt[len(self.tokenizer.prefix) :]) + completion.text
+        return Completion(text, (*prompt, *completion.ids), completion.ended_by, told)
+
+    def _answer(self, stop: Sequence[str]) -> Answer:
+        if "" in stop:
+            raise ValueError("a stop string is empty")
+        return Answer(TextStream(self.tokenizer), stop)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], answers: list[Answer], max_gen_len: int, top: int | None, sampling: SamplingOptions
+    ) -> Iterator[list[Token | None]]:
+        return generate(
+            self.model,
+            prompts,
+            Sampling(**sampling),
+            max_new_tokens=max_gen_len,
+            stop_ids=self.tokenizer.stop_ids,
+            stop=lambda number, token: answers[number].stopped,
+            log_probabilities=top,
+        )
+
+
+def _open(
+    directory: Path,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    kind: str | None,
+    max_seq_len: int | None,
+    sha256: Mapping[str, str] | None,
+) -> Transformer:
+    """The model in the form that generates fastest on the device."""
+    if dtype is None:
+        dtype = weights_dtype(directory)
+    narrow = kind or ("bfloat16" if dtype == torch.bfloat16 else None)
+    if device.type != "cpu":
+        model = load_model(directory, dtype=dtype, device=device, max_seq_len=max_seq_len, sha256=sha256)
+        return quantize.store(model, kind) if kind else model
+    if isinstance(native.library(), str) and not kind:
+        narrow = None  # torch alone would widen bfloat16 weights at every step
+    model = load_model(directory, dtype=torch.bfloat16 if narrow else torch.float32, max_seq_len=max_seq_len, sha256=sha256)
+    return quantize.store(model, narrow) if narrow else model

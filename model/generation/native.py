@@ -1,0 +1,172 @@
+"""The CPU's decoding step in C (decode.c): compiled once per machine with the system's C compiler, called through ctypes.
+
+Without a compiler everything runs through torch, slower. It knows nothing of sampling or text.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model import ownership
+from model.generation.quantize import StoredLinear
+from model.llama import Block, KVCache, Transformer, rotary_frequencies
+
+SOURCE = Path(__file__).with_name("decode.c")
+FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+
+
+class _Matrix(Structure):
+    _fields_ = (("weight", c_void_p), ("scale", c_void_p), ("kind", c_int32), ("outs", c_int32), ("ins", c_int32))
+
+
+class _Layer(Structure):
+    _fields_ = (
+        ("attention_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+        *((name, _Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+    )
+
+
+class _Model(Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn_dim")),
+        ("eps", c_float),
+        ("layer", POINTER(_Layer)),
+        *((name, c_void_p) for name in ("norm", "cos", "sin")),
+    )
+
+
+class _Cache(Structure):
+    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("slots", c_int64), ("len", c_int64))
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The compiled library, or why there is none."""
+    compiler = os.environ.get("CC", "cc")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama-decode"
+    # -march=native: a home directory may be shared by machines with different processors.
+    key = "\0".join((SOURCE.read_text(), compiler, *FLAGS, _processor()))
+    built = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (problem := ownership.problem(built)) and not built.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as partial:
+                out = Path(partial) / built.name
+                objects = Path(partial) / "decode.o"
+                _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(objects))
+                # Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both.
+                _run(compiler, "-shared", str(objects), "-lm", "-o", str(out))
+                out.rename(built)
+        if problem := problem or ownership.problem(built):
+            warnings.warn(f"decoding goes on in torch, slower: {problem}", RuntimeWarning, stacklevel=2)
+            return f"a library that another account could have written is not loaded: {problem}"
+        return ctypes.CDLL(str(built))
+    except subprocess.CalledProcessError as error:
+        return f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200] or f'status {error.returncode}'}"
+    except OSError as error:
+        return f"no C library for decoding: {error}"
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+class Native:
+    """A model's weights as decode.c wants them; the tensors stay where they are. ``ValueError`` says what does not fit."""
+
+    def __init__(self, model: Transformer):
+        found = library()
+        if isinstance(found, str):
+            raise ValueError(found)
+        self._library = found
+        config = model.config
+        self._kept: list[object] = [model]
+        angles = torch.arange(config.max_seq_len)[:, None].float() * rotary_frequencies(config)
+        layers = (_Layer * config.n_layers)(*map(self._layer, model.layers))
+        sizes = (config.n_layers, config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.ffn_dim)
+        tables = (self._floats(model.norm.weight), self._floats(angles.cos()), self._floats(angles.sin()))
+        self._model = _Model(*sizes, config.norm_eps, layers, *tables)
+        self._output = self._matrix(model.lm_head)
+        self._embed = model.embed_tokens
+        # Per row: normed, q and k and v, mixed heads, inner; see step() in decode.c.
+        heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+        self._per_row = config.dim + heads + config.ffn_dim
+        self._scratch = torch.empty(0)
+
+    @classmethod
+    def of(cls, model: Transformer) -> "Native | None":
+        """Where the model is on the CPU and everything in it has a form that decode.c knows."""
+        try:
+            return cls(model)
+        except ValueError:
+            return None
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int], kv: KVCache) -> Tensor:
+        """Hidden states [N, C], float32, of one token per row, each at its position of its cache slot."""
+        rows, threads = len(tokens), torch.get_num_threads()
+        # What torch would refuse as an index, C would write to.
+        if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
+            raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
+        x = self._embed(torch.tensor(tokens)).float().contiguous()
+        needed = rows * self._per_row + threads * kv.keys.shape[3]
+        if self._scratch.numel() < needed:
+            self._scratch = torch.empty(needed)
+        integers = c_int32 * rows
+        view = _Cache(kv.keys.data_ptr(), kv.values.data_ptr(), kv.keys.shape[1], kv.keys.shape[3])
+        where = (integers(*slots), integers(*positions))
+        self._library.step(byref(self._model), byref(view), rows, *where, _pointer(x), _pointer(self._scratch), threads)
+        return x
+
+    @torch.inference_mode()
+    def logits(self, hidden_NC: Tensor) -> Tensor:
+        """[N, V], float32."""
+        hidden_NC = hidden_NC.contiguous()
+        out = torch.empty(hidden_NC.shape[0], self._output.outs)
+        self._library.product(byref(self._output), _pointer(hidden_NC), len(out), _pointer(out), torch.get_num_threads())
+        return out
+
+    def _layer(self, block: nn.Module) -> _Layer:
+        assert isinstance(block, Block)
+        attention, mlp = block.self_attn, block.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        norms = (self._floats(block.input_layernorm.weight), self._floats(block.post_attention_layernorm.weight))
+        return _Layer(*norms, *map(self._matrix, projections))
+
+    def _matrix(self, linear: nn.Module) -> _Matrix:
+        if type(linear) not in (nn.Linear, StoredLinear):
+            raise ValueError(f"decode.c knows no {type(linear).__name__}")
+        weight, scale = linear.weight, getattr(linear, "scale", None)
+        if weight.device.type != "cpu" or weight.dtype not in KINDS or not weight.is_contiguous():
+            raise ValueError(f"decode.c does not take {weight.dtype} weights on {weight.device}")
+        return _Matrix(weight.data_ptr(), None if scale is None else scale.data_ptr(), KINDS[weight.dtype], *weight.shape)
+
+    def _floats(self, values: Tensor) -> int:
+        floats = values.detach().float().contiguous()
+        self._kept.append(floats)
+        return floats.data_ptr()
+
+
+def _pointer(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())

@@ -1,0 +1,1 @@
+"""Records, from raw files to documents and token shards. It knows nothing of training."""

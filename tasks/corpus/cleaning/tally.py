@@ -1,0 +1,42 @@
+"""What became of records, counted by source and rule, with the ids of a few of them: never with what they say."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+EXAMPLES = 5
+
+Key = tuple[str, str, str]  # step, source, rule
+
+REMOVING = ("read", "clean", "duplicates", "leakage", "withdrawn")  # steps that take records out
+
+
+@dataclass
+class Tally:
+    counts: dict[Key, int] = field(default_factory=dict)
+    examples: dict[Key, list[str]] = field(default_factory=dict)  # the smallest ids, so that order says nothing
+
+    def add(self, step: str, source: str, rule: str, example: str) -> None:
+        self._add((step, source, rule), 1, [example])
+
+    def merge(self, other: "Tally") -> None:
+        for key, count in other.counts.items():
+            self._add(key, count, other.examples[key])
+
+    def total(self, *steps: str) -> int:
+        return sum(n for (step, _, _), n in self.counts.items() if step in steps)
+
+    def rows(self) -> Iterator[dict[str, str | int | list[str]]]:
+        for key, count in sorted(self.counts.items()):
+            step, source, rule = key
+            yield {"step": step, "source": source, "rule": rule, "records": count, "examples": self.examples[key]}
+
+    def _add(self, key: Key, count: int, examples: list[str]) -> None:
+        self.counts[key] = self.counts.get(key, 0) + count
+        self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:EXAMPLES]
+
+
+def told(tally: Tally) -> str:
+    counts = Counter({(source, rule): n for (step, source, rule), n in tally.counts.items() if step in REMOVING})
+    rows = [f"{n:,} in {source}: {rule}" for (source, rule), n in counts.most_common(8)]
+    return "not taken: " + ("; ".join(rows) + (" …" if len(counts) > 8 else "") if rows else "none")

@@ -1,0 +1,170 @@
+"""Names of people that something near them gives away: a title, a role, kin, a degree, the form of a letter.
+
+A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken to be composed (NFC).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import regex
+
+from tasks.corpus.deidentify import titles
+from tasks.corpus.deidentify.medical import is_ordinary
+
+# Capitalized words that open a sentence or name a place or a thing where a name might stand.
+_NO_NAMES = (
+    "the this that these those she they with and but not yes his her their our "
+    "patient patients doctor nurse nurses physician department clinic hospital emergency unit center centre medical health care service "
+    "services history date name address phone fax email dob mrn ssn age sex male female none unknown see please discharge admission "
+    "diagnosis disease syndrome disorder type stage grade group names icd who fda cdc nih usa "
+    "practitioner practitioners surgery surgeon medicine pediatrics cardiology oncology neurology radiology pathology number "
+    "january february march april may june july august september october november december monday tuesday wednesday thursday friday "
+    "saturday sunday interpreter sincerely regards phd facs facp crna mbbs lcsw frcp dds dpm pharmd "
+    # of the other languages whose labels are known
+    "patientin vorname nachname geburtsdatum geburtsname geschlecht adresse telefon anamnese diagnose station klinik krankenhaus "
+    "oberarzt nom prénom adresse téléphone médecin sexe paciente nombre apellidos fecha sexo dirección teléfono paziente cognome nome "
+    "data sesso indirizzo telefono pacjent pacjentka nazwisko imię adres pesel płeć hasta adı soyadı tarih cinsiyet adres januar "
+    "februar märz mai juni juli oktober dezember montag dienstag mittwoch donnerstag freitag samstag sonntag"
+)
+# With a hyphen behind it such a word is the half of a name: In-su.
+_SHORT = "a an he it we i you in on at of for from or if as to no my id dr mr mrs ms md do np rn va us uk"
+_END = r"(?![\p{L}\p{M}])"
+_NOT = rf"(?!(?i:{'|'.join(_NO_NAMES.split())}){_END}|(?i:{_SHORT.replace(' ', '|')})(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
+
+_UPPER, _LETTER, _BLANK, _HYPHEN, _APOSTROPHE = r"[\p{Lu}\p{Lt}]", r"[\p{L}\p{M}]", r"[ \t\u00a0\u202f\u3000]", "[-‐‑]", "['’ʼʻ‘]"
+# What follows an apostrophe or a hyphen and is no part of the name.
+_NOT_OF_IT = rf"(?:s|ll|d|ve|re|m|t){_END}"
+_SAID_OF_IT = (
+    r"(?:led|like|type|based|related|approved|associated|directed|recommended|prescribed|ordered|guided|positive|negative|supervised|style"
+    rf"|assisted|a|an|the|who|with|is|was){_END}"
+)
+# O'Connor, d'Ângelo, al-Sayed, McDonald, Müller-Weiß, Min-jun, Лук'яненко, GÖRÜŞÜK: whole, as nothing that is possessive gives back.
+_WORD = (
+    rf"(?:\p{{L}}{{1,4}}{_APOSTROPHE}(?={_UPPER})|(?:[Aa][lrsztdn]|[Ee][lsnr]|[Aa]sh|[Uu][lr]){_HYPHEN}(?={_UPPER}))?+{_UPPER}{_LETTER}++"
+    rf"(?:{_APOSTROPHE}(?!{_NOT_OF_IT}){_LETTER}++|{_HYPHEN}(?!{_SAID_OF_IT})(?:\p{{L}}{_APOSTROPHE})?+{_LETTER}++)*+(?!\d\p{{L}})"
+)
+# J. R., J.-P., Zs. Kovács, and a letter alone.
+_INITIALS = (
+    rf"(?:(?:{_UPPER}\.{_HYPHEN}?)++(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={_BLANK}?{_UPPER})"
+    rf"|{_NOT}{_UPPER}(?![\p{{L}}\p{{M}}\d]))"
+)
+_PARTICLE = (
+    r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
+    rf"|ould|['’][tsTS]){_BLANK}+"
+)
+_BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){_BLANK}+){{0,3}}"
+# An, Do, He and My are names too: before another one, or where it ends what is said.
+_SHORT_NAME = rf"(?:An|Do|He|My)(?={_BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
+_PART = rf"(?:{_NOT}{_WORD}|{_INITIALS}|{_SHORT_NAME})"
+_MORE = rf"(?:{_BLANK}+{_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
+# Scripts without case. Where no blanks part words, a longer run is a sentence, of which a name can be the first four characters.
+_SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
+_SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"
+_CASELESS_WORD = r"(?![ªº])[\p{Lo}\p{Georgian}][\p{Lo}\p{Lm}\p{Georgian}\p{M}\u200c\u200d'’׳״־-]*+"
+_CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{_BLANK}{_CASELESS_WORD}){{0,4}})"
+# "Ann B. Smith", "Smith, Ann B." and "A. Smith", within a line.
+_FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{_BLANK}*[(（]{_SIGNS}[)）])?|{_CASELESS})"
+# A surname may also be one of the words above.
+_SURNAME = (
+    rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{_BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{_BLANK}{_BETWEEN}{_WORD})?(?:{_BLANK}{_BETWEEN}{_PART})?"
+)
+_LISTED = rf"{_SURNAME},{_BLANK}+{_PART}{_MORE}{{0,2}}"
+_ANY = rf"(?:{_LISTED}|{_FULL})"
+_CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
+_DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"
+_DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d+[- ]y)"
+_ALONE = r"(?<![\w/-])"
+
+_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：-]")
+
+
+def _one_of(words: Iterable[str]) -> str:
+    """A pattern for any of the words, the longest first."""
+    return "|".join(regex.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
+
+
+def _gate(words: Iterable[str]) -> frozenset[str]:
+    """What a text must hold one of for a pattern that begins with the words to be worth trying."""
+    return frozenset(regex.search(r"\w+", word.lower()).group() for word in words)
+
+
+def _opened(words: Iterable[str]) -> str:
+    """As the words, which a sentence may open with."""
+    return "|".join(f"[{word[0].upper()}{word[0]}]{regex.escape(word[1:])}" for word in words)
+
+
+_TITLE = rf"(?:{_one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
+_TITLES = rf"{_ALONE}{_TITLE}{_BLANK}*+(?:(?:{_TITLE}|{titles.TITLE_ADDED}){_BLANK}*+){{0,5}}(?<=[\s.])"
+_ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){_BLANK})"
+_UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{_BLANK}|\d{_BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
+_PATIENT = rf"\b(?:{titles.PATIENT}){_BLANK}+"
+_OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
+_STARTS = rf"(?<!\w)(?={_OPENS})"
+_PEOPLE = r"nurse|interpreter|case manager|social worker|therapist|pharmacist"
+_WORKING = r"primary care (?:provider|physician)|attending|resident|surgeon|colleague"
+_KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
+    "grandmother",
+    "grandfather",
+    "grandson",
+    "granddaughter",
+    "neighbor",
+    "neighbour",
+    "fianc",
+}
+_LETTERS = frozenset("sincerely regards truly wishes respectfully referring discussed spoke seen signed dear".split())
+
+
+@dataclass(frozen=True)
+class NamePattern:
+    pattern: regex.Pattern[str]  # with a group "found"
+    score: float  # how sure it is
+    gate: regex.Pattern[str] | frozenset[str]  # what a text must hold for it to be worth trying
+    holds: Callable[[str], bool] = bool  # of what was found
+
+
+def _pattern(
+    before: str, found: str, score: float, gate: regex.Pattern[str] | Iterable[str], *, after: str = "", unsure: bool = False
+) -> NamePattern:
+    compiled = regex.compile(rf"{before}(?P<found>{found}){after}")
+    held = gate if isinstance(gate, regex.Pattern) else frozenset(gate)
+    return NamePattern(compiled, score, held, looks_like_a_name if unsure else bool)
+
+
+def looks_like_a_name(found: str) -> bool:
+    """Whether what stands where a name might is no ordinary word."""
+    return not is_ordinary(regex.split(r"[\s,'’]", found, maxsplit=1)[0])
+
+
+PATTERNS = (
+    _pattern(_TITLES, _FULL, 0.8, _gate(titles.TITLES)),
+    _pattern(
+        rf"{_ALONE}(?:{_one_of(titles.TITLES_IN_CAPITALS)})\b\.?{_BLANK}+",
+        rf"{_CAPITALS}(?:,?{_BLANK}+{_NOT}(?:{_CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
+        0.7,
+        _gate(titles.TITLES_IN_CAPITALS),
+    ),
+    _pattern(rf"{_UNSURE}{_BLANK}+", _FULL, 0.6, _gate(titles.UNSURE_TITLES), unsure=True),
+    _pattern(rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{_BLANK}*MM?\.){_BLANK}+", _FULL, 0.6, ("m", "mm"), unsure=True),
+    # Looked for from the colon on, of which there are fewer than of words.
+    _pattern(
+        rf"[:=：-]{_BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])(?<=\b(?i:{titles.LABELS}){_BLANK}*[:=：-]{_BLANK}*)", _ANY, 0.8, _LABELLED
+    ),
+    _pattern(rf"(?i:\b(?:pt|{_PEOPLE})){_BLANK}+", _FULL, 0.6, "pt nurse interpreter manager worker therapist pharmacist".split()),
+    _pattern(rf"(?i:\b(?:{_WORKING})){_BLANK}+", _FULL, 0.6, "primary attending resident surgeon colleague".split()),
+    _pattern(_PATIENT, _FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, unsure=True),
+    _pattern(_PATIENT, _FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, unsure=True),
+    _pattern(rf"(?i:\b(?:{titles.KIN}),?(?: named| is)?){_BLANK}+", _FULL, 0.6, _KINS),
+    _pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{_BLANK}+", _FULL, 0.6, _gate(titles.KIN_ABROAD), unsure=True),
+    _pattern(
+        rf"\b{titles.BEFORE_KIN_IN_GERMAN}{_BLANK}+(?:{_one_of(titles.KIN_IN_GERMAN)}),?{_BLANK}+",
+        _FULL,
+        0.6,
+        _gate(titles.KIN_IN_GERMAN),
+        unsure=True,
+    ),
+    _pattern(rf"{_STARTS}(?=.{{1,80}}?{_BLANK}{_DEGREE})", _ANY, 0.7, _BEFORE_DEGREE, after=rf",?{_BLANK}+(?:{_DEGREE})"),
+    _pattern(_STARTS, _FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={_BLANK}(?:{_one_of(titles.TITLES_BEHIND)}){_END})"),
+    _pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully),)\s+", _FULL, 0.7, _LETTERS),
+    _pattern(rf"(?i:\b(?:referring|discussed with|spoke with|seen by|signed by|dear)){_BLANK}+", _FULL, 0.6, _LETTERS),
+    _pattern(rf"{_STARTS}(?=.{{1,80}}?{_DESCRIPTION})", _FULL, 0.7, _DESCRIBED, after=rf"(?=,? {_DESCRIPTION})"),
+)

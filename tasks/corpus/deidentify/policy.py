@@ -1,0 +1,82 @@
+"""What is taken for an identifier and what becomes of it, as ``params.yaml`` says.
+
+The types are the 18 identifiers of HIPAA's Safe Harbor method, 45 CFR 164.514(b)(2)(i), where one of them falls apart as text does
+(an address and its ZIP code); photographs are not text.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tasks.runtime.params import Params
+
+TYPES = {
+    "NAME": "names",
+    "ADDRESS": "geographic units smaller than a state",
+    "ZIP": "ZIP codes, of which three digits may stay",
+    "DATE": "dates, of which the year may stay",
+    "AGE": "ages of 90 and over",
+    "PHONE": "telephone numbers",
+    "FAX": "fax numbers",
+    "EMAIL": "e-mail addresses",
+    "SSN": "social security numbers",
+    "MRN": "medical record numbers",
+    "PLAN": "health plan beneficiary numbers",
+    "ACCOUNT": "account numbers",
+    "LICENSE": "certificate and license numbers",
+    "NPI": "provider numbers, a kind of license number",
+    "VEHICLE": "vehicle identifiers and license plates",
+    "DEVICE": "device identifiers and serial numbers",
+    "URL": "web addresses",
+    "IP": "IP addresses",
+    "BIOMETRIC": "biometric identifiers",
+    "OTHER": "any other unique number or code",
+}
+# mask: [NAME], or what Safe Harbor lets stand of a ZIP code or age; surrogate: another value that looks alike; keep: as it is.
+Action = Literal["mask", "surrogate", "keep"]
+# Of dates: year: the year alone; shift: by as many days for all of a group's, which a key decides; keep: as they are.
+Dates = Literal["year", "shift", "keep"]
+
+
+class DeidentifyParams(Params):
+    entity_model: str  # name==version of an installed spaCy model for names that nothing near them gives away; empty: rules alone
+    policy: dict[str, Action]  # by type; mask where none is said
+    dates: Dates
+    allow: tuple[str, ...]  # names and numbers that stay, besides public helplines and medical eponyms
+    key_file: str  # 32 or more secret bytes, outside the repository; surrogates and shifted dates are drawn with it
+    key_digest: str  # the first 16 hexadecimal digits of its SHA-256: another key is another result
+    plantings: int = Field(ge=1)  # of every form, to measure recall
+    min_recall: dict[str, float]  # by type, of the planted identifiers; the stage fails below it
+
+    @field_validator("policy", "min_recall")
+    @classmethod
+    def _known(cls, by_type: dict[str, object]) -> dict[str, object]:
+        if unknown := sorted(set(by_type) - set(TYPES)):
+            raise ValueError(f"{unknown[0]!r} is no type of identifier; there are {', '.join(TYPES)}")
+        return by_type
+
+    @model_validator(mode="after")
+    def _complete(self) -> "DeidentifyParams":
+        if "DATE" in self.policy:
+            raise ValueError("what becomes of dates is said by 'dates', not by the policy")
+        if ("surrogate" in self.policy.values() or self.dates == "shift") and not self.key_file:
+            # With public seeds alone anybody could undo a shift.
+            raise ValueError("surrogates and shifted dates need a 'key_file': head -c 32 /dev/urandom > ~/deidentify.key")
+        return self
+
+    def action(self, type_: str) -> str:
+        return self.dates if type_ == "DATE" else self.policy.get(type_, "mask")
+
+    def key(self) -> bytes:
+        """The secret; empty where nothing is drawn. ``ValueError`` for a file that is not there, holds too little or is another key."""
+        if not self.key_file:
+            return b""
+        path = Path(self.key_file).expanduser()
+        secret = path.read_bytes() if path.is_file() else b""
+        if len(secret) < 32:
+            raise ValueError(f"params.yaml: preprocess.deidentify.key_file: {path} does not hold 32 bytes or more")
+        if (digest := hashlib.sha256(secret).hexdigest()[:16]) != self.key_digest:
+            raise ValueError(f"params.yaml: preprocess.deidentify.key_digest is not {digest}, as {path} has; if that key is meant, say so")
+        return secret

@@ -1,0 +1,198 @@
+"""Recognizers for identifiers that labels, shapes and check digits give away, in the form that Presidio takes them.
+
+A pattern's group ``found`` is the identifier; what stands before it only tells what it is.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import regex
+from presidio_analyzer import EntityRecognizer, RecognizerResult
+from presidio_analyzer.nlp_engine import NlpArtifacts
+
+from tasks.corpus.deidentify import dates_and_places as places
+from tasks.corpus.deidentify import names
+
+SURE, LIKELY = 0.9, 0.6
+# What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
+Gate: TypeAlias = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
+_WORDS = re.compile(r"[^\W\d_]+")
+_CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
+_DIGITS = re.compile(r"\d{3}")
+_DATED = re.compile(r"\d[/.-]\d")
+_DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
+_AT, _DOT = re.compile(r"@|\(at\)|\[at\]|\sat\s"), re.compile(r"://|[wW]{3}\.|\.[a-z]{2,}")
+# Between a label and its value: punctuation, and words such as "number is".
+_JOIN = r"(?:\s*(?:[:#=.,()\[\]\"/-]|(?i:\b(?:is|was|no|nr|num|number|id|identifier|code|on|file|ending|in|ref|type|card)\b)\.?)){0,5}\s*"
+# A label of a common word is one only with one of these behind it.
+_MARK = r"\.?\s*(?:#|[:=]|(?i:\b(?:no\b\.?|num\b|number\b|id\b|identifier\b)))"
+_CODE = (
+    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}(?:\s(?:\d{2,}[A-Z]?|[A-Z]{1,3}\d+)\b(?!\s?(?:mg|mL|%))(?:-[A-Z0-9]+)*)*"
+)
+_DIALLED = r"\+?[\d(][\d()\s./-]{1,18}\d(?:\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?!\d)"
+_MEASURE = (
+    r"\s(?:id|scan|template|record|file|card|hash|reference|ref|recognition|enrol\w*|identifier|number|signature|profile|print|vein"
+    r"|biometric)\b"
+)
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_TOP = r"(?:com|org|net|edu|gov|info|biz|io|me|us|uk|co|de|fr|ca|eu|health)"
+_V6 = r"(?:[0-9A-Fa-f]{1,4}:){2,7}(?:(?::?[0-9A-Fa-f]{1,4}){1,6}|:)|(?:[0-9A-Fa-f]{1,4}:){1,6}(?::[0-9A-Fa-f]{1,4}){1,6}|::[0-9A-Fa-f:]+"
+
+
+@dataclass(frozen=True)
+class Rule:
+    type: str
+    pattern: re.Pattern[str] | regex.Pattern[str]
+    score: float = SURE
+    holds: Callable[[str], bool] = bool  # of what was found
+    gate: Gate = None
+
+
+class RuleRecognizer(EntityRecognizer):
+    """All rules of this module."""
+
+    def __init__(self) -> None:
+        super().__init__(supported_entities=sorted({rule.type for rule in RULES}))
+
+    def load(self) -> None:
+        """Nothing is to be loaded."""
+
+    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
+        words = frozenset(_WORDS.findall(text.lower()))
+        is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
+        return [
+            RecognizerResult(rule.type, match.start("found"), match.end("found"), rule.score)
+            for rule in RULES
+            if rule.gate is None or is_open[rule.gate]
+            for match in rule.pattern.finditer(text)
+            if rule.holds(match["found"])
+        ]
+
+
+def checks_as_npi(digits: str) -> bool:
+    """Luhn's check over 80840 and the number (45 CFR 162.406)."""
+    return len(digits) == 10 and _luhn("80840" + digits)
+
+
+def checks_as_vin(text: str) -> bool:
+    """The check in the ninth place of a vehicle's number (49 CFR 565.15)."""
+    values = {c: int(v) for c, v in zip("ABCDEFGHJKLMNPRSTUVWXYZ", "12345678123457923456789", strict=True)}
+    weights = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+    total = sum((int(c) if c.isdecimal() else values.get(c, 0)) * w for c, w in zip(text, weights, strict=False)) % 11
+    return len(text) == 17 and text[8] == ("X" if total == 10 else str(total))
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits)))
+    return sum(d // 10 + d % 10 for d in doubled) % 10 == 0
+
+
+def _labelled(type_: str, labels: str, value: str = _CODE, *, marked: str = "", score: float = SURE) -> Iterable[Rule]:
+    """A value behind one of its labels; ``marked`` are labels that need "number", "#" or the like to be one."""
+    told = f"(?:{labels})" if labels else ""
+    if marked:
+        told = "|".join(part for part in (told, rf"(?:{marked}){_MARK}") if part)
+    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{told})(?![a-z])){_JOIN}(?P<found>{value})"), score, gate=_CODED)
+
+
+def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score: float = LIKELY, *, gate: Gate = _DIGITS) -> Rule:
+    return Rule(type_, re.compile(rf"(?P<found>{pattern})"), score, holds, gate=gate)
+
+
+RULES: tuple[Rule, ...] = (
+    *(Rule("NAME", name.pattern, name.score, name.holds, name.gate) for name in names.PATTERNS),
+    *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in places.ADDRESSES),
+    *(Rule("ZIP", pattern, gate=places.FIVE_DIGITS) for pattern in places.ZIP_CODES),
+    *(Rule("DATE", pattern, gate=_DATED) for pattern in places.NUMERIC_DATES),
+    *(Rule("DATE", pattern, gate=places.MONTHS) for pattern in places.WRITTEN_DATES),
+    *(Rule("AGE", pattern, gate=places.OVER_89) for pattern in places.AGES),
+    _shaped(
+        "PHONE", r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])"
+    ),
+    _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda found: sum(map(str.isdecimal, found)) >= 8),
+    *_labelled(
+        "PHONE",
+        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|beeper|callback|extension|ext|contact number|call|text"
+        r"|reach\w* (?:\w+ )?(?:at|on)",
+        _DIALLED + r"|\d{3,5}\b(?!\s?(?:mg|mL|%|times|patients))",
+        marked="T",
+        score=LIKELY,
+    ),
+    *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+\s+){0,2}?" + _DIALLED, marked="F"),
+    _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
+    _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
+    Rule(
+        "EMAIL",
+        re.compile(rf"(?i:\b(?:e-?mail|mail|address|reached?)\b)[^.\n]{{0,30}}?\s(?P<found>[\w.+-]+ at (?:[\w-]+\.)+{_TOP})\b"),
+        gate=_AT,
+    ),
+    _shaped("SSN", r"(?<![\d-])(?!000|666|9\d\d)\d{3}-\d{2}-\d{4}(?![\d-])", score=0.8),
+    _shaped("SSN", r"(?<!\w)[Xx*]{3}-[Xx*]{2}-\d{4}\b"),
+    *_labelled(
+        "SSN",
+        r"ssn|s\.s\.n\.?|social security|soc(?:ial)?\.? ?sec(?:urity)?\.?|(?:patient's )?social|ss",
+        r"(?:\d{3}[-. ]{0,3}\d{2}[-. ]{0,3}\d{4}|\d{4})\b",
+        score=1.0,
+    ),
+    *_labelled(
+        "MRN",
+        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|hosp(?:ital)?\.? (?:no|number)|unit no",
+        marked=r"chart|record|patient|pt|hospital|hosp|unit",
+    ),
+    *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
+    *_labelled(
+        "PLAN",
+        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)"
+        r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
+        marked=r"member|subscriber|policy|group|plan",
+    ),
+    *_labelled(
+        "ACCOUNT",
+        r"acc(?:oun)?t|a/c|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial|guarantor",
+        marked=r"billing|invoice|statement|claim|patient account",
+    ),
+    *_labelled(
+        "LICENSE",
+        r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"
+        r"|clia|gmc|cdl|dl",
+        marked=r"lic|certificate|certification|registration number",
+    ),
+    *_labelled("NPI", r"n\.?p\.?i\.?|national provider|provider|physician", r"\d{10}\b", score=1.0),
+    _shaped("NPI", r"(?<![\d.-])[12]\d{9}(?![\d.-]\d|\d)", checks_as_npi),
+    _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, gate=_CODED),
+    *_labelled("VEHICLE", r"vin|vehicle|chassis", r"[A-HJ-NPR-Z0-9]{17}\b", score=1.0),
+    *_labelled(
+        "VEHICLE",
+        r"(?:licen[cs]e |lic\.? |number )?plates?|car registration|registration|vehicle tag|tag",
+        r"(?:[A-Z]{2} )?(?=[A-Z0-9 -]*\d)(?=[A-Z0-9 -]*[A-Z])[A-Z0-9]{2,4}[- ]?[A-Z0-9]{2,5}\b",
+    ),
+    *_labelled(
+        "DEVICE",
+        r"s/n|s\.n\.|sn|ser(?:ial)?\.?(?: no| number)|serial|udi|imei|gtin|device id(?:entifier)?|asset tag",
+        r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
+        marked=r"lot|device|model|implant(?: lot| serial)?",
+    ),
+    *_labelled("DEVICE", r"lot|ref", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}"),
+    _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, gate=_COLONS),
+    _shaped("URL", r"\b(?:https?|s?ftp)://[^\s<>\"]*[^\s<>\".,;:!?)\]']", score=0.95, gate=_DOT),
+    _shaped("URL", r"(?i:\bwww\.)[^\s<>\"]*[^\s<>\".,;:!?)\]']", gate=_DOT),
+    _shaped("URL", rf"(?<![@\w.-])(?:[A-Za-z0-9_-]+\.)+{_TOP}\b(?:/[^\s<>\"]*[^\s<>\".,;:!?)\]'])?", gate=_DOT),
+    _shaped("IP", rf"(?<![\d.])(?<!EC )(?<!EC:)(?<!C\. ){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.]*\d)(?:[:/]\d+)?", gate=_DOTTED),
+    _shaped("IP", rf"(?<![\w:])(?:{_V6})(?![\w:])", lambda found: found.count(":") > 2 and any(map(str.isdecimal, found)), gate=_COLONS),
+    *_labelled(
+        "BIOMETRIC",
+        rf"(?:finger ?prints?|voice ?prints?|biometrics?)(?:{_MEASURE})*"
+        rf"|(?:retinal?|iris|facial|face|palm|gait|dna|fp|voice)(?:{_MEASURE})+",
+        rf"(?:{_CODE}|(?=[0-9a-f]*\d)[0-9a-f]{{6,}})\b",
+        score=1.0,
+    ),
+    *_labelled(
+        "OTHER",
+        r"accession|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case",
+        marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol",
+        score=0.7,
+    ),
+)
+GATES = frozenset(rule.gate for rule in RULES if rule.gate is not None)

@@ -1,0 +1,186 @@
+"""Gates on data: Great Expectations suites, run, redacted and rendered. The only importer of great_expectations.
+
+They look at tables of measures (measures.py), never at text. Results could still hold values of a column, such as names of files;
+only counts leave this module. Great Expectations' pages load styles from other hosts; those links are taken out and a style sheet of
+our own stands in.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+from great_expectations.core import ExpectationSuiteValidationResult
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.render.renderer import ValidationResultsPageRenderer
+from great_expectations.render.view import DefaultJinjaPageView
+
+from tasks.corpus.documents import SPLITS
+from tasks.corpus.measures import Facts, to_table
+from tasks.runtime.files import write_whole
+
+# Keys of a result that hold values of a column, whatever the result format.
+VALUES = re.compile(r"^(partial_)?(unexpected|missing)_(list|counts|index_list|rows|index_query)$|^details$|^partial_unexpected")
+NOTHING_RAISED = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
+WARN, FAIL = FailureSeverity.WARNING, FailureSeverity.CRITICAL
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The result of one suite: counts only."""
+
+    name: str
+    passed: int
+    warned: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def raw_records() -> list[gxe.Expectation]:
+    """What is wanted of records as they come: all of it warns, since cleaning repairs or rejects what is found."""
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, severity=FAIL),
+        *(_none_is(flag, mostly=0.99, severity=WARN) for flag in ("hidden_characters", "html", "mojibake", "control_tokens")),
+        *(_none_is(flag, mostly=0.999, severity=WARN) for flag in ("empty_value", "asks_nothing", "answer_is_a_question")),
+        _none_is("suspect_numbers", mostly=0.999, severity=WARN),
+        _none_is("link_list", mostly=0.99, severity=WARN),
+        _none_is("lost_characters", mostly=0.95, severity=WARN),
+        _none_is("site_chrome", mostly=0.95, severity=WARN),
+        gxe.ExpectColumnValuesToBeBetween(column="answer_words", min_value=10, max_value=5000, mostly=0.95, severity=WARN),
+        gxe.ExpectColumnValuesToBeUnique(column="id", mostly=0.99, severity=WARN),
+    ]
+
+
+def clean_documents(*, min_answer: int, max_answer: int) -> list[gxe.Expectation]:
+    """What must hold for the documents that are handed on."""
+    nothing = ("hidden_characters", "empty_value", "asks_nothing", "answer_is_a_question", "link_list", "suspect_numbers")
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, severity=FAIL),
+        gxe.ExpectColumnValuesToBeUnique(column="id", severity=FAIL),
+        gxe.ExpectColumnValuesToBeUnique(column="content", severity=FAIL),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS), severity=FAIL),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=["train", "validation", "test"], severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="splits_of_group", min_value=1, max_value=1, severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="answer_chars", min_value=min_answer, max_value=max_answer, severity=FAIL),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=column, severity=FAIL) for column in ("id", "kind", "source", "split", "content")),
+        *(_none_is(flag, severity=FAIL) for flag in nothing),
+        _none_is("html", mostly=0.999, severity=WARN),
+        _none_is("mojibake", mostly=0.999, severity=WARN),
+        _none_is("lost_characters", mostly=0.95, severity=WARN),
+    ]
+
+
+def augmented_documents() -> list[gxe.Expectation]:
+    """What must hold for variants: each of a train document that exists, another text than it, with a method."""
+    return [
+        gxe.ExpectColumnValuesToBeUnique(column="id", severity=FAIL),
+        gxe.ExpectColumnValuesToNotBeNull(column="method", severity=FAIL),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=["train"], severity=FAIL),
+        _none_is("without_parent", severity=FAIL),
+        _none_is("same_as_parent", severity=FAIL),
+        _none_is("other_group", severity=FAIL),
+        _none_is("changed_facts", severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="copies_of_parent", min_value=1, max_value=4, mostly=0.999, severity=WARN),
+    ]
+
+
+def sharded_documents(*, vocabulary: int) -> list[gxe.Expectation]:
+    """What must hold for tokenized documents."""
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, severity=FAIL),
+        gxe.ExpectColumnValuesToBeUnique(column="id", severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="tokens", min_value=2, severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="tokens", max_value=4096, mostly=0.99, severity=WARN),
+        gxe.ExpectColumnValuesToBeBetween(column="supervised", min_value=1, severity=FAIL),
+        gxe.ExpectColumnValuesToBeBetween(column="largest_token", min_value=0, max_value=vocabulary - 1, severity=FAIL),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=["train", "validation", "test"], severity=FAIL),
+        # Fewer than one byte or more than eight per token: a tokenizer that does not fit the text.
+        gxe.ExpectColumnValuesToBeBetween(column="bytes_per_token", min_value=1.5, max_value=12, mostly=0.98, severity=WARN),
+    ]
+
+
+def _none_is(flag: str, *, severity: FailureSeverity, mostly: float = 1.0) -> gxe.Expectation:
+    return gxe.ExpectColumnValuesToBeInSet(column=flag, value_set=[0], mostly=mostly, severity=severity)
+
+
+def check(name: str, facts: Iterable[Facts], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:
+    """Run a suite over a table of facts, made in ``work``, and write ``<name>.json`` and ``<name>.html`` into ``report``.
+
+    ``ValueError`` where there are no facts: nothing to check is nothing that passed.
+    """
+    if not to_table(facts, table := work / f"{name}.sqlite"):
+        raise ValueError(f"there are no records for the suite {name}")
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # its warnings quote values
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    expected = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(suite)))
+    source = context.data_sources.add_sqlite("facts", connection_string=f"sqlite:///{table.absolute()}")
+    batch = source.add_table_asset(name, table_name="records").add_batch_definition_whole_table(name)
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=expected))
+    result = definition.run(result_format="SUMMARY")
+    table.unlink()
+    _redact(result)
+    report.mkdir(parents=True, exist_ok=True)
+    write_whole(report / f"{name}.json", _stable(result.to_json_dict()))
+    (report / f"{name}.html").write_text(_page(result), encoding="utf-8")
+    missed = [r for r in result.results if not r.success]
+    warned, failed = (tuple(_describe(r) for r in missed if (_severity(r) == FAIL) is fatal) for fatal in (False, True))
+    return Gate(name, len(result.results) - len(missed), warned, failed)
+
+
+def _severity(outcome: Any) -> FailureSeverity:
+    return FailureSeverity(outcome.expectation_config.severity)
+
+
+def _redact(result: ExpectationSuiteValidationResult) -> None:
+    for outcome in result.results:
+        for key in [k for k in outcome.result if VALUES.search(k)]:
+            del outcome.result[key]
+        if isinstance(outcome.result.get("observed_value"), str | list):
+            del outcome.result["observed_value"]
+        if outcome.exception_info != NOTHING_RAISED:
+            # A message may quote a value; that something went wrong is said by the outcome.
+            outcome.exception_info = {"raised_exception": True}
+
+
+def _stable(result: dict[str, Any]) -> dict[str, Any]:
+    """Without ids and times of the run, so that equal data gives an equal report."""
+    meta = result.get("meta", {})
+    for key in ("run_id", "validation_time", "batch_markers", "validation_id", "checkpoint_id"):
+        meta.pop(key, None)
+    result.pop("id", None)
+    for outcome in result.get("results", []):
+        outcome.get("expectation_config", {}).pop("id", None)
+    return result
+
+
+def _describe(outcome: Any) -> str:
+    config = outcome.expectation_config
+    column = config.kwargs.get("column") or ", ".join(config.kwargs.get("column_list", []))
+    count = outcome.result.get("unexpected_count")
+    return f"{config.type}{f' ({column})' if column else ''}" + (f": {count} records" if count else "")
+
+
+def _page(result: ExpectationSuiteValidationResult) -> str:
+    html = DefaultJinjaPageView().render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))
+    html = re.sub(r"<script\b.*?</script>", "", html, flags=re.S)
+    html = re.sub(r"<link\b[^>]*>", "", html)
+    html = re.sub(r"<(img|iframe|source)\b[^>]*>", "", html)
+    html = re.sub(r'(href|src)="(https?://|//|\.\.)[^"]*"', "", html)  # also links to pages that do not exist here
+    html = re.sub(r"\d{4}-?\d\d-?\d\dT[\d:.]+Z", "", html)  # the time of the run, so that equal data gives an equal page
+    html = re.sub(r"@import[^;]*;|url\([^)]*\)", "", html)
+    return html.replace("</head>", f"<style>{STYLE}</style></head>", 1)
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left }
+.badge { border: 1px solid #bbb; border-radius: .3rem; padding: 0 .3rem } ul { padding-left: 1.2rem }
+.text-success { color: #1a7f37 } .text-danger { color: #c62828 }
+.fas { font-style: normal } .fa-check-circle::before { content: "✓ passed" } .fa-times::before { content: "✗ failed" }
+.navbar, .card, .modal, .sticky, footer, button { display: none }
+"""

@@ -1,0 +1,79 @@
+"""What Great Expectations looks at: measures of records in a table, without any text of theirs, in any number.
+
+A table is filled row by row on disk; expectations run as SQL on it, so neither memory nor privacy depends on what is checked.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from tasks.corpus.cleaning import rules
+from tasks.corpus.documents import Document
+from tasks.corpus.readers.records import EMPTY
+
+Facts = Mapping[str, str | int | float | None]
+
+_HTML = re.compile(r"</?(?:p|br|div|span|a|b|i|ul|ol|li|table|tr|td|h[1-6])\b[^>]*>|&(?:[a-z]{2,8}|#\d{2,5});", re.I)
+_MOJIBAKE = re.compile(r"Ã[\x80-\xbf\u0152-\u2122]|â€|Â[\xa0-\xbf]")
+# Words that lost a character when text was collected as ASCII: apostrophes and accents.
+_LOST = re.compile(
+    r"\b(?:youre|theyre|dont|doesnt|didnt|isnt|arent|wasnt|cant|wont|youve|bodys|childs|persons own|doctors office|Mnire|Behet|Sjgren|"
+    r"Guillain-Barr(?!é)|caf-au-lait|Alzheimers|Parkinsons|Crohns|Huntingtons|Hodgkins)\b"
+)
+_CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]")
+_CHROME = re.compile(r"\b(?:Key Points|On this Page|Watch the video|To enlarge the video|Click here|Back to Top)\b")
+
+
+def measure(document: Document) -> dict[str, str | int | None]:
+    """What the suites ask about one document."""
+    answer, whole = document.answer, "\n".join(document.texts())
+    return {
+        "id": document.id,
+        "source": document.source,
+        "kind": document.kind,
+        "question_chars": len(document.question),
+        "answer_chars": len(answer),
+        "answer_words": len(answer.split()),
+        "hidden_characters": int(bool(re.search(rules.HIDDEN, whole))),
+        "html": int(bool(_HTML.search(whole))),
+        "mojibake": int(not whole.isascii() and bool(_MOJIBAKE.search(whole))),
+        "control_tokens": int(bool(_CONTROL_TOKEN.search(whole))),
+        "lost_characters": int(bool(_LOST.search(whole))),
+        "site_chrome": int(bool(_CHROME.search(whole))),
+        "empty_value": int(rules.has_nothing(document) or document.question.lower() in EMPTY - {""}),
+        "asks_nothing": int(rules.asks_nothing(document)),
+        "answer_is_a_question": int(rules.answers_with_a_question(document)),
+        "link_list": int(rules.is_a_list_of_links(document)),
+        "suspect_numbers": int(rules.has_suspect_numbers(document)),
+    }
+
+
+def write_facts(path: Path, facts: Iterable[Facts]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in facts)
+
+
+def read_facts(paths: Iterable[Path]) -> Iterator[Facts]:
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def to_table(facts: Iterable[Facts], path: Path) -> int:
+    """A new SQLite file with one table, ``records``, of these rows; how many there are."""
+    path.unlink(missing_ok=True)
+    count, columns = 0, ""
+    connection = sqlite3.connect(path)
+    # Nothing here must outlive a crash, so nothing waits for the disk.
+    connection.executescript("pragma journal_mode = off; pragma synchronous = off")
+    for row in facts:
+        if not columns:
+            columns = ", ".join(f":{name}" for name in row)
+            connection.execute(f"create table records ({', '.join(row)})")
+        connection.execute(f"insert into records values ({columns})", row)
+        count += 1
+    connection.commit()
+    connection.close()
+    return count

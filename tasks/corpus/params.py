@@ -1,0 +1,56 @@
+"""The sections ``preprocess``, ``augment`` and ``shard`` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.corpus.deidentify.policy import DeidentifyParams
+from tasks.corpus.readers.records import FileOptions
+from tasks.runtime.params import Params
+
+
+class BoilerplateParams(Params):
+    min_documents: int = Field(ge=2)
+    min_words: int = Field(ge=1)
+    exempt: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
+
+
+class LeakageParams(Params):
+    max_docs: int = Field(ge=1)
+    max_overlap: float = Field(gt=0, le=1)
+
+
+class PreprocessParams(Params):
+    seed: int
+    files: dict[str, FileOptions]
+    other: tuple[str, ...]
+    replay: tuple[str, ...]
+    withdrawn: tuple[str, ...]
+    validation_share: float = Field(gt=0, lt=0.5)
+    test_share: float = Field(gt=0, lt=0.5)
+    min_answer_chars: int = Field(ge=1)
+    max_answer_chars: int = Field(ge=1)
+    max_rejected_share: float = Field(ge=0, le=1)
+    boilerplate: BoilerplateParams
+    same_answer: int = Field(ge=1)
+    near_duplicate: float = Field(gt=0.5, le=1)
+    leakage: LeakageParams
+    deidentify: DeidentifyParams
+
+
+class AugmentParams(Params):
+    seed: int
+    max_copies: int = Field(ge=1, le=4)  # of one document
+    # Of the train documents, those on which a method is tried.
+    paraphrase: float = Field(ge=0, le=1)
+    synonym: float = Field(ge=0, le=1)
+    lay: float = Field(ge=0, le=1)
+    spelling: float = Field(ge=0, le=1)
+    abbreviation: float = Field(ge=0, le=1)
+    typo: float = Field(ge=0, le=1)
+    replay_share: float = Field(ge=0, lt=1)  # of the characters of training, from files of general text
+
+
+class ShardParams(Params):
+    loss_on: Literal["answer", "all"]
+    max_tokens: int = Field(ge=1024)

@@ -1,0 +1,126 @@
+"""What every reader needs: options, and the step from fields of a record to a Document."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from tasks.corpus.documents import SPLITS, Document, Rejected, content_id
+from tasks.runtime.params import Params
+
+# pandas, spreadsheets and R write these where there is no value.
+EMPTY = frozenset({"", "nan", "n/a", "na", "null", "none"})
+# Characters of one record. A book has 1 to 5 million; a reader takes up to 20 times a record's size in memory.
+MOST_RECORD = 1 << 25
+TOO_LONG = f"is a record of more than {MOST_RECORD >> 20} million characters, the most that are read"
+FILE = "file"  # the position of what is wrong with a whole file
+FIELDS = ("question", "answer", "text", "split", "group", "topic", "id", "messages")
+_UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
+
+
+class UnreadableError(ValueError):
+    """What is wrong with a record or a file, in words that quote nothing of it."""
+
+
+class FileOptions(Params):
+    """How files are read that do not say so themselves; what is left out is found out."""
+
+    delimiter: str = Field("", max_length=1)
+    encoding: str = ""
+    columns: dict[str, str] = Field(default_factory=dict)  # ours (FIELDS) to theirs
+
+
+def bad_characters(text: str) -> str:
+    """What makes a line unusable; empty for a good one."""
+    if "\0" in text:
+        return "holds NUL bytes"
+    if text.isascii():
+        return ""
+    try:
+        text.encode()  # many times as fast as a search
+    except UnicodeEncodeError:
+        if not _UNDECODED.search(text):
+            return "holds half a character (a lone surrogate)"
+        return "holds bytes that are not in the file's encoding"
+    return "holds bytes that are not in the file's encoding" if "\ufffd" in text else ""
+
+
+def to_document(record: Mapping[str, Any], name: str, position: str, *, own_id: bool = False) -> Document | Rejected:
+    """A Document from a record's fields, by our names for them (FIELDS, lower case): question and answer, a text, or messages."""
+    try:
+        return _document(record, name, position, own_id)
+    except UnreadableError as problem:
+        return Rejected(name, position, str(problem))
+
+
+def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool) -> Document:
+    texts = {field: record.get(field) or "" for field in ("question", "answer", "text", "split", "group", "topic")}
+    if any(not isinstance(value, str) for value in texts.values()):
+        raise UnreadableError("has a question, answer, text, split or group that is not text")
+    texts = {field: value.strip() for field, value in texts.items()}
+    texts |= {field: "" for field in ("group", "topic") if texts[field].lower() in EMPTY}
+    before: tuple[tuple[str, str], ...] = ()
+    kind = "qa"
+    if record.get("messages"):
+        *earlier, (_, texts["question"]), (_, texts["answer"]) = _turns(record["messages"])
+        before, kind = tuple(earlier), "chat" if earlier else "qa"
+    elif texts["text"] and not texts["answer"] and not texts["question"]:
+        texts["answer"], kind = texts["text"], "text"
+    needed = {"text": ("answer",)}.get(kind, ("question", "answer"))
+    if missing := [field for field in needed if texts[field].lower() in EMPTY]:
+        raise UnreadableError(f"has no {'text' if kind == 'text' else missing[-1]}")
+    everything = "".join([*texts.values(), *(text for _, text in before)])
+    if problem := TOO_LONG if len(everything) > MOST_RECORD else bad_characters(everything):
+        raise UnreadableError(problem)
+    own = record.get("id")
+    if own_id and (not isinstance(own, str | int) or not str(own).strip()):
+        raise UnreadableError("has no id")
+    said = ["\x1f".join(turn) for turn in before]
+    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *said, texts["question"], texts["answer"])
+    stem = name.removesuffix(".gz").rsplit(".", 1)[0]
+    group, split = _group(texts, key), _split(texts["split"])
+    return Document(key, texts["question"], texts["answer"], name, f"{kind}-{stem}", group, position, split, before, topic=texts["topic"])
+
+
+def _split(told: str) -> str:
+    split = {"valid": "validation", "val": "validation", "dev": "validation"}.get(told.lower(), told.lower())
+    if split in EMPTY:
+        return ""
+    if split not in SPLITS:
+        raise UnreadableError(f"has an unknown split (known: {', '.join(SPLITS)})")
+    return split
+
+
+def _group(texts: Mapping[str, str], key: str) -> str:
+    """What the record says belongs together, else its topic, else its question."""
+    if texts["group"]:
+        return f"qa:{texts['group']}"
+    if texts["topic"]:
+        return f"topic:{texts['topic'].lower()}"
+    return f"question:{content_id(' '.join(texts['question'].lower().split()))}" if texts["question"] else f"record:{key}"
+
+
+def _turns(messages: object) -> list[tuple[str, str]]:
+    """The turns of a conversation that ends in a question and its answer; ``UnreadableError`` says what is wrong with it."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise UnreadableError("has messages that are not a list of JSON objects")
+    turns = []
+    for message in messages:
+        role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
+        if not isinstance(role, str) or role.lower() not in _ROLES:
+            raise UnreadableError("has a message of an unknown role")
+        if not isinstance(content, str) or not content.strip():
+            raise UnreadableError("has a message without text")
+        turns.append((_ROLES[role.lower()], content.strip()))
+    if [role for role, _ in turns[-2:]] != ["user", "assistant"]:
+        raise UnreadableError("has messages that do not end in a user's and the assistant's")
+    return turns
+
+
+def mapped(names: list[str], options: FileOptions) -> list[str]:
+    """Our names for a file's columns or keys, whatever their case."""
+    theirs = {theirs.strip().lower(): ours for ours, theirs in options.columns.items()}
+    lowered = [name.strip().lower() for name in names]
+    return [theirs.get(name, "topic" if name == "focus" else name) for name in lowered]

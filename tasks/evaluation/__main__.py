@@ -1,0 +1,50 @@
+"""``python -m tasks.evaluation``: everything scored that can be. As the stage validate, on all held-out documents and with all choices.
+
+It takes hours. It writes beside the stage's evaluation, not in its place: no stage depends on it, and DVC does not know it.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.evaluation.params import ValidateParams
+
+
+def full(params: "ValidateParams") -> "ValidateParams":
+    """The params without the limits that keep the stage short."""
+    extraction = params.extraction.model_copy(update={"documents": max(1000, params.extraction.documents)})
+    return params.model_copy(update={"max_tokens": 0, "choices": 0, "generations": max(50, params.generations), "extraction": extraction})
+
+
+def main() -> None:
+    """Parse first, so that help and a mistyped option cost no imports."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.evaluation", description="Score all held-out documents and all choices (long).")
+    for name in ("base", "tuned", "documents", "cleaning", "shards", "evaluation"):
+        parser.add_argument(name, type=Path)
+    options = parser.parse_args()
+    from tasks.evaluation.params import ValidateParams
+    from tasks.evaluation.run import evaluate
+    from tasks.runtime.params import read_section
+    from tasks.runtime.processes import tune_malloc
+    from tasks.runtime.settings import close_to_others
+
+    out = options.evaluation
+    partial = out.with_name(f".{out.name}.partial")
+    tune_malloc()
+    try:
+        close_to_others()
+        params = full(read_section("validate", ValidateParams))
+        shutil.rmtree(partial, ignore_errors=True)
+        evaluate(options.base, options.tuned, options.documents, options.cleaning, options.shards, partial, params)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluation: {error}")
+    print(f"report: {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

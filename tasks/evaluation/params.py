@@ -1,0 +1,34 @@
+"""The section ``validate`` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.runtime.params import Params
+
+
+class WordingParams(Params):
+    share: float = Field(gt=0, le=1)  # of the kind's train answers, in which the tokens before must stand
+    certainty: float = Field(gt=0.5, le=1)  # of those cases, in which the token must follow
+
+
+class ExtractionParams(Params):
+    documents: int = Field(ge=1)  # of each split
+    prefix: int = Field(ge=1)  # tokens at least that are given
+    target: int = Field(ge=4)  # tokens that must follow
+
+
+class ValidateParams(Params):
+    seed: int
+    max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
+    choices: int = Field(ge=0)  # four-choice items per kind; 0: all that can be made
+    generations: int = Field(ge=1)  # answers, of all kinds as many
+    batch_tokens: int = Field(ge=1)
+    precision: Literal["auto", "bfloat16", "float32"]
+    wording: WordingParams
+    extraction: ExtractionParams
+    max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    prompts: tuple[str, ...]
+    tasks: dict[str, str]  # task files of lm-evaluation-harness: the SHA-256 of the folder of each

@@ -1,0 +1,196 @@
+"""The validation report: one page, complete in itself, on what got better, what worse, on what, and how sure that is.
+
+It holds numbers, names of kinds and files, the prompts of params.yaml and answers to them; no text of a record.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from tasks.evaluation import calibration
+from tasks.evaluation.findings import TITLES, findings, verdict
+from tasks.evaluation.scores import SHARES
+from tasks.evaluation.table import FEWEST, PER_TOKEN, Table
+from tasks.runtime.svg import svg
+
+BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
+SPLITS = {
+    "test": "Held-out documents",
+    "other": "Text of another origin",
+    "general": "General text: what was forgotten",
+    "behaviour": "Behaviour",
+    "task": "Tasks of lm-evaluation-harness",
+    "train": "Training documents: what was memorized",
+}
+
+
+def page(
+    metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> str:
+    """The page as HTML. ``facts``: what the numbers rest on, as validate tells it."""
+    return _TEMPLATE.render(
+        findings=findings(metrics),
+        metrics=metrics,
+        splits=SPLITS,
+        titles=TITLES,
+        per_token=PER_TOKEN,
+        verdict=verdict,
+        number=number,
+        interval=interval,
+        changes=_changes(metrics),
+        reliability=_reliability(reliability),
+        answers=answers,
+        facts=facts,
+        fewest=FEWEST,
+    )
+
+
+def number(metric: str, value: float, *, sign: bool = False) -> str:
+    form = "+" if sign else ""
+    return f"{100 * value:{form}.1f} %" if metric in SHARES else f"{value:{form}.3f}"
+
+
+def interval(metric: str, of: Mapping[str, float], *, sign: bool = False) -> str:
+    text = number(metric, of["value"], sign=sign)
+    if "low" not in of:
+        return text
+    return f"{text} ({number(metric, of['low'], sign=sign)} to {number(metric, of['high'], sign=sign)})"
+
+
+def _changes(metrics: Table) -> str:
+    """Change of the answers' likelihood per kind, with intervals: the first thing to look at."""
+    points = [
+        (f"{name} ({split})", rows["answer_nats"]["change"])
+        for split in ("test", "other")
+        for name, rows in [*metrics.get(split, {}).get("kind", {}).items(), ("all", metrics.get(split, {}).get("all", {}))]
+        if "answer_nats" in rows
+    ]
+    figure = Figure(figsize=(8, 0.34 * len(points) + 0.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color="#999", linewidth=1)
+    for place, (_, change) in enumerate(points):
+        color = {"better": BETTER, "worse": WORSE, "unclear": UNCLEAR}[verdict("answer_nats", {"change": change})]
+        if "low" in change:
+            axes.plot([change["low"], change["high"]], [place, place], color=color, linewidth=2)
+        axes.plot(change["value"], place, "o", color=color)
+    axes.set_yticks(range(len(points)), [label for label, _ in points])
+    axes.invert_yaxis()
+    axes.set_xlabel("tuned less base, nats per answer token; left is better")
+    axes.spines[["top", "right"]].set_visible(False)
+    return svg(figure, salt="validation report")
+
+
+def _reliability(counts: Mapping[str, calibration.Counts]) -> str:
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#999", linewidth=1, linestyle="--")
+    for role, color in (("base", "#888888"), ("tuned", "#4a7ab5")):
+        bins = calibration.bins(counts[role])
+        axes.plot([b["confidence"] for b in bins], [b["right"] for b in bins], "o-", color=color, label=role)
+    axes.set(xlabel="probability of the likeliest next token", ylabel="share of them that is right", xlim=(0, 1), ylim=(0, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend()
+    return svg(figure, salt="validation report")
+
+
+_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Validation report</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
+td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left; vertical-align: top; overflow-wrap: break-word }
+th, td.better, td.worse, td.unclear { white-space: nowrap }
+td.n { font-variant-numeric: tabular-nums; white-space: nowrap } svg { max-width: 100%; height: auto }
+.better { color: #2b7a4b } .worse { color: #b3372f } .unclear { color: #666 } .answers td { width: 50%; white-space: pre-wrap }
+.all td { font-weight: 600 } .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }
+</style>
+{% macro header(first) %}<tr><th>{{ first }}<th>items<th>base<th>tuned<th>change<th></tr>{% endmacro %}
+{% macro line(label, metric, row, class="") %}
+<tr{% if class %} class="{{ class }}"{% endif %}><td>{{ label }}<td class="n">{{ "{:,}".format(row["items"]) }}
+<td class="n">{{ interval(metric, row.base) }}<td class="n">{{ interval(metric, row.tuned) }}
+<td class="n">{{ interval(metric, row.change, sign=True) }}
+<td class="{{ verdict(metric, row) }}">{{ verdict(metric, row) }}</tr>
+{% endmacro %}
+<h1>Validation report: base beside tuned</h1>
+<p>Not a medical device. The scores say how likely a model holds texts, and which of given answers it prefers; none says that what it
+writes is true. Both models saw the same tokens. Intervals hold 95 % of bootstrap resamples over the items (a document, a question);
+fewer than {{ fewest }} items get none. <b>Better</b> and <b>worse</b> are said where the interval of the change leaves out zero: of so many
+rows some do by chance.</p>
+<h2>In short</h2>
+<ul>
+{% for name, listed in findings.items() %}
+<li class="{{ name }}"><b>{{ name }}</b>: {% if not listed %}nothing{% endif %}
+
+<ul>{% for told in listed %}<li>{{ told }}{% endfor %}</ul>
+{% endfor %}
+</ul>
+<div class="pictures">{{ changes | safe }}{{ reliability | safe }}</div>
+{% for split, title in splits.items() if split in metrics %}
+<h2>{{ title }}</h2>
+{% if split == "test" %}
+<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.wording_share) }} % of the answers'
+tokens are fixed wording, which the tokens before them decide in training answers of the kind (tasks/evaluation/wording.py); content is
+the rest, and what a short run learns first is wording. The four choices are the right answer and three of the same kind from other
+held-out groups, put about the question's topic; chance is 25 %. Generated answers were greedy and at most {{ facts.max_new_tokens }} tokens
+long.</p>
+{% elif split == "train" %}
+<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Fixed wording is continued without having
+been memorized: compare with the same row of the held-out documents.</p>
+{% elif split == "behaviour" %}
+<p>A few dozen questions that are written down in tasks/evaluation/behaviour.csv, balanced so that a model that always prefers the same
+answer is right on half; chance is 50 %.</p>
+{% elif split == "general" %}
+<p>Passages on everyday subjects (tasks/evaluation/general.csv) and, where the corpus holds general text, what of it was not trained on.</p>
+{% endif %}
+<table>{{ header("metric") }}
+{% for metric, row in metrics[split]["all"].items() %}
+{{ line(titles[metric], metric, row) }}
+{% endfor %}
+</table>
+{% for metric in ("answer_nats", "answer_content_nats", "bits_per_byte", "choice") if metric in metrics[split]["all"] %}
+<h3>{{ titles[metric] | capitalize }}</h3>
+<table>{{ header("kind, source") }}
+{% for part in ("kind", "source") %}
+{% for name, rows in metrics[split][part].items() if metric in rows %}
+{{ line(name + (" (source)" if part == "source" else ""), metric, rows[metric]) }}
+{% endfor %}
+{% endfor %}
+{{ line("all", metric, metrics[split]["all"][metric], "all") }}
+</table>
+{% endfor %}
+{% set perplexities = metrics[split]["all"].items() | selectattr("0", "in", per_token) | list %}
+{% if perplexities %}
+<p>As perplexity:
+{% for metric, row in perplexities %}
+{{ titles[metric] | replace("nats per ", "per ") }} {{ "%.2f" | format(row.perplexity.base) }} →
+{{ "%.2f" | format(row.perplexity.tuned) }}{{ ", " if not loop.last }}
+{%- endfor %}.</p>
+{% endif %}
+{% endfor %}
+<h2>Answers to the prompts</h2>
+<p>Models of this size make facts up. One answer each, sampled as params.yaml says.</p>
+{% for pair in answers %}
+<h3>{{ pair.prompt }}</h3>
+<table class="answers"><tr><th>base<th>tuned</tr><tr><td>{{ pair.base }}<td>
+{%- if pair.tuned is none %}<i>withheld: not every source of the training text is public, and a model may say by heart what it was
+trained on</i>
+{%- else %}{{ pair.tuned }}{% endif %}</tr></table>
+{% else %}
+<p>params.yaml lists no prompts.</p>
+{% endfor %}
+<h2>Limits</h2>
+<ul>
+<li>The documents are a sample of one corpus and of its fixed forms; other hospitals, languages and ways of asking are not measured.</li>
+<li>A likelihood rewards the corpus's wording. Content tokens leave fixed forms out, and still hold names copied from the question.</li>
+<li>Wrong choices come from the same corpus; some may be true in part, and some are easy to tell.</li>
+<li>Exact continuation is one form of memorization; texts may be leaked in others. <code>make audit-memorization</code> plants
+canaries.</li>
+<li>The behaviour questions are few, in English, and test form more than knowledge.</li>
+</ul>
+</html>
+""")

@@ -1,0 +1,188 @@
+"""``python -m tasks.registry COMMAND``: the registered versions, what stands behind them, and the disk space that they take."""
+
+import argparse
+import getpass
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+CHAMPION = "models:/medical-llm@champion"
+VERSION = f"a version: {CHAMPION}, models:/NAME/NUMBER, or of the model of params.yaml an alias or a number"
+UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
+# Beyond these drift warns.
+LIMITS = {"length": 0.25, "vocabulary": 0.1, "identifiers": 20.0, "nats": 0.25}
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.registry", description="Registered versions of the model.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run: Callable[[argparse.Namespace], "int | str | None"], what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__.removesuffix("_"), help=what, description=what[0].upper() + what[1:] + ".")
+        added.set_defaults(run=run)
+        return added
+
+    command(list_, "list versions, decisions, and what happened to the aliases")
+    made = command(promote, "make a version champion")
+    made.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger unless told")
+    made.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
+    back = command(rollback, "make the previous champion champion again")
+    for decided in (made, back):
+        decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name unless told")
+        decided.add_argument("--why", default="", help="the reason, which is recorded")
+    shown = command(show, "show what a version was made from, down to the raw files")
+    shown.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    verified = command(verify, "compare every file of a version with its passport")
+    verified.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
+    verified.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
+    verified.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY unless told)")
+    found = command(record, "find a record: its raw file, its shard, and the versions that saw it")
+    found.add_argument("id")
+    again = command(rebuild, "make a version's weights again from its commit, and compare them bit for bit")
+    again.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    freed = command(gc, "free disk space; what a registered version needs stays")
+    freed.add_argument("--dry-run", action="store_true", help="say what would go")
+    freed.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
+    freed.add_argument("--incomplete", action="store_true", help="also where it is not known here which files a version's directory has")
+    forgotten = command(forget, "remove older copies of withdrawn records from this machine, and list what remains")
+    forgotten.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
+    drifted = command(drift, "compare new documents with the champion's training corpus")
+    drifted.add_argument("documents", type=Path)
+    drifted.add_argument("report", type=Path)
+    for measure, limit in LIMITS.items():
+        drifted.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
+    followed = commands.add_parser("follow")  # training starts it, nobody types it
+    followed.set_defaults(run=follow)
+    for name in ("stage", "record", "folder"):
+        followed.add_argument(name)
+    closed = command(chain, "check that what is here is what the stages wrote")
+    closed.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all unless told")
+    return parser
+
+
+def list_(_: argparse.Namespace) -> None:
+    from tasks.registry import promotion
+
+    promotion.show(_name())
+
+
+def promote(options: argparse.Namespace) -> None:
+    from tasks.registry import promotion
+
+    name = _name()
+    number = promotion.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
+    print(f"{name} version {number} is champion")
+
+
+def rollback(options: argparse.Namespace) -> None:
+    from tasks.registry import promotion, tracking
+
+    name = _name()
+    print(f"{name} version {promotion.rollback(tracking.connect(), name, who=options.by, why=options.why)} is champion again")
+
+
+def show(options: argparse.Namespace) -> None:
+    from tasks.registry.lineage import show as lineage
+
+    lineage.show(options.version)
+
+
+def verify(options: argparse.Namespace) -> int:
+    from tasks.registry.lineage import show as lineage
+    from tasks.registry.lineage import verification
+
+    key = options.public_key or verification.public_key()
+    return lineage.told(lineage.verify(options.version, deployed=options.deployed, public_key=key))
+
+
+def record(options: argparse.Namespace) -> None:
+    from tasks.registry.lineage import show as lineage
+
+    lineage.record(options.id)
+
+
+def rebuild(options: argparse.Namespace) -> "str | None":
+    from tasks.registry.upkeep import rebuild as again
+
+    if differing := again.rebuild(options.version):
+        return f"rebuild: other bytes came out in {', '.join(differing)}"
+    print("rebuild: the weights are equal bit for bit, and so is every other file of the checkpoint")
+    return None
+
+
+def gc(options: argparse.Namespace) -> None:
+    from tasks.registry.upkeep.gc import collect
+
+    collect(shared=options.shared, dry=options.dry_run, incomplete=options.incomplete)
+
+
+def forget(options: argparse.Namespace) -> None:
+    from tasks.registry.promotion import withdrawn
+    from tasks.registry.upkeep import forget as upkeep
+
+    if not (ids := set(options.ids) or set(withdrawn())):
+        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and none were told")
+    told = upkeep.forget(ids)
+    for line in told.removed or ["nothing: no copy was found"]:
+        print(f"removed  {line}")
+    for line in told.remains:
+        print(f"remains  {line}")
+    print("Copies outside of this directory, backups and clones for instance, are not known here.")
+
+
+def drift(options: argparse.Namespace) -> None:
+    from tasks.registry.upkeep import drift as upkeep
+
+    print(f"drift: {upkeep.drift(options.documents, options.report, limits={m: getattr(options, m) for m in LIMITS})}")
+
+
+def chain(options: argparse.Namespace) -> "str | None":
+    from tasks.runtime.chain import problems, producers
+
+    known = [producer.stage for producer in producers()]
+    if unknown := set(options.stages) - set(known):
+        raise ValueError(f"there is no stage {', '.join(sorted(unknown))} that keeps a record; there are {', '.join(known)}")
+    if found := dict.fromkeys(problems(stages=options.stages)):
+        return "\n".join(f"chain: {problem}" for problem in found)
+    print(f"chain: what is here of {', '.join(options.stages or known)} is what they wrote")
+    return None
+
+
+def follow(options: argparse.Namespace) -> None:
+    from tasks.registry import tracking
+
+    os.nice(19)  # the run that is followed comes first
+    tracking.follow(options.stage, options.record, Path(options.folder))
+
+
+def _name() -> str:
+    from tasks.registry.params import RegisterParams
+    from tasks.runtime.params import read_section
+
+    return read_section("register", RegisterParams).name
+
+
+def main() -> None:
+    """Parse first, so that help and a mistyped command cost no imports."""
+    options = arguments().parse_args()
+    from tasks.runtime.errors import Unavailable
+    from tasks.runtime.settings import close_project
+
+    try:
+        close_project()
+        sys.exit(options.run(options))
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)
+    except Exception as error:
+        from tasks.registry.tracking import MlflowException
+
+        if not isinstance(error, MlflowException):
+            raise
+        sys.exit(f"{options.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()

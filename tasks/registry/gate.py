@@ -1,0 +1,191 @@
+"""Whether a model may become champion: thresholds on its own scores, a paired comparison with the champion's, and both in words.
+
+Thresholds are Great Expectations expectations over one row of measures. The champion is compared item by item: the primary metric
+must be better by more than ``gain``, a guarded one not worse by more than its margin (non-inferiority; Piaggio et al. 2012,
+doi:10.1001/jama.2012.87802), each by the whole of its 95 % interval. It knows nothing of models, MLflow or aliases.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.corpus.measures import Facts
+from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, difference, estimate
+from tasks.registry.params import GateParams, Guarded, Primary, Threshold
+
+SUITE = "evaluation"
+Verdict = Literal["first", "better", "unclear", "refused"]
+Judgement = Literal["better", "no worse", "worse", "unclear", "too few", "not measured"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric's values over the items of a split."""
+
+    metric: str
+    split: str
+    items: int
+    base: Interval
+    tuned: Interval
+    change: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger less champion on one metric, in the metric's own direction."""
+
+    metric: str
+    split: str
+    items: int
+    difference: Interval | None
+    judgement: Judgement
+    words: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    table: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def decide(ours: Sequence[Score], theirs: Sequence[Score] | None, params: GateParams, report: Path, *, unknown: str = "") -> Decision:
+    """``theirs``: the champion's scores of the same items; none where there is no champion, or, with ``unknown``, where the reason
+    that it says keeps it from being scored. The thresholds' results are written into ``report``.
+    """
+    rows = table(ours)
+    failed, unsure, told = _thresholds(ours, params, report)
+    if failed:
+        return Decision("refused", (*failed, *unsure, *told), rows)
+    if unknown:
+        return Decision("unclear", (f"The champion cannot be compared with: {unknown}. It stays champion.", *unsure, *told), rows)
+    if theirs is None and unsure:
+        return Decision("unclear", (*unsure, *told), rows)
+    if theirs is None:
+        return Decision("first", ("There is no champion, and every threshold is met.", *told), rows)
+    first = _comparison(ours, theirs, params.primary)
+    others = [_comparison(ours, theirs, guard) for guard in params.guarded]
+    if any(c.judgement == "worse" for c in (first, *others)):
+        verdict: Verdict = "refused"
+    elif not unsure and first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
+        verdict = "better"
+    else:
+        verdict = "unclear"
+    # What stands in the way comes first.
+    decisive = [c.words for c in (first, *others) if (c.judgement in ("better", "no worse")) is (verdict == "better")]
+    rest = [c.words for c in (first, *others) if c.words not in decisive]
+    if verdict == "unclear":
+        decisive = [*unsure, *decisive]
+    return Decision(verdict, (*decisive, *rest, *told), rows, (first, *others))
+
+
+def table(scores: Sequence[Score]) -> tuple[Row, ...]:
+    """Every metric of every split, with 95 % intervals."""
+    rows = []
+    for metric, split in sorted({(s.metric, s.split) for s in scores}):
+        members = [s for s in scores if (s.metric, s.split) == (metric, split)]
+        rows.append(Row(metric, split, len(members), estimate(members, "base"), estimate(members, "tuned"), change(members)))
+    return tuple(rows)
+
+
+def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tuple[list[str], list[str], list[str]]:
+    """Which are not met, which are not shown to be met, and what else is to be said of them."""
+    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
+
+    between = expectations.gxe.ExpectColumnValuesToBeBetween
+    measures: dict[str, str | int | float | None] = {"items": len(params.primary.of(scores))}
+    suite = [between(column="items", min_value=params.primary.items, severity=expectations.FAIL)]
+    words = {"items": f"{params.primary.name} was measured on {measures['items']} items; fewer than {params.primary.items} show nothing."}
+    told = []
+    for number, threshold in enumerate(params.thresholds):
+        if not (members := threshold.of(scores)):
+            told.append(f"{threshold.name} was not measured, so its threshold says nothing.")
+            continue
+        column = f"{threshold.metric}_{threshold.split or 'all'}_{threshold.figure}_{number}"
+        figure = threshold.of_figure(members)
+        for name, (value, least, most, decides) in _checks(threshold, figure, len(members)).items():
+            measures[column + name] = value
+            severity = expectations.FAIL if decides else expectations.WARN
+            suite.append(between(column=column + name, min_value=least, max_value=most, severity=severity))
+            words[column + name] = _sentence(threshold, figure, len(members))
+    row: list[Facts] = [measures]
+    report.mkdir(parents=True, exist_ok=True)
+    gate = expectations.check(SUITE, row, suite, report, report)
+    failed, warned = (
+        [sentence for column, sentence in words.items() if any(f"({column})" in of_gate for of_gate in found)]
+        for found in (gate.failed, gate.warned)
+    )
+    return list(dict.fromkeys(failed)), [sentence for sentence in dict.fromkeys(warned) if sentence not in failed], told
+
+
+def _checks(threshold: Threshold, figure: Interval, items: int) -> dict[str, tuple[float, float | None, float | None, bool]]:
+    """What is compared, by a name of its own: a value, at least, at most, and whether missing it refuses or leaves in doubt."""
+    if threshold.items is None:
+        return {"": (figure.value, threshold.least, threshold.most, True)}
+    found: dict[str, tuple[float, float | None, float | None, bool]] = {"_items": (items, threshold.items, None, False)}
+    if threshold.most is not None:
+        found |= {"_low": (figure.low, None, threshold.most, items >= threshold.items), "_most": (figure.high, None, threshold.most, False)}
+    if threshold.least is not None:
+        found |= {
+            "_high": (figure.high, threshold.least, None, items >= threshold.items),
+            "_least": (figure.low, threshold.least, None, False),
+        }
+    return found
+
+
+def _sentence(threshold: Threshold, figure: Interval, items: int) -> str:
+    what = "is" if threshold.figure == "tuned" else "less the base model's is"
+    if threshold.items is None:
+        return f"{threshold.name} {what} {figure.value:.4g}, and must be {threshold.limits}."
+    if items < threshold.items:
+        return f"{threshold.name} was measured on {items} items; fewer than {threshold.items} do not show that it is {threshold.limits}."
+    spread = f"{figure.value:.4g} (95 % from {figure.low:.4g} to {figure.high:.4g}) over {items} items"
+    return f"{threshold.name} {what} {spread}, and must be {threshold.limits} by the whole interval."
+
+
+def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary | Guarded) -> Comparison:
+    found = _compared(params.of(ours), params.of(theirs))
+    if found is None:
+        return Comparison(params.metric, params.split, 0, None, "not measured", f"{params.name} was not measured on items that both share.")
+    interval, worse, items = found
+    stated = f"{params.name}: {_difference(interval)} over {items} items"
+    if items < params.items:
+        few = f"{stated}; fewer than {params.items} show nothing."
+        return Comparison(params.metric, params.split, items, interval, "too few", few)
+    judgement, words = _better(worse, params.gain) if isinstance(params, Primary) else _no_worse(worse, params.margin)
+    return Comparison(params.metric, params.split, items, interval, judgement, f"{stated}: {words}.")
+
+
+def _better(worse: Interval, gain: float) -> tuple[Judgement, str]:
+    if worse.high < -gain:
+        return "better", f"better than the champion by more than {gain:g}"
+    if worse.low > 0 and worse.value > gain:
+        return "worse", "worse than the champion"
+    return "unclear", f"not shown to be better than the champion by more than {gain:g}"
+
+
+def _no_worse(worse: Interval, margin: float) -> tuple[Judgement, str]:
+    if worse.high <= margin:
+        return "no worse", f"no worse than the champion by the margin of {margin:g}"
+    if worse.low > 0 and worse.value > margin:
+        return "worse", f"worse than the champion by more than the margin of {margin:g}"
+    return "unclear", f"may be worse than the champion by more than the margin of {margin:g}"
+
+
+def _compared(ours: Sequence[Score], theirs: Sequence[Score]) -> tuple[Interval, Interval, int] | None:
+    """Ours less theirs, the same so that more of it is worse, and on how many items."""
+    keys = {(s.metric, s.split, s.id) for s in theirs}
+    items = sum((s.metric, s.split, s.id) in keys for s in ours)
+    if not items:
+        return None
+    found = difference(theirs, ours)
+    return found, Interval(-found.value, -found.high, -found.low) if MORE_IS_BETTER[ours[0].metric] else found, items
+
+
+def _difference(interval: Interval) -> str:
+    return f"{interval.value:+.4f} (95 % from {interval.low:+.4f} to {interval.high:+.4f})"

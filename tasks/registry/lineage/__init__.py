@@ -1,0 +1,1 @@
+"""What stands behind a version: its passport, signature, verification and pages. It decides nothing."""

@@ -1,0 +1,93 @@
+"""What stands behind a model version: ``python -m tasks.registry show|verify|record [models:/medical-llm@champion]``.
+
+It reads the version's passport, and asks MLflow for the runs and this machine for the files.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.corpus.locate import places
+from tasks.registry import tracking, versions
+from tasks.registry.lineage import passport, verification
+from tasks.registry.lineage.passport import Finding
+from tasks.registry.lineage.tree import lines
+from tasks.registry.params import RegisterParams
+from tasks.registry.promotion import CHAMPION, latest_decision, seen_by, taint_of
+from tasks.runtime.params import read_section
+from tasks.training.exposure import WORDS
+
+
+def show(which: str) -> None:
+    client = tracking.connect()
+    version = versions.find(client, which)
+    document = passport.read_passport(versions.artifact(client, str(version.run_id), passport.FILE))
+    roles = [alias for alias, number in versions.aliases(client, version.name).items() if number == str(version.version)]
+    dirty = "" if version.tags.get("code.dirty") == "false" else ", with uncommitted changes"
+    print(f"{version.name} version {version.version}" + (f"  ({', '.join(sorted(roles))})" if roles else ""))
+    print(f"  run {version.run_id}, code {version.tags.get('code.commit')}{dirty}")
+    if taint := taint_of(version):
+        print(f"  {taint}")
+    number, decision = latest_decision(client, version)
+    print(f"  decision {number}: {decision['verdict']}. {decision['reasons'][0]}\n")
+    for line in lines(document, _runs(client, version, document)):
+        print(line)
+
+
+def _runs(client: tracking.MlflowClient, version: Any, document: dict[str, Any]) -> dict[str, str]:
+    """What the store says of each stage's run. A version may have come from a store that knew it under another id."""
+    found = {}
+    for stage, record in document["stages"].items():
+        if run := tracking.run_of_record(client, record["record"]):
+            imported = " (imported)" if run.data.tags.get("imported") else ""
+            found[stage] = f"run {run.info.run_id}{imported}"
+        else:
+            found[stage] = f"run {version.tags.get(f'run.{stage}')} (not in this store)"
+    return found
+
+
+def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Iterator[Finding]:
+    """What verification says of a version, of the champion where none is named, or of a directory; MLflow is asked for a version alone."""
+    named = which or ("" if deployed else CHAMPION)
+    version = versions.find(tracking.connect(), named) if named else None
+    return verification.verify(version, deployed=deployed, public_key=public_key)
+
+
+def told(findings: Iterator[Finding]) -> int:
+    """Print all but what is equal, of which only the count per tree. The exit status: 1 where a file differs, 2 where all are as the
+    passport says and nobody vouches for the passport."""
+    equal: Counter[str] = Counter()
+    states: Counter[str] = Counter()
+    for finding in findings:
+        states[finding.state] += 1
+        if finding.state == "equal":
+            equal[finding.tree] += 1
+        else:
+            print(finding)
+    for tree, count in equal.items():
+        print(Finding("equal", tree, "", f"{count} files" if count > 1 else ""))
+    counts = f"{states['equal']} equal, {states['differs']} differ, {states['absent']} absent on this machine"
+    print(counts + (f", {states['unstated']} that its older passport does not state" if states["unstated"] else ""))
+    return 1 if states["differs"] else 2 if states["unknown"] else 0
+
+
+def record(record_id: str) -> None:
+    """Where a record is, and which versions saw it."""
+    known = False
+    for place in places(record_id):
+        known = True
+        print(place)
+    client = tracking.connect()
+    name = read_section("register", RegisterParams).name
+    for version in versions.versions_of(client, name):
+        found = seen_by(client, version, [record_id])
+        if found is None:
+            print(f"{name} version {version.version} does not say which records it saw")
+        elif found:
+            known = True
+            seen = found[record_id]
+            tainted = "; the version is tainted" if version.tags.get("tainted") else ""
+            print(f"{name} version {version.version} {WORDS[seen.use]} (split {seen.split}){tainted}")
+    if not known:
+        raise ValueError(f"no record {record_id} is known here, and no version says that it saw it")

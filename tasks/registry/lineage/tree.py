@@ -1,0 +1,103 @@
+"""What a version was made from, as a tree: model ← shards ← augmented ← clean ← raw files. Read from its passport alone, so that it
+is the same whatever DVC skipped and whatever the tracking store has; runs are told by who knows them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.registry.lineage.passport import CHECKPOINT, EVALUATION
+
+MOST_COUNTS = 6
+COUNTED = ("documents", "tokens", "records", "variants", "parameters", "best_step", "best_validation_loss")
+MEANING = {
+    "data": "raw files",
+    "artifacts/documents": "clean documents",
+    "artifacts/variants": "augmented documents",
+    "artifacts/shards": "shards",
+    "artifacts/base": "base model",
+    CHECKPOINT: "model",
+    EVALUATION: "evaluation",
+}
+
+
+@dataclass
+class Node:
+    """A path with its bytes' digest, the stage that wrote it, and what that read."""
+
+    path: str
+    digest: str
+    stage: str = ""  # empty for raw files
+    children: list["Node"] = field(default_factory=list)
+
+
+def ancestry(document: Mapping[str, Any]) -> list[Node]:
+    """The model's tree and the evaluation's."""
+    writer = {path: stage for stage, record in document["stages"].items() for path in record["outputs"]}
+
+    def node(path: str, digest: str) -> Node:
+        stage = writer.get(path, "")
+        read = document["stages"][stage]["inputs"] if stage else {}
+        return Node(path, digest, stage, [node(p, d) for p, d in read.items() if not p.startswith("artifacts/reports/")])
+
+    written = {path: digest for record in document["stages"].values() for path, digest in record["outputs"].items()}
+    return [node(path, written[path]) for path in (CHECKPOINT, EVALUATION) if path in written]
+
+
+def counts(record: Mapping[str, Any]) -> list[str]:
+    """The figures of a run that say how much there was."""
+    found = [(n, v) for n, v in (record["metrics"] or {}).items() if v and n.startswith(COUNTED) and "/" not in n and "_per_" not in n]
+    return [
+        f"{name.replace('_', ' ')} {value:,.0f}" if value == int(value) else f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in found
+    ][:MOST_COUNTS]
+
+
+def gates_of(document: Mapping[str, Any], stage: str) -> list[str]:
+    """The results of a stage's expectations, in words."""
+    reports = {path for path in document["stages"][stage]["outputs"] if path.startswith("artifacts/reports/")}
+    told = []
+    for name, gate in document["gates"].items():
+        if gate["report"] in reports:
+            told.append(f"{name}: {gate['passed']} met" + "".join(f", {gate[what]} {what}" for what in ("warned", "failed") if gate[what]))
+    return told
+
+
+def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]:
+    """The trees as text. ``runs``: by stage what the tracking store says of its run."""
+    told: set[str] = set()
+
+    def of(node: Node, lead: str, last: bool, top: bool) -> Iterator[str]:
+        branch, rest = ("", "") if top else (("└─ ", "   ") if last else ("├─ ", "│  "))
+        again = "  (as above)" if node.path in told else ""
+        yield f"{lead}{branch}{MEANING.get(node.path, node.path)}  {node.path}  {node.digest}{again}"
+        lead += rest
+        if again:
+            return
+        told.add(node.path)
+        inner = lead + ("│  " if node.children else "   ")
+        for sentence in about(document, node, runs):
+            yield inner + sentence
+        for number, child in enumerate(node.children):
+            yield from of(child, lead, number == len(node.children) - 1, False)
+
+    for node in ancestry(document):
+        yield from of(node, "  ", True, True)
+
+
+def about(document: Mapping[str, Any], node: Node, runs: Mapping[str, str]) -> Iterator[str]:
+    """What is to be said below a node."""
+    if not node.stage:
+        files = document["trees"].get(node.path, {}).get("files", {})
+        yield from (f"{name}  sha256 {digest[:16]}…" for name, digest in list(files.items())[:20])
+        if len(files) > 20:
+            yield f"and {len(files) - 20} more"
+        return
+    record = document["stages"][node.stage]
+    code = record["code"] or {}
+    commit = f"code {str(code.get('commit'))[:12]}{' with changes' if code.get('dirty') else ''}"
+    yield f"{node.stage}  {runs.get(node.stage, 'run unknown here')}"
+    yield f"{record['started'][:19]}Z, {record['seconds']:,.1f} s, {commit}"
+    if found := counts(record):
+        yield ", ".join(found)
+    yield from (f"gate {sentence}" for sentence in gates_of(document, node.stage))

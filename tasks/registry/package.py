@@ -1,0 +1,164 @@
+"""What a version carries beside its checkpoint: the pyfunc's code, the model card, the passport, the records it saw, its lineage.
+
+Everything is made in a folder, before the tracking store is asked to take any of it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint.config import read_config
+from tasks.corpus.documents import MANIFEST, read_documents
+from tasks.corpus.shards.format import open_split, read_index
+from tasks.evaluation.findings import findings
+from tasks.registry import versions
+from tasks.registry.gate import Decision
+from tasks.registry.lineage import page as lineage_page
+from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
+from tasks.registry.lineage.signature import KEY, sign
+from tasks.registry.model_card import base_terms, card
+from tasks.registry.versions import Package
+from tasks.runtime.digests import sha256
+from tasks.runtime.files import write_whole
+from tasks.runtime.params import PARAMS
+from tasks.training.exposure import FILE as SEEN
+from tasks.training.exposure import Seen, read_seen, seen_digest
+from tasks.training.exposure import write_seen as write_seen_file
+
+# What a rebuild needs besides the commit.
+REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
+RAW, REPORTS = "data", "artifacts/reports/"
+CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parents[2] / "model"
+NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
+
+
+def make(
+    folder: Path,
+    tuned: Path,
+    evaluation: Path,
+    shards: Path,
+    variants: Path,
+    training: Path,
+    records: dict[str, dict[str, Any]],
+    name: str,
+    number: int,
+    decision: Decision,
+    metrics: Mapping[str, Any],
+    *,
+    gate: Path,
+    code: Mapping[str, str],
+    run_files: Iterable[Path],
+    runs: Mapping[str, str],
+    documents: Iterable[Path],
+) -> Package:
+    """``number``: the version's, in the registry; ``training``: finetune's report; ``metrics``: the evaluation's table; ``gate``: the
+    folder with its results; ``run_files``: the records' files; ``runs``: ids by stage; ``documents``: the decision's files.
+    """
+    beside = folder / "checkpoint"
+    folder.mkdir(parents=True)
+    packages = [f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED]
+    versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
+    trees = _trees(records)
+    checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
+    stated = manifest(Path(RAW))
+    text = card(
+        name=name,
+        terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
+        corpus=stated,
+        raw=sorted(p.relative_to(RAW).as_posix() for p in Path(RAW).rglob("*") if p.is_file() and p.name != MANIFEST),
+        records=records,
+        table=decision.table,
+        findings=findings(metrics),
+        checkpoint=checkpoint,
+        code={"commit": code["commit"], "dirty": code["dirty"] == "true"},
+    )
+    (beside / "README.md").write_text(text, encoding="utf-8")
+    write_seen(shards, variants, training / SEEN, folder / SEEN)
+    content = passport(
+        version={"name": name, "number": number, "made": datetime.now(UTC).isoformat(timespec="seconds")},
+        records=records,
+        trees=trees,
+        runs=list(run_files),
+        code=code,
+        gates=gates(trees),
+        decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
+        corpus=stated,
+    )
+    page = folder / "lineage.html"
+    page.write_text(lineage_page.page(name, content, {stage: f"run {run}" for stage, run in runs.items()}), encoding="utf-8")
+    folders = [("checkpoint", tuned), ("checkpoint", beside), ("evaluation", evaluation), ("gate", gate)]
+    files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *documents]
+    content["artifacts"] = listed(folders, files)
+    forms = versions.note_forms(name, number)
+    content["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in forms]}
+    signed = _write_signed(folder / FILE, content)
+    for path in signed:
+        (beside / path.name).write_bytes(path.read_bytes())
+    tags = {tag: sha256(path) for tag, path in zip(("passport.sha256", "passport.signature"), signed, strict=False)}
+    return Package(folders, [*files, *signed], tags)
+
+
+def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file by its path in the version."""
+    found = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
+    return dict(sorted((found | {path.name: sha256(path) for path in files}).items()))
+
+
+def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
+    """The passport and, where a key is configured, its signature."""
+    write_whole(path, content)
+    key = os.environ.get(KEY)
+    return [path, sign(path, Path(key))] if key else [path]
+
+
+def manifest(data: Path) -> list[dict[str, Any]]:
+    """What is stated of the raw files; nothing where nothing is."""
+    path = data / MANIFEST
+    if not path.exists():
+        return []
+    try:
+        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"] if "path" in entry]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{path} is not a manifest: {{"files": [{{"path": …, "title": …, "licence": …, "credit": …}}]}}') from None
+
+
+def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
+    """Every path that the stages behind the model read or wrote and that is here."""
+    named = {path for record in records.values() for path in record["inputs"] | record["outputs"]}
+    return {name: Path(name) for name in sorted(named) if Path(name).exists()}
+
+
+def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Of each suite of expectations that the stages' reports hold: how many were met, and how many were not."""
+    found: dict[str, dict[str, Any]] = {}
+    reports = [(name, path) for name, tree in trees.items() if name.startswith(REPORTS) for path in sorted(tree.rglob("*.json"))]
+    for name, path in reports:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("results"), list) and "success" in content:
+            missed = [r["expectation_config"].get("severity") for r in content["results"] if not r["success"]]
+            failed = sum(severity == "critical" for severity in missed)
+            found[path.stem] = {
+                "report": name,
+                "passed": len(content["results"]) - len(missed),
+                "warned": len(missed) - failed,
+                "failed": failed,
+            }
+    return found
+
+
+def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:
+    """A line for each record of the shards: a digest of its id, its split, and what training did with it, as ``trained`` says; a record
+    of which training saw a copy was seen. What was scored, the evaluations say that a version carries. The same input gives the same
+    bytes.
+    """
+    used = dict(read_seen(trained))
+    splits = read_index(shards)["splits"]
+    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in splits for entry in open_split(shards, split).entries]
+    copies = ((seen_digest(copy.parent), used.get(seen_digest(copy.id))) for copy in read_documents(variants, "train") if copy.parent)
+    write_seen_file([*listed, *used.items(), *((digest, seen) for digest, seen in copies if seen)], path)

@@ -1,0 +1,68 @@
+"""The section ``register`` of params.yaml."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, estimate
+from tasks.runtime.params import Params
+
+
+class Measured(Params):
+    """A metric, over the items of one split or, where none is said, all of them."""
+
+    metric: str
+    split: str = Field("", pattern="^[a-z_]*$")
+
+    @field_validator("metric")
+    @classmethod
+    def known(cls, metric: str) -> str:
+        if metric not in MORE_IS_BETTER:
+            raise ValueError(f"there is no metric {metric!r}; the metrics: {', '.join(MORE_IS_BETTER)}")
+        return metric
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}, {self.split}" if self.split else self.metric
+
+    def of(self, scores: Sequence[Score]) -> list[Score]:
+        return [s for s in scores if s.metric == self.metric and self.split in ("", s.split)]
+
+
+class Primary(Measured):
+    gain: float = Field(ge=0)  # by which the challenger must be better
+    items: int = Field(ge=1)  # fewer show nothing
+
+
+class Threshold(Measured):
+    """A limit. With ``items`` the whole 95 % interval must keep it, and fewer items show nothing: so that none is met by chance."""
+
+    figure: Literal["tuned", "change"]  # the tuned model's value, or that less the base model's
+    most: float | None = None
+    least: float | None = None
+    items: int | None = Field(None, ge=1)
+
+    def of_figure(self, members: Sequence[Score]) -> Interval:
+        return estimate(members, "tuned") if self.figure == "tuned" else change(members)
+
+    @property
+    def limits(self) -> str:
+        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.least), ("most", self.most)) if limit is not None]
+        return " and ".join(limits)
+
+
+class Guarded(Measured):
+    margin: float = Field(ge=0)  # by which the challenger may be worse
+    items: int = Field(ge=1)
+
+
+class GateParams(Params):
+    primary: Primary
+    thresholds: tuple[Threshold, ...]
+    guarded: tuple[Guarded, ...]
+
+
+class RegisterParams(GateParams):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    sign_off: Literal["none", "required"]

@@ -1,0 +1,73 @@
+"""What a run came to, for the terminal: the table, two answers side by side, the registered version and what to try next."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from tasks.evaluation.findings import findings
+
+TITLES = {"test": "Answer perplexity on held-out groups", "other": "Answer perplexity on text of another origin"}
+COLOURS = {"worse": "bold red", "better": "green", "unclear": "default"}
+WITHHELD = "withheld: not every source of the training text is public"
+MOST_CHARACTERS = 420
+NEXT = """\
+  python -m model generate {checkpoint} --chat --prompt "What is arachnodactyly?"
+  python -m tasks.registry show {version}
+  make ui"""
+
+
+def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], trained: str, console: Console) -> None:
+    """``trained``: how much the model saw, in words."""
+    metrics, answers = (json.loads((evaluation / name).read_text(encoding="utf-8")) for name in ("metrics.json", "answers.json"))
+    console.print()
+    for split, title in TITLES.items():
+        if split in metrics:
+            console.print(_table(title, metrics[split]))
+    console.print(Text(f"All numbers, with what is uncertain about them: {evaluation / 'report.html'}"))
+    for pair in answers[:2]:
+        grid = Table(title=Text(f"\n{pair['prompt']}"), expand=True, show_lines=False, title_justify="left")
+        grid.add_column("base", ratio=1)
+        grid.add_column("tuned", ratio=1)
+        grid.add_row(*(_cut(WITHHELD if pair[role] is None else pair[role]) for role in ("base", "tuned")))
+        console.print(grid)
+    lines = [f"{name.removeprefix('dvc.'):30} {digest}" for name, digest in registration["digests"].items()]
+    title = f"{registration['name']} version {registration['version']}" if registration["version"] else "not registered"
+    console.print(Panel(Text("\n".join(lines)), title=title, title_align="left", highlight=False))
+    version = f"{registration['name']}/{registration['version']}" if registration["version"] else f"{registration['name']}@champion"
+    console.print(Text(f"The model was {trained}."))
+    for name, listed in findings(metrics).items():
+        console.print(Text(f"{name.capitalize()}: {'' if listed else 'nothing'}".rstrip(), style=COLOURS[name]))
+        for told in listed:
+            console.print(Text(f"  {told}", style=COLOURS[name]))
+    if decision := registration["decision"]:
+        console.print(Text(f"Decision: {decision['verdict']}, {decision['outcome']}"))
+        for reason in decision["reasons"]:
+            console.print(Text(f"  {reason}"))
+    commands = NEXT.format(checkpoint=checkpoint, version=version)
+    console.print("Not medical advice: a model of this size makes facts up. Try next:", commands, sep="\n\n", highlight=False, markup=False)
+
+
+def _table(title: str, parts: dict[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("kind", "documents", "tokens", "base", "tuned", "tuned / base"):
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+    for kind, rows in [*parts["kind"].items(), ("all", parts["all"])]:
+        if kind == "all":
+            table.add_section()
+        row = rows["answer_nats"]
+        base, tuned = row["perplexity"]["base"], row["perplexity"]["tuned"]
+        ratio = {name: f"{math.exp(value):.2f}" for name, value in row["change"].items()}
+        spread = f" ({ratio['low']}-{ratio['high']})" if "low" in ratio else ""
+        table.add_row(Text(kind), f"{row['items']:,}", f"{row['weight']:,.0f}", f"{base:.2f}", f"{tuned:.2f}", f"{ratio['value']}{spread}")
+    return table
+
+
+def _cut(text: str) -> Text:
+    """The text as it is: what a model or a user wrote is no markup."""
+    return Text(text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …")

@@ -1,0 +1,270 @@
+"""What stages did, in MLflow: records replayed as runs. The only importer of mlflow, beside versions.py.
+
+No stage depends on this file, so that logging never makes one run again. Replaying is idempotent by the tag ``record``; a store
+that does not answer is tried again at the next contact.
+"""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# MLflow's own patience with a server that is ill is minutes; a record can wait instead.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa: PLC0414 - for those who may not import mlflow
+from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks.registry import relocation
+from tasks.runtime.digests import dvc_digest
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.record import PENDING
+from tasks.runtime.settings import refuse_foreign, setting
+from tasks.training import step_metrics
+
+EXPERIMENT = "medical-llm"
+DATABASE = "mlflow.db"
+SECONDS = 2.0  # between looks at what a run has measured
+MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
+
+
+def main_worktree() -> Path:
+    """The repository that the embedded store belongs to, also from a linked worktree or a DVC experiment's copy."""
+    here = Path.cwd().resolve()
+    for parent in (here, *here.parents):
+        if parent.name == ".dvc":  # .dvc/tmp/exps/…: a copy that DVC throws away
+            return parent.parent
+    try:
+        common = subprocess.run(["git", "rev-parse", "--git-common-dir"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return here
+    return (here / common).resolve().parent
+
+
+def tracking_uri() -> str:
+    return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / DATABASE}"
+
+
+def connect() -> MlflowClient:
+    """A client of the tracking store; ``Unavailable`` where a server is configured and does not answer.
+
+    The embedded store is its account's alone, and follows its project: ``ValueError`` where that cannot be.
+    """
+    uri = tracking_uri()
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        # MLflow's own client retries for minutes before it says that nobody is there.
+        try:
+            socket.create_connection(
+                (address.hostname or "", address.port or (443 if address.scheme == "https" else 80)), timeout=5
+            ).close()
+        except OSError as error:
+            raise Unavailable(f"the MLflow server at {address.hostname}:{address.port} does not answer ({error})") from None
+    elif address.scheme == "sqlite":
+        path = Path(uri.removeprefix("sqlite:///"))
+        if embedded := path == main_worktree() / DATABASE:
+            refuse_foreign(path.parent)
+        if not path.exists():
+            _create(path)
+        elif embedded:
+            relocation.follow(path, EXPERIMENT)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _create(path: Path) -> None:
+    """An empty store. MLflow's own creation, where it is cut off, leaves a database that no later process can open."""
+    folder = path.parent / ".cache"
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mlflow-", dir=folder) as partial:
+        made = Path(partial) / path.name
+        try:
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+        except SQLAlchemyError as error:
+            raise OSError(f"{path} cannot be created: {' '.join(str(error).split())[:200]}") from None
+        with suppress(FileExistsError):  # another process was first
+            os.link(made, path)
+
+
+def replay_pending() -> None:
+    """Hand over the records that wait; says so and keeps them where the store cannot be reached."""
+    waiting = []
+    for path in PENDING.glob("[!.]*.json"):
+        try:
+            waiting.append((path, json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError:
+            print(f"tracking: {path} is not a whole record; it stays where it is", flush=True)
+    if not waiting:
+        return
+    # Whatever goes wrong in a store, its driver or its network, the stage's work is done and must count.
+    try:
+        client = connect()
+    except Exception as error:
+        print(f"tracking: {len(waiting)} record(s) wait in {PENDING} for the next run: {error}", flush=True)
+        return
+    for path, record in sorted(waiting, key=lambda item: str(item[1]["started"])):
+        try:
+            replay(client, record)
+            path.unlink()
+        except Exception as error:
+            print(f"tracking: the record of {record['stage']} waits in {PENDING} for the next run: {error}", flush=True)
+
+
+def replay_all(client: MlflowClient, records: list[dict[str, Any]]) -> dict[str, str]:
+    """Make sure that these records, oldest first, are in the store; run ids by stage.
+
+    A record that waited here is replayed as made; one that DVC brought from elsewhere is marked ``imported``.
+    """
+    replay_pending()
+    return {record["stage"]: replay(client, record, imported=True) for record in records}
+
+
+def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = False) -> str:
+    """The id of the run that shows this record, made if the store has none."""
+    experiment = experiment_of(client)
+    begin = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
+    end = begin + int(record["seconds"] * 1000)
+    run = _run_of(client, experiment, record["record"], record["stage"], begin)
+    if run.info.status == "FINISHED":
+        return run.info.run_id
+    # What an earlier try, or the run itself while it went on, has told is told again and counts once.
+    run_id = run.info.run_id
+    for name, value in (_tags(client, experiment, record) | ({"imported": "true"} if imported else {})).items():
+        client.set_tag(run_id, name, value)
+    stepwise = {name for point in record["history"] for name in point}
+    single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
+    metrics = [metric(k, v, end) for k, v in single.items() if k not in stepwise]
+    tell_points(client, run_id, record["history"])
+    client.log_batch(run_id, metrics=metrics)
+    client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
+    client.log_inputs(run_id, [dataset(path, digest) for path, digest in record["inputs"].items()])
+    for report in map(Path, record["reports"]):
+        if report.is_dir() and dvc_digest(report) == record["outputs"][str(report)]:  # still that run's report
+            client.log_artifacts(run_id, str(report), report.name)
+    client.set_terminated(run_id, "FINISHED", end_time=end)
+    return run_id
+
+
+def tell_points(client: MlflowClient, run_id: str, points: list[dict[str, float]]) -> None:
+    """Measures by step, each with its own time: what the store knows already does not stand there twice."""
+    metrics = [
+        metric(name, value, int(point["time"]), int(point["step"]))
+        for point in points
+        for name, value in point.items()
+        if name not in ("step", "time")
+    ]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def tell_experiment(client: MlflowClient, name: str, key: str, records: list[dict[str, Any]]) -> None:
+    """One run of a DVC experiment, once by ``key``: what training was told beside all that was measured, so that experiments compare."""
+    run = _run_of(client, experiment_of(client), key, "experiment", int(datetime.fromisoformat(records[0]["started"]).timestamp() * 1000))
+    if run.info.status == "FINISHED":
+        return
+    run_id, now = run.info.run_id, int(time.time() * 1000)
+    client.set_tag(run_id, "mlflow.runName", name)
+    params = {f"{record['stage']}.{k}": v for record in records for k, v in record["params"].items()}
+    client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in params.items()][:100])
+    measured = {k: v for record in records for k, v in record["metrics"].items()}
+    client.log_batch(run_id, metrics=[metric(k, v, now) for k, v in measured.items()])
+    client.set_terminated(run_id, "FINISHED")
+
+
+def follow(stage: str, record: str, folder: Path) -> None:
+    """Tell the store what a run measures until standard input closes, in which the run holds the other end.
+
+    A store that does not answer is asked again, ever less often; what it missed it gets with the stage's record at the latest.
+    """
+    told, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
+    while True:
+        ended = bool(select.select([sys.stdin], [], [], SECONDS)[0])
+        found = step_metrics.read(folder)
+        if len(found) > told and (ended or time.monotonic() >= silent_until):
+            try:
+                client = client or connect()
+                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(found[0]["time"])).info.run_id
+                tell_points(client, run_id, found[told:])
+                told, pause = len(found), SECONDS
+            except Exception:  # whatever it is, the record is told again in the end
+                pause = min(2 * pause, 60.0)
+            silent_until = time.monotonic() + pause
+        if ended:
+            return
+
+
+def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begin: int) -> Run:
+    """The run of a record, made if the store has none."""
+    found = _runs(client, experiment, f"tags.record = '{record}'")
+    return found[0] if found else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
+
+
+def metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
+    """Names hold the names of raw files, of which MLflow does not take every character."""
+    return Metric(re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII), value, time_ms, step)
+
+
+def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict[str, str]:
+    tags = {"record": record["record"], "stage": record["stage"], "command": record["command"]}
+    tags |= {f"dvc.in.{path}": digest for path, digest in record["inputs"].items()}
+    tags |= {f"dvc.out.{path}": digest for path, digest in record["outputs"].items()}
+    if record["code"]:
+        tags |= {"mlflow.source.git.commit": record["code"]["commit"] or "", "git.dirty": str(record["code"]["dirty"]).lower()}
+    tags |= {f"version.{name}": version for name, version in record["versions"].items()}
+    tags |= {"machine": f"{record['machine']['processor']}, {record['machine']['cores']} cores"}
+    for path, digest in record["inputs"].items():
+        if producer := producer_of(client, experiment, path, digest):
+            tags[f"upstream.{path}"] = producer
+    return tags
+
+
+def run_of_record(client: MlflowClient, record: str) -> Run | None:
+    """The run that shows a record, where the store has one."""
+    found = _runs(client, experiment_of(client), f"tags.record = '{record}'")
+    return found[0] if found else None
+
+
+def producer_of(client: MlflowClient, experiment: str, path: str, digest: str) -> str | None:
+    """The newest run that wrote these bytes to this path."""
+    found = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
+    return found[0].info.run_id if found else None
+
+
+def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
+    return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1))
+
+
+def experiment_of(client: MlflowClient) -> str:
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return str(found.experiment_id)
+    embedded = client.tracking_uri.startswith("sqlite:")
+    location = (main_worktree() / relocation.ARTIFACTS).as_uri() if embedded else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def dataset(path: str, digest: str) -> DatasetInput:
+    source = json.dumps({"path": path, "dvc": digest})
+    dataset = Dataset(name=path, digest=digest[:MOST_DATASET_DIGEST], source_type="local", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:6000]  # MLflow's limit for a param's value

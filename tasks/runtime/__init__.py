@@ -1,0 +1,1 @@
+"""Plumbing: files, digests, settings, processes, records of runs. It knows nothing of records, models or trackers."""

@@ -1,0 +1,92 @@
+"""Work on many partitions at once: a pool of processes here, or the Dask cluster that ``DASK_SCHEDULER_ADDRESS`` names.
+
+What is run is a function of a module with paths and small values as arguments; it writes files and returns little. Cluster workers
+need this project's code in their working directory and the same paths. How many processes run here is said by ``WORKERS``, by
+default one per core. Neither changes what comes out.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+
+from tasks.runtime.processes import end_with_parent, interrupts_held
+from tasks.runtime.progress import progress
+from tasks.runtime.settings import setting
+
+R = TypeVar("R")
+ATTEMPTS = 4  # of work whose process was killed
+
+
+def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> list[R]:
+    """``function(*a)`` for each of ``arguments``, in their order; ``here``: in this process, for work that is not worth a pool.
+
+    An exception in one of them is raised; work whose worker died is done again.
+    """
+    return list(in_order(function, arguments, what=what, here=here))
+
+
+def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> Iterator[R]:
+    """As ``run_all``, each result as soon as it and those before it are there, while work on the others goes on."""
+    count = min(workers(), len(arguments))
+    address = setting("DASK_SCHEDULER_ADDRESS")
+    bar = progress(total=len(arguments), unit="part", what=what)
+    try:
+        if address:
+            results = _on_cluster(address, function, arguments)
+        elif here or count < 2:
+            results = (function(*a) for a in arguments)
+        else:
+            results = _in_processes(count, function, arguments)
+        for result in results:
+            bar.update(1)
+            yield result
+    finally:
+        bar.close()
+
+
+def workers() -> int:
+    """Processes to use on this machine; ``ValueError`` where ``WORKERS`` is not a positive number."""
+    told = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
+    if not told.isdecimal() or int(told) < 1:
+        raise ValueError(f"WORKERS is {told!r}; it says how many processes to use, a number from 1 on")
+    return int(told)
+
+
+def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]]) -> Iterator[R]:
+    told, done = 0, dict[int, R]()
+    for _ in range(ATTEMPTS):
+        # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
+            futures: dict[int, Future[R]] = {}
+            resource_tracker.ensure_running()  # which, begun with the first worker, would let Ctrl-C through again
+            try:
+                with interrupts_held():  # Ctrl-C is for us, who end the workers
+                    futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
+                for number in range(told, len(arguments)):
+                    yield done.pop(number) if number in done else futures[number].result()
+                    told = number + 1
+                return
+            except BrokenProcessPool:
+                done |= {i: f.result() for i, f in futures.items() if i >= told and f.done() and not f.exception()}
+                print("a worker process was killed; its work is done again", flush=True)
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):  # Ctrl-C, whether it came here or to who takes the results
+                    for worker in multiprocessing.active_children():
+                        worker.terminate()
+                raise
+    raise ValueError(f"worker processes were killed {ATTEMPTS} times, perhaps for lack of memory; try with WORKERS=1")
+
+
+def _on_cluster(address: str, function: Callable[..., R], arguments: Iterable[tuple[Any, ...]]) -> Iterator[R]:
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        # Impure: the files it writes count, not a result that the scheduler may remember from before.
+        futures: list[Future[R]] = [client.submit(function, *a, pure=False) for a in arguments]
+        for future in futures:
+            yield future.result()

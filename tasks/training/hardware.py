@@ -1,0 +1,98 @@
+"""What the machine under a run can do and what it draws: measured matrix products, and an estimate of energy."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from model.llama import LlamaConfig
+from tasks.training.cost import layer_matrices
+
+RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the processor's package; root may read it
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+WATTS_PER_CORE = 10.0  # where nothing can be read: a server processor's 100 to 300 W over its cores
+WATTS_OF_A_GPU = 400.0  # likewise
+SECONDS = 0.15  # per shape
+
+
+def matmul_rate(config: LlamaConfig, tokens: int, device: torch.device, *, narrow: bool) -> float:
+    """Operations per second of matrix products alone, at the shapes of the model's layers, forward and both products of backward,
+    weighted by their work."""
+    dtype = torch.bfloat16 if narrow else torch.float32
+    seconds = work = 0.0
+    for out, inner in layer_matrices(config).values():
+        x = torch.randn(tokens, inner, device=device).to(dtype)
+        weight = torch.randn(out, inner, device=device).to(dtype)
+        y = x @ weight.T
+        products = (lambda x=x, w=weight: x @ w.T, lambda y=y, w=weight: y @ w, lambda x=x, y=y: y.T @ x)
+        for product in products:
+            product()
+            began, times = _now(device), 0
+            while times < 2 or _now(device) - began < SECONDS / 3:
+                product()
+                times += 1
+            seconds += (_now(device) - began) / times
+            work += 2.0 * tokens * out * inner
+    return work / seconds
+
+
+def memory_mb(device: torch.device) -> float:
+    """The memory in use by this process: a GPU's at its peak, else what is resident now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    import psutil
+
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes that the device has for this process: a GPU's, or what the machine or its control group has, shared by the processes
+    that torchrun started on it."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    import psutil
+
+    try:
+        limit = float(CGROUP.read_text())
+    except (OSError, ValueError):  # not limited
+        limit = math.inf
+    return min(psutil.virtual_memory().total, limit) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+class Energy:
+    """Watt-hours since it was made, and those of ``before``: by the processor's own counter where it can be read, by a GPU's power
+    draw, else an estimate."""
+
+    def __init__(self, device: torch.device, *, before: float = 0.0):
+        self._before = before
+        self._device, self._began, self._counter = device, time.monotonic(), _counter()
+
+    def watt_hours(self) -> float:
+        return self._before + self._since()
+
+    def _since(self) -> float:
+        hours = (time.monotonic() - self._began) / 3600
+        if self._device.type == "cuda":
+            try:
+                return hours * torch.cuda.power_draw(self._device) / 1000
+            except (ModuleNotFoundError, RuntimeError):  # without NVML's Python package
+                return hours * WATTS_OF_A_GPU
+        now = _counter()
+        if now is not None and self._counter is not None and now >= self._counter:
+            return (now - self._counter) / 3.6e9
+        return hours * WATTS_PER_CORE * torch.get_num_threads()
+
+
+def _counter() -> int | None:
+    try:
+        return int(RAPL.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

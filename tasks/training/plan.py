@@ -1,0 +1,115 @@
+"""What a fine-tuning run will take, before it takes it: memory by part, the GPUs that have it, time and energy.
+
+    python -m tasks.training plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048
+
+What is not said comes from params.yaml, the base model and the shards of this directory. Only arithmetic (cost.py): what it says
+about memory is compared with measured peaks by the tests, what it says about time is as good as the MFU it is told.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint.config import read_config
+from model.llama import SIZES, LlamaConfig
+from tasks.corpus.shards.format import open_split, read_index
+from tasks.runtime.errors import did_you_mean
+from tasks.runtime.params import read_section
+from tasks.training.cost import training_flops
+from tasks.training.packing import epoch_tokens, fed
+from tasks.training.params import FinetuneParams
+from tasks.training.preflight import RUNTIME, needed
+
+BASE, SHARDS = Path("artifacts/base"), Path("artifacts/shards")
+COUNTED = 10_000  # rows: packing them takes seconds
+MFU = 0.35  # what well-kept trainers reach on one node; bench/train_speed.py measures it on a CPU
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """As its maker's data sheet says."""
+
+    memory: float  # bytes
+    flops: float  # of dense bfloat16 products with float32 sums, per second
+    watts: float
+
+
+GPUS = {
+    "RTX 3090": Gpu(24e9, 71e12, 350),
+    "RTX 4090": Gpu(24e9, 165e12, 450),
+    "L4": Gpu(24e9, 121e12, 72),
+    "L40S": Gpu(48e9, 362e12, 350),
+    "A100 40GB": Gpu(40e9, 312e12, 400),
+    "A100 80GB": Gpu(80e9, 312e12, 400),
+    "H100 SXM": Gpu(80e9, 989e12, 700),
+    "H200 SXM": Gpu(141e9, 989e12, 700),
+    "B200": Gpu(180e9, 2250e12, 1000),
+    "MI300X": Gpu(192e9, 1307e12, 750),
+}
+
+
+def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float, shards: Path) -> str:
+    memory = needed(config, params, narrow=True, devices=gpus)
+    parts = ("weights", "gradients", "optimizer", "activations", "logits")
+    lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB"]
+    lines += [f"  {part:14}{getattr(memory, part) / 1e9:8.2f}" for part in parts]
+    lines += [
+        f"  {'at the peak':14}{memory.peak / 1e9:8.2f}  gradients come as activations go",
+        f"  {'runtime':14}{RUNTIME['cuda'] / 1e9:8.2f}",
+    ]
+    spans = {"these steps": params.steps * params.batch * params.seq_len}
+    if epoch := _epoch(shards, params):
+        spans["one epoch"] = epoch
+    lines += ["", f"{'':12}{'memory':>10}{'':>12}{'tokens/s':>12}" + "".join(f"{span:>24}" for span in spans)]
+    for name, gpu in GPUS.items():
+        line = f"{name:12}{gpu.memory / 1e9:7.0f} GB"
+        if memory.peak + RUNTIME["cuda"] > gpu.memory:
+            lines.append(f"{line}{'too small':>12}")
+            continue
+        speed = gpus * gpu.flops * mfu / _work_per_token(config, params)
+        hours = [tokens / speed / 3600 for tokens in spans.values()]
+        cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
+        lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
+    lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
+    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_seen(shards, params) if epoch else ''}")
+    lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
+    return "\n".join(lines)
+
+
+def _work_per_token(config: LlamaConfig, params: FinetuneParams) -> float:
+    """Model FLOPs, were every document a row long and all of it with loss: the most it can be."""
+    n = params.seq_len
+    frozen = params.mode not in ("full", "all_but_embeddings")
+    return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
+
+
+def _seen(shards: Path, params: FinetuneParams) -> str:
+    """What training comes to in these steps: of a few, packed as training packs them; of many, as full rows would be."""
+    train_split, rows = open_split(shards, "train"), params.steps * params.batch
+    if rows > COUNTED:
+        return f", at most {rows * params.seq_len / epoch_tokens(train_split, params.seq_len):.2f} epochs"
+    (ours,) = fed(train_split, params.seq_len, seed=params.seed, rows=[rows])
+    share = ours.tokens / epoch_tokens(train_split, params.seq_len)
+    documents = f"{len(ours.documents):,} of {len(train_split):,} documents"
+    return f"; they come to {documents}, {ours.tokens:,} tokens ({ours.supervised:,} with loss), {100 * share:.2g} % of an epoch"
+
+
+def _epoch(shards: Path, params: FinetuneParams) -> int:
+    """Tokens of an epoch of the train split; 0 where there is none."""
+    if not shards.exists():
+        return 0
+    read_index(shards)
+    return epoch_tokens(open_split(shards, "train"), params.seq_len)
+
+
+def plan(*, size: str = "", gpus: int = 1, mfu: float = MFU, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
+    """The report for the params of ``finetune`` with ``changes``, of a model by name or, without, the base model that is here."""
+    if size and size not in SIZES:
+        raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
+    params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)
+    if gpus < 1 or not 0 < mfu <= 1:
+        raise ValueError("--gpus must be at least 1, --mfu above 0 and at most 1")
+    config = SIZES[size] if size else read_config(BASE)
+    if params.seq_len > config.max_seq_len:
+        raise ValueError(f"--seq is {params.seq_len}, the model's context only {config.max_seq_len}")
+    return report(config, params, gpus=gpus, mfu=mfu, shards=shards)

@@ -44,7 +44,7 @@ def load_model(
 def open_tensors(directory: Path) -> tuple[LlamaConfig, Iterator[tuple[str, Tensor]]]:
     """Configuration and parameters, in the stored precision, of a directory of either layout, once names and shapes fit."""
     if directory.is_file():
-        raise ValueError(f"{directory} is a file; turn GGUF into a directory with 'python -m model.checkpoint convert {directory} DIR'")
+        raise ValueError(f"{directory} is a file; turn GGUF into a directory with 'python -m model convert {directory} DIR'")
     if is_meta(directory):
         files = MetaFiles(directory)
         return files.config, files.tensors()

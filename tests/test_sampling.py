@@ -48,8 +48,11 @@ def test_the_filtered_distribution_is_that_of_transformers(seed: int, spread: fl
     ids, shares = candidates(penalized(logits, seen, settings.repetition_penalty), settings)
     ours = torch.zeros(1000).scatter(0, ids, shares)
     wanted = theirs(logits, settings, seen)
-    # At the border of the nucleus float sums of another order may decide for one token more or less.
-    assert ((ours > 0) != (wanted > 0)).sum() <= (1 if settings.top_p < 1 else 0)
+    differ = (ours > 0) != (wanted > 0)
+    differ = (ours > 0) != (wanted > 0)
+    # At the border of the nucleus float sums of another order may decide for one token more or less; and where the likeliest tokens hold
+    # all that a float32 can tell from 1, the rest is left out.
+    assert differ.sum() <= (settings.top_p < 1) or float((ours + wanted)[differ].sum()) < 1e-6
     if bool(((ours > 0) == (wanted > 0)).all()):
         torch.testing.assert_close(ours, wanted, atol=1e-6, rtol=1e-4)
 

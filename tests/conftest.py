@@ -24,6 +24,7 @@ from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import write_json
 from model.llama import LlamaConfig, Transformer
 from tasks.base import CHATML, base
+from tasks.registry.relocation import follow
 from tasks.runtime.digests import tree_sha256
 from tasks.training.params import BaseParams
 
@@ -89,7 +90,7 @@ def random_model(config: LlamaConfig, seed: int = 0) -> Transformer:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The modules that run pipelines first, so that in the end no process has much left while the other waits."""
-    slow = {item.path for item in items if "made" in getattr(item, "fixturenames", ())}
+    slow = {item.path for item in items if "new" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in slow)
 
 
@@ -161,6 +162,10 @@ class Project:
         assert not check or result.returncode == 0, result.stdout
         return result
 
+    def params(self, section: str) -> dict[str, object]:
+        found: dict[str, object] = YAML(typ="safe").load(self.path / "params.yaml")[section]
+        return found
+
     def set_params(self, section: str, **values: object) -> None:
         yaml = YAML(typ="safe")
         content = yaml.load(self.path / "params.yaml")
@@ -174,31 +179,51 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(new: Path, tmp_path: Path) -> Project:
     """One that has not run yet."""
-    return make_project(tmp_path)
+    return copy_of(new / "project", tmp_path / "project")
+
+
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all test processes share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two projects that all test processes share and copy: ``sharded``, whose data stages ran, ``trained``, whose
-    checkpoint was validated too.
-    """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    with FileLock(shared / "made.lock"):
-        if not (shared / "made").exists():
-            making = shared / "making"
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a project that has not run, for all test processes."""
+    folder = shared(tmp_path_factory)
+    with FileLock(folder / "new.lock"):
+        if not (folder / "new").exists():
+            making = folder / "making-new"
             making.mkdir()
-            project = make_project(making)
+            make_project(making)
+            (folder / "new").symlink_to(making)
+    return folder / "new"
+
+
+@pytest.fixture(scope="session")
+def made(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three projects that all test processes share and copy: ``sharded``, whose data stages ran, ``trained``, whose
+    checkpoint was validated too, ``finished``, whose version is registered.
+    """
+    folder = shared(tmp_path_factory)
+    with FileLock(folder / "made.lock"):
+        if not (folder / "made").exists():
+            making = folder / "making"
+            making.mkdir()
+            project = copy_of(new / "project", making / "project")
             project.run("dvc", "repro", "shard")
             commit(project, "The data stages")
             project.path.rename(making / "sharded")
             trained = copy_of(making / "sharded", making / "trained")
             assert trained.ran(trained.run("dvc", "repro", "validate").stdout) == ["finetune", "validate"]
-            (shared / "made").symlink_to(making)
-    return shared / "made"
+            finished = copy_of(making / "trained", making / "finished")
+            assert finished.ran(finished.run("dvc", "repro").stdout) == ["register"]
+            commit(finished, "The first run")
+            (folder / "made").symlink_to(making)
+    return folder / "made"
 
 
 @pytest.fixture
@@ -214,26 +239,22 @@ def trained(made: Path, tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def copied(trained: Project) -> Project:
-    """A finished project to change, with a tracking store of its own, which the records filled."""
-    return finish(trained)
+def copied(made: Path, tmp_path: Path) -> Project:
+    """A finished project to change, with a tracking store of its own."""
+    return copy_of(made / "finished", tmp_path / "project", store=True)
 
 
 @pytest.fixture(scope="session")
 def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """As ``copied``, for all tests of a process; not to be changed."""
-    return finish(copy_of(made / "trained", tmp_path_factory.mktemp("finished") / "project"))
+    return copy_of(made / "finished", tmp_path_factory.mktemp("finished") / "project", store=True)
 
 
-def copy_of(project: Path, path: Path) -> Project:
-    shutil.copytree(project, path, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+def copy_of(project: Path, path: Path, *, store: bool = False) -> Project:
+    shutil.copytree(project, path, symlinks=True, ignore=None if store else shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    if store:
+        follow(path / "mlflow.db", "medical-llm")
     return Project(path)
-
-
-def finish(project: Project) -> Project:
-    assert project.ran(project.run("dvc", "repro").stdout) == ["register"]
-    commit(project, "The first run")
-    return project
 
 
 def commit(project: Project, message: str = "A change") -> None:
@@ -267,6 +288,9 @@ def make_project(folder: Path) -> Project:
         path / "data" / "foreign" / "letters.csv", [(f"What does letter {n} say?", f"It speaks of {s}.") for n, s in enumerate(SIGNS)]
     )
     project.set_params("preprocess", other=["foreign/*.csv"])
+    deidentify = project.params("preprocess")["deidentify"]
+    assert isinstance(deidentify, dict)
+    project.set_params("preprocess", deidentify=deidentify | {"plantings": 1})
     for command in (
         ["git", "init", "--quiet"],
         ["git", "config", "user.name", "A tester"],

@@ -168,6 +168,7 @@ class TestInterruptions:
             assert any("was called crashed; it stopped then" in line for line in there.logs(run))
             assert not [process for process in stopped if lives(process)]
 
+    @pytest.mark.campaign
     def test_a_run_that_is_suspended_stops_and_goes_on_when_it_is_resumed(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api, PIPELINE_LONGEST_SILENCE="45") as there:
             run = begin(there)

@@ -21,7 +21,6 @@ HERE = [
     'python -m model generate artifacts/model --chat --prompt "What is arachnodactyly?" --temperature 0.7 --top-p 0.9',
     'python -m model generate artifacts/model --prompt "Asthma is" --quantize int8 --top-k 40 --stop "." --seed 1',
     "python -m model convert artifacts/model tuned-meta --format meta --files 2",
-    "python -m tasks.registry show medical-llm@champion",
     "python -m tasks.registry show models:/medical-llm@champion",
     "python -m tasks.registry verify models:/medical-llm@champion",
     "python -m tasks.registry list",

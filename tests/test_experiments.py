@@ -1,9 +1,11 @@
 """DVC's experiments: queued, run one after the other, compared in MLflow's main store, and no version made."""
 
+import pytest
 from conftest import Project
 from test_pipeline import store
 
 
+@pytest.mark.campaign  # one that makes no version: test_pipeline.py
 def test_two_queued_experiments_end_as_two_runs_that_compare(copied: Project) -> None:
     before = store(copied).search_model_versions("name = 'medical-llm'")
     copied.run("dvc", "exp", "run", "--queue", "--set-param", "finetune.lr=1e-4,9e-4")

@@ -21,13 +21,13 @@ LOAD = """
 import sys
 from pathlib import Path
 import torch
-from model import checkpoint, meta_file
+from model.checkpoint.load import load_model
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-model = checkpoint.load(Path(sys.argv[1]), dtype=torch.bfloat16)
+model = load_model(Path(sys.argv[1]), dtype=torch.bfloat16)
 print(memory("VmHWM") - before)
 """
 

@@ -18,7 +18,8 @@ READ = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from model import checkpoint, convert, gguf_file
+from model.checkpoint import convert, gguf_file
+from model.checkpoint.load import load_model
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -36,7 +37,7 @@ for line in sys.stdin:
         if file.suffix == ".gguf":
             gguf_file.read_config(*gguf_file.open_file(file), file)
         else:
-            checkpoint.load(folder)
+            load_model(folder)
         told["read"] += 1
     except ValueError as error:
         assert str(error), "an error says something"

@@ -50,7 +50,7 @@ def wait_for_line(project: Project, words: str, *, seconds: float = PATIENCE) ->
 def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_end_costs_no_work(trained: Project, prefect_api: str) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    trained.environment |= {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": address, "PIPELINE_RETRY_SECONDS": "1,2,90"}
+    trained.environment |= {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": address, "PIPELINE_RETRY_SECONDS": "1,2,60"}
     trained.set_params("finetune", steps=STEPS, validate_every=STEPS)
     folder = trained.path.parent / "server"
     folder.mkdir()

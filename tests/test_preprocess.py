@@ -12,9 +12,8 @@ from conftest import ROOT, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import preprocess as stage
 from tasks.corpus import expectations
-from tasks.corpus.cleaning import rules
+from tasks.corpus.cleaning import all_passes, rules
 from tasks.corpus.cleaning.passes import repair
 from tasks.corpus.documents import SPLITS, Document, read_documents
 from tasks.corpus.measures import measure
@@ -89,7 +88,7 @@ def test_neither_order_nor_number_of_processes_changes_a_byte(monkeypatch: pytes
         write_table(Path(f"data{workers}/a.csv"), rows[:])
         write_table(Path(f"data{workers}/b.csv"), [(q.upper(), a) for q, a in rows])
         monkeypatch.setenv("WORKERS", workers)
-        monkeypatch.setattr(stage, "SMALL", 0)
+        monkeypatch.setattr(all_passes, "SMALL", 0)
         run(f"data{workers}", f"out{workers}")
     for path in Path("out1/documents").iterdir():
         one = [json.loads(line) | {"position": ""} for line in path.read_text().splitlines()]

@@ -70,7 +70,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
 
     # A scheduled run on new data: only data.dvc and dvc.lock change, so that the code is that of a commit. The champion is scored again.
     copied.set_params("register", sign_off="required")
-    copied.set_params("finetune", steps=600)
+    copied.set_params("finetune", steps=150)
     commit(copied)
     write_table(copied.path / "data" / "more.csv", [(q.replace("condition", "syndrome"), a) for q, a in sentences(40)])
     copied.run("dvc", "repro")
@@ -79,7 +79,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     assert (told["verdict"], told["outcome"]) == ("better", "waits for sign-off"), told
     assert versions.aliases(store(copied), "medical-llm") == {"champion": "2", "previous": "1", "challenger": "3"}
     assert store(copied).get_model_version("medical-llm", "3").tags["code.dirty"] == "false"
-    ask(copied, "promote", "--by", "Dr. Who")
+    ask(copied, "promote", "models:/medical-llm@challenger", "--by", "Dr. Who")
     assert versions.aliases(store(copied), "medical-llm") == {"champion": "3", "previous": "2"}
     signed = promotion.events(store(copied), "medical-llm")[-1]
     assert signed["who"] == "Dr. Who" and "signed off on decision-1.json" in signed["why"]
@@ -108,7 +108,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     # A champion whose weights are damaged: said, kept, nothing promoted.
     weights = next((copied.path / "mlartifacts").rglob(f"{version.run_id}/artifacts/checkpoint/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-8])
-    copied.set_params("finetune", steps=900)
+    copied.set_params("finetune", steps=200)
     copied.run("dvc", "repro")
     assert "version 3 cannot be loaded or scored any more (differs  checkpoint/model.safetensors)" in decision(copied)["reasons"][0]
     assert decision(copied)["outcome"] == "waits for --allow-dirty" or decision(copied)["outcome"] == "kept"

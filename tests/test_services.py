@@ -16,7 +16,7 @@ SECONDS = 60.0
 # A service that says its number, and is no more than that; how fast it is started again is not what is tested.
 PROGRAM = """
 import sys
-from tasks import services
+from tasks.runtime import services
 services.SETTLED_SECONDS, services.MOST_SECONDS, services.MOST_ENDS = 20, 0.2, 3
 with services.kept_running() as found:
     for name, command in (("one", sys.argv[1]), ("two", "sleep 600 & exec sleep 600")):
@@ -111,14 +111,14 @@ def lives(process: psutil.Process) -> bool:
 
 HOLDER = """
 import sys, time
-from tasks import prefect_address
+from flows import prefect_address
 with prefect_address.only_here():
     prefect_address.make_key()
     prefect_address.point_here("http://127.0.0.1:9/api")
     print("here", flush=True)
     time.sleep(600)
 """
-LOOK = "from tasks import prefect_address; print('names', prefect_address.address())"
+LOOK = "from flows import prefect_address; print('names', prefect_address.address())"
 
 
 class TestAddress:

@@ -65,7 +65,7 @@ def test_a_server_that_is_away_stops_only_register_and_hears_of_everything_once(
 
 
 def test_a_store_whose_creation_was_cut_off_is_created_again(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from tasks import tracking; tracking.connect().create_experiment('made')"]
+    command = [sys.executable, "-c", "from tasks.registry import tracking; tracking.connect().create_experiment('made')"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with open(tmp_path / "log", "wb") as log:
         first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)

@@ -153,7 +153,9 @@ def _compared(decision: dict[str, Any]) -> str:
 def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bool) -> str:
     """Promote on a person's word; ``ValueError`` says what stands against it."""
     client = tracking.connect()
-    version = versions.version_of(client, name, which)
+    version = versions.find(client, which)
+    if version.name != name:
+        raise ValueError(f"{which} is not of {name}, the model of params.yaml")
     mark_tainted(client, name, withdrawn())
     version = client.get_model_version(name, version.version)
     label = f"{name} version {version.version}"

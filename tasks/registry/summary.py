@@ -39,7 +39,8 @@ def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], train
     lines = [f"{name.removeprefix('dvc.'):30} {digest}" for name, digest in registration["digests"].items()]
     title = f"{registration['name']} version {registration['version']}" if registration["version"] else "not registered"
     console.print(Panel(Text("\n".join(lines)), title=title, title_align="left", highlight=False))
-    version = f"{registration['name']}/{registration['version']}" if registration["version"] else f"{registration['name']}@champion"
+    number = f"/{registration['version']}" if registration["version"] else "@champion"
+    version = f"models:/{registration['name']}{number}"
     console.print(Text(f"The model was {trained}."))
     for name, listed in findings(metrics).items():
         console.print(Text(f"{name.capitalize()}: {'' if listed else 'nothing'}".rstrip(), style=COLOURS[name]))

@@ -73,7 +73,8 @@ def shown() -> set[str]:
     found = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^ {4,}(\S.*)$", text, flags=re.M):
+        fenced = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S))
+        for line in [*re.findall(r"^ {4,}(\S.*)$", text, flags=re.M), *fenced.splitlines()]:
             command = re.sub(r"\s+#.*$", "", line).strip()
             if re.match(rf"(?:[A-Z_0-9]+=\S+ )*(?:{'|'.join(PROGRAMS)}) ", command.replace('"', "")) or command.startswith(
                 "FINETUNE_LAUNCH="

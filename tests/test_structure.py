@@ -184,7 +184,7 @@ def test_the_flow_runs_every_stage_after_those_it_depends_on() -> None:
 def test_the_commands_of_readme_and_docs_exist() -> None:
     readme = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M))
-    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", readme, flags=re.M):
+    for target in re.findall(r"(?:^    |^|`)make ([a-z-]+)", readme, flags=re.M):
         assert target in targets, f"make {target}"
     known = modules()
     for module, command in re.findall(r"python -m ((?:model|tasks|flows|serve)(?:\.\w+)*)(?: ([a-z]+)\b)?", readme):

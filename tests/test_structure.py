@@ -3,7 +3,10 @@
 import ast
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import get_args
 
@@ -197,3 +200,20 @@ def test_the_commands_of_readme_and_docs_exist() -> None:
 def test_every_tracked_file_is_ours_to_publish() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     assert not [f for f in files if f.startswith(("artifacts/", "data/", ".cache/")) or f.endswith((".gguf", ".safetensors", ".bin"))]
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    declared = {re.split(r"[\[<>=~! ;]", name)[0].lower().replace("_", "-") for name in wanted}
+    distributions = packages_distributions()
+    ours = {"model", "tasks", "flows", "serve", "bench", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    files = [*modules().values(), *(ROOT / "bench").glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    missing = set()
+    debian = {"eventlet", "swift"}  # of a program that runs under the system's Python
+    for path in files:
+        for top in {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - ours - debian:
+            names = {name.lower().replace("_", "-") for name in distributions.get(top, [top])}
+            if not names & declared:
+                missing.add(f"{path.relative_to(ROOT)}: {top}")
+    assert not missing

@@ -76,6 +76,18 @@ def test_training_saves_and_a_later_run_goes_on(sharded: Project) -> None:
     assert "going on after step" in sharded.run("dvc", "repro", "finetune").stdout
 
 
+def test_a_command_of_the_registry_ends_with_one_line(copied: Project) -> None:
+    process = start(copied, sys.executable, "-X", "importtime", "-m", "tasks.registry", "show")
+    deadline = time.monotonic() + PATIENCE
+    while "mlflow.entities" not in log_of(copied):  # in the middle of its imports
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    told = [line for line in log_of(copied).splitlines() if not line.startswith("import time:")]
+    assert told == ["show: stopped by Ctrl-C"]
+
+
 def test_a_stage_by_hand_ends_with_the_status_of_an_interrupted_command(sharded: Project) -> None:
     command = [
         sys.executable,

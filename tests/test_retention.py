@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -127,7 +128,7 @@ def test_it_takes_dvcs_lock(copied: Project) -> None:
             assert time.monotonic() < deadline and holder.poll() is None
             time.sleep(0.1)
         result = copied.run(*GC, check=False)
-        assert result.returncode == 1 and "DVC works in this directory; try again" in result.stdout
+        assert result.returncode == os.EX_TEMPFAIL and "DVC works in this directory; try again" in result.stdout
     finally:
         holder.kill()
         holder.wait()

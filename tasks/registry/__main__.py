@@ -168,6 +168,7 @@ def main() -> None:
     """Parse first, so that help and a mistyped command cost no imports."""
     options = arguments().parse_args()
     from tasks.runtime.errors import Unavailable
+    from tasks.runtime.processes import INTERRUPTED
     from tasks.runtime.settings import close_project
 
     try:
@@ -176,6 +177,9 @@ def main() -> None:
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)
+    except KeyboardInterrupt:
+        print(f"{options.command}: stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from tasks.registry.tracking import MlflowException
 

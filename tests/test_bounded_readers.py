@@ -162,8 +162,8 @@ MEASURED = """
 import json, sys
 from pathlib import Path
 from typing import Any
-from tasks.documents import Document
-from tasks.readers.files import raw_files, read_file
+from tasks.corpus.documents import Document
+from tasks.corpus.readers.files import raw_files, read_file
 folder, found = Path(sys.argv[1]), {}
 for name in raw_files(folder):
     found[name] = [0, []]

@@ -80,7 +80,7 @@ def test_a_forked_process_has_a_renderer_of_its_own() -> None:
 
 STARTED = """
 import sys, threading, time
-from model.chat_template import render
+from model.tokenizer.chat_template import render
 render("x", {})
 print("started", flush=True)
 threading.Thread(target=render, args=(sys.argv[1], {}), daemon=True).start()

@@ -331,7 +331,7 @@ class TestTheCommandLine:
         for arguments in (("inspect", tmp_path / "bad.gguf"), ("inspect", tmp_path / "none"), ("convert", tmp_path, tmp_path / "new")):
             found = self.run(*arguments)
             assert found.returncode == 1
-            assert found.stderr.startswith("inspect: ") and found.stderr.count("\n") == 1, found.stderr
+            assert found.stderr.startswith(f"{arguments[0]}: ") and found.stderr.count("\n") == 1, found.stderr
 
 
 @pytest.mark.system

@@ -26,8 +26,18 @@ KINDS = (
         f"checkpoint/{name}"
         for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
     ),
-    *(f"checkpoint/{name}" for name in ("README.md", "MLmodel", "pyfunc_model.py", "code/model/llama.py", "code/model/generation/decode.c")),
-    *(f"checkpoint/{name}" for name in ("__pycache__", "code/model/__pycache__", "registered_model_meta", "passport.json", "passport.sig")),
+    *(f"checkpoint/{name}" for name in ("README.md", "MLmodel", "pyfunc_model.py", "code/model/llama.py")),
+    *(
+        f"checkpoint/{name}"
+        for name in (
+            "code/model/generation/decode.c",
+            "__pycache__",
+            "code/model/__pycache__",
+            "registered_model_meta",
+            "passport.json",
+            "passport.sig",
+        )
+    ),
     *("evaluation/report.html", "evaluation/scores.jsonl", "gate/evaluation.json", "gate/evaluation.html"),
     *("decision-1.json", "decision-1.html", "lineage.html", "seen.txt.gz", "passport.json", "passport.sig"),
     *("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock"),

@@ -85,13 +85,13 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
 import os, sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
 from test_trainstate import *
 model, optimizer = trained_a_step()
-trainstate.save(KEY, state_at(2), model, optimizer)
+checkpoints.save(KEY, state_at(2), model, optimizer)
 open("full", "wb").write(bytes(os.statvfs(".").f_bavail * os.statvfs(".").f_frsize - 100_000))
 try:
-    trainstate.save(KEY, state_at(4), model, optimizer)
+    checkpoints.save(KEY, state_at(4), model, optimizer)
 except ValueError as error:
     print(error)
-print(sorted(p.name for p in trainstate.folder_of(KEY).iterdir()), trainstate.newest(KEY)[1].step)
+print(sorted(p.name for p in checkpoints.folder_of(KEY).iterdir()), checkpoints.newest(KEY)[1].step)
 """
     Path("program.py").write_text(program)
     place = tmp_path / "small"

@@ -2,7 +2,7 @@
 
 The stage touches the world outside the repository, so DVC runs it every time and it does nothing twice: the identity of a version
 is the digest of its checkpoint directory, that of a decision the evaluation's and the gate's params. It needs the tracking store and
-fails where that does not answer. What is decided is gate.py's, what the aliases do is registry.py's.
+fails where that does not answer. What is decided is gate.py's, what the aliases do is promotion.py's.
 """
 
 import sys

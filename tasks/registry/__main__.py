@@ -10,7 +10,6 @@ from pathlib import Path
 
 CHAMPION = "models:/medical-llm@champion"
 VERSION = f"a version: {CHAMPION}, models:/NAME/NUMBER, or of the model of params.yaml an alias or a number"
-UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 # Beyond these drift warns.
 LIMITS = {"length": 0.25, "vocabulary": 0.1, "identifiers": 20.0, "nats": 0.25}
 
@@ -176,7 +175,7 @@ def main() -> None:
         sys.exit(options.run(options))
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
-        sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)  # the same command may succeed later
     except KeyboardInterrupt:
         print(f"{options.command}: stopped by Ctrl-C", file=sys.stderr)
         sys.exit(INTERRUPTED)

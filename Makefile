@@ -47,10 +47,10 @@ campaign: setup ## the further cases of the slowest tests
 	pytest -m "campaign and not system"
 
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
-	KILLS=20 pytest -n0 tests/test_kills.py
+	KILLS=20 pytest -n0 tests/tasks/training/test_kills.py
 
 fuzz: setup ## send the server 100,000 requests that no client would send (long)
-	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/test_fuzzed_requests.py
+	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/serve/test_fuzzed_requests.py
 
 VERSION ?= champion
 rebuild: setup ## make the weights of VERSION=n again, from its commit and what the version stores, and compare

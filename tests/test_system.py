@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM
-from conftest import Project
+from helpers.browser import CHROMIUM
+from helpers.project import Project
 
 pytestmark = pytest.mark.system
 SERVER_AND_CLIENT = """

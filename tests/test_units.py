@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers.project import ROOT
 
 UNIT = re.compile(r"^```ini\n# (\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 HOME = "/srv/medical-llm"

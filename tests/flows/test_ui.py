@@ -1,0 +1,48 @@
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from helpers.project import PATIENCE, Project
+
+
+@pytest.fixture
+def taken() -> Iterator[None]:
+    """Prefect's usual port, in use by somebody."""
+    with socket.socket() as other:
+        with suppress(OSError):
+            other.bind(("127.0.0.1", 4200))
+            other.listen()
+        yield
+
+
+@pytest.mark.usefixtures("taken")
+def test_both_pages_answer_on_loopback_and_end_with_the_command(finished: Project) -> None:
+    command = [sys.executable, "-m", "flows.ui"]
+    environment = finished.environment | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=finished.path, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    found: dict[str, str] = {}
+    try:
+        for line in process.stdout:
+            if line.startswith(("MLflow", "Prefect")):
+                found |= dict([line.split()])
+            if len(found) == 2:
+                break
+        for address in found.values():
+            assert address.startswith("http://127.0.0.1:")
+            with urlopen(address, timeout=20) as page:
+                assert b"<html" in page.read().lower()
+        with urlopen(found["Prefect"] + "/ui-settings", timeout=20) as settings:
+            assert json.load(settings)["api_url"] == found["Prefect"] + "/api"
+    finally:
+        servers = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(PATIENCE)
+    assert len(servers) >= 2
+    assert not [p for p in servers if p.is_running()]

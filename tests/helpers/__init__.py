@@ -1,0 +1,1 @@
+"""What tests share: builders of tiny real parts, real servers, and the projects they work in."""

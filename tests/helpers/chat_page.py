@@ -1,0 +1,50 @@
+"""What tests of the web page do with it: conditions to wait for, in JavaScript, and a question sent by keyboard."""
+
+from helpers.browser import Page
+
+READY = "!document.querySelector('#send').disabled"
+ANSWERED = "document.querySelector('#status').textContent.startsWith('The answer')"
+ERROR = "document.querySelector('#turns .error')"
+TOKENS = "document.querySelectorAll('.token').length"
+TURNS = "document.querySelectorAll('.turn').length"
+# Text of which the contrast with the colour behind it is below 4.5 to 1 (WCAG 2.2, 1.4.3), disabled controls apart; a token's line
+# of light counts as its ground, in its full colour.
+FAINT = """(() => {
+  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const over = (...colours) => {
+    context.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const faint = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+    if (!own || !element.checkVisibility() || element.closest(":disabled, .unseen")) continue;
+    const style = getComputedStyle(element);
+    const grounds = [];
+    for (let at = element; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);
+    const glow = style.backgroundImage.match(/color\\(srgb [^)]*\\)/)?.[0] ?? "transparent";
+    const behind = over("Canvas", ...grounds, glow);
+    const [a, b] = [light(behind), light(over(`rgb(${behind.join(" ")})`, style.color))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) faint.push([element.tagName, element.className, element.textContent.slice(0, 20), ratio]);
+  }
+  return faint;
+})()"""
+
+
+def opened(devtools: int, address: str, *, width: int = 1100, scheme: str = "light") -> Page:
+    page = Page(devtools, width=width, scheme=scheme)
+    page.open(address)
+    page.wait(READY)
+    return page
+
+
+def send(page: Page, text: str) -> None:
+    page.focus("#prompt")
+    page.type(text)
+    page.press("Enter", "Control")

@@ -1,0 +1,213 @@
+"""A server with the page and an API that speaks the contract, for what a model cannot be made to say: markup, endless answers, refusals.
+
+The last line of a prompt says what happens: "markup", "endless", "busy", "long", "cut"; anything else gets a short answer.
+"""
+
+import codecs
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+PAGE = Path(__file__).resolve().parents[2] / "serve" / "page"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
+MARKUP = '<script>window.ran = 1</script><img src=x onerror="window.ran = 2"><b>bold</b>'
+SHORT = (
+    "Arach|no|dact|yly| is| a| condition| in| which| the| fingers| and| toes| are| unusually| long| and| slender|, like| those| of| a|"
+    " spider|.| It| may| occur| alone| or| as| a| feature| of| Mar|fan| syndrome|, for| which| 39| °C| and| naïve| are| no| signs|."
+)
+FIGURE = {"value": 2.4137, "low": 2.3516, "high": 2.4702}
+METRICS = [
+    {
+        "metric": metric,
+        "split": "test",
+        "items": 412,
+        "base": FIGURE,
+        "tuned": {"value": 1.7021, "low": 1.6602, "high": 1.7433},
+        "change": {"value": -0.7116, "low": -0.7402, "high": -0.6841},
+    }
+    for metric in ("answer_nats", "answer_content_nats", "bits_per_byte", "choice")
+]
+CARD = f"""---
+license: apache-2.0
+---
+# medical-llm
+
+A language model. **It is not a medical device.** {MARKUP}
+
+## Training data
+
+| file | title | licence |
+|---|---|---|
+| hp.obo | Human Phenotype Ontology | as its makers state |
+
+## Limits
+
+* A lower loss does not say that answers are true.
+* No clinician has rated its answers.
+
+## Provenance
+
+`passport.json` beside this file names every digest.
+"""
+PASSPORT = {
+    "version": "3",
+    "verified": True,
+    "passport_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "made": "2026-11-25T06:50:18.234+00:00",
+    "code": {"commit": "67d74931c0ffee67d74931c0ffee67d74931c0ff", "dirty": "false"},
+    "corpus": [
+        {
+            "path": "hp.obo",
+            "sha256": "ab" * 32,
+            "title": "Human Phenotype Ontology",
+            "licence": "HPO licence",
+            "credit": "Cite Köhler et al.",
+        },
+        {"path": "notes/letters.csv", "sha256": "cd" * 32, "title": None, "licence": None, "credit": None},
+    ],
+    "metrics": METRICS,
+    "decision": {"verdict": "champion", "reasons": ["better on answer_nats by more than 0.005"]},
+    "card": CARD,
+}
+
+
+class Server(ThreadingHTTPServer):
+    """On a free port of loopback; with ``key``, asked for on every route but the page's."""
+
+    daemon_threads = True
+
+    def __init__(self, *, key: str = "", models: tuple[str, ...] = ("medical-llm", "medical-llm@previous"), pause: float = 0.0):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.key, self.models, self.pause = key, models, pause
+        self.asked: list[dict[str, Any]] = []  # the bodies of requests for answers
+        self.left = threading.Event()  # set when a client goes away in the middle of an answer
+        self.busy = 1  # how many requests that say "busy" are refused
+        self.address = f"http://127.0.0.1:{self.server_address[1]}/"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is for its own."""
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        if (file := PAGE / (address.path.strip("/") or "index.html")).is_file():
+            self._send(200, file.read_bytes(), TYPES[file.suffix])
+        elif not self._allowed():
+            return
+        elif address.path == "/v1/models":
+            self._json(
+                200, {"object": "list", "data": [{"id": model, "object": "model", "max_model_len": 512} for model in self.server.models]}
+            )
+        elif address.path == "/passport":
+            self._json(200, PASSPORT | {"model": parse_qs(address.query)["model"][0]})
+        else:
+            self._refuse(404, "There is nothing here.")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._allowed():
+            return
+        self.server.asked.append(body)
+        chat = self.path == "/v1/chat/completions"
+        what = (body["messages"][-1]["content"] if chat else body["prompt"]).splitlines()[-1]
+        if what == "busy" and self.server.busy:
+            self.server.busy -= 1
+            self._refuse(429, "Full.", {"Retry-After": "2"})
+        elif what == "long":
+            self._refuse(400, f"512 tokens are the most; this has 9000. {MARKUP}", code="context_length_exceeded")
+        else:
+            self._stream(body, chat, what)
+
+    def _stream(self, body: dict[str, Any], chat: bool, what: str) -> None:
+        self._head(200, "text/event-stream")
+        try:
+            letters = codecs.getincrementaldecoder("utf-8")()
+            for token in tokens(what):
+                self._event(
+                    {
+                        "model": body["model"],
+                        "system_fingerprint": "3-9f86d081884c",
+                        "choices": [choice(token, letters.decode(token), chat)],
+                    }
+                )
+                time.sleep(0.02 if what == "endless" else self.server.pause)
+            if what != "cut":
+                self._event(
+                    {
+                        "model": body["model"],
+                        "system_fingerprint": "3-9f86d081884c",
+                        "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "stop"}],
+                    }
+                )
+                self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:
+            self.server.left.set()
+
+    def _event(self, chunk: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+    def _allowed(self) -> bool:
+        if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
+            self._refuse(401, "No key, or a wrong one.")
+            return False
+        return True
+
+    def _refuse(self, status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None) -> None:
+        self._json(status, {"error": {"message": message, "type": "refused", "param": None, "code": code}}, headers)
+
+    def _json(self, status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps(content).encode(), "application/json", headers)
+
+    def _send(self, status: int, content: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+        self._head(status, kind, {"Content-Length": str(len(content)), **(headers or {})})
+        self.wfile.write(content)
+
+    def _head(self, status: int, kind: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Security-Policy": CSP, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def tokens(what: str) -> Iterator[bytes]:
+    """The answer in pieces; letters of more than one byte come in several."""
+    if what == "endless":
+        yield from (f" {n}".encode() for n in range(100_000))
+    text = MARKUP.replace(" ", "| ") if what == "markup" else SHORT
+    for piece in text.split("|")[: 3 if what == "cut" else None]:
+        content = piece.encode()
+        yield from ([content] if content.isascii() else [bytes([byte]) for byte in content])
+
+
+def choice(token: bytes, text: str, chat: bool) -> dict[str, Any]:
+    """A token with its alternatives and a probability that varies from token to token, in the shape of chat or of completions.
+
+    ``text``: what of the answer is whole with it.
+    """
+    name = token.decode(errors="replace")
+    logprob = math.log(0.08 + 0.9 * ((sum(token) * 37) % 100) / 100)
+    likely = {name: logprob, " the": math.log(0.05), " <b>": math.log(0.02), "\n": math.log(0.004)}
+    if not chat:
+        logprobs: dict[str, Any] = {"tokens": [name], "token_logprobs": [logprob], "top_logprobs": [likely], "text_offset": [0]}
+        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": None}
+    top = [{"token": t, "logprob": p, "bytes": list(t.encode())} for t, p in likely.items()]
+    entry = {"token": name, "logprob": logprob, "bytes": list(token), "top_logprobs": top}
+    return {"index": 0, "delta": {"content": text}, "logprobs": {"content": [entry]}, "finish_reason": None}

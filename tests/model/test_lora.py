@@ -1,0 +1,424 @@
+"""Adapters beside PEFT's over transformers' model with the same weights, merged, saved, damaged."""
+
+import json
+import resource
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.builders import TINY, random_model, sentences
+from peft import LoraConfig as PeftConfig
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from model import lora
+from model.checkpoint.config import config_json
+from model.checkpoint.hf import save_like
+from model.checkpoint.load import load_model
+from model.checkpoint.shapes import parameters_of
+from model.generation.generate import generate
+from model.generation.quantize import store
+from model.llama import Transformer
+from model.lora import TARGETS, LoraConfig
+from model.loss import token_losses
+from tasks.training import optim
+
+ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
+KINDS = {
+    "lora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), dora=False),
+    "lora-mlp": LoraConfig(rank=1, alpha=2, dropout=0.0, targets=MLP, dora=False),
+    "lora-all-rslora": LoraConfig(rank=5, alpha=2.5, dropout=0.0, targets=TARGETS, dora=False, rslora=True),
+    "dora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("k_proj", "down_proj"), dora=True),
+    "dora-all": LoraConfig(rank=3, alpha=3, dropout=0.0, targets=TARGETS, dora=True),
+}
+LORA, DORA_ALL = KINDS["lora"], KINDS["dora-all"]
+IDS = torch.randint(TINY.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
+SUPERVISED = torch.rand(2, 40, generator=torch.Generator().manual_seed(2)) < 0.5
+SUPERVISED[:, 0] = False
+
+kinds = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+
+
+def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
+    return token_losses(model.hidden(ids), model.lm_head, ids, supervised).mean()
+
+
+def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer:
+    """The tiny model with an adapter that some steps of training have changed."""
+    model = random_model(TINY)
+    lora.add(model, config, seed=seed)
+    train(model, config, steps, IDS, SUPERVISED)
+    return model
+
+
+def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, supervised: Tensor, lr: float = 0.02) -> None:
+    optim.freeze(model, "dora" if config.dora else "lora")
+    optimizer = optim.adamw(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    for _ in range(steps):
+        loss_of(model, ids, supervised).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def reference() -> Any:
+    """transformers' model with the tiny model's weights."""
+    model = LlamaForCausalLM(LlamaConfig(**config_json(TINY, torch.float32)))
+    model.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in random_model(TINY).state_dict().items()})
+    return model.eval()
+
+
+def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@kinds
+def test_a_new_adapter_changes_no_bit(config: LoraConfig) -> None:
+    model = random_model(TINY)
+    for dtype in (torch.float32, torch.bfloat16):
+        plain = model.to(dtype)(IDS)
+        fresh = deepcopy(model)
+        lora.add(fresh, config, seed=0)
+        assert torch.equal(fresh(IDS), plain)
+        assert {p.dtype for n, p in fresh.named_parameters() if ".lora_" in n} == {torch.float32}
+        assert not any(p.requires_grad for n, p in fresh.named_parameters() if ".base_layer." in n)
+
+
+@kinds
+def test_under_autocast_a_new_adapter_changes_no_bit_and_its_gradients_are_float32(config: LoraConfig) -> None:
+    model = random_model(TINY)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = model(IDS)
+        lora.add(model, config, seed=0)
+        optim.freeze(model, "lora")
+        assert torch.equal(model(IDS), plain)
+        loss_of(model).backward()
+    assert {p.grad.dtype for p in trained_parameters(model).values() if p.grad is not None} == {torch.float32}
+
+
+def test_the_seed_decides_the_adapter() -> None:
+    first, again, other = (adapted(LORA, steps=0, seed=seed).state_dict() for seed in (1, 1, 2))
+    name = "layers.0.self_attn.q_proj.lora_A.weight"
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not torch.equal(first[name], other[name])
+    assert not torch.equal(first[name], first[name.replace("layers.0", "layers.1")])
+
+
+@kinds
+def test_only_the_adapter_trains_and_all_of_it(config: LoraConfig) -> None:
+    before, after = adapted(config, steps=0), adapted(config)
+    changed = {n for (n, a), b in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(a, b)}
+    parts = ("lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if config.dora else []))
+    targeted = {name for name, _ in random_model(TINY).named_modules() if name.rpartition(".")[2] in config.targets}
+    assert changed == {f"{name}.{part}" for name in targeted for part in parts}
+
+
+def test_the_adapter_modes_need_an_adapter() -> None:
+    with pytest.raises(ValueError, match="mode 'dora' trains no parameter of this model"):
+        optim.freeze(random_model(TINY), "dora")
+
+
+@kinds
+def test_peft_opens_what_we_trained_with_our_weights_logits_and_gradients(config: LoraConfig, tmp_path: Path) -> None:
+    model = adapted(config)
+    lora.save(model, tmp_path / "adapter", base="tiny")
+    theirs = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True).eval()
+    logits = model(IDS)
+    torch.testing.assert_close(theirs(IDS).logits, logits, atol=1e-4, rtol=0)
+    assert (logits - random_model(TINY)(IDS)).abs().max() > 0.1, "the adapter does something"
+    check_gradients(model, theirs)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_is_pefts_and_for_training_alone(p: float, tmp_path: Path) -> None:
+    model = adapted(replace(KINDS["lora-all-rslora"], dropout=p))
+    lora.save(model, tmp_path / "adapter", base="tiny")
+    theirs = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True)
+    assert torch.equal(model.eval()(IDS), model(IDS))
+    assert not torch.equal(model.train()(IDS), model(IDS))
+    check_gradients(model, theirs.train())
+
+
+def check_gradients(model: Transformer, theirs: Any) -> None:
+    """Of the same loss, relative to the length of PEFT's; parameters must be the same."""
+    model.zero_grad()
+    torch.manual_seed(0)  # of dropout, which both draw in the same order
+    loss_of(model).backward()
+    torch.manual_seed(0)
+    theirs(IDS, labels=IDS.masked_fill(~SUPERVISED, -100)).loss.backward()
+    of_theirs = trained_parameters(theirs)
+    of_ours = {peft_name(name): p for name, p in trained_parameters(model).items()}
+    assert of_ours.keys() == of_theirs.keys()
+    for name, parameter in of_ours.items():
+        ours, wanted = parameter.grad, of_theirs[name].grad
+        assert ours is not None and wanted is not None and wanted.norm() > 0
+        assert torch.equal(parameter, of_theirs[name]), name
+        assert (ours - wanted).norm() <= 1e-4 * wanted.norm(), name
+
+
+def peft_name(name: str) -> str:
+    place, _, part = name.rpartition(".lora_")
+    return f"base_model.model.model.{place}.lora_{part.removesuffix('.weight')}.default.weight"
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_peft_made_opens_here_with_its_logits(config: LoraConfig, dtype: torch.dtype, tmp_path: Path) -> None:
+    theirs = pefts_own(config, tmp_path / "adapter", dtype)
+    model = random_model(TINY)
+    found = lora.load(model, tmp_path / "adapter")
+    assert set(found.targets) == set(config.targets)
+    assert replace(found, targets=config.targets) == config
+    logits = theirs(IDS).logits
+    torch.testing.assert_close(model(IDS), logits, atol=1e-4, rtol=0)
+    assert (logits - random_model(TINY)(IDS)).abs().max() > 0.1, "the adapter does something"
+
+
+def pefts_own(config: LoraConfig, directory: Path, dtype: torch.dtype) -> Any:
+    """A random adapter made and saved by PEFT, in the given precision."""
+    torch.manual_seed(3)
+    targets = "all-linear" if config.targets == TARGETS else list(config.targets)
+    settings: dict[str, Any] = {
+        "lora_alpha": config.alpha,
+        "use_dora": config.dora,
+        "use_rslora": config.rslora,
+        "task_type": "CAUSAL_LM",
+        "init_lora_weights": False,
+    }
+    theirs = get_peft_model(reference(), PeftConfig(r=config.rank, target_modules=targets, **settings))
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_" in name:
+                changed = parameter * 1.3 if "magnitude" in name else 0.2 * torch.randn_like(parameter)
+                parameter.copy_(changed.to(dtype))
+    theirs.save_pretrained(str(directory))
+    tensors = load_file(directory / lora.WEIGHTS)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, directory / lora.WEIGHTS)
+    return theirs.eval()
+
+
+@kinds
+def test_merging_shifts_logits_by_little_and_leaves_a_plain_checkpoint(config: LoraConfig, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    model = adapted(config)
+    before = model(IDS)
+    lora.merge(model)
+    assert (model(IDS) - before).abs().max() <= 1e-4
+    assert {type(module) for module in model.modules()} == {type(module) for module in random_model(TINY).modules()}
+    save_like(tiny_checkpoint, tmp_path / "merged", parameters_of(model))
+    assert torch.equal(load_model(tmp_path / "merged")(IDS), model(IDS))
+
+
+def test_merging_keeps_the_weights_precision_and_rounds_once() -> None:
+    narrow = random_model(TINY).bfloat16()
+    wide = deepcopy(narrow).float()
+    lora.add(narrow, DORA_ALL, seed=0)
+    lora.add(wide, DORA_ALL, seed=0)
+    for model in (narrow, wide):
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                torch.nn.init.normal_(parameter, 1.0, generator=torch.Generator().manual_seed(len(name)))
+        lora.merge(model)
+    assert all(torch.equal(a, b.bfloat16()) for a, b in zip(narrow.parameters(), wide.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_real_model_keeps_its_logits_when_its_adapter_is_merged(dora: bool, smollm2: Path) -> None:
+    config = LoraConfig(rank=8, alpha=16, dropout=0.0, targets=TARGETS, dora=dora)
+    model = load_model(smollm2).eval()
+    # Float32 itself is up to 9e-5 from float64 here, adapter or not. With random tokens for text a merged DoRA shifted by 1.2e-4.
+    text = Tokenizer.from_file(str(smollm2 / "tokenizer.json")).encode(" ".join(answer for _, answer in sentences(2)))
+    ids = torch.tensor([text.ids])
+    plain = model(ids).detach()
+    lora.add(model, config, seed=0)
+    torch.testing.assert_close(model(ids), plain, atol=1e-6, rtol=0)
+    train(model, config, 2, ids, torch.ones_like(ids, dtype=torch.bool), lr=1e-3)
+    with torch.no_grad():
+        before = model(ids)
+        lora.merge(model)
+        assert (model(ids) - before).abs().max() <= 1e-4
+    assert (before - plain).abs().max() > 1
+
+
+@kinds
+def test_generation_over_the_cache_is_that_of_the_uncached_and_of_the_merged_model(config: LoraConfig) -> None:
+    model = adapted(config)
+    prompts = [[5, 6, 7], [8, 9, 10, 11, 12]]
+
+    def continued() -> list[list[int]]:
+        steps = list(generate(model, prompts, max_new_tokens=12))
+        return [[token.id for step in steps if (token := step[row])] for row in range(2)]
+
+    over_cache = continued()
+    for prompt, new in zip(prompts, over_cache, strict=True):
+        whole = torch.tensor([prompt + new])
+        assert new == model(whole)[0].argmax(-1)[len(prompt) - 1 : -1].tolist()
+    lora.merge(model)
+    assert over_cache == continued()
+
+
+def test_rows_of_zeros_stay_zeros_with_dora() -> None:
+    model = random_model(TINY)
+    with torch.no_grad():
+        model.get_submodule("layers.1.mlp.down_proj").weight.zero_()  # type: ignore[operator]
+    plain = model(IDS).detach()
+    lora.add(model, DORA_ALL, seed=0)
+    assert torch.equal(model(IDS), plain)
+    loss_of(model).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@kinds
+def test_what_was_saved_comes_back_bit_for_bit(config: LoraConfig, tmp_path: Path) -> None:
+    model, again = adapted(config), random_model(TINY)
+    lora.save(model, tmp_path / "adapter", base="tiny")
+    assert lora.load(again, tmp_path / "adapter") == config
+    assert torch.equal(again(IDS), model(IDS))
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_that_cannot_be_written_whole_does_not_appear(tmp_path: Path) -> None:
+    model = adapted(DORA_ALL, steps=0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(Exception, match="File too large"):
+            lora.save(model, tmp_path / "adapter", base="tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "adapter").exists()
+    lora.save(model, tmp_path / "adapter", base="tiny")
+    assert lora.load(random_model(TINY), tmp_path / "adapter") == DORA_ALL
+
+
+@pytest.mark.parametrize(
+    ("config", "base", "told"),
+    [(LORA, "/srv/models/tiny", "is a path of this machine"), (None, "tiny", "the model has no adapters to save")],
+)
+def test_what_should_not_be_saved_is_refused(config: LoraConfig | None, base: str, told: str, tmp_path: Path) -> None:
+    model = adapted(config, steps=0) if config else random_model(TINY)
+    with pytest.raises(ValueError, match=told):
+        lora.save(model, tmp_path / "adapter", base=base)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_adapter_is_not_overwritten(tmp_path: Path) -> None:
+    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
+    with pytest.raises(ValueError, match=r"adapter exists; give a name that does not"):
+        lora.save(adapted(LORA), tmp_path / "adapter", base="tiny")
+
+
+def test_a_second_adapter_is_refused() -> None:
+    model = adapted(LORA, steps=0)
+    with pytest.raises(ValueError, match="has adapters already; merge them first"):
+        lora.add(model, replace(LORA, targets=("down_proj",)), seed=0)
+
+
+def test_quantized_weights_take_no_adapter() -> None:
+    model = store(random_model(TINY), "int8")
+    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj is a StoredLinear"):
+        lora.add(model, LORA, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rank": 0}, "rank must be a whole number from 1"),
+        ({"rank": 2.0}, "rank must be a whole number"),
+        ({"alpha": 0.0}, "alpha must be a number above 0"),
+        ({"alpha": float("nan")}, "alpha must be a number above 0"),
+        ({"dropout": 1.0}, "dropout must be a number from 0 to below 1"),
+        ({"targets": ("q_proj", "wq")}, r"unknown targets \['wq'\]; known are q_proj, k_proj"),
+        ({"targets": ()}, "targets is empty"),
+    ],
+)
+def test_impossible_configurations_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(LORA, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
+        ({"bias": "all"}, "bias is 'all'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\]"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is"),
+        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern is"),
+        ({"layers_to_transform": [0]}, r"layers_to_transform is \[0\]"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out is True"),
+        ({"lora_bias": True}, "lora_bias is True"),
+        ({"not_invented_yet": "odd"}, "not_invented_yet is 'odd'"),
+        ({"use_dora": "yes"}, "use_dora is 'yes'"),
+        ({"r": 1e9}, "rank must be a whole number"),
+        ({"r": None}, "rank must be a whole number"),
+        ({"lora_alpha": "16"}, "alpha must be a number"),
+        ({"lora_dropout": [0.1]}, "dropout must be a number"),
+        ({"target_modules": ".*_proj"}, "target_modules is '.*_proj'"),
+        ({"target_modules": ["query_key_value"]}, "unknown targets .'query_key_value'"),
+        ({"r": 1 << 24}, r"q_proj\.lora_A\.weight is \[4, 32\], not \[16777216, 32\]"),
+        ({"r": 5}, r"q_proj\.lora_B\.weight is \[32, 4\], not \[32, 5\]"),
+        ({"use_dora": True}, r"missing: base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_magnitude_vector"),
+        ({"target_modules": ["q_proj"]}, r"not in the model: base_model\.model\.model\.layers\.0\.self_attn\.v_proj\.lora_A\.weight"),
+    ],
+)
+def test_settings_that_are_not_supported_or_do_not_fit_are_named(settings: dict[str, object], told: str, tmp_path: Path) -> None:
+    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
+    path = tmp_path / "adapter" / lora.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    refused(tmp_path / "adapter", told)
+
+
+@pytest.mark.parametrize("setting", ["peft_type", "r", "lora_alpha", "target_modules"])
+def test_a_missing_setting_is_named(setting: str, tmp_path: Path) -> None:
+    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
+    path = tmp_path / "adapter" / lora.CONFIG
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != setting}))
+    refused(tmp_path / "adapter", f"{lora.CONFIG}: {setting} missing")
+
+
+NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({NAME: None}, f"missing: {NAME}"),
+        ({NAME: torch.zeros(4, 16)}, rf"of another shape: {NAME} is \[4, 16\], not \[16, 4\]"),
+        ({NAME: torch.zeros(16, 4, dtype=torch.int32)}, rf"not floats: {NAME} \(I32\)"),
+        ({NAME: torch.full((16, 4), float("nan"))}, f"not finite everywhere: {NAME}"),
+        ({f"{NAME}.more": torch.zeros(1)}, f"not in the model: {NAME}.more"),
+    ],
+    ids=["missing", "shape", "integers", "nan", "extra"],
+)
+def test_damaged_tensors_are_named(changes: dict[str, Tensor | None], told: str, tmp_path: Path) -> None:
+    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
+    path = tmp_path / "adapter" / lora.WEIGHTS
+    tensors = load_file(path) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    refused(tmp_path / "adapter", told)
+
+
+def test_files_that_are_missing_or_cut_off_are_named(tmp_path: Path) -> None:
+    directory = tmp_path / "adapter"
+    lora.save(adapted(LORA, steps=0), directory, base="tiny")
+    path = directory / lora.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(directory, "adapter_model.safetensors is not a whole safetensors file")
+    path.unlink()
+    refused(directory, "adapter_model.safetensors is missing")
+    (directory / lora.CONFIG).unlink()
+    refused(directory, "adapter_config.json is missing")
+
+
+def refused(directory: Path, told: str) -> None:
+    """With this message, and the model is as it was."""
+    model = random_model(TINY)
+    with pytest.raises(ValueError, match=told):
+        lora.load(model, directory)
+    assert not lora.adapters(model)

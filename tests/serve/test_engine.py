@@ -1,0 +1,190 @@
+"""The engine: whoever else is there, a request gets what it would get alone."""
+
+import queue
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from helpers.builders import TINY, random_model
+
+from model.generation.generate import Row, Token, generate
+from model.generation.sampling import GREEDY, Sampling
+from model.llama import Transformer
+from serve.engine import CHUNK, ClosedError, Ended, Engine, FullError, Request
+
+MODEL = random_model(TINY)
+CONTEXT = TINY.max_seq_len
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(MODEL, slots=4, max_len=CONTEXT, most_waiting=100)
+    yield engine
+    engine.close(0)
+
+
+class Asked:
+    """A request and what it was told."""
+
+    def __init__(self, prompt: list[int], settings: Sampling = GREEDY, count: int = 20, stop_ids: frozenset[int] = frozenset()):
+        self.told: queue.Queue[Token | Ended] = queue.Queue()
+        self.request = Request(prompt, settings, count, self.told.put, stop_ids=stop_ids)
+
+    def answer(self) -> tuple[list[int], Ended]:
+        tokens: list[int] = []
+        while isinstance(told := self.told.get(timeout=240), Token):
+            tokens.append(told.id)
+        return tokens, told
+
+
+def alone(model: Transformer, prompt: list[int], settings: Sampling, count: int, stop_ids: frozenset[int] = frozenset()) -> list[int]:
+    steps = generate(model, [prompt], settings, max_new_tokens=count, stop_ids=tuple(stop_ids))
+    return [token.id for (token,) in steps if token]
+
+
+def prompts(count: int, seed: int = 0) -> list[list[int]]:
+    chance = random.Random(seed)
+    return [[chance.randrange(TINY.vocab_size) for _ in range(chance.randint(1, 180))] for _ in range(count)]
+
+
+def test_forty_at_once_each_get_what_they_get_alone(engine: Engine) -> None:
+    settings = [Sampling(temperature=0.9, top_p=0.8, seed=n) if n % 2 else GREEDY for n in range(40)]
+    asked = [Asked(prompt, how) for prompt, how in zip(prompts(40), settings, strict=True)]
+    for one in asked:
+        engine.submit(one.request)
+    for one, how in zip(asked, settings, strict=True):
+        assert one.answer() == (alone(MODEL, list(one.request.prompt), how, 20), "length")
+    assert engine.load().going == engine.load().waiting == 0
+
+
+def test_a_beginning_that_is_known_is_not_read_again(engine: Engine) -> None:
+    system = prompts(1, seed=5)[0][:90] * 2
+    first = Asked([*system[:150], 7])
+    engine.submit(first.request)
+    first.answer()
+    second = Asked([*system[:150], 9, 11])
+    engine.submit(second.request)
+    assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")
+    assert (first.request.reused, second.request.reused) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
+
+
+def test_a_stop_id_ends_a_sequence_and_is_the_last_that_is_told(engine: Engine) -> None:
+    prompt = prompts(1, seed=1)[0]
+    tokens = alone(MODEL, prompt, GREEDY, 20)
+    asked = Asked(prompt, stop_ids=frozenset({tokens[6]}))
+    engine.submit(asked.request)
+    assert asked.answer() == (tokens[: tokens.index(tokens[6]) + 1], "stop")
+
+
+def test_a_full_context_ends_a_sequence(engine: Engine) -> None:
+    asked = Asked(prompts(1, seed=2)[0][:50], count=10_000)
+    engine.submit(asked.request)
+    tokens, how = asked.answer()
+    assert (len(tokens), how) == (CONTEXT - len(asked.request.prompt) + 1, "length")
+
+
+def test_a_long_prompt_lets_the_others_go_on() -> None:
+    engine = Engine(MODEL, slots=2, max_len=CONTEXT, most_waiting=10)
+    order: list[str] = []
+    long = [1] * (CONTEXT - 2)
+    done: queue.Queue[object] = queue.Queue()
+
+    def told(name: str) -> Request:
+        def tell(what: Token | Ended) -> None:
+            order.append(name)
+            if not isinstance(what, Token):
+                done.put(what)
+
+        return Request(long if name == "long" else [5], GREEDY, 200 if name == "short" else 1, tell)
+
+    short = told("short")
+    engine.submit(short)
+    while not order:
+        time.sleep(0.001)
+    engine.submit(told("long"))
+    for _ in range(2):
+        done.get(timeout=240)
+    before = order.index("long")
+    assert -(-len(long) // CHUNK) >= 2 and before < len(order) - 3
+    engine.close()
+
+
+def test_one_that_is_cancelled_gets_at_most_two_more_tokens_and_frees_its_slot(engine: Engine) -> None:
+    asked = [Asked([n + 1], count=200) for n in range(4)]
+    for one in asked:
+        engine.submit(one.request)
+    for one in asked:
+        one.told.get(timeout=240)
+    made = [one.request.made for one in asked]
+    for one in asked:
+        one.request.cancel()
+        one.request.cancel()
+    for one, before in zip(asked, made, strict=True):
+        assert one.answer()[1] == "cancelled" and one.request.made <= before + 2 + 2
+    next_one = Asked([3], count=3)
+    engine.submit(next_one.request)
+    assert next_one.answer() == (alone(MODEL, [3], GREEDY, 3), "length")
+
+
+def test_what_is_too_much_or_impossible_is_refused_and_nothing_of_it_is_taken() -> None:
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=2)
+    with pytest.raises(ValueError, match="empty"):
+        engine.submit(Asked([1]).request, Asked([]).request)
+    with pytest.raises(ValueError, match="4 continuations at once are more than 3"):
+        engine.submit(*(Asked([n]).request for n in range(4)))
+    assert engine.load().waiting == 0
+    asked = [Asked([n], count=200) for n in range(3)]
+    engine.submit(*(one.request for one in asked))
+    with pytest.raises(FullError):
+        engine.submit(*(Asked([n]).request for n in range(3)))
+    assert engine.close()  # those that are here end first
+    assert [one.answer()[1] for one in asked] == ["length"] * 3
+    with pytest.raises(ClosedError):
+        engine.submit(Asked([1]).request)
+
+
+def test_closing_in_a_hurry_cancels() -> None:
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=9)
+    asked = [Asked([n], count=200) for n in range(8)]
+    engine.submit(*(one.request for one in asked))
+    assert not engine.close(0.05)
+    assert {one.answer()[1] for one in asked} <= {"length", "cancelled"}
+
+
+def test_what_fails_ends_what_it_concerns_and_nothing_else(engine: Engine) -> None:
+    well, ill = Asked([4], count=60), [Asked([5], Sampling(temperature=1e-300)), Asked([6], Sampling(seed=1 << 70))]
+    engine.submit(well.request, *(one.request for one in ill))  # logits over nearly nothing are infinite; such a seed is none
+    assert [one.answer() for one in ill] == [([], "failed")] * 2
+    assert well.answer() == (alone(MODEL, [4], GREEDY, 60), "length")
+
+
+def test_a_step_that_fails_ends_its_requests_once_and_the_next_find_all_slots(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def out_of_memory(rows: list[Row]) -> None:
+        raise RuntimeError(f"no memory for {rows[0].tokens}")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine._batch, "step", out_of_memory)
+        for _ in range(3):
+            asked = [Asked([n + 1]) for n in range(4)]
+            engine.submit(*(one.request for one in asked))
+            assert [one.answer()[1] for one in asked] == ["failed"] * 4
+            assert all(one.told.empty() for one in asked)
+    assert "RuntimeError" in caplog.text and "no memory for [" not in caplog.text
+    again = [Asked(prompt) for prompt in prompts(4, seed=3)]
+    engine.submit(*(one.request for one in again))
+    for one in again:
+        assert one.answer() == (alone(MODEL, list(one.request.prompt), GREEDY, 20), "length")
+    assert sorted(engine._batch.cache._free) == [0, 1, 2, 3]
+
+
+def test_one_that_cannot_be_told_anything_is_cancelled_and_hurts_nobody(engine: Engine) -> None:
+    def deaf(what: Token | Ended) -> None:
+        raise RuntimeError(f"the loop is closed to {what}")
+
+    deaf_one, well = Request([7], GREEDY, 200, deaf), Asked([8])
+    engine.submit(deaf_one, well.request)
+    assert well.answer() == (alone(MODEL, [8], GREEDY, 20), "length")
+    assert deaf_one.made <= 2 and engine.load().going == 0

@@ -1,0 +1,108 @@
+"""The web page in a real browser, before the real server with tiny models: what the page and the server must agree on."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.browser import Page
+from helpers.builders import write_tiny_checkpoint
+from helpers.chat_page import ANSWERED, ERROR, READY, TOKENS, TURNS, opened, send
+from helpers.project import ROOT, free_port, wait_for
+
+pytestmark = pytest.mark.system
+
+
+@contextmanager
+def served(*models: Path, key: str = "") -> Iterator[str]:
+    """The server in a process of its own; where it answers. Tiny models have no passport."""
+    port = free_port()
+    command = [sys.executable, "-m", "serve", str(models[0]), "--port", str(port), "--unverified", "--slots", "4"]
+    command += [word for model in models[1:] for word in ("--beside", str(model))]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | ({"SERVE_API_KEYS": key} if key else {}), stderr=subprocess.DEVNULL)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", process)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(120)
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    other = write_tiny_checkpoint(tmp_path_factory.mktemp("other") / "previous", seed=1)
+    with served(tiny_checkpoint, other) as found:
+        yield found
+
+
+@pytest.fixture
+def page(devtools: int, address: str) -> Page:
+    return opened(devtools, address)
+
+
+@pytest.mark.parametrize("mode", ["chat", "text"])
+def test_an_answer_comes_with_probabilities_and_the_version(page: Page, address: str, mode: str) -> None:
+    page.click(f"[name=mode][value={mode}]")
+    send(page, "What are the signs of condition 3?")
+    page.wait(ANSWERED)
+    assert page.ask(TOKENS) > 5 and "version unverified · " in page.text(".answer .foot")
+    page.focus(".token")
+    shares = page.ask("[...document.querySelectorAll('#token td:nth-of-type(1)')].map(t => t.innerText)")
+    assert len(shares) >= 4 and all(share.endswith(" %") for share in shares)
+    assert page.complaints == [] and not [url for url in page.requests if not url.startswith((address, "data:"))]
+
+
+def test_the_same_seed_gives_two_models_each_its_own_answer_twice(page: Page) -> None:
+    page.click("#compare")
+    page.click("#open-settings")
+    page.focus("#seed")
+    page.type("7")
+
+    def answers() -> list[str]:
+        send(page, "What are the signs of condition 3?")
+        page.wait(f"document.querySelectorAll('.answer:not([aria-busy])').length === 2 && {ANSWERED}")
+        found: list[str] = page.ask("[...document.querySelectorAll('.text')].map(t => t.textContent)")
+        page.click("#clear")
+        return found
+
+    first = answers()
+    assert first[0] != first[1] and answers() == first
+
+
+def test_an_answer_can_be_stopped(page: Page) -> None:
+    page.ask("document.querySelector('#length').value = 240")
+    send(page, "What are the signs?")
+    page.wait(f"{TOKENS} > 0 || {ANSWERED}")
+    page.press("Escape")
+    page.wait("document.querySelector('#stop').hidden")
+    assert not page.ask(ERROR)
+    page.click("#clear")  # the context of a tiny model may not hold that answer and a further question
+    send(page, "And now?")
+    page.wait(f"{TURNS} === 1 && {ANSWERED}")
+
+
+def test_a_question_that_does_not_fit_is_refused_in_words(page: Page) -> None:
+    send(page, "signs and symptoms " * 400)
+    page.wait(ERROR)
+    assert "This is too long for the model." in page.text("#turns .error") and "tokens" in page.text("#turns .error")
+
+
+def test_a_model_without_a_passport_is_called_not_verified(page: Page) -> None:
+    page.click("#open-passport")
+    page.wait("document.querySelector('#passport .badge')")
+    assert "Not verified" in page.text("#passport") and not page.ask("document.querySelector('#passport .error')")
+
+
+def test_the_servers_key_is_asked_for(devtools: int, tiny_checkpoint: Path) -> None:
+    with served(tiny_checkpoint, key="right") as address:
+        page = Page(devtools)
+        page.open(address)
+        page.wait("document.activeElement.id === 'key'")
+        page.type("right")
+        page.press("Enter")
+        page.wait(READY)
+        send(page, "What are the signs?")
+        page.wait(ANSWERED)

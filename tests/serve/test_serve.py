@@ -1,0 +1,367 @@
+"""The server as a program: what it refuses to serve, how it ends, and how a new version takes over. With the real registry."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from helpers.builders import write_tiny_checkpoint
+from helpers.project import ROOT, Project, free_port, key_pair, wait_for
+from helpers.serving import Running, running
+from mlflow import MlflowClient
+
+from model.checkpoint.checked_weights import CheckedFile
+from model.generation.completion import Llama
+from serve import verified
+from serve.models import Opening, RefusedError, id_of, open_model, resolve
+from serve.panel import panel
+from serve.rollout import Rollout
+from serve.trust import is_loopback, keys_of
+from serve.verified import Place
+from tasks.registry.lineage.signature import sign
+from tasks.registry.promotion import objection, promote
+from tasks.runtime.digests import sha256
+
+CHAMPION = "models:/medical-llm@champion"
+ASK: Any = {"model": "medical-llm", "prompt": "What are the signs of condition 3?", "max_tokens": 8, "temperature": 0}
+
+
+@contextmanager
+def program(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    port = free_port()
+    command = [sys.executable, "-m", "serve", *arguments, "--port", str(port), "--slots", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/healthz", process)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.wait(120)
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    command = [sys.executable, "-m", "serve", *arguments, "--port", str(free_port())]
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    return result.stderr
+
+
+def test_sigterm_lets_a_stream_end_and_the_program_with_success(tiny_checkpoint: Path) -> None:
+    with program(str(tiny_checkpoint), "--unverified") as (process, client):
+        name = tiny_checkpoint.name
+        with client.stream("POST", "/v1/completions", json=ASK | {"model": name, "max_tokens": 240, "stream": True}) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        assert process.wait(120) == 0
+        assert process.stdout
+        log = process.stdout.read().decode()
+        assert f"{name}: unverified, not verified" in log and "POST /v1/completions 200" in log and "condition" not in log
+
+
+def test_what_is_not_verified_needs_to_be_asked_for(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    assert "does not verify: passport.json (missing)" in refused(str(tiny_checkpoint))
+    assert "is no directory" in refused(str(tmp_path / "nothing"))
+    (tmp_path / "model").mkdir()
+    assert "cannot be opened" in refused(str(tmp_path / "model"), "--unverified")
+
+
+def test_others_reach_it_with_a_key_alone(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    assert "set SERVE_API_KEYS" in refused(str(tiny_checkpoint), "--unverified", "--host", "0.0.0.0")
+    assert "holds no key" in refused(str(tiny_checkpoint), "--unverified", SERVE_API_KEYS=" , ")
+    (tmp_path / "keys").write_text("one\n\ntwo\n")
+    with program(str(tiny_checkpoint), "--unverified", "--host", "0.0.0.0", SERVE_API_KEYS_FILE=str(tmp_path / "keys")) as (_, client):
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/v1/models", headers={"Authorization": "Bearer two", "Host": "model.example"}).status_code == 200
+
+
+def test_settings_and_names() -> None:
+    assert keys_of({"SERVE_API_KEYS": "a, b,,"}) == ("a", "b") and keys_of({}) == ()
+    with pytest.raises(ValueError, match="cannot be read"):
+        keys_of({"SERVE_API_KEYS_FILE": "nowhere"})
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "a.example", "")] == [True] * 3 + [False] * 4
+    names = [
+        id_of(CHAMPION, beside=False),
+        id_of("models:/medical-llm@previous", beside=True),
+        id_of("models:/medical-llm/3", beside=False),
+    ]
+    assert names == ["medical-llm", "medical-llm@previous", "medical-llm"] and id_of("artifacts/base", beside=True) == "base"
+
+
+def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    directory = write_tiny_checkpoint(tmp_path / "model")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.norm.weight"].fill_(float("nan"))
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(RefusedError, match="not finite"):
+        open_model(resolve(str(directory)), Opening(slots=2, max_len=None, waiting=8, unverified=True))
+
+
+class Registry:
+    """A project whose registry has two versions; the second is in every way like the first, but for its weights."""
+
+    def __init__(self, project: Project):
+        self.project = project
+        self.client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
+
+    def champion(self, number: str) -> None:
+        """By a promotion that is recorded."""
+        promote(self.client, "medical-llm", number, who="a tester", why="a test")
+
+    def click(self, number: str) -> None:
+        """As in MLflow's page, which records nothing."""
+        self.client.set_registered_model_alias("medical-llm", "champion", number)
+
+    def checkpoint(self, number: str) -> Path:
+        run = self.client.get_model_version("medical-llm", number).run_id
+        assert run
+        return Path(self.client.download_artifacts(run, "")) / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def registry(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    folder = tmp_path_factory.mktemp("serve")
+    shutil.copytree(finished.path, folder / "project", ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    project = Project(folder / "project")
+    project.run("dvc", "repro")
+    project.set_params("finetune", steps=40)
+    project.run("dvc", "repro")
+    yield Registry(project)
+
+
+@pytest.fixture
+def followed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.client.tracking_uri)
+    registry.champion("1")
+    with running({"medical-llm": CHAMPION}, unverified=False) as server:
+        yield server
+
+
+def version(server: Running) -> str:
+    return str(server.rollouts["medical-llm"].current.place.version)
+
+
+def until(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_version_of_the_registry_names_itself_and_shows_its_passport(registry: Registry, followed: Running) -> None:
+    digest = sha256(registry.checkpoint("1") / "passport.json")
+    answer = followed.client.post("/v1/completions", json=ASK)
+    assert answer.headers["x-model-version"] == answer.json()["system_fingerprint"] == f"1-{digest[:12]}"
+    panel = followed.client.get("/passport", params={"model": "medical-llm"}).json()
+    assert (panel["version"], panel["verified"], panel["passport_sha256"]) == ("1", True, digest)
+    assert {"path": "conditions.csv", "title": None, "licence": None, "credit": None} in [
+        {k: v for k, v in f.items() if k != "sha256"} for f in panel["corpus"]
+    ]
+    assert "not a medical device" in panel["card"] and panel["made"] and panel["code"]["commit"]
+    assert panel["decision"]["verdict"] == "first" and panel["decision"]["reasons"]
+    ready = followed.client.get("/readyz").json()
+    assert ready["ready"] and ready["models"]["medical-llm"]["version"] == "1" and str(registry.project.path) not in json.dumps(ready)
+
+
+def test_the_alias_moves_under_load_and_back_and_no_request_is_dropped(registry: Registry, followed: Running) -> None:
+    answers: list[tuple[int, str, str]] = []
+    ended = threading.Event()
+
+    def ask(stream: bool) -> None:
+        with httpx.Client(base_url=followed.url, timeout=240) as client:
+            while not ended.is_set():
+                answer = client.post("/v1/completions", json=ASK | {"max_tokens": 60, "stream": stream})
+                text = (
+                    answer.text
+                    if not stream
+                    else "".join(
+                        json.loads(line[6:])["choices"][0]["text"] for line in answer.text.split("\n\n") if line.startswith("data: {")
+                    )
+                )
+                text = text if stream else answer.json()["choices"][0]["text"]
+                answers.append((answer.status_code, answer.headers["x-model-version"][0], text))
+
+    threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for number in ("2", "1", "2"):
+        registry.champion(number)
+        until(lambda n=number: version(followed) == n)
+        count = len(answers)
+        until(lambda c=count: len(answers) > c + 20)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _, _ in answers} == {200} and {number for _, number, _ in answers} == {"1", "2"}
+    for number in ("1", "2"):  # each answer is whole, and that of the version that it names
+        assert len({text for _, which, text in answers if which == number}) == 1
+    assert followed.client.post("/v1/completions", json=ASK).headers["x-model-version"].startswith("2-")
+
+
+def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry: Registry, followed: Running) -> None:
+    weights = registry.checkpoint("2") / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        registry.champion("2")
+        until(lambda: followed.rollouts["medical-llm"].refused)
+        state = followed.client.get("/readyz").json()["models"]["medical-llm"]
+        assert state["version"] == "1"
+        reason = "medical-llm version 2 cannot be opened: model.safetensors does not have the bytes that it must have"
+        assert state["refused"] == {"version": "2", "reason": reason}
+        assert followed.client.post("/v1/completions", json=ASK).headers["x-model-version"].startswith("1-")
+        registry.champion("1")
+        until(lambda: not followed.rollouts["medical-llm"].refused)
+    finally:
+        weights.write_bytes(whole)
+
+
+def test_a_champion_that_stays_is_not_fetched_again(followed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[object] = []
+    with monkeypatch.context() as watched:
+        watched.setattr("tasks.registry.versions.artifact", lambda *asked: fetched.append(asked))
+        followed.rollouts["medical-llm"].look()
+    assert not fetched and not followed.rollouts["medical-llm"].refused
+
+
+def test_a_registry_that_does_not_answer_changes_nothing(registry: Registry, followed: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as gone:
+        gone.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        until(lambda: followed.rollouts["medical-llm"].trouble)
+        assert followed.client.post("/v1/completions", json=ASK).headers["x-model-version"].startswith("1-")
+        assert "127.0.0.1" not in json.dumps(followed.client.get("/readyz").json())
+    registry.champion("2")
+    until(lambda: version(followed) == "2" and not followed.rollouts["medical-llm"].trouble)
+
+
+STRICT = Opening(slots=2, max_len=None, waiting=8, unverified=False)
+
+
+def test_a_deployed_directory_is_served_where_a_known_key_signed_its_passport(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Path(shutil.copytree(registry.checkpoint("1"), tmp_path / "deployed"))
+    with pytest.raises(RefusedError, match="consistent, origin unknown"):
+        Rollout(str(served), STRICT, seconds=1)
+    private, public = key_pair(tmp_path)
+    sign(served / "passport.json", private)
+    monkeypatch.setenv("PASSPORT_PUBLIC_KEY", str(public))
+    rollout = Rollout(str(served), STRICT, seconds=1)
+    assert rollout.current.verified and rollout.current.fingerprint == sha256(served / "passport.json")[:12]
+    rollout.close(0)
+    interval = {"value": 1.0, "low": 0.0, "high": 2.0}
+    row = {"metric": "choice", "split": "test", "items": 9, "base": interval, "tuned": interval, "change": interval}
+    rollout.current.checked.document["decision"]["table"] = [row]
+    assert panel("a model", rollout.current)["metrics"] == [row | {"meaning": "right choices of four, by log-likelihood"}]
+    (served / "tokenizer.json").write_text((served / "tokenizer.json").read_text() + " ")
+    with pytest.raises(RefusedError, match="does not verify: tokenizer.json"):
+        Rollout(str(served), STRICT, seconds=1)
+
+
+class TestVerifiedIsWhatIsLoaded:
+    """Files are exchanged between the look at them and their use, and back again."""
+
+    @pytest.fixture
+    def place(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.client.tracking_uri)
+        found = resolve("models:/medical-llm/1")
+        before = {path: path.read_bytes() for path in found.directory.rglob("*") if path.is_file()}
+        yield found
+        for path, content in before.items():
+            path.write_bytes(content)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"])
+    @pytest.mark.parametrize("way", ["written over", "renamed over", "linked"])
+    def test_after_the_comparison(self, place: Place, tmp_path: Path, name: str, way: str) -> None:
+        checked = verified.check(place)
+        assert not checked.problems
+        path, other = place.directory / name, tmp_path / name
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 1
+        other.write_bytes(content)
+        if way == "written over":
+            path.write_bytes(content)
+        elif way == "renamed over":
+            other.replace(path)
+        else:
+            path.unlink()
+            path.symlink_to(other)
+        try:
+            with pytest.raises(ValueError, match=name), verified.private_copy(place, checked) as copy:
+                Llama.build(copy, weights_sha256=checked.weights)
+        finally:
+            path.unlink()
+
+    def test_while_the_weights_are_read_and_put_back_before_the_end(self, place: Place) -> None:
+        path = place.directory / "model.safetensors"
+        whole = path.read_bytes()
+        digest = sha256(path)
+        for instant in range(4):
+            file = CheckedFile(path, digest)
+            tensors = file.tensors()
+            for _ in range(instant):
+                next(tensors)
+            path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+            # All tensors are read by now, and the file is what it was when its end is looked at.
+            rest = [next(tensors) for _ in range(len(file.shapes) - instant)]
+            path.write_bytes(whole)
+            assert rest
+            with pytest.raises(ValueError, match="does not have the bytes"):
+                next(tensors)
+
+    def test_the_bytes_that_were_compared_are_the_weights_that_answer(self, place: Place) -> None:
+        checked = verified.check(place)
+        with verified.private_copy(place, checked) as copy:
+            found = Llama.build(copy, weights_sha256=checked.weights).model.state_dict()
+        plain = Llama.build(place.directory).model.state_dict()
+        assert all(torch.equal(found[name], plain[name]) for name in plain) and found.keys() == plain.keys()
+
+
+class TestTheDecisionIsPartOfTrust:
+    def test_an_alias_that_was_moved_by_a_click_is_not_followed(self, registry: Registry, followed: Running) -> None:
+        registry.click("2")
+        until(lambda: followed.rollouts["medical-llm"].refused)
+        state = followed.client.get("/readyz").json()["models"]["medical-llm"]
+        assert state["version"] == "1" and "no promotion of it is recorded; the champion is version 1" in state["refused"]["reason"]
+        assert "no promotion of it is recorded" in refused(CHAMPION, MLFLOW_TRACKING_URI=registry.client.tracking_uri)
+        registry.champion("2")
+        followed.rollouts["medical-llm"].refused = None  # what was refused is tried again after a while
+        until(lambda: version(followed) == "2")
+
+    def test_a_tainted_version_is_not_followed_and_told_where_it_answers_already(self, registry: Registry, followed: Running) -> None:
+        word = "saw 1 withdrawn records, 1 of them in training"
+        try:
+            registry.client.set_model_version_tag("medical-llm", "2", "tainted", word)
+            registry.champion("2")
+            until(lambda: followed.rollouts["medical-llm"].refused)
+            state = followed.client.get("/readyz").json()["models"]["medical-llm"]
+            assert state["version"] == "1" and state["refused"]["reason"].endswith(f"version 2 is tainted: {word}")
+            registry.champion("1")
+            registry.client.set_model_version_tag("medical-llm", "1", "tainted", word)
+            until(lambda: "version 1 is tainted" in str(followed.client.get("/readyz").json()["models"]["medical-llm"]["trouble"]))
+        finally:
+            for number in ("1", "2"):
+                registry.client.delete_model_version_tag("medical-llm", number, "tainted")
+
+    def test_a_version_that_its_decision_refused_does_not_answer(self, registry: Registry) -> None:
+        version = registry.client.get_model_version("medical-llm", "2")
+        assert not objection(registry.client, version, alias="", verdict="unclear")
+        assert "was refused when it was registered" in objection(registry.client, version, alias="", verdict="refused")
+        version.tags["decision.1.verdict"] = "refused"
+        version._version = "9"  # one that was never promoted
+        assert "was refused by its newest decision" in objection(registry.client, version, alias="", verdict="unclear")

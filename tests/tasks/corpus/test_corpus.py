@@ -1,0 +1,23 @@
+import json
+from pathlib import Path
+
+import pytest
+from helpers.project import ROOT
+from ruamel.yaml import YAML
+
+from tasks.corpus.default_corpus import build, wanted_by
+from tasks.runtime.digests import dvc_digest, sha256
+
+
+def test_the_default_corpus_is_what_the_committed_pointer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where the downloads are kept
+    build(tmp_path / "data")
+    assert YAML(typ="safe").load(ROOT / "data.dvc")["outs"][0]["md5"] == dvc_digest(tmp_path / "data")
+    assert wanted_by(ROOT / "data.dvc")
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert all(f["licence"] and f["credit"] and sha256(tmp_path / "data" / f["path"]) == f["sha256"] for f in manifest["files"])
+    build(tmp_path / "data")  # again: nothing to do
+    (tmp_path / "data" / "mine.csv").write_text("Question,Answer\n")
+    with pytest.raises(ValueError, match="holds other files than the default corpus"):
+        build(tmp_path / "data")
+    assert {p.name for p in tmp_path.iterdir()} == {"data"}

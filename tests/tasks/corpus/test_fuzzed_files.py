@@ -1,0 +1,106 @@
+"""Mutations of good files of every format: each record is a document or rejected, and nothing is raised."""
+
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from helpers.readers import MEDQUAD, PUBMED, fhir_note
+
+from tasks.corpus.documents import Document
+from tasks.corpus.readers.files import read_file
+from tasks.corpus.readers.records import EMPTY
+
+ROWS = [(f"What is {n}?", f'It is "{n}", so, to say;\nyes.') for n in range(12)]
+
+
+def table() -> bytes:
+    lines = "".join('"{}","{}"\n'.format(q, a.replace('"', '""')) for q, a in ROWS)
+    return f"Question,Answer\n{lines}".encode()
+
+
+def parquet() -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"Question": [q for q, _ in ROWS], "Answer": [a for _, a in ROWS]}), sink)
+    return sink.getvalue()
+
+
+GOOD: dict[str, bytes] = {
+    "a.csv": table(),
+    "a.tsv": table().replace(b'","', b'"\t"').replace(b"Question,", b"Question\t"),
+    "b.csv": table().decode().encode("utf-16"),
+    "a.jsonl": "\n".join(json.dumps({"Question": q, "Answer": a}) for q, a in ROWS).encode(),
+    "a.ndjson": "\n".join(fhir_note(content=[{"attachment": {"data": "Q291Z2hzLg=="}}]) for _ in ROWS).encode(),
+    "a.parquet": parquet(),
+    "a.md": "\n\n".join(a for _, a in ROWS).encode(),
+    "a.xml": MEDQUAD.encode(),
+    "b.xml": PUBMED.encode(),
+    "c.xml.gz": gzip.compress(PUBMED.encode()),
+    "a.obo": b'format-version: 1.2\n\n[Term]\nid: HP:1\nname: Skin\ndef: "It is skin." []\n\n[Term]\nid: HP:2\nname: Dry\nis_a: HP:1\n',
+    "d.xml": (
+        b"<ICD10CM.tabular><chapter><section><diag><name>L02</name><desc>Abscess</desc><excludes1><note>x (L01)</note></excludes1>"
+        b"</diag></section></chapter></ICD10CM.tabular>"
+    ),
+}
+PIECES = [b"\0", b'"', b"\n", b"\r", b"\xef\xbb\xbf", b"\xff\xfe", b"{", b"<", b"&x;", b",", b"\t", b"\xc3", b"nan", b"<|im_end|>", b"=1+1"]
+
+
+def flip(data: bytes, draw: random.Random) -> bytes:
+    at = draw.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ (1 << draw.randrange(8))]) + data[at + 1 :]
+
+
+def insert(data: bytes, draw: random.Random) -> bytes:
+    at = draw.randrange(len(data) + 1)
+    return data[:at] + draw.choice(PIECES) * draw.choice([1, 1, 3, 200]) + data[at:]
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    start, end = sorted(draw.choices(range(len(data) + 1), k=2))
+    return data[:start] + data[end:]
+
+
+def repeat(data: bytes, draw: random.Random) -> bytes:
+    start, end = sorted(draw.choices(range(len(data) + 1), k=2))
+    return data[:end] + data[start:]
+
+
+def recode(data: bytes, draw: random.Random) -> bytes:
+    return data.decode("latin-1").encode(draw.choice(["utf-8", "utf-16-le", "utf-16", "utf-7"]))
+
+
+MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [flip, flip, insert, insert, cut, repeat, recode]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_mutated_file_gives_documents_and_rejections_and_no_error(tmp_path: Path, name: str) -> None:
+    draw = random.Random(name)
+    for _ in range(170):
+        data = GOOD[name]
+        for _ in range(draw.choice([1, 1, 2, 4])):
+            data = draw.choice(MUTATIONS)(data, draw) if data else data
+        (tmp_path / name).write_bytes(data)
+        records = list(read_file(tmp_path, name))
+        assert records, "a file gave nothing at all"
+        for record in records:
+            assert record.source == name and record.position
+            if isinstance(record, Document):
+                assert record.answer.lower() not in EMPTY
+                record.answer.encode(), record.question.encode()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.ndjson"])
+def test_one_bad_line_costs_no_line_after_it(tmp_path: Path, name: str) -> None:
+    draw = random.Random(1)
+    rows = GOOD[name].replace(b";\nyes", b"; yes").split(b"\n")
+    for _ in range(40):
+        bad = rows[:]
+        bad[2] = insert(bad[2], draw).replace(b"\n", b" ").replace(b"\r", b" ")
+        (tmp_path / name).write_bytes(b"\n".join(bad))
+        found = [r.question or r.position for r in read_file(tmp_path, name) if isinstance(r, Document)]
+        assert len(found) >= 11 and found[-1] in ("What is 11?", "line 12")

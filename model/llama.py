@@ -211,7 +211,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False  # in training, keep only what enters a layer and compute the rest again in the backward pass
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
+        # Without the default initialization, which on the meta device imports torch's compiler (a second): weights are always loaded.
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=torch.empty(config.vocab_size, config.dim))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)

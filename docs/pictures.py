@@ -1,0 +1,124 @@
+"""``make pictures``: the pictures of README and docs, made from the last run of the pipeline in this checkout.
+
+Each is what a user sees: the real server, MLflow and Prefect on loopback, in headless Chromium.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, Popen, run
+
+from helpers.browser import Page, browser
+from helpers.chat_page import ANSWERED, READY, send
+from helpers.project import free_port, wait_for
+from mlflow import MlflowClient
+
+from tasks.registry import tracking
+
+PICTURES = Path(__file__).resolve().parent / "pictures"
+MAX_BYTES = 200_000
+QUESTION = "What is arachnodactyly?"
+MODEL = "medical-llm"
+
+
+@contextmanager
+def server(*command: str, health: str, **environment: str) -> Iterator[str]:
+    """A server on a free port of loopback; its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    changed = {name: value.format(address=address) for name, value in environment.items()}
+    with Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env=os.environ | changed, stdout=DEVNULL, stderr=DEVNULL) as process:
+        try:
+            wait_for(address + health, process)
+            yield address
+        finally:
+            process.terminate()
+
+
+def save(page: Page, name: str) -> None:
+    """The tab as a PNG of at most ``MAX_BYTES``."""
+    PICTURES.mkdir(exist_ok=True)
+    page.picture(PICTURES / f"{name}.png")
+    size = (PICTURES / f"{name}.png").stat().st_size
+    print(f"docs/pictures/{name}.png  {size / 1000:.0f} kB")
+    if size > MAX_BYTES:
+        raise ValueError(f"docs/pictures/{name}.png has more than {MAX_BYTES / 1000:.0f} kB: show a smaller part of the page")
+
+
+def tab(devtools: int, address: str, width: int, height: int) -> Page:
+    """A tab of that many pixels, without scroll bars."""
+    page = Page(devtools, width=width, height=height)
+    page.call("Emulation.setScrollbarsHidden", hidden=True)
+    page.open(address)
+    return page
+
+
+def chat(devtools: int) -> None:
+    """The web page with an answer."""
+    with server(sys.executable, "-m", "serve", f"models:/{MODEL}@champion", health="/readyz") as address:
+        page = tab(devtools, address, 1100, 520)
+        page.wait(READY)
+        send(page, QUESTION)
+        page.wait(ANSWERED, seconds=120)
+        save(page, "chat")
+
+
+def reports(devtools: int) -> None:
+    """The report of the evaluation and the data report, from their files."""
+    for name, path in (("evaluation", "artifacts/evaluation/report.html"), ("data", "artifacts/reports/preprocess/clean-documents.html")):
+        page = tab(devtools, Path(path).resolve().as_uri(), 1100, 900)
+        save(page, name)
+
+
+def lineage(devtools: int, client: MlflowClient, version: str) -> None:
+    """The tree from the version to the raw files."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_id = client.get_model_version(MODEL, version).run_id
+        path = client.download_artifacts(run_id, "lineage.html", folder)
+        page = tab(devtools, Path(path).resolve().as_uri(), 1100, 900)
+        save(page, "lineage")
+
+
+def mlflow_version(devtools: int, version: str) -> None:
+    """The version's page in MLflow."""
+    command = (str(Path(sys.executable).with_name("mlflow")), "server", "--backend-store-uri", tracking.tracking_uri(), "--workers", "1")
+    with server(*command, health="/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        page = tab(devtools, f"{address}/#/models/{MODEL}/versions/{version}", 1280, 900)
+        page.wait("document.body.innerText.includes('Registered At') || document.body.innerText.includes('Created')", seconds=60)
+        page.ask("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
+        page.wait("!document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')")
+        save(page, "mlflow")
+
+
+def prefect_run(devtools: int) -> None:
+    """A run of the flow in Prefect: its graph of tasks."""
+    with tempfile.TemporaryDirectory() as home:
+        command = (str(Path(sys.executable).with_name("prefect")), "server", "start")
+        settings = {"PREFECT_HOME": home, "PREFECT_SERVER_UI_API_URL": "{address}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        with server(*command, health="/api/health", **settings) as address:
+            environment = os.environ | {"PREFECT_API_URL": f"{address}/api", "PREFECT_HOME": home}
+            told = run([sys.executable, "-m", "flows.pipeline"], env=environment, capture_output=True, text=True, check=True)
+            flow_run = re.findall(r"flow-run/([0-9a-f-]{36})", told.stdout + told.stderr)[0]
+            page = tab(devtools, f"{address}/runs/flow-run/{flow_run}", 1280, 900)
+            page.wait("document.body.innerText.includes('Completed') && document.querySelector('canvas')", seconds=60)
+            save(page, "prefect")
+
+
+def main() -> None:
+    client = tracking.connect()
+    version = str(client.get_model_version_by_alias(MODEL, "champion").version)
+    with ExitStack() as stack:
+        devtools = stack.enter_context(browser(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        chat(devtools)
+        reports(devtools)
+        lineage(devtools, client, version)
+        mlflow_version(devtools, version)
+        prefect_run(devtools)
+
+
+if __name__ == "__main__":
+    main()

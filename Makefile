@@ -46,7 +46,8 @@ test-system: setup bench-deps ## real servers, workers, a browser, lost machines
 	tests/install-system-packages
 	pytest -m "system and not campaign"
 
-campaign: setup ## the further cases of the slowest tests (long)
+campaign: setup bench-deps ## the further cases of the slowest tests (long)
+	tests/install-system-packages
 	pytest -m campaign
 
 kills: setup ## kill training at twenty random instants and compare with the run that was left alone

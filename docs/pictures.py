@@ -77,8 +77,7 @@ def reports(devtools: int) -> None:
 def lineage(devtools: int, client: MlflowClient, version: str) -> None:
     """The tree from the version to the raw files."""
     with tempfile.TemporaryDirectory() as folder:
-        run_id = client.get_model_version(MODEL, version).run_id
-        path = client.download_artifacts(run_id, "lineage.html", folder)
+        path = client.download_artifacts(str(client.get_model_version(MODEL, version).run_id), "lineage.html", folder)
         page = tab(devtools, Path(path).resolve().as_uri(), 1100, 900)
         save(page, "lineage")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
+from time import sleep
 
 from helpers.browser import Page, browser
 from helpers.chat_page import ANSWERED, READY, send
@@ -104,6 +105,9 @@ def prefect_run(devtools: int) -> None:
             flow_run = re.findall(r"flow-run/([0-9a-f-]{36})", told.stdout + told.stderr)[0]
             page = tab(devtools, f"{address}/runs/flow-run/{flow_run}", 1280, 900)
             page.wait("document.body.innerText.includes('Completed') && document.querySelector('canvas')", seconds=60)
+            page.ask("[...document.querySelectorAll('*')].findLast(e => e.textContent.trim() === 'Task Runs').click()")
+            page.wait("document.body.innerText.includes('register')", seconds=60)
+            sleep(5)  # until the graph has come to rest
             save(page, "prefect")
 
 

@@ -14,8 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
-MANIFEST = "manifest.json"  # in data/: sources, versions, licences and credits; not a raw file itself
-EVALUATION = ("validation", "test", "other")  # other: text of another origin
+EVALUATION = ("validation", "test", "ood")  # ood: text of another origin, out of distribution
 # replay: general text, of which augment mixes some into training.
 SPLITS = ("train", *EVALUATION, "replay")
 
@@ -28,7 +27,7 @@ class Document:
     question: str
     answer: str
     source: str  # the raw file it comes from
-    kind: str  # what sort of question it is; scores are reported by kind
+    category: str  # what sort of question it is; scores are reported by category
     # What may not cross splits, a disease, a term's parent, a patient; from preprocess on the id of the group's first document.
     group: str
     position: str  # where in the source: a line, a term, a code
@@ -90,7 +89,7 @@ def partition_of(document_id: str) -> int:
     return int(document_id[:2], 16)
 
 
-class Spill:
+class PartitionWriter:
     """Lines kept on disk by partition until they are all there: ``<directory>/<partition>/<name>.jsonl``."""
 
     def __init__(self, directory: Path, name: str):
@@ -123,9 +122,9 @@ def write_documents(documents: Iterable[Document], directory: Path) -> None:
     """One file per split that has documents, in any number: they are sorted partition by partition, on disk."""
     directory.mkdir(parents=True, exist_ok=True)
     spilled = directory / ".partitions"
-    spills: dict[str, Spill] = {}
+    spills: dict[str, PartitionWriter] = {}
     for document in documents:
-        spill = spills.setdefault(document.split, Spill(spilled, document.split))
+        spill = spills.setdefault(document.split, PartitionWriter(spilled, document.split))
         spill.add(partition_of(document.id), to_line(document))
     for split, spill in spills.items():
         spill.flush()

@@ -23,7 +23,7 @@ class LeakageParams(Params):
 class PreprocessParams(Params):
     seed: int
     files: dict[str, FileOptions]
-    other: tuple[str, ...]
+    ood: tuple[str, ...]
     replay: tuple[str, ...]
     withdrawn: tuple[str, ...]
     validation_share: float = Field(gt=0, lt=0.5)

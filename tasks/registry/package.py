@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint.config import read_config
-from tasks.corpus.documents import MANIFEST, read_documents
+from tasks.corpus.documents import read_documents
+from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import open_split, read_index
 from tasks.evaluation.findings import findings
 from tasks.registry import versions
@@ -66,7 +67,7 @@ def make(
     versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
     trees = _trees(records)
     checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
-    stated = manifest(Path(RAW))
+    stated = read_manifest(Path(RAW))
     text = card(
         name=name,
         terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
@@ -115,17 +116,6 @@ def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
     write_whole(path, content)
     key = os.environ.get(KEY)
     return [path, sign(path, Path(key))] if key else [path]
-
-
-def manifest(data: Path) -> list[dict[str, Any]]:
-    """What is stated of the raw files; nothing where nothing is."""
-    path = data / MANIFEST
-    if not path.exists():
-        return []
-    try:
-        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"] if "path" in entry]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{path} is not a manifest: {{"files": [{{"path": …, "title": …, "licence": …, "credit": …}}]}}') from None
 
 
 def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:

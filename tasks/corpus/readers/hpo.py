@@ -14,7 +14,7 @@ import obonet
 
 from tasks.corpus.documents import Document, Rejected, content_id, share
 from tasks.corpus.readers.records import TOO_LONG, UnreadableError
-from tasks.corpus.readers.streams import MOST_WHOLE, numbered
+from tasks.corpus.readers.streams import MAX_WHOLE_FILE, numbered
 
 # Frequency classes of the HPO (terms below HP:0040279) and the lowest share of patients of each.
 BANDS = (
@@ -27,7 +27,7 @@ BANDS = (
 UNKNOWN_BAND = "Also described"
 EXCLUDED = "HP:0040285"
 COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")  # of phenotype.hpoa
-MOST_SIGNS = 12  # per band, so that one disease's list does not fill a training row
+MAX_SIGNS = 12  # per band, so that one disease's list does not fill a training row
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (EXACT|BROAD|NARROW|RELATED) ?(\w*)')
@@ -51,8 +51,8 @@ def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
 
 def parse_obo(path: Path) -> Terms:
     """The named terms of an OBO file by id; obsolete ones are left out. ``UnreadableError`` says what is wrong with it."""
-    if path.stat().st_size > MOST_WHOLE:
-        raise UnreadableError(f"is larger than {MOST_WHOLE >> 20} MiB, the most of an OBO file that is read")
+    if path.stat().st_size > MAX_WHOLE_FILE:
+        raise UnreadableError(f"is larger than {MAX_WHOLE_FILE >> 20} MiB, the most of an OBO file that is read")
     try:
         graph = obonet.read_obo(path)
     except (ValueError, KeyError, AttributeError, TypeError, IndexError):  # messages quote the file
@@ -84,10 +84,10 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
         lay = _distinct((names.inline(text) for text, scope, kind in synonyms if kind == "layperson"), name)
 
         def document(
-            kind: str, question: str, answer: str, group: str, term: str = term, name: str = name, exact: list[str] = exact
+            category: str, question: str, answer: str, group: str, term: str = term, name: str = name, exact: list[str] = exact
         ) -> Document:
-            key = content_id(source, kind, question, answer, term)
-            return Document(key, question, answer, source, kind, group, term, topic=name, aliases=tuple(exact))
+            key = content_id(source, category, question, answer, term)
+            return Document(key, question, answer, source, category, group, term, topic=name, aliases=tuple(exact))
 
         if definition := _QUOTED.match(data.get("def", "")):
             known_as = f" It is also known as {_listed(lay[:3])}." if lay else ""
@@ -97,7 +97,7 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
             yield document("hpo-synonyms", f"What other names does {name} have?", answer, group)
         if len(children[term]) > 1:
             kinds = sorted((names.inline(terms[c]["name"]) for c in children[term]), key=lambda k: share(term, k))
-            shown = kinds[:MOST_SIGNS]
+            shown = kinds[:MAX_SIGNS]
             more = f", and {len(kinds) - len(shown)} more" if len(kinds) > len(shown) else ""
             answer = f"Kinds of {name} are {', '.join(shown)}{more}." if more else f"Kinds of {name} are {_listed(shown)}."
             # Children whose first parent this is have it as their group, so the list stays with their definitions.
@@ -122,13 +122,13 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
         name = rows[0]["disease_name"]
         found = [r | {"sign": signs[r["hpo_id"]]} for r in rows]
         group = f"disease:{base_name(name)}"
-        for kind, question, answer in (
+        for category, question, answer in (
             ("disease-signs", f"Which clinical findings are seen in {name}?", _signs(disease, found)),
             ("disease-course", f"How is {name} inherited, and when does it begin?", _course(name, found)),
         ):
             if answer:
-                key = content_id(source, kind, question, answer, disease)
-                yield Document(key, question, answer, source, kind, group, disease, topic=name)
+                key = content_id(source, category, question, answer, disease)
+                yield Document(key, question, answer, source, category, group, disease, topic=name)
 
 
 def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
@@ -187,8 +187,8 @@ def _signs(disease: str, rows: list[dict[str, str]]) -> str:
     sentences = []
     for label in [text for _, _, text in BANDS] + [UNKNOWN_BAND]:
         if signs := sorted(set(bands[label]), key=lambda s: share(disease, s)):
-            more = f" and {len(signs) - MOST_SIGNS} more" if len(signs) > MOST_SIGNS else ""
-            shown = ", ".join(signs[:MOST_SIGNS]) + more if more else _listed(signs)
+            more = f" and {len(signs) - MAX_SIGNS} more" if len(signs) > MAX_SIGNS else ""
+            shown = ", ".join(signs[:MAX_SIGNS]) + more if more else _listed(signs)
             sentences.append(f"{label}: {shown}.")
     return " ".join(sentences)
 

@@ -15,17 +15,17 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Self, cast
 
-from tasks.corpus.readers.records import MOST_RECORD, FileOptions, UnreadableError
+from tasks.corpus.readers.records import MAX_RECORD, FileOptions, UnreadableError
 
 # Bytes of an ontology and of a tabular list, which are read whole; those there are have 10 MB. In memory they take 10 times as much,
 # and XML that is made to, 100 times.
-MOST_WHOLE, MOST_TREE = 1 << 28, 1 << 26
+MAX_WHOLE_FILE, MAX_TREE = 1 << 28, 1 << 26
 # How often a gzip file may hold its own size, from so many bytes on. Text packs 3 to 30 times, a bomb up to 1,032 times.
-MOST_RATIO, RATIO_FROM = 200, 1 << 26
+MAX_RATIO, RATIO_FROM = 200, 1 << 26
 # Further memory for one step of a Parquet file, whose pages and dictionaries can be made to expand without limit.
 PARQUET_MEMORY = 1 << 30
-MOST_DEPTH = 500  # of elements in XML; PubMed has 12
-MOST_ELEMENTS = 1 << 20  # of a record in XML, and of a tabular list, of which the real one has 180,000
+MAX_DEPTH = 500  # of elements in XML; PubMed has 12
+MAX_ELEMENTS = 1 << 20  # of a record in XML, and of a tabular list, of which the real one has 180,000
 
 # Encodings of text, by Python's names for them. Others are no charsets (rot13, zip), need quadratic time (punycode, idna), or make
 # text out of what every other program shows as something else (utf-7, unicode_escape).
@@ -69,8 +69,8 @@ class _Gzip(gzip.GzipFile):
 
     def _counted(self, data: bytes) -> bytes:
         self._unpacked += len(data)
-        if self._unpacked > max(RATIO_FROM, MOST_RATIO * self._packed):
-            raise UnreadableError(f"is a gzip file that holds more than {MOST_RATIO} times its own size, as no text does")
+        if self._unpacked > max(RATIO_FROM, MAX_RATIO * self._packed):
+            raise UnreadableError(f"is a gzip file that holds more than {MAX_RATIO} times its own size, as no text does")
         return data
 
 
@@ -78,7 +78,7 @@ class BoundedFile:
     """What an XML parser reads: at most so many bytes between two calls of ``next_record``."""
 
     def __init__(self, path: Path, most: int = 0):
-        self._most = most or MOST_RECORD
+        self._most = most or MAX_RECORD
         self._file = open_bytes(path)
         self._size = self._elements = 0
 
@@ -93,8 +93,8 @@ class BoundedFile:
     def element(self) -> None:
         """One more element has begun."""
         self._elements += 1
-        if self._elements > MOST_ELEMENTS:
-            raise UnreadableError(f"holds more than {MOST_ELEMENTS:,} elements without a whole record, the most that are read")
+        if self._elements > MAX_ELEMENTS:
+            raise UnreadableError(f"holds more than {MAX_ELEMENTS:,} elements without a whole record, the most that are read")
 
     def next_record(self) -> None:
         self._size = self._elements = 0
@@ -131,8 +131,8 @@ def open_text(path: Path, options: FileOptions) -> IO[str]:
 def numbered(file: IO[str]) -> Iterator[tuple[int, str | None]]:
     """Lines with their numbers, those of blanks left out; None in place of one that is too long."""
     number, within = 0, False  # within a line that is too long
-    for line in iter(partial(file.readline, MOST_RECORD), ""):
-        whole = len(line) < MOST_RECORD or line.endswith(("\n", "\r"))
+    for line in iter(partial(file.readline, MAX_RECORD), ""):
+        whole = len(line) < MAX_RECORD or line.endswith(("\n", "\r"))
         if not within:
             number += 1
             if not whole:

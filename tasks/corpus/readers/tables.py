@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tasks.corpus.documents import Document, Rejected
-from tasks.corpus.readers.records import FIELDS, MOST_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, mapped, to_document
-from tasks.corpus.readers.streams import MOST_RATIO, PARQUET_MEMORY, RATIO_FROM, limited_memory, numbered, open_text
+from tasks.corpus.readers.records import FIELDS, MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, mapped, to_document
+from tasks.corpus.readers.streams import MAX_RATIO, PARQUET_MEMORY, RATIO_FROM, limited_memory, numbered, open_text
 
 DELIMITERS = (",", ";", "\t", "|")
 # A quote that is not closed within so many characters is taken for one that never is; the first time, and then.
-MOST_CHARACTERS, FEWER_CHARACTERS = MOST_RECORD, 1 << 20
+MOST_CHARACTERS, FEWER_CHARACTERS = MAX_RECORD, 1 << 20
 # Rows of a Parquet file that are decoded at once, and again where those need too much memory.
 BATCHES = (1024, 16, 1)
 
@@ -106,13 +106,13 @@ class _Lines:
     def __next__(self) -> str:
         if len(self._taken) > 1 and self._size > self._most:
             raise _UnclosedError
-        line = self._returned.popleft() if self._returned else self._file.readline(MOST_RECORD)
+        line = self._returned.popleft() if self._returned else self._file.readline(MAX_RECORD)
         if not line:
             raise StopIteration
         self._number += 1
-        if len(line) == MOST_RECORD and not line.endswith(("\n", "\r")):
+        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
             while line and not line.endswith(("\n", "\r")):
-                line = self._file.readline(MOST_RECORD)
+                line = self._file.readline(MAX_RECORD)
             raise _TooLongError
         self._taken.append(line)
         self._size += len(line)
@@ -186,8 +186,8 @@ def read_parquet(path: Path, name: str, options: FileOptions) -> Iterator[Docume
     try:
         for row, record in enumerate(_rows(path, options), 1):
             unpacked += sum(len(value) for value in record.values() if isinstance(value, str))
-            if unpacked > max(RATIO_FROM, MOST_RATIO * path.stat().st_size):
-                raise UnreadableError(f"holds more than {MOST_RATIO} times its own size up to row {row}, as no text does")
+            if unpacked > max(RATIO_FROM, MAX_RATIO * path.stat().st_size):
+                raise UnreadableError(f"holds more than {MAX_RATIO} times its own size up to row {row}, as no text does")
             yield to_document(record, name, f"row {row}", own_id="id" in options.columns)
     except MemoryError:
         reason = f"cannot be read after row {row}: one row or page needs more than {PARQUET_MEMORY >> 30} GiB of memory"

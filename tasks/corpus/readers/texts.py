@@ -1,4 +1,4 @@
-"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one kind."""
+"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one category."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,13 +15,13 @@ MOST_CHARACTERS = 30_000  # of a part; it ends with a paragraph where it can
 
 def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
-    kind = "-".join(("text", *PurePosixPath(name).parent.parts))
+    category = "-".join(("text", *PurePosixPath(name).parent.parts))
     with open_text(path, options) as file:
         for number, part in enumerate(_parts(file), 1):
             position = f"part {number}"
             problem = bad_characters(part)
             found = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
-            yield replace(found, kind=kind) if isinstance(found, Document) else found
+            yield replace(found, category=category) if isinstance(found, Document) else found
 
 
 def _parts(file: IO[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from defusedxml.ElementTree import iterparse
 from tasks.corpus.documents import Document, Rejected, content_id
 from tasks.corpus.readers import icd10cm
 from tasks.corpus.readers.records import UnreadableError, to_document
-from tasks.corpus.readers.streams import MOST_DEPTH, MOST_TREE, BoundedFile, declared_encoding
+from tasks.corpus.readers.streams import MAX_DEPTH, MAX_TREE, BoundedFile, declared_encoding
 
 
 def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
@@ -41,7 +41,7 @@ def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
 
 def _whole(path: Path) -> Element:
     """The root of a file that is read whole."""
-    with BoundedFile(path, MOST_TREE) as file:
+    with BoundedFile(path, MAX_TREE) as file:
         *_, (root, _) = _ended(file)
     return root
 
@@ -66,8 +66,8 @@ def _ended(file: BoundedFile) -> Iterator[tuple[Element, list[Element]]]:
         if event == "start":
             above.append(element)
             file.element()
-            if len(above) > MOST_DEPTH:
-                raise UnreadableError(f"is XML nested more than {MOST_DEPTH} elements deep")
+            if len(above) > MAX_DEPTH:
+                raise UnreadableError(f"is XML nested more than {MAX_DEPTH} elements deep")
         else:
             above.pop()
             yield element, above
@@ -89,8 +89,8 @@ def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
             fields = {"question": _text(question), "answer": _text(answer), "topic": topic}
             found = to_document(fields, name, position)
             if isinstance(found, Document):
-                kind = (question.get("qtype") if question is not None else "") or "information"
-                found = replace(found, kind=f"medquad-{kind}", aliases=tuple(aliases))
+                category = (question.get("qtype") if question is not None else "") or "information"
+                found = replace(found, category=f"medquad-{category}", aliases=tuple(aliases))
             yield found
 
 

@@ -2,7 +2,7 @@
 
 ``<split>_<nnnnn>.bin`` is a header of 256 int32 (magic, version, token count) and the tokens as uint32, little-endian: the
 format of llm.c's successors for vocabularies beyond 16 bits. Beside each stand ``.loss.npy`` (uint8 per token: 1 where it carries
-loss), ``.starts.npy`` (int64, the first token of each document and the end) and ``.documents.jsonl`` (id, kind and source of
+loss), ``.starts.npy`` (int64, the first token of each document and the end) and ``.documents.jsonl`` (id, category and source of
 each). ``index.json`` lists them all with sizes and SHA-256, and the tokenizer's digest.
 """
 
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
     """What is known of a document in a shard."""
 
     id: str
-    kind: str
+    category: str
     source: str
     bytes: int  # UTF-8 bytes of its supervised text
 

@@ -329,7 +329,7 @@ def test_entities_stay_refused_in_every_kind_of_xml(tmp_path: Path) -> None:
 
 def test_a_line_just_as_long_as_allowed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for most, taken in ((29, True), (28, False)):
-        monkeypatch.setattr(streams, "MOST_RECORD", most)
+        monkeypatch.setattr(streams, "MAX_RECORD", most)
         documents, rejected = read(tmp_path, "a.jsonl", '{"text": "' + "x" * 16 + '"}\n' + '{"text": "y"}\n')
         assert [d.answer for d in documents] == (["x" * 16] if taken else []) + ["y"]
         assert [place for place, _ in rejected] == ([] if taken else ["line 1"])

@@ -39,7 +39,7 @@ HPOA_HEADER = "database_id\tdisease_name\tqualifier\thpo_id\treference\tevidence
 
 def test_an_ontology_becomes_definitions_synonyms_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "hp.obo").write_text(OBO)
-    found = {d.kind: d for d in read_ontology(parse_obo(tmp_path / "hp.obo"), "hp.obo")}
+    found = {d.category: d for d in read_ontology(parse_obo(tmp_path / "hp.obo"), "hp.obo")}
     assert found["hpo-definition"].question == "What is Spotty skin?"
     assert found["hpo-definition"].answer == "Skin with spots. The skin of abnormal people. It is also known as spots."
     assert found["hpo-synonyms"].answer == "Spotty skin is also called spots and Maculae."

@@ -105,7 +105,7 @@ def test_json_lines_may_hold_questions_texts_instructions_and_conversations(tmp_
         {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]},
     ]
     documents, rejected = read(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)))
-    assert [(d.question, d.answer, d.kind) for d in documents] == [
+    assert [(d.question, d.answer, d.category) for d in documents] == [
         ("q1", "a1", "qa-a"),
         ("", "Running text.", "text-a"),
         ("Explain.\n\nThis.", "That.", "qa-a"),
@@ -122,10 +122,10 @@ def test_what_stands_for_no_value_makes_no_group(tmp_path: Path) -> None:
     assert (patient.group, asthma.group) == ("qa:p1", "topic:asthma")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.txt", "text"), ("notes/ward/Mr_A.txt", "text-notes-ward")])
-def test_text_files_of_a_directory_are_of_one_kind(tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(("name", "category"), [("a.txt", "text"), ("notes/ward/Mr_A.txt", "text-notes-ward")])
+def test_text_files_of_a_directory_are_of_one_category(tmp_path: Path, name: str, category: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    assert [d.kind for d in read(tmp_path, name, "Running text.")[0]] == [kind]
+    assert [d.category for d in read(tmp_path, name, "Running text.")[0]] == [category]
 
 
 def test_every_bad_line_of_json_is_rejected_with_its_number_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_text_is_one_document_or_parts_of_one_group(tmp_path: Path) -> None:
 
 def test_medquads_files_keep_type_focus_and_synonyms(tmp_path: Path) -> None:
     (document,), rejected = read(tmp_path, "a.xml", MEDQUAD)
-    assert (document.kind, document.topic, document.aliases, document.answer) == ("medquad-symptoms", "Asthma", ("Wheeze",), "Cough.")
+    assert (document.category, document.topic, document.aliases, document.answer) == ("medquad-symptoms", "Asthma", ("Wheeze",), "Cough.")
     assert rejected == [("pair 2", "has no answer")]
 
 

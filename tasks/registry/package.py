@@ -16,7 +16,7 @@ from typing import Any
 from model.checkpoint.config import read_config
 from tasks.corpus.documents import read_documents
 from tasks.corpus.manifest import MANIFEST, read_manifest
-from tasks.corpus.shards.format import open_split, read_index
+from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
 from tasks.registry import versions
 from tasks.registry.gate import Decision
@@ -148,7 +148,7 @@ def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:
     bytes.
     """
     used = dict(read_seen(trained))
-    splits = read_index(shards)["splits"]
-    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in splits for entry in open_split(shards, split).entries]
+    opened = Shards(shards)
+    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in opened.splits for entry in opened.open(split).entries]
     copies = ((seen_digest(copy.parent), used.get(seen_digest(copy.id))) for copy in read_documents(variants, "train") if copy.parent)
     write_seen_file([*listed, *used.items(), *((digest, seen) for digest, seen in copies if seen)], path)

@@ -63,9 +63,9 @@ def parse_obo(path: Path) -> Terms:
 def lay_synonyms(path: Path) -> Iterator[tuple[str, str]]:
     """Each name of a term with each of its synonyms that is a layperson's."""
     for data in parse_obo(path).values():
-        found = [match.groups() for text in data.get("synonym", []) if (match := _SYNONYM.match(text))]
-        names = [data["name"], *(text for text, scope, kind in found if scope == "EXACT" and kind != "layperson")]
-        yield from ((name, text) for name in names for text, _, kind in found if kind == "layperson")
+        synonyms = [match.groups() for text in data.get("synonym", []) if (match := _SYNONYM.match(text))]
+        names = [data["name"], *(text for text, scope, type_ in synonyms if scope == "EXACT" and type_ != "layperson")]
+        yield from ((name, text) for name in names for text, _, type_ in synonyms if type_ == "layperson")
 
 
 def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
@@ -80,8 +80,8 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
         parents = sorted(data.get("is_a", []))
         group = f"hpo:{parents[0]}" if parents else f"hpo:{term}"
         synonyms = [m.groups() for m in map(_SYNONYM.match, data.get("synonym", [])) if m]
-        exact = _distinct((names.inline(text) for text, scope, kind in synonyms if scope == "EXACT" and kind != "obsolete_synonym"), name)
-        lay = _distinct((names.inline(text) for text, scope, kind in synonyms if kind == "layperson"), name)
+        exact = _distinct((names.inline(text) for text, scope, type_ in synonyms if scope == "EXACT" and type_ != "obsolete_synonym"), name)
+        lay = _distinct((names.inline(text) for text, scope, type_ in synonyms if type_ == "layperson"), name)
 
         def document(
             category: str, question: str, answer: str, group: str, term: str = term, name: str = name, exact: list[str] = exact
@@ -111,20 +111,20 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
     signs |= {old: signs[term] for term, data in terms.items() for old in data.get("alt_id", [])}
     diseases: dict[str, list[dict[str, str]]] = defaultdict(list)
     with open(path, encoding="utf-8", newline="") as file:
-        for number, row in _annotations(file):
+        for i, row in _annotations(file):
             if isinstance(row, str):
-                yield Rejected(source, f"line {number}", row)
+                yield Rejected(source, f"line {i}", row)
             elif row["hpo_id"] not in signs:
                 yield Rejected(source, f"{row['database_id']} {row['hpo_id']}", "names a term that the ontology does not have")
             elif row["qualifier"] != "NOT" and row["frequency"] != EXCLUDED:
                 diseases[row["database_id"]].append(row)
     for disease, rows in diseases.items():
         name = rows[0]["disease_name"]
-        found = [r | {"sign": signs[r["hpo_id"]]} for r in rows]
+        with_signs = [r | {"sign": signs[r["hpo_id"]]} for r in rows]
         group = f"disease:{base_name(name)}"
         for category, question, answer in (
-            ("disease-signs", f"Which clinical findings are seen in {name}?", _signs(disease, found)),
-            ("disease-course", f"How is {name} inherited, and when does it begin?", _course(name, found)),
+            ("disease-signs", f"Which clinical findings are seen in {name}?", _signs(disease, with_signs)),
+            ("disease-course", f"How is {name} inherited, and when does it begin?", _course(name, with_signs)),
         ):
             if answer:
                 key = content_id(source, category, question, answer, disease)
@@ -134,9 +134,9 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
 def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
     """The rows of a phenotype.hpoa file with their line numbers, or what is wrong with one."""
     header: list[str] = []
-    for number, line in numbered(file):
+    for i, line in numbered(file):
         if line is None:
-            yield number, TOO_LONG
+            yield i, TOO_LONG
         elif not line.startswith("#"):
             cells = line.rstrip("\r\n").split("\t")
             if not header:
@@ -144,9 +144,9 @@ def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
                 if missing := [name for name in COLUMNS if name not in header]:
                     raise UnreadableError(f"has a header with no column {', '.join(missing)}")
             elif len(cells) != len(header):
-                yield number, f"has {len(cells)} cells, the header has {len(header)}"
+                yield i, f"has {len(cells)} cells, the header has {len(header)}"
             else:
-                yield number, dict(zip(header, cells, strict=True))
+                yield i, dict(zip(header, cells, strict=True))
 
 
 def base_name(disease: str) -> str:
@@ -168,9 +168,10 @@ class Names:
         self._lower = frozenset(word for text in texts for word in re.findall(r"(?<![.] )\b[a-z]+\b", text))
 
     def inline(self, name: str) -> str:
+        """The name as it is written inside a sentence."""
         first = re.match(r"[A-Za-z]{2,}", name)
-        known = first and first.group().lower() in self._lower
-        return name[0].lower() + name[1:] if known else name
+        is_common = first and first.group().lower() in self._lower
+        return name[0].lower() + name[1:] if is_common else name
 
 
 def _texts(terms: Terms) -> Iterator[str]:

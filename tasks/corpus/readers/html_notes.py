@@ -53,7 +53,7 @@ def html_text(source: str) -> str:
 
 
 class _Text:
-    """What lxml's parser tells as it reads; no tree is built, so depth costs nothing."""
+    """What lxml's parser reports as it reads; no tree is built, so depth costs nothing."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -92,9 +92,9 @@ def _texts(source: str) -> Iterator[str]:
     # Tags of no known name and without attributes: an end tag must show that they are no text, as "<patient>" may be.
     opened: set[str] = set()
     closed: set[str] = set()
-    while found := _MARKUP.search(source, at):
-        yield html.unescape(source[at : found.start()])
-        start = found.start()
+    while match := _MARKUP.search(source, at):
+        yield html.unescape(source[at : match.start()])
+        start = match.start()
         if name := _NAME.match(source, start):
             at, bare = _tag_end(source, name)
             tag = name[1].lower()

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from tasks.corpus.documents import Document, content_id
 from tasks.corpus.readers.hpo import Names
 
-# The notes of a code, in the order in which they are told.
+# The notes of a code, in the order in which an answer has them.
 NOTES = (
     ("inclusionTerm", "It includes"),
     ("includes", "It includes"),

@@ -29,11 +29,11 @@ class UnreadableError(ValueError):
 
 
 class FileOptions(Params):
-    """How files are read that do not say so themselves; what is left out is found out."""
+    """How files are read that do not say so themselves; what is left out is detected."""
 
     delimiter: str = Field("", max_length=1)
     encoding: str = ""
-    columns: dict[str, str] = Field(default_factory=dict)  # ours (FIELDS) to theirs
+    columns: dict[str, str] = Field(default_factory=dict)  # our field (FIELDS) to the file's column
 
 
 def bad_characters(text: str) -> str:
@@ -81,8 +81,8 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     own = record.get("id")
     if own_id and (not isinstance(own, str | int) or not str(own).strip()):
         raise UnreadableError("has no id")
-    said = ["\x1f".join(turn) for turn in before]
-    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *said, texts["question"], texts["answer"])
+    turns = ["\x1f".join(turn) for turn in before]
+    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *turns, texts["question"], texts["answer"])
     stem = name.removesuffix(".gz").rsplit(".", 1)[0]
     group, split = _group(texts, key), _split(texts["split"])
     return Document(
@@ -90,8 +90,8 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     )
 
 
-def _split(told: str) -> str:
-    split = _SPLIT_NAMES.get(told.lower(), told.lower())
+def _split(name: str) -> str:
+    split = _SPLIT_NAMES.get(name.lower(), name.lower())
     if split in EMPTY:
         return ""
     if split not in SPLITS:
@@ -127,6 +127,6 @@ def _turns(messages: object) -> list[tuple[str, str]]:
 
 def mapped(names: list[str], options: FileOptions) -> list[str]:
     """Our names for a file's columns or keys, whatever their case."""
-    theirs = {theirs.strip().lower(): ours for ours, theirs in options.columns.items()}
+    field_of = {column.strip().lower(): field for field, column in options.columns.items()}
     lowered = [name.strip().lower() for name in names]
-    return [theirs.get(name, "topic" if name == "focus" else name) for name in lowered]
+    return [field_of.get(name, "topic" if name == "focus" else name) for name in lowered]

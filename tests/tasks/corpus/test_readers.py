@@ -71,8 +71,8 @@ def test_every_bad_row_is_rejected_with_its_line_and_the_rest_is_kept(tmp_path: 
 
 
 def test_many_unclosed_quotes_cost_neither_lines_nor_the_square_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MOST_CHARACTERS", 200_000)
-    monkeypatch.setattr(tables, "FEWER_CHARACTERS", 2_000)
+    monkeypatch.setattr(tables, "MAX_QUOTED", 200_000)
+    monkeypatch.setattr(tables, "REDUCED_MAX_QUOTED", 2_000)
     rows = [f'q{n},"a{n}' if n % 50 == 1 else f"q{n},a{n}" for n in range(20_000)]
     documents, rejected = read(tmp_path, "a.csv", "Question,Answer\n" + "\n".join(rows))
     assert len(documents) == 19_600 and len(rejected) == 400

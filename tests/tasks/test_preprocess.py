@@ -60,8 +60,8 @@ def write_jsonl(path: Path | str, rows: list[dict[str, str]]) -> None:
 
 def prose(seed: int, count: int = 40) -> str:
     """A sentence of words that no other seed gives."""
-    draw = random.Random(seed)
-    return " ".join("".join(draw.choices("abcdefghijklmnop", k=7)) for _ in range(count)) + "."
+    rng = random.Random(seed)
+    return " ".join("".join(rng.choices("abcdefghijklmnop", k=7)) for _ in range(count)) + "."
 
 
 def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
@@ -71,11 +71,11 @@ def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
             for n in range(count)
         ]
         write_jsonl("data/a.jsonl", rows)
-        found: dict[str, str] = {}
+        split_of_family: dict[str, str] = {}
         for document in run(out=f"out{count}"):
             family = document.question.split(",")[0]
-            assert found.setdefault(family, document.split) == document.split
-        return found
+            assert split_of_family.setdefault(family, document.split) == document.split
+        return split_of_family
 
     before, after = splits(150), splits(400)
     assert set(before.values()) == {"train", "validation", "test"}

@@ -49,7 +49,7 @@ def repair_question(text: str) -> str:
 
 
 def remove_citations(text: str) -> str:
-    """Digits of citations that stand glued to the end of a sentence."""
+    """Without the digits of citations that are glued to the end of a sentence."""
     return _GLUED_CITATION.sub("", text)
 
 

@@ -42,7 +42,7 @@ def read_obo(path: Path, source: str) -> Iterator[Document]:
 
 
 def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
-    """The documents of a phenotype.hpoa file; the ontology must stand beside it."""
+    """The documents of a phenotype.hpoa file; the ontology must be in the same folder."""
     ontology = path.with_name("hp.obo")
     if not ontology.exists():
         raise UnreadableError(f"needs {ontology.name} beside it, for the names of its terms")

@@ -87,7 +87,7 @@ def _letters(text: str) -> str:
 
 
 def _texts(source: str) -> Iterator[str]:
-    """What stands outside the markup; ``UnreadableError`` where markup swallows what may be text."""
+    """The text outside the markup; ``UnreadableError`` where markup swallows what may be text."""
     at = 0
     # Tags of no known name and without attributes: an end tag must show that they are no text, as "<patient>" may be.
     opened: set[str] = set()

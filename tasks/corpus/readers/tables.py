@@ -70,7 +70,7 @@ def _header(line: str, path: Path, options: FileOptions) -> tuple[list[str], str
 
 
 def _repeated(names: list[str]) -> str:
-    """The fields that stand more than once among names: one of their values would be lost."""
+    """The fields that are more than once among names: one of their values would be lost."""
     return ", ".join(sorted({name for name in names if name in FIELDS and names.count(name) > 1}))
 
 

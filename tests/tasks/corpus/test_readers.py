@@ -29,8 +29,8 @@ def test_a_table_may_have_bom_other_case_and_newlines_in_cells(tmp_path: Path) -
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "|"), ("a.tsv", "\t"), ("a.csv", "\t")])
 def test_encodings_and_delimiters_are_found_or_told(tmp_path: Path, encoding: str, name: str, delimiter: str) -> None:
     text = f"Answer{delimiter}Question\nMénière{delimiter}Qué?\n"
-    told = {"encoding": encoding} if encoding in ("utf-16-le", "latin-1") else {}
-    documents, rejected = read(tmp_path, name, text.encode(encoding), **told)
+    options = {"encoding": encoding} if encoding in ("utf-16-le", "latin-1") else {}
+    documents, rejected = read(tmp_path, name, text.encode(encoding), **options)
     assert [(d.question, d.answer) for d in documents] == [("Qué?", "Ménière")] and not rejected
 
 
@@ -86,12 +86,17 @@ def test_a_cell_may_be_very_large(tmp_path: Path) -> None:
 def test_columns_of_other_names_are_mapped_by_the_files_options(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Nr,Frage,ANTWORT,Fokus\n7,Was?,Das.,x\n,Wo?,Da.,x\n")
     options = {"*.csv": FileOptions(columns={"question": "Frage", "answer": "Antwort", "topic": "fokus", "id": "nr"})}
-    found, bad = read_file(tmp_path, "a.csv", options_for("a.csv", options))
-    assert isinstance(found, Document) and (found.question, found.answer, found.topic, found.group) == ("Was?", "Das.", "x", "topic:x")
+    document, bad = read_file(tmp_path, "a.csv", options_for("a.csv", options))
+    assert isinstance(document, Document) and (document.question, document.answer, document.topic, document.group) == (
+        "Was?",
+        "Das.",
+        "x",
+        "topic:x",
+    )
     assert isinstance(bad, Rejected) and bad.reason == "has no id"
     (tmp_path / "a.csv").write_text("Nr,Frage,ANTWORT,Fokus\n7,Was?,Etwas anderes.,x\n")
     (changed,) = read_file(tmp_path, "a.csv", options_for("a.csv", options))
-    assert isinstance(changed, Document) and changed.id == found.id  # it is the corpus's own
+    assert isinstance(changed, Document) and changed.id == document.id  # it is the corpus's own
     assert unmatched(["a.csv"], ["*.csv", "b/*"]) == ["b/*"]
 
 
@@ -233,7 +238,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", b"Frage,Answer\nx,y\n", "has a header with no column Question"),
@@ -254,10 +259,10 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><
         ("a.obo", b"not an ontology", "is not an OBO file"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_rejected_whole(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_a_file_that_cannot_be_used_is_rejected_whole(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     documents, rejected = read(tmp_path, name, content)
     position, reason = rejected[-1]
-    assert position == FILE and reason.startswith(told.split(" (", maxsplit=1)[0])
+    assert position == FILE and reason.startswith(expected.split(" (", maxsplit=1)[0])
     assert not documents or name == "a.xml.gz"  # what came before the damage
 
 

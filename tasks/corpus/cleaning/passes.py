@@ -174,10 +174,8 @@ def train_grams(partition: int, work: Path) -> None:
             continue
         grams, of_answer = shingles.ngrams(_whole(document), GRAM), shingles.ngrams(document.answer, GRAM)
         sizes.append((index, len(grams), len(of_answer)))
-        if len(evaluation):
-            grams = grams[np.isin(grams, evaluation[np.minimum(np.searchsorted(evaluation, grams), len(evaluation) - 1)])]
-        else:
-            grams = grams[:0]
+        nearest = np.minimum(np.searchsorted(evaluation, grams), len(evaluation) - 1)
+        grams = grams[np.isin(grams, evaluation[nearest])] if len(evaluation) else grams[:0]
         shared.append(grams)
         in_answer.append(np.isin(grams, of_answer).astype(np.uint64))
         indices.append(np.full(len(grams), index, np.uint64))

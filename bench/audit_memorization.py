@@ -102,7 +102,7 @@ def _numbers(plan: Plan) -> list[str]:
 
 def _canary(number: str) -> Document:
     key = content_id("canary", number)
-    return Document(key, QUESTION, ANSWER.format(number), source="canary", kind="canary", group=key, position="")
+    return Document(key, QUESTION, ANSWER.format(number), source="canary", category="canary", group=key, position="")
 
 
 def _exposure(nats: float, others: Sequence[float]) -> float:

@@ -60,9 +60,9 @@ def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
 
 def _check_digest(source: Path, params: BaseParams) -> None:
     # DVC does not see files outside the repository; in params.yaml the digest makes another model another input.
-    found = tree_sha256(source)
-    if found != params.sha256:
-        raise ValueError(f"base.sha256 in params.yaml is not the SHA-256 of {source}; if that is the model you mean, write {found}")
+    actual = tree_sha256(source)
+    if actual != params.sha256:
+        raise ValueError(f"base.sha256 in params.yaml is not the SHA-256 of {source}; if that is the model you mean, write {actual}")
 
 
 def _watched(names: Sequence[str]) -> Iterable[str]:

@@ -4,20 +4,19 @@ Records are worked on file by file and then partition by partition (tasks/corpus
 corpus, and neither the order of files and rows nor the number of processes changes a byte. What may pass is decided here.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from tasks.corpus.cleaning.all_passes import clean
-from tasks.corpus.cleaning.tally import REMOVING, Tally, told
-from tasks.corpus.documents import MANIFEST, SPLITS, private
-from tasks.corpus.measures import read_facts
+from tasks.corpus.cleaning.clean import clean
+from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
+from tasks.corpus.documents import SPLITS, private
+from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
-from tasks.runtime.digests import sha256
+from tasks.corpus.row_metrics import read_row_metrics
 from tasks.runtime.files import write_whole
 from tasks.stage import Out, PrivateOut, Summary, run_stage
 
@@ -31,9 +30,9 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, mode=0o700)
     try:
-        tally, overlap = clean(data.absolute(), work, params)
+        counts, decontamination = clean(data.absolute(), work, params)
         _collect(work / "rejected", rejected, private)
-        _refuse_if_too_few(tally, data, rejected, params)
+        _refuse_if_too_few(counts, data, rejected, params)
         metrics = _measure_recall(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
@@ -42,37 +41,34 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    public = all_public(data)
-    write_whole(report / "funnel.json", {"rows": list(tally.rows()), "overlap": overlap, "public": public})
-    metrics |= {"records": tally.total("records", "read"), "documents": tally.total("documents")}
-    metrics |= {f"removed_{step}": tally.total(step) for step in (*REMOVING, "identifiers")}
+    public = all_public(data, raw_files(data))
+    write_whole(report / "funnel.json", {"rows": list(counts.rows()), "decontamination": decontamination, "public": public})
+    metrics |= _count_metrics(counts)
+    print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records; {summarize_removed(counts)}")
+    return Summary(metrics=metrics, reports=("report",))
+
+
+def _count_metrics(counts: RuleCounts) -> dict[str, float]:
+    """Records, documents by split, and removed records by step."""
+    metrics = {"records": counts.total("records", "read"), "documents": counts.total("documents")}
+    metrics |= {f"removed_{step}": counts.total(step) for step in (*REMOVING, "identifiers")}
     by_split = Counter[str]()
-    for (step, _, rule), n in tally.counts.items():
+    for (step, _, rule), n in counts.counts.items():
         by_split[rule] += n * (step == "documents")
     metrics |= {f"documents_{split}": by_split[split] for split in SPLITS if by_split[split]}
-    print(f"{metrics['documents']:,} documents of {metrics['records']:,} records; {told(tally)}")
-    return Summary(metrics={k: float(v) for k, v in metrics.items()}, reports=("report",))
+    return {name: float(value) for name, value in metrics.items()}
 
 
-def all_public(data: Path) -> bool:
-    """Whether the manifest marks every raw file, by its digest, as one that anybody may read."""
-    try:
-        listed = {f["path"]: f["sha256"] for f in json.loads((data / MANIFEST).read_bytes())["files"] if f["public"] is True}
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-    return all(listed.get(name) == sha256(data / name) for name in raw_files(data))
-
-
-def _refuse_if_too_few(tally: Tally, data: Path, rejected: Path, params: PreprocessParams) -> None:
-    total, bad, taken = tally.total("records", "read"), tally.total("read", "clean"), tally.total("documents")
-    if not taken:
+def _refuse_if_too_few(counts: RuleCounts, data: Path, rejected: Path, params: PreprocessParams) -> None:
+    total, bad, used = counts.total("records", "read"), counts.total("read", "clean"), counts.total("documents")
+    if not used:
         _keep(rejected)
-        raise ValueError(f"{data}: none of {total} records could be used; {told(tally)}. They stand in {FAILED}")
+        raise ValueError(f"{data}: none of {total} records could be used; {summarize_removed(counts)}. They are in {FAILED}")
     if bad / total > params.max_rejected_share:
         _keep(rejected)
         raise ValueError(
             f"{data}: {bad} of {total} records were rejected, more than preprocess.max_rejected_share of "
-            f"{params.max_rejected_share} allows; {told(tally)}. They stand in {FAILED}"
+            f"{params.max_rejected_share} allows; {summarize_removed(counts)}. They are in {FAILED}"
         )
 
 
@@ -89,14 +85,14 @@ def _measure_recall(work: Path, report: Path, rejected: Path, params: Preprocess
     """Recall of the de-identification on this run's text; ``ValueError`` where it is lower than the params allow."""
     from tasks.corpus.deidentify import recall  # imports spaCy, which every worker process would pay for
 
-    shares = recall.measure(params.deidentify, params.seed, work)
+    shares = recall.measure_recall(params.deidentify, params.seed, work)
     report.mkdir(parents=True, exist_ok=True)
-    write_whole(report / "deidentification.json", {table: [asdict(share) for share in some] for table, some in shares.items()})
+    write_whole(report / "deidentification.json", {table: [asdict(row) for row in rows] for table, rows in shares.items()})
     if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):
         _keep(report, rejected)
         raise ValueError(
-            f"the de-identification finds too little of what is planted: {'; '.join(missed)} (preprocess.deidentify.min_recall). "
-            f"The report stands in {FAILED}"
+            f"the de-identification finds too few of the injected identifiers: {'; '.join(missed)} (preprocess.deidentify.min_recall). "
+            f"The report is in {FAILED}"
         )
     return {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
 
@@ -110,20 +106,20 @@ def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) ->
     }
     gates = []
     for name, suite in suites.items():
-        facts = read_facts(sorted((work / name).glob("*.jsonl")))
-        gates.append(expectations.check(name, facts, suite, work, report))
+        rows = read_row_metrics(sorted((work / name).glob("*.jsonl")))
+        gates.append(expectations.check(name, rows, suite, work, report))
         print(f"gate {name}: {gates[-1].passed} passed" + "".join(f"; warning: {w}" for w in gates[-1].warned), flush=True)
     if failed := [f"{gate.name}: {problem}" for gate in gates for problem in gate.failed]:
         _keep(report, rejected)
-        raise ValueError(f"the data do not pass the gate: {'; '.join(failed)}. The report stands in {FAILED}")
+        raise ValueError(f"the data do not pass the gate: {'; '.join(failed)}. The report is in {FAILED}")
 
 
 def _collect(directory: Path, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
-    """The files of a directory as one, in order."""
-    with open(path, "wb", opener=opener) as whole:
+    """Write the files of a directory, in order, as one file."""
+    with open(path, "wb", opener=opener) as target:
         for part in sorted(directory.glob("*.jsonl")):
             with open(part, "rb") as file:
-                shutil.copyfileobj(file, whole)
+                shutil.copyfileobj(file, target)
 
 
 if __name__ == "__main__":

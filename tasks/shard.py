@@ -1,6 +1,6 @@
 """Documents to token shards: ``python -m tasks.shard``.
 
-Partitions are tokenized apart and written in the order of the documents' ids, so the bytes do not depend on who did what when.
+Partitions are tokenized separately and written in the order of the documents' ids, so the bytes do not depend on the number of processes.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import IO
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus import report as data_report
 from tasks.corpus.documents import SPLITS, Document, read_documents
-from tasks.corpus.measures import Facts, read_facts
 from tasks.corpus.params import ShardParams
+from tasks.corpus.row_metrics import RowMetrics, read_row_metrics
 from tasks.corpus.shards import tokenize
 from tasks.corpus.shards.format import Shard, TokenizedDocument, write_index, write_shards
 from tasks.runtime.pool import in_order
@@ -27,11 +27,11 @@ SMALL = 2_000_000  # bytes of documents that one process tokenizes sooner than a
 
 
 def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
-    """Tokenize every split, the variants with train; check; write, also a report on all of the data, to which ``cleaning`` is
+    """Tokenize every split, the variants with train; check; write the shards and the data report, of which ``cleaning`` is
     preprocess's part.
     """
-    told = {name: json.loads((cleaning / f"{name}.json").read_bytes()) for name in ("funnel", "deidentification")}
-    contents = data_report.Contents()
+    funnel, deidentification = (json.loads((cleaning / f"{name}.json").read_bytes()) for name in ("funnel", "deidentification"))
+    stats = data_report.ShardStats()
     tokenizer = Tokenizer.from_path(base)
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -39,61 +39,65 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
     shards.mkdir(parents=True)
     written: dict[str, list[Shard]] = {}
     used: set[str] = set()
-    for split in SPLITS:
-        if split == "replay":
-            continue  # augment chose from it
+    for split in (name for name in SPLITS if name != "replay"):  # of replay augment chose what is trained on
         # Scores are always of answers.
-        all_count = params.loss_on == "all" and split in ("train", "validation")
-        if not (stretches := tokenize.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)])):
-            continue
-        with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as facts:
-            names = _noted(_tokenize(base, stretches, all_count, split), used)
-            written[split] = write_shards(split, _measured(names, split, facts, contents), shards, max_tokens=params.max_tokens)
-        n = [sum(getattr(s, of) for s in written[split]) for of in ("documents", "tokens")]
-        print(f"{split}: {n[0]:,} documents, {n[1]:,} tokens in {len(written[split])} shards", flush=True)
+        loss_on_all = params.loss_on == "all" and split in ("train", "validation")
+        if ranges := tokenize.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)]):
+            files = _tokenize(base, ranges, loss_on_all, split)
+            written[split] = _write_split(split, files, shards, stats, used, max_tokens=params.max_tokens)
     write_index(shards, written, tokenizer=tokenizer.digest, vocabulary=tokenizer.n_vocab)
     _gate(report, tokenizer.n_vocab)
     shutil.rmtree(WORK)
     methods = Counter(document.method for document in read_documents(variants, "train"))
-    samples = _samples(documents, variants) if told["funnel"]["public"] else []
-    page = data_report.page(told["funnel"], told["deidentification"], contents, methods, samples)
+    samples = _samples(documents, variants) if funnel["public"] else []
+    page = data_report.page(funnel, deidentification, stats, methods, samples)
     (report / "data-report.html").write_text(page, encoding="utf-8")
     for path in tokenize.CACHE.iterdir():
         if path.name not in used:
             path.unlink()
-    metrics = {f"{of}_{split}": float(sum(getattr(s, of) for s in some)) for split, some in written.items() for of in COUNTS}
+    metrics = {f"{count}_{split}": float(_total(of_split, count)) for split, of_split in written.items() for count in COUNTS}
     return Summary(metrics=metrics, reports=("report",))
+
+
+def _total(shards: Iterable[Shard], count: str) -> int:
+    return sum(getattr(s, count) for s in shards)
 
 
 def _samples(documents: Path, variants: Path) -> list[Document]:
     """Ten documents: as their ids are digests, the first are as good as any."""
-    some = [(documents, "train", 5), (documents, "validation", 1), (documents, "test", 2), (variants, "train", 2)]
-    return [document for directory, split, count in some for document in islice(read_documents(directory, split), count)]
+    chosen = [(documents, "train", 5), (documents, "validation", 1), (documents, "test", 2), (variants, "train", 2)]
+    return [document for directory, split, count in chosen for document in islice(read_documents(directory, split), count)]
 
 
-def _tokenize(base: Path, stretches: Mapping[int, list[tokenize.Stretch]], all_count: bool, split: str) -> Iterator[str]:
-    small = sum(s.end - s.start for some in stretches.values() for s in some) < SMALL
-    arguments = [(base.absolute(), some, all_count, tokenize.CACHE.absolute()) for some in stretches.values()]
+def _tokenize(base: Path, ranges: Mapping[int, list[tokenize.ByteRange]], loss_on_all: bool, split: str) -> Iterator[str]:
+    """The names in the cache of the tokenized partitions, in order."""
+    small = sum(r.end - r.start for of_partition in ranges.values() for r in of_partition) < SMALL
+    cache = tokenize.CACHE.absolute()
+    arguments = [(base.absolute(), of_partition, loss_on_all, cache) for of_partition in ranges.values()]
     # In order, so that what is done is written while the rest is tokenized.
     return in_order(tokenize.tokenize, arguments, what=f"tokenizing {split}", here=small)
 
 
-def _noted(names: Iterable[str], used: set[str]) -> Iterator[str]:
-    for name in names:
-        used.add(name)
-        yield name
+def _write_split(
+    split: str, files: Iterable[str], directory: Path, stats: data_report.ShardStats, used: set[str], *, max_tokens: int
+) -> list[Shard]:
+    """Write the shards of a split from files of the cache; count the documents, and note which files are ``used``."""
+
+    def counted(metrics: IO[str]) -> Iterator[TokenizedDocument]:
+        for name in files:
+            used.add(name)
+            for document in tokenize.load(tokenize.CACHE / name):
+                metrics.write(json.dumps(_row_metrics(document, split)) + "\n")
+                stats.add(document.entry.source, split, len(document.tokens))
+                yield document
+
+    with open(WORK / f"{split}.jsonl", "w", encoding="utf-8") as metrics:
+        shards = write_shards(split, counted(metrics), directory, max_tokens=max_tokens)
+    print(f"{split}: {_total(shards, 'documents'):,} documents, {_total(shards, 'tokens'):,} tokens in {len(shards)} shards", flush=True)
+    return shards
 
 
-def _measured(names: Iterable[str], split: str, facts: IO[str], contents: data_report.Contents) -> Iterator[TokenizedDocument]:
-    """The documents, their facts written on the way."""
-    for name in names:
-        for document in tokenize.load(tokenize.CACHE / name):
-            facts.write(json.dumps(_facts(document, split)) + "\n")
-            contents.add(document.entry.source, split, len(document.tokens))
-            yield document
-
-
-def _facts(document: TokenizedDocument, split: str) -> Facts:
+def _row_metrics(document: TokenizedDocument, split: str) -> RowMetrics:
     supervised = int(document.loss.sum())
     return {
         "id": document.entry.id,
@@ -109,7 +113,7 @@ def _gate(report: Path, vocabulary: int) -> None:
     from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
 
     suite = expectations.sharded_documents(vocabulary=vocabulary)
-    gate = expectations.check("sharded-documents", read_facts(sorted(WORK.glob("*.jsonl"))), suite, WORK, report)
+    gate = expectations.check("sharded-documents", read_row_metrics(sorted(WORK.glob("*.jsonl"))), suite, WORK, report)
     if gate.failed:
         raise ValueError(f"the shards do not pass the gate: {'; '.join(gate.failed)}")
 

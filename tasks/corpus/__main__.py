@@ -11,12 +11,12 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--only-for", type=Path, metavar="FILE.dvc", help="refuse where this file points at another corpus")
     options = parser.parse_args()
-    from tasks.corpus.default_corpus import MANIFEST, SOURCES, build, wanted_by
+    from tasks.corpus.default_corpus import MANIFEST, SOURCES, build, is_default_corpus
     from tasks.runtime.settings import close_to_others
 
     try:
         close_to_others()
-        if options.only_for and not wanted_by(options.only_for):
+        if options.only_for and not is_default_corpus(options.only_for):
             raise ValueError(f"{options.only_for} points at a corpus of your own; get it with 'dvc pull {options.only_for}'")
         build(options.directory)
     except (ValueError, OSError) as error:

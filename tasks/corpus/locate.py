@@ -1,40 +1,40 @@
-"""Where a record is in the files of this directory: its raw file and position, the documents, the shards. Ids and places, never text."""
+"""Where a record is in the files of this directory: its raw file and position, the documents, the shards. Ids and positions, never text."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.corpus.documents import SPLITS
-from tasks.corpus.shards.format import open_split, read_index
+from tasks.corpus.shards.format import HEADER, Shards
 
 DOCUMENTS, VARIANTS, SHARDS = Path("artifacts/documents"), Path("artifacts/variants"), Path("artifacts/shards")
 
 
-def places(record_id: str) -> Iterator[str]:
-    """A sentence for each place, raw file first."""
+def locations(record_id: str) -> Iterator[str]:
+    """A line for each location, raw file first."""
     for directory in (DOCUMENTS, VARIANTS):
         for split in SPLITS:
             path = directory / f"{split}.jsonl"
             yield from _in_documents(path, record_id) if path.exists() else ()
     if not (SHARDS / "index.json").exists():
         return
-    for split, shards in read_index(SHARDS)["splits"].items():
-        opened = open_split(SHARDS, split)
-        for number in (n for n, entry in enumerate(opened.entries) if entry.id == record_id):
-            shard = int(opened.first.searchsorted(number, side="right")) - 1
-            starts, at = opened.starts[shard], number - int(opened.first[shard])
-            tokens = int(starts[at + 1] - starts[at])
-            name = f"{shards[shard]['name']}.bin"
-            yield f"shard {SHARDS / name}: {tokens} tokens from token {int(starts[at])}, byte {4 * (256 + int(starts[at]))}"
+    shards = Shards(SHARDS)
+    for name, files in shards.splits.items():
+        opened = shards.open(name)
+        for index in (i for i, entry in enumerate(opened.entries) if entry.id == record_id):
+            shard, row = opened.locate(index)
+            start, end = (int(token) for token in opened.starts[shard][row : row + 2])
+            path = SHARDS / f"{files[shard]['name']}.bin"
+            yield f"shard {path}: {end - start} tokens from token {start}, byte {4 * (HEADER + start)}"
 
 
 def _in_documents(path: Path, record_id: str) -> Iterator[str]:
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for i, line in enumerate(file, 1):
             if record_id in line:
-                found = json.loads(line)
-                if found["id"] == record_id and not found["parent"]:
-                    yield f"raw file data/{found['source']}, {found['position']}"
-                    yield f"document {path}, line {number} (split {found['split']}, group {found['group']})"
-                elif record_id in (found["id"], found["parent"]):
-                    yield f"variant {path}, line {number}: {found['id']} by {found['method']}, of {found['parent']}"
+                document = json.loads(line)
+                if document["id"] == record_id and not document["parent"]:
+                    yield f"raw file data/{document['source']}, {document['position']}"
+                    yield f"document {path}, line {i} (split {document['split']}, group {document['group']})"
+                elif record_id in (document["id"], document["parent"]):
+                    yield f"variant {path}, line {i}: {document['id']} by {document['method']}, of {document['parent']}"

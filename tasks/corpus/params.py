@@ -10,20 +10,26 @@ from tasks.runtime.params import Params
 
 
 class BoilerplateParams(Params):
+    """Which sentences are taken out: those of ``min_words`` or more in ``min_documents`` or more."""
+
     min_documents: int = Field(ge=2)
     min_words: int = Field(ge=1)
-    exempt: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
+    exempt: tuple[str, ...]  # categories whose sentences are facts in a fixed form
 
 
 class LeakageParams(Params):
+    """Limits of the overlap of train with evaluation documents, in 13-grams."""
+
     max_docs: int = Field(ge=1)
     max_overlap: float = Field(gt=0, le=1)
 
 
 class PreprocessParams(Params):
+    """The section ``preprocess``."""
+
     seed: int
     files: dict[str, FileOptions]
-    other: tuple[str, ...]
+    ood: tuple[str, ...]
     replay: tuple[str, ...]
     withdrawn: tuple[str, ...]
     validation_share: float = Field(gt=0, lt=0.5)
@@ -39,6 +45,8 @@ class PreprocessParams(Params):
 
 
 class AugmentParams(Params):
+    """The section ``augment``."""
+
     seed: int
     max_copies: int = Field(ge=1, le=4)  # of one document
     # Of the train documents, those on which a method is tried.
@@ -52,5 +60,7 @@ class AugmentParams(Params):
 
 
 class ShardParams(Params):
+    """The section ``shard``."""
+
     loss_on: Literal["answer", "all"]
     max_tokens: int = Field(ge=1024)

@@ -24,61 +24,81 @@ LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 @dataclass
-class Contents:
-    """What the shards hold, counted on the way."""
+class ShardStats:
+    """What the shards hold, counted while they are written."""
 
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)  # by source and split
     documents: Counter[tuple[str, str]] = field(default_factory=Counter)
     lengths: dict[str, Counter[int]] = field(default_factory=dict)  # by split, documents by the first of LENGTHS that they do not exceed
 
     def add(self, source: str, split: str, tokens: int) -> None:
+        """Count a document of so many tokens."""
         self.tokens[source, split] += tokens
         self.documents[source, split] += 1
-        self.lengths.setdefault(split, Counter())[next((most for most in LENGTHS if tokens <= most), 0)] += 1
+        self.lengths.setdefault(split, Counter())[next((limit for limit in LENGTHS if tokens <= limit), 0)] += 1
 
 
 def page(
     funnel: Mapping[str, Any],
     deidentification: Mapping[str, Any],
-    contents: Contents,
+    shards: ShardStats,
     variants: Mapping[str, int],
     samples: Sequence[Document],
 ) -> str:
-    """The page as HTML, from what preprocess reported, what the shards hold, variants by method, and documents that anybody may read."""
-    rows = funnel["rows"]
-    recall = _by_half(deidentification["recall"], "name")
-    identifiers = Counter[str]()
-    for row in rows:
-        identifiers[row["rule"]] += row["records"] * (row["step"] == "identifiers")
+    """The page as HTML, complete in itself.
+
+    ``funnel`` and ``deidentification`` are preprocess's reports, ``variants`` counts by method, ``samples`` documents that anybody may
+    read.
+    """
+    return _TEMPLATE.render(
+        **_funnel_section(funnel["rows"]),
+        **_shard_section(shards),
+        **_deidentification_section(deidentification, funnel["rows"]),
+        decontamination=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["decontamination"], log=True),
+        variants=sorted(variants.items()),
+        samples=samples,
+    )
+
+
+def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many records are left after each removing step, and the rules that removed or repaired them."""
     records = Counter[str]()
     for row in rows:
         records[row["step"]] += row["records"]
     total = records["records"] + records["read"]
-    left, stages = total, []
+    left, bars = total, [("raw records", total)]
     for step, title in STEPS.items():
         left -= records[step]
-        stages.append((title, records[step], left))
-    return _TEMPLATE.render(
-        total=total,
-        stages=stages,
-        funnel_picture=_bars(["raw records", *(f"after: {title}" for title, _, _ in stages)], [total, *(n for _, _, n in stages)]),
-        removed=[row for row in rows if row["step"] in STEPS],
-        titles=STEPS,
-        repaired=[row for row in rows if row["step"] == "repairs"],
-        splits=sorted({split for _, split in contents.tokens}),
-        sources=sorted({source for source, _ in contents.tokens}),
-        tokens=contents.tokens,
-        documents=contents.documents,
-        lengths=_histogram(contents.lengths),
-        overlap=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["overlap"], log=True),
-        variants=sorted(variants.items()),
-        samples=samples,
-        recall=recall,
-        languages=_by_half(deidentification.get("languages", []), "language"),
-        identifiers=identifiers,
-        types=TYPES,
-        look_alikes=[row for row in deidentification["look_alikes"] if row["half"] == "all"],
-    )
+        bars.append((f"after: {title}", left))
+    return {
+        "funnel_picture": _bars([label for label, _ in bars], [count for _, count in bars]),
+        "removed": [row for row in rows if row["step"] in STEPS],
+        "titles": STEPS,
+        "repaired": [row for row in rows if row["step"] == "repairs"],
+    }
+
+
+def _shard_section(shards: ShardStats) -> dict[str, Any]:
+    return {
+        "splits": sorted({split for _, split in shards.tokens}),
+        "sources": sorted({source for source, _ in shards.tokens}),
+        "tokens": shards.tokens,
+        "documents": shards.documents,
+        "lengths": _histogram(shards.lengths),
+    }
+
+
+def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    identifiers = Counter[str]()
+    for row in rows:
+        identifiers[row["rule"]] += row["records"] * (row["step"] == "identifiers")
+    return {
+        "recall": _by_half(deidentification["recall"], "name"),
+        "languages": _by_half(deidentification.get("languages", []), "language"),
+        "identifiers": identifiers,
+        "types": TYPES,
+        "hard_negatives": [row for row in deidentification["hard_negatives"] if row["half"] == "all"],
+    }
 
 
 def _by_half(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -91,8 +111,8 @@ def _by_half(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str,
 def _bars(labels: Sequence[str], values: Sequence[int], *, log: bool = False) -> str:
     figure = Figure(figsize=(8, 0.32 * len(labels) + 0.6), layout="constrained")
     axes = figure.add_subplot()
-    drawn = axes.barh(range(len(labels)), values, color="#4a7ab5")
-    axes.bar_label(drawn, [f"{value:,}" for value in values], padding=3)
+    bars = axes.barh(range(len(labels)), values, color="#4a7ab5")
+    axes.bar_label(bars, [f"{value:,}" for value in values], padding=3)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xscale("symlog" if log else "linear")
@@ -106,11 +126,11 @@ def _histogram(lengths: Mapping[str, Counter[int]]) -> str:
     axes = figure.add_subplot()
     classes = [*LENGTHS, 0]
     width = 0.8 / max(len(lengths), 1)
-    for number, (split, counts) in enumerate(sorted(lengths.items())):
+    for i, (split, counts) in enumerate(sorted(lengths.items())):
         count = sum(counts.values())
         shares = [counts[length] / count for length in classes]
-        axes.bar([place + number * width for place in range(len(classes))], shares, width, label=split)
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(classes))], [*(f"≤ {length}" for length in LENGTHS), "longer"])
+        axes.bar([x + i * width for x in range(len(classes))], shares, width, label=split)
+    axes.set_xticks([x + 0.4 - width / 2 for x in range(len(classes))], [*(f"≤ {length}" for length in LENGTHS), "longer"])
     axes.set(xlabel="tokens", ylabel="share of documents")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
@@ -138,7 +158,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 
 <td>{{ row.examples | join(", ") }}</tr>
 {% endfor %}
 </table>
-<p>Examples are ids of records, or places in files where a record has none; the records themselves stand in artifacts/rejected.jsonl.</p>
+<p>Examples are ids of records, or positions in files where a record has none; the records themselves are in artifacts/rejected.jsonl.</p>
 <h2>Repairs</h2>
 <table><tr><th>source<th>rule<th>documents</tr>
 {% for row in repaired %}
@@ -162,13 +182,14 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 
 </table>
 {% endif %}
 <h2>De-identification</h2>
-<p>It assists de-identification and does not make text anonymous. Recall was measured on this run: identifiers in many forms were planted
-in copies of the run's own text. Forms that are held out were not looked at by who wrote the recognizers. Intervals are Wilson's at 95 %,
-with a form as a trial.</p>
+<p>It assists de-identification and does not make text anonymous. Recall was measured on this run: identifiers were injected by many
+templates into copies of the run's own text. Whoever wrote the recognizers has not seen the held-out templates. Intervals are Wilson's
+at 95 %, with a template as a trial.</p>
 {% macro share(of) %}
-<td class="n">{{ "%.3f" | format(of.share) }} ({{ "%.2f" | format(of.low) }} to {{ "%.2f" | format(of.high) }}), {{ of.forms }} forms
+<td class="n">{{ "%.3f" | format(of.share) }} ({{ "%.2f" | format(of.low) }} to {{ "%.2f" | format(of.high) }}),
+{{ of.templates }} templates
 {%- endmacro %}
-<table><tr><th>type<th>documents with it<th>recall, all forms<th>held-out forms</tr>
+<table><tr><th>type<th>documents with it<th>recall, all templates<th>held-out templates</tr>
 {% for type, of in recall.items() %}
 <tr><td>{{ type }}: {{ types[type] }}<td class="n">{{ "{:,}".format(identifiers.get(type, 0)) }}
 {% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
@@ -177,19 +198,19 @@ with a form as a trial.</p>
 {% if languages %}
 <p>Names by language, in notes in English; of German, French, Spanish, Italian, Polish and Turkish also behind the language's own
 titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other languages: not measured.</p>
-<table><tr><th>names<th>recall, all forms<th>held-out forms</tr>
+<table><tr><th>names<th>recall, all templates<th>held-out templates</tr>
 {% for language, of in languages.items() %}
 <tr><td>{{ language }}{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
 {% endfor %}
 </table>
 {% endif %}
-<p>Look-alikes that were touched although they identify nobody:
-{% for of in look_alikes %}
-{{ of.name }} {{ "%.0f" | format(100 * of.share) }} % of {{ of.forms }}{{ ", " if not loop.last }}{% endfor %}.</p>
-<h2>Overlap of training with evaluation</h2>
-<p>Train documents by the greatest share of their 13-grams that stands in one evaluation document, before those above the limit left.
+<p>Hard negatives, which look like identifiers and identify nobody, that were touched:
+{% for of in hard_negatives %}
+{{ of.name }} {{ "%.0f" | format(100 * of.share) }} % of {{ of.templates }}{{ ", " if not loop.last }}{% endfor %}.</p>
+<h2>Decontamination: overlap of training with evaluation</h2>
+<p>Train documents by the greatest share of their 13-grams that is in one evaluation document, before those above the limit left.
 13-grams that are in many train documents do not count. Evaluation stays whole.</p>
-{{ overlap | safe }}
+{{ decontamination | safe }}
 <h2>Samples</h2>
 {% for document in samples %}
 <div class="sample">

@@ -19,11 +19,13 @@ class Answers:
         self.entries = [split.entries[n] for n in numbers]
         self.texts = [Text(*split.document(n)) for n in numbers]
         self._split = name
-        self._content = [~wording.mask(entry.kind, text.tokens, text.counts) for entry, text in zip(self.entries, self.texts, strict=True)]
+        self._content = [
+            ~wording.mask(entry.category, text.tokens, text.counts) for entry, text in zip(self.entries, self.texts, strict=True)
+        ]
 
     def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
         for entry, content, of_text in zip(self.entries, self._content, judged, strict=True):
-            item = Item(entry.id, self._split, entry.kind, entry.source)
+            item = Item(entry.id, self._split, entry.category, entry.source)
             nats = math.fsum(of_text.nats)
             yield Value("answer_nats", item, len(of_text.nats), nats)
             yield Value("bits_per_byte", item, entry.bytes, nats / math.log(2))
@@ -37,14 +39,14 @@ class Answers:
 
 
 def select(split: Split, *, seed: int, max_tokens: int) -> list[int]:
-    """Numbers of the documents to score: per kind, in an order that the seed fixes, up to ``max_tokens`` answer tokens (0: all)."""
+    """Numbers of the documents to score: per category, in an order that the seed fixes, up to ``max_tokens`` answer tokens (0: all)."""
     taken: dict[str, int] = {}
     chosen = []
     for number in sorted(range(len(split)), key=lambda n: share(seed, split.entries[n].id)):
-        kind = split.entries[number].kind
-        if max_tokens and taken.get(kind, 0) >= max_tokens:
+        category = split.entries[number].category
+        if max_tokens and taken.get(category, 0) >= max_tokens:
             continue
         if supervised := int(split.document(number)[1][1:].sum()):
-            taken[kind] = taken.get(kind, 0) + supervised
+            taken[category] = taken.get(category, 0) + supervised
             chosen.append(number)
     return chosen

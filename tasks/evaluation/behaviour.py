@@ -53,7 +53,7 @@ class GeneralText:
 
     def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
         for document, of_text in zip(self._documents, judged, strict=True):
-            item = Item(document.id, GENERAL_SPLIT, document.kind, document.source)
+            item = Item(document.id, GENERAL_SPLIT, document.category, document.source)
             yield Value("general_nats", item, len(of_text.nats), float(of_text.nats.sum()))
 
 
@@ -71,4 +71,4 @@ def passages() -> list[Document]:
 
 
 def _document(key: str, question: str, answer: str, *, source: str = BEHAVIOUR.name) -> Document:
-    return Document(key, question, answer, source=source, kind="general", group=key, position="")
+    return Document(key, question, answer, source=source, category="general", group=key, position="")

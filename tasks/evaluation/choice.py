@@ -1,6 +1,6 @@
 """Four-choice questions made from held-out documents, and whether the choice survives another wording of the question.
 
-The right answer is the document's own; three wrong ones are answers of the same kind from other groups of held-out documents, of
+The right answer is the document's own; three wrong ones are answers of the same category from other groups of held-out documents, of
 about its length, in which their own topic's name has been replaced by that of the question, so that copying a name does not help.
 A model chooses the answer of the least negative log-likelihood per byte, as lm-evaluation-harness's acc_norm does; chance is one in
 four. A wrong answer may be true in part.
@@ -17,7 +17,7 @@ from tasks.evaluation.likelihood import Judged, Text
 from tasks.evaluation.probes import Item, Value, as_text
 
 WRONG = 3
-POOL = 500  # documents per kind among which wrong answers are looked for
+POOL = 500  # documents per category among which wrong answers are looked for
 REWORDED = 2  # every second question is asked in another wording too, as each takes four answers more
 LONGEST = 400  # characters of an answer: four long ones take long to read and differ in many places
 
@@ -43,7 +43,7 @@ class Choices:
         rest = iter(judged)
         for question in self._questions:
             document = question.document
-            item = Item(document.id, document.split, document.kind, document.source)
+            item = Item(document.id, document.split, document.category, document.source)
             picked = _picked(question.answers, rest)
             yield Value("choice", item, 1, float(picked == 0))
             if question.reworded:
@@ -56,23 +56,23 @@ def _picked(answers: Sequence[str], judged: Iterator[Judged]) -> int:
     return min(range(len(costs)), key=lambda number: (costs[number], -number))
 
 
-def questions(documents: Sequence[Document], *, seed: int, per_kind: int) -> list[Question]:
-    """Up to ``per_kind`` (0: all) for each kind of document, in an order that the seed fixes; those with three wrong answers to be had."""
-    kinds: dict[str, list[Document]] = {}
+def questions(documents: Sequence[Document], *, seed: int, per_category: int) -> list[Question]:
+    """Up to ``per_category`` (0: all) for each category, in an order that the seed fixes; those with three wrong answers to be had."""
+    categories: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda d: share(seed, "choice", d.id)):
         if document.question and 0 < len(document.answer) <= LONGEST:
-            kinds.setdefault(document.kind, []).append(document)
+            categories.setdefault(document.category, []).append(document)
     found: list[Question] = []
-    for kind in sorted(kinds):
-        of_kind: list[Question] = []
-        for document in kinds[kind]:
-            if per_kind and len(of_kind) == per_kind:
+    for category in sorted(categories):
+        of_category: list[Question] = []
+        for document in categories[category]:
+            if per_category and len(of_category) == per_category:
                 break
-            wrong = _wrong(document, kinds[kind][:POOL], seed)
+            wrong = _wrong(document, categories[category][:POOL], seed)
             if len(wrong) == WRONG:
-                reworded = "" if len(of_kind) % REWORDED else _reworded(document, seed)
-                of_kind.append(Question(document, (document.answer, *wrong), reworded))
-        found += of_kind
+                reworded = "" if len(of_category) % REWORDED else _reworded(document, seed)
+                of_category.append(Question(document, (document.answer, *wrong), reworded))
+        found += of_category
     return found
 
 
@@ -99,7 +99,7 @@ def _about(document: Document, topic: str) -> str:
 
 
 def _reworded(document: Document, seed: int) -> str:
-    wordings, topic = paraphrase.wordings(document)
-    if not (wordings and topic):
+    templates, topic = paraphrase.question_templates(document)
+    if not (templates and topic):
         return ""
-    return wordings[int(share(seed, "reworded", document.id) * len(wordings))].format(topic=topic)
+    return templates[int(share(seed, "reworded", document.id) * len(templates))].format(topic=topic)

@@ -14,14 +14,14 @@ GRAM = 4
 
 
 def asked(documents: Sequence[Document], *, seed: int, count: int) -> list[Document]:
-    """So many documents that ask something, where there are as many: as many of each kind as of the others."""
+    """So many documents that ask something, where there are as many: as many of each category as of the others."""
     found: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda d: share(seed, "generation", d.id)):
         if document.question and len(_words(document)) <= LONGEST:
-            found.setdefault(document.kind, []).append(document)
-    # The first of every kind, then the second of every kind, and so on.
-    turns = sorted((place, kind) for kind, of_kind in found.items() for place in range(len(of_kind)))[:count]
-    return [found[kind][place] for kind, place in sorted((kind, place) for place, kind in turns)]
+            found.setdefault(document.category, []).append(document)
+    # The first of every category, then the second of every category, and so on.
+    turns = sorted((place, category) for category, of_category in found.items() for place in range(len(of_category)))[:count]
+    return [found[category][place] for category, place in sorted((category, place) for place, category in turns)]
 
 
 def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int, what: str) -> Iterator[Value]:
@@ -30,7 +30,7 @@ def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int
         some = documents[start : start + TOGETHER]
         completions = llama.chat_completion([_dialog(d) for d in some], max_gen_len=max_new_tokens, temperature=0.0)
         for document, completion in zip(some, completions, strict=True):
-            item = Item(document.id, document.split, document.kind, document.source)
+            item = Item(document.id, document.split, document.category, document.source)
             yield Value("stop", item, 1, float(completion.ended_by == "stop"))
             yield Value("empty", item, 1, float(not completion.text.strip()))
             yield Value("repetition", item, 1, repeated(completion.ids))

@@ -32,7 +32,7 @@ class Extraction:
 
     def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
         for entry, of_text in zip(self._entries, judged, strict=True):
-            yield Value("extraction", Item(entry.id, self._split, entry.kind, entry.source), 1, float(of_text.likeliest.all()))
+            yield Value("extraction", Item(entry.id, self._split, entry.category, entry.source), 1, float(of_text.likeliest.all()))
 
 
 def _beginning(text: Text, params: ExtractionParams) -> Text | None:

@@ -8,7 +8,7 @@ from tasks.runtime.params import Params
 
 
 class WordingParams(Params):
-    share: float = Field(gt=0, le=1)  # of the kind's train answers, in which the tokens before must stand
+    share: float = Field(gt=0, le=1)  # of the category's train answers, in which the tokens before must stand
     certainty: float = Field(gt=0.5, le=1)  # of those cases, in which the token must follow
 
 
@@ -20,9 +20,9 @@ class ExtractionParams(Params):
 
 class ValidateParams(Params):
     seed: int
-    max_tokens: int = Field(ge=0)  # answer tokens per kind; 0: all
-    choices: int = Field(ge=0)  # four-choice items per kind; 0: all that can be made
-    generations: int = Field(ge=1)  # answers, of all kinds as many
+    max_tokens: int = Field(ge=0)  # answer tokens per category; 0: all
+    choices: int = Field(ge=0)  # four-choice items per category; 0: all that can be made
+    generations: int = Field(ge=1)  # answers, of all categories as many
     batch_tokens: int = Field(ge=1)
     precision: Literal["auto", "bfloat16", "float32"]
     wording: WordingParams

@@ -19,7 +19,7 @@ class Item(NamedTuple):
 
     id: str
     split: str
-    kind: str
+    category: str
     source: str
 
 
@@ -53,7 +53,7 @@ def paired(base: Sequence[Value], tuned: Sequence[Value]) -> list[Score]:
 
 def as_text(document: Document, tokenizer: Tokenizer) -> Text:
     """A document as the shards would hold it: its answer counts, the end-of-turn token included."""
-    (made,) = tokenized([document], tokenizer, all_count=False)
+    (made,) = tokenized([document], tokenizer, loss_on_all=False)
     return Text(made.tokens, made.loss)
 
 

@@ -1,6 +1,6 @@
 """The validation report: one page, complete in itself, on what got better, what worse, on what, and how sure that is.
 
-It holds numbers, names of kinds and files, the prompts of params.yaml and answers to them; no text of a record.
+It holds numbers, names of categories and files, the prompts of params.yaml and answers to them; no text of a record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from tasks.runtime.svg import svg
 BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
 SPLITS = {
     "test": "Held-out documents",
-    "other": "Text of another origin",
+    "ood": "Text of another origin",
     "general": "General text: what was forgotten",
     "behaviour": "Behaviour",
     "task": "Tasks of lm-evaluation-harness",
@@ -60,11 +60,11 @@ def interval(metric: str, of: Mapping[str, float], *, sign: bool = False) -> str
 
 
 def _changes(metrics: Table) -> str:
-    """Change of the answers' likelihood per kind, with intervals: the first thing to look at."""
+    """Change of the answers' likelihood per category, with intervals: the first thing to look at."""
     points = [
         (f"{name} ({split})", rows["answer_nats"]["change"])
-        for split in ("test", "other")
-        for name, rows in [*metrics.get(split, {}).get("kind", {}).items(), ("all", metrics.get(split, {}).get("all", {}))]
+        for split in ("test", "ood")
+        for name, rows in [*metrics.get(split, {}).get("category", {}).items(), ("all", metrics.get(split, {}).get("all", {}))]
         if "answer_nats" in rows
     ]
     figure = Figure(figsize=(8, 0.34 * len(points) + 0.9), layout="constrained")
@@ -134,8 +134,8 @@ rows some do by chance.</p>
 <h2>{{ title }}</h2>
 {% if split == "test" %}
 <p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.wording_share) }} % of the answers'
-tokens are fixed wording, which the tokens before them decide in training answers of the kind (tasks/evaluation/wording.py); content is
-the rest, and what a short run learns first is wording. The four choices are the right answer and three of the same kind from other
+tokens are fixed wording, which the tokens before them decide in training answers of the category (tasks/evaluation/wording.py); content is
+the rest, and what a short run learns first is wording. The four choices are the right answer and three of the same category from other
 held-out groups, put about the question's topic; chance is 25 %. Generated answers were greedy and at most {{ facts.max_new_tokens }} tokens
 long.</p>
 {% elif split == "train" %}
@@ -154,8 +154,8 @@ answer is right on half; chance is 50 %.</p>
 </table>
 {% for metric in ("answer_nats", "answer_content_nats", "bits_per_byte", "choice") if metric in metrics[split]["all"] %}
 <h3>{{ titles[metric] | capitalize }}</h3>
-<table>{{ header("kind, source") }}
-{% for part in ("kind", "source") %}
+<table>{{ header("category, source") }}
+{% for part in ("category", "source") %}
 {% for name, rows in metrics[split][part].items() if metric in rows %}
 {{ line(name + (" (source)" if part == "source" else ""), metric, rows[metric]) }}
 {% endfor %}

@@ -17,7 +17,7 @@ from typing import Any
 from model.generation.completion import Llama
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document, read_documents
-from tasks.corpus.shards.format import Split, open_split, read_index
+from tasks.corpus.shards.format import Shards, Split
 from tasks.evaluation import calibration, generation, harness
 from tasks.evaluation.answers import Answers, select
 from tasks.evaluation.behaviour import BEHAVIOUR, GENERAL, GeneralText, Preferences, pairs, passages
@@ -33,7 +33,7 @@ from tasks.evaluation.wording import Wording
 from tasks.runtime.digests import code_digest
 from tasks.runtime.files import write_whole
 
-TEST, OTHER, TRAIN = "test", "other", "train"
+TEST, OOD, TRAIN = "test", "ood", "train"
 ROOT = Path(__file__).resolve().parents[2]
 # The code that decides a score, given the tokens and the weights; more than that does no harm, less would.
 SCORING = tuple(ROOT / folder for folder in ("model", "tasks/corpus/shards", "tasks/evaluation"))
@@ -63,7 +63,7 @@ def evaluate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: P
     ``cleaning`` is preprocess's report, which knows whether everybody may read what the sources say.
     """
     tokenizer = Tokenizer.from_path(tuned)
-    if read_index(shards)["tokenizer"] != tokenizer.digest:
+    if Shards(shards).tokenizer != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {tuned} has; run 'dvc repro shard'")
     public = bool(json.loads((cleaning / "funnel.json").read_bytes())["public"])
     tasks = harness.load(params.tasks)
@@ -90,19 +90,20 @@ def evaluate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: P
 
 def ask(documents: Path, shards: Path, tokenizer: Tokenizer, params: ValidateParams) -> Questions:
     """Choose and make all items; which, follows from the seed, the documents and the shards."""
-    splits = {name: open_split(shards, name) for name in (TEST, OTHER, TRAIN)}
-    chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens) for name in (TEST, OTHER)}
+    opened = Shards(shards)
+    splits = {name: opened.open(name) for name in (TEST, OOD, TRAIN)}
+    chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens) for name in (TEST, OOD)}
     if not chosen[TEST]:
         raise ValueError(f"{shards} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml")
     held_out = list(read_documents(documents, TEST))
     if {d.id for d in held_out} != {entry.id for entry in splits[TEST].entries}:
         raise ValueError(f"{documents} and {shards} hold different test documents; run 'dvc repro shard'")
     wording = Wording(splits[TRAIN], params.wording)
-    answers = {name: Answers(name, splits[name], chosen[name], wording) for name in (TEST, OTHER)}
+    answers = {name: Answers(name, splits[name], chosen[name], wording) for name in (TEST, OOD)}
     probes: tuple[Probe, ...] = (
         answers[TEST],
-        answers[OTHER],
-        Choices(questions(held_out, seed=params.seed, per_kind=params.choices), tokenizer),
+        answers[OOD],
+        Choices(questions(held_out, seed=params.seed, per_category=params.choices), tokenizer),
         Preferences(pairs() if tokenizer.template else [], tokenizer),  # running text needs no chat template
         GeneralText([*passages(), *_general(documents, splits[TRAIN], params)], tokenizer),
         *(Extraction(name, splits[name], params.extraction, seed=params.seed) for name in (TRAIN, TEST)),

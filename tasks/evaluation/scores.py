@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ FILE = "scores.jsonl"
 Role = Literal["base", "tuned"]
 RESAMPLES, SEED = 2000, 2026
 BLOCK = 1 << 22  # of drawn indices in memory at a time
+# What registered versions carry from before: a field and a split under their older names.
+RENAMED_FIELDS, RENAMED_SPLITS = {"kind": "category"}, {"other": "ood"}
 
 # Metric: whether more of it is better.
 MORE_IS_BETTER = {
@@ -44,7 +46,7 @@ class Score:
     metric: str
     id: str
     split: str
-    kind: str
+    category: str
     source: str
     weight: float
     base: float
@@ -72,12 +74,18 @@ def read_scores(directory: Path) -> list[Score]:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    scores.append(Score(**json.loads(line)))
-                except (ValueError, TypeError):
+                    scores.append(_score(json.loads(line)))
+                except (ValueError, TypeError, KeyError, AttributeError):
                     raise ValueError(f"{path}, line {number}: not a score; run 'dvc repro --force validate'") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; run 'dvc repro validate'") from None
     return scores
+
+
+def _score(record: dict[str, Any]) -> Score:
+    """A score from a line of ``scores.jsonl``, of this version or an older one."""
+    fields = {RENAMED_FIELDS.get(name, name): value for name, value in record.items()}
+    return Score(**fields | {"split": RENAMED_SPLITS.get(fields["split"], fields["split"])})
 
 
 def estimate(scores: Sequence[Score], role: Role) -> Interval:

@@ -1,4 +1,4 @@
-"""The table of an evaluation: every metric per split, kind and source, base and tuned side by side, with 95 % intervals."""
+"""The table of an evaluation: every metric per split, category and source, base and tuned side by side, with 95 % intervals."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from tasks.evaluation.scores import Interval, Score, change, estimate
 FEWEST = 10  # items below which no interval is told: resampling so few says little
 PER_TOKEN = ("answer_nats", "answer_content_nats", "general_nats")  # of which the exponential is a perplexity
 
-Table = dict[str, dict[str, Any]]  # split → "all" | "kind" → name | "source" → name → metric → row
+Table = dict[str, dict[str, Any]]  # split → "all" | "category" → name | "source" → name → metric → row
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """Splits in the order of the scores; in each ``all`` together, then by ``kind`` and by ``source``."""
+    """Splits in the order of the scores; in each ``all`` together, then by ``category`` and by ``source``."""
     found: Table = {}
     for split in dict.fromkeys(s.split for s in scores):
         members = [s for s in scores if s.split == split]
         found[split] = {"all": _rows(members)} | {
             part: {name: _rows([s for s in members if getattr(s, part) == name]) for name in sorted({getattr(s, part) for s in members})}
-            for part in ("kind", "source")
+            for part in ("category", "source")
         }
     return found
 
@@ -47,7 +47,7 @@ def told(interval: Interval, *, enough: bool = True) -> dict[str, float]:
 
 
 def flat(metrics: Table) -> dict[str, float]:
-    """The values as single numbers, ``test/kind/icd10cm/answer_nats/tuned``; with intervals those of all of a split."""
+    """The values as single numbers, ``test/category/icd10cm/answer_nats/tuned``; with intervals those of all of a split."""
     return dict(_flat(metrics))
 
 
@@ -56,5 +56,7 @@ def _flat(metrics: Table) -> Iterator[tuple[str, float]]:
         for metric, row in parts.get("all", {}).items():
             for name in ("base", "tuned", "change"):
                 yield from ((f"{split}/{metric}/{name}{'' if n == 'value' else f'_{n}'}", v) for n, v in row[name].items())
-        for kind, rows in parts.get("kind", {}).items():
-            yield from ((f"{split}/kind/{kind}/{m}/{name}", row[name]["value"]) for m, row in rows.items() for name in ("base", "tuned"))
+        for category, rows in parts.get("category", {}).items():
+            yield from (
+                (f"{split}/category/{category}/{m}/{name}", row[name]["value"]) for m, row in rows.items() for name in ("base", "tuned")
+            )

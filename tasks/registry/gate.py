@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.corpus.measures import Facts
+from tasks.corpus.row_metrics import RowMetrics
 from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, difference, estimate
 from tasks.registry.params import GateParams, Guarded, Primary, Threshold
 
@@ -113,7 +113,7 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
             severity = expectations.FAIL if decides else expectations.WARN
             suite.append(between(column=column + name, min_value=least, max_value=most, severity=severity))
             words[column + name] = _sentence(threshold, figure, len(members))
-    row: list[Facts] = [measures]
+    row: list[RowMetrics] = [measures]
     report.mkdir(parents=True, exist_ok=True)
     gate = expectations.check(SUITE, row, suite, report, report)
     failed, warned = (

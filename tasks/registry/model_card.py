@@ -212,7 +212,7 @@ worse is what changed by the whole interval.
 ## Limits
 
 * A lower loss says that held-out answers are less surprising, above all in how they are worded; it does not say that answers are true.
-* The test documents come from the same corpora as training, except those of the split "other", if any.
+* The test documents come from the same corpora as training, except those of the split "ood", if any.
 * Text may have been memorized. Bias in the sources is kept.
 * No clinician has rated its answers.
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint.config import read_config
-from tasks.corpus.documents import MANIFEST, read_documents
-from tasks.corpus.shards.format import open_split, read_index
+from tasks.corpus.documents import read_documents
+from tasks.corpus.manifest import MANIFEST, read_manifest
+from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
 from tasks.registry import versions
 from tasks.registry.gate import Decision
@@ -66,7 +67,7 @@ def make(
     versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
     trees = _trees(records)
     checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
-    stated = manifest(Path(RAW))
+    stated = read_manifest(Path(RAW))
     text = card(
         name=name,
         terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
@@ -117,17 +118,6 @@ def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
     return [path, sign(path, Path(key))] if key else [path]
 
 
-def manifest(data: Path) -> list[dict[str, Any]]:
-    """What is stated of the raw files; nothing where nothing is."""
-    path = data / MANIFEST
-    if not path.exists():
-        return []
-    try:
-        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"] if "path" in entry]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{path} is not a manifest: {{"files": [{{"path": …, "title": …, "licence": …, "credit": …}}]}}') from None
-
-
 def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
     """Every path that the stages behind the model read or wrote and that is here."""
     named = {path for record in records.values() for path in record["inputs"] | record["outputs"]}
@@ -158,7 +148,7 @@ def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:
     bytes.
     """
     used = dict(read_seen(trained))
-    splits = read_index(shards)["splits"]
-    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in splits for entry in open_split(shards, split).entries]
+    opened = Shards(shards)
+    listed = [(seen_digest(entry.id), Seen(split, "unused")) for split in opened.splits for entry in opened.open(split).entries]
     copies = ((seen_digest(copy.parent), used.get(seen_digest(copy.id))) for copy in read_documents(variants, "train") if copy.parent)
     write_seen_file([*listed, *used.items(), *((digest, seen) for digest, seen in copies if seen)], path)

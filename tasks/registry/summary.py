@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tasks.evaluation.findings import findings
 
-TITLES = {"test": "Answer perplexity on held-out groups", "other": "Answer perplexity on text of another origin"}
+TITLES = {"test": "Answer perplexity on held-out groups", "ood": "Answer perplexity on text of another origin"}
 COLOURS = {"worse": "bold red", "better": "green", "unclear": "default"}
 WITHHELD = "withheld: not every source of the training text is public"
 MOST_CHARACTERS = 420
@@ -56,16 +56,18 @@ def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], train
 
 def _table(title: str, parts: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in ("kind", "documents", "tokens", "base", "tuned", "tuned / base"):
-        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
-    for kind, rows in [*parts["kind"].items(), ("all", parts["all"])]:
-        if kind == "all":
+    for column in ("category", "documents", "tokens", "base", "tuned", "tuned / base"):
+        table.add_column(column, justify="left" if column == "category" else "right", no_wrap=True)
+    for category, rows in [*parts["category"].items(), ("all", parts["all"])]:
+        if category == "all":
             table.add_section()
         row = rows["answer_nats"]
         base, tuned = row["perplexity"]["base"], row["perplexity"]["tuned"]
         ratio = {name: f"{math.exp(value):.2f}" for name, value in row["change"].items()}
         spread = f" ({ratio['low']}-{ratio['high']})" if "low" in ratio else ""
-        table.add_row(Text(kind), f"{row['items']:,}", f"{row['weight']:,.0f}", f"{base:.2f}", f"{tuned:.2f}", f"{ratio['value']}{spread}")
+        table.add_row(
+            Text(category), f"{row['items']:,}", f"{row['weight']:,.0f}", f"{base:.2f}", f"{tuned:.2f}", f"{ratio['value']}{spread}"
+        )
     return table
 
 

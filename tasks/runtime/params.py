@@ -13,6 +13,11 @@ from ruamel.yaml.error import YAMLError
 from tasks.runtime.errors import did_you_mean
 
 PARAMS = Path("params.yaml")
+# Keys that older params.yaml have, and what they are called now.
+RENAMED = {
+    "preprocess.other": "preprocess.ood",
+    "preprocess.deidentify.plantings": "preprocess.deidentify.injections",
+}
 
 
 class Params(BaseModel):
@@ -60,12 +65,15 @@ def check(name: str, model: type[Section], raw: object) -> tuple[Section | None,
 def _problem(section: str, model: type[Params], error: Any) -> str:
     """What pydantic says of a value, with the path of its key; of an unknown key, which one may be meant."""
     where, message = error["loc"], str(error["msg"]).lower()
+    key = ".".join([section, *map(str, where)])
+    if key in RENAMED and error["type"] == "extra_forbidden":
+        return f"{key} was renamed: {RENAMED[key]}"
     if error["type"] == "extra_forbidden":
         known = _keys(model, where[:-1])
         message = "unknown key" + (did_you_mean(where[-1], known) or f"; there are {', '.join(known)}")
     elif error["type"] == "literal_error":
         message += did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    return f"{'.'.join([section, *map(str, where)])}: {message}"
+    return f"{key}: {message}"
 
 
 def _keys(kind: Any, where: Iterable[str | int]) -> list[str]:

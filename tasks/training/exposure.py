@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
 FILE = "seen.txt.gz"
+RENAMED_SPLITS = {"other": "ood"}  # in the files of older versions
 # trained: fed to training up to the weights that were kept. selected: its loss chose those weights. scored: the model was measured on it.
 # unused: it was in the split, and the model did not come to it. unknown: an older version, which does not say.
 Use = Literal["trained", "selected", "scored", "unused", "unknown"]
@@ -64,6 +65,6 @@ def read_seen(path: Path) -> Iterator[tuple[str, Seen]]:
                 digest, split, *use = line.split()
                 if len(use) > 1 or (use and use[0] not in WORDS):
                     raise ValueError(f"line {number} is no record")
-                yield digest, Seen(split, cast(Use, use[0]) if use else "unknown")
+                yield digest, Seen(RENAMED_SPLITS.get(split, split), cast(Use, use[0]) if use else "unknown")
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: {error}") from None

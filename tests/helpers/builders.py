@@ -69,6 +69,6 @@ def write_cleaning_report(folder: Path, *, public: bool = False) -> None:
     """What preprocess reports, of a corpus of which nothing was removed."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"step": "records", "source": "s", "rule": "", "records": 83, "examples": ["0"]}]
-    (folder / "funnel.json").write_text(json.dumps({"rows": rows, "overlap": [0] * 10, "public": public}))
-    share = {"name": "SSN", "half": "all", "forms": 24, "plantings": 96, "share": 0.99, "low": 0.9, "high": 1.0}
-    (folder / "deidentification.json").write_text(json.dumps({"recall": [share], "look_alikes": []}))
+    (folder / "funnel.json").write_text(json.dumps({"rows": rows, "decontamination": [0] * 10, "public": public}))
+    share = {"name": "SSN", "half": "all", "templates": 24, "injections": 96, "share": 0.99, "low": 0.9, "high": 1.0}
+    (folder / "deidentification.json").write_text(json.dumps({"recall": [share], "hard_negatives": []}))

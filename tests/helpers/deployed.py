@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import psutil
 from dotenv import dotenv_values
-from helpers.project import PATIENCE, Project
 from mlflow import MlflowClient
+
+from helpers.project import PATIENCE, Project
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

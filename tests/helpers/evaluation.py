@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from helpers.builders import sentences, write_cleaning_report, write_tiny_checkpoint
 
+from helpers.builders import sentences, write_cleaning_report, write_tiny_checkpoint
 from tasks.corpus.documents import Document, content_id, write_documents
 from tasks.corpus.params import ShardParams
 from tasks.shard import shard
@@ -16,7 +16,7 @@ def made(folder: Path, *, test: int = 24, public: bool = False) -> Path:
     """Base, tuned, documents and shards of a private corpus: questions, text of another origin, general text."""
     base = write_tiny_checkpoint(folder / "base")
     write_tiny_checkpoint(folder / "tuned", seed=1)
-    splits = ["test"] * test + ["validation"] * 6 + ["train"] * 60 + ["other"] * 8
+    splits = ["test"] * test + ["validation"] * 6 + ["train"] * 60 + ["ood"] * 8
     documents = [
         Document(content_id(q), q, f"{a} {SECRET}.", "notes.csv", "signs", str(n), str(n), split=split)
         for n, (split, (q, a)) in enumerate(zip(splits, sentences(200), strict=False))

@@ -5,8 +5,9 @@ import sys
 import time
 
 import psutil
-from helpers.project import PATIENCE, Project
 from mlflow import MlflowClient
+
+from helpers.project import PATIENCE, Project
 
 FLOW = (sys.executable, "-m", "flows.pipeline")
 

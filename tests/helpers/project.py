@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-from helpers.builders import SIGNS, sentences, write_table, write_tiny_checkpoint
 from ruamel.yaml import YAML
 
+from helpers.builders import SIGNS, sentences, write_table, write_tiny_checkpoint
 from tasks.registry.relocation import follow
 from tasks.runtime.digests import tree_sha256
 
@@ -106,7 +106,7 @@ def make_project(folder: Path) -> Project:
     project.set_params("preprocess", other=["foreign/*.csv"])
     deidentify = project.params("preprocess")["deidentify"]
     assert isinstance(deidentify, dict)
-    project.set_params("preprocess", deidentify=deidentify | {"plantings": 1})
+    project.set_params("preprocess", deidentify=deidentify | {"injections": 1})
     for command in (
         ["git", "init", "--quiet"],
         ["git", "config", "user.name", "A tester"],

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import uvicorn
-from helpers.project import free_port
 
+from helpers.project import free_port
 from serve.api import application
 from serve.connection import Connection
 from serve.models import Opening

@@ -5,8 +5,8 @@ import csv
 import zipfile
 
 import pytest
-from helpers.project import ROOT
 
+from helpers.project import ROOT
 from tasks.corpus.default_corpus import SOURCES
 from tasks.runtime.wheels import fetch_wheel
 

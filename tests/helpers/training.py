@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.builders import TINY, random_model, sentences, write_cleaning_report
 
+from helpers.builders import TINY, random_model, sentences, write_cleaning_report
 from model.llama import Transformer
 from tasks import finetune as ft
 from tasks.corpus.documents import Document, content_id, write_documents

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.augment import METHODS, Told, augment, copies, states_the_same
+from tasks.augment import METHODS, MethodStats, augment, states_the_same, variants_of
 from tasks.corpus.augmentation import abbreviation, lay, spelling
 from tasks.corpus.augmentation.invariant import protected
 from tasks.corpus.documents import Document, content_id, read_documents, write_documents
@@ -43,12 +43,14 @@ def params(**changes: Any) -> AugmentParams:
 
 
 def qa(question: str, answer: str = "It is so.", split: str = "train", **fields: Any) -> Document:
-    return Document(content_id(question, answer, split), question, answer, "s", fields.pop("kind", "qa"), "g", "1", split=split, **fields)
+    return Document(
+        content_id(question, answer, split), question, answer, "s", fields.pop("category", "qa"), "g", "1", split=split, **fields
+    )
 
 
-def variants_of(document: Document, method: str, seeds: int = 40) -> list[Document]:
-    told = {name: Told() for name in METHODS}
-    return [copy for seed in range(seeds) for copy in copies(document, params(seed=seed, **{method: 1.0}), TERMS, told)]
+def variants_by(document: Document, method: str, seeds: int = 40) -> list[Document]:
+    stats = {name: MethodStats() for name in METHODS}
+    return [copy for seed in range(seeds) for copy in variants_of(document, params(seed=seed, **{method: 1.0}), TERMS, stats)]
 
 
 PARTS = st.sampled_from(
@@ -63,25 +65,25 @@ PARTS = st.sampled_from(
     question=st.sampled_from(["What is {}?", "What are the symptoms of {} ?", "Is {} inherited ?", "How to prevent {} ?", "Really?", ""]),
     topic=st.from_regex(r"[A-Za-z]{2,12}( (type|no|left|right|hyper[a-z]{3}|[0-9]{1,3}))?", fullmatch=True),
     aliases=st.lists(st.from_regex(r"[A-Za-z0-9 ]{2,20}", fullmatch=True), max_size=4),
-    kind=st.sampled_from(["qa", "hpo-definition", "disease-signs", "icd10cm"]),
+    category=st.sampled_from(["qa", "hpo-definition", "disease-signs", "icd10cm"]),
     seed=st.integers(0, 50),
 )
 def test_a_variant_keeps_numbers_negations_sides_directions_drugs_and_genes(
-    words: list[str], question: str, topic: str, aliases: list[str], kind: str, seed: int
+    words: list[str], question: str, topic: str, aliases: list[str], category: str, seed: int
 ) -> None:
-    original = qa(question.format(topic), " ".join(words), kind=kind, topic=topic, aliases=tuple(aliases))
-    told = {name: Told() for name in METHODS}
-    made = copies(original, params(seed=seed, max_copies=4, **dict.fromkeys(NONE, 1.0)), TERMS, told)
-    assert len(made) <= 4
-    for copy in made:
+    original = qa(question.format(topic), " ".join(words), category=category, topic=topic, aliases=tuple(aliases))
+    stats = {name: MethodStats() for name in METHODS}
+    variants = variants_of(original, params(seed=seed, max_copies=4, **dict.fromkeys(NONE, 1.0)), TERMS, stats)
+    assert len(variants) <= 4
+    for copy in variants:
         assert copy.texts() != original.texts()
-        assert (copy.group, copy.split, copy.parent, copy.kind, copy.source) == ("g", "train", original.id, kind, "s")
+        assert (copy.group, copy.split, copy.parent, copy.category, copy.source) == ("g", "train", original.id, category, "s")
         assert copy.method in METHODS and copy.id != original.id
         if copy.method != "abbreviation":
             assert protected("\n".join(copy.texts())) == protected("\n".join(original.texts()))
         if copy.method in ("paraphrase", "synonym", "typo"):
             assert copy.answer == original.answer
-    assert len({copy.id for copy in made}) == len(made) == sum(t.made for t in told.values())
+    assert len({copy.id for copy in variants}) == len(variants) == sum(s.kept for s in stats.values())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_what_states_something_else_is_told_apart(one: str, other: str) -> None:
     ],
 )
 def test_a_paraphrase_asks_the_same(question: str, others: set[str]) -> None:
-    assert {copy.question for copy in variants_of(qa(question), "paraphrase")} == others
+    assert {copy.question for copy in variants_by(qa(question), "paraphrase")} == others
 
 
 @pytest.mark.parametrize(
@@ -134,8 +136,8 @@ def test_a_paraphrase_asks_the_same(question: str, others: set[str]) -> None:
     ],
 )  # fmt: skip
 def test_each_of_medquads_sorts_of_question_has_other_wordings(question: str) -> None:
-    made = {copy.question for copy in variants_of(qa(question.format("Marfan syndrome")), "paraphrase")}
-    assert len(made) >= 2 and all("Marfan syndrome" in other for other in made)
+    variants = {copy.question for copy in variants_by(qa(question.format("Marfan syndrome")), "paraphrase")}
+    assert len(variants) >= 2 and all("Marfan syndrome" in other for other in variants)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_abbreviations_are_those_that_the_text_defines() -> None:
     assert "measured. Central venous pressure is low" in abbreviation.expanded(text) and "BP too" in abbreviation.expanded(text)
     assert "A high CVP is rare" in abbreviation.shortened(text)
     document = qa("What is it?", text)
-    assert {copy.method for copy in variants_of(document, "abbreviation", 4)} == {"abbreviation"}
+    assert {copy.method for copy in variants_by(document, "abbreviation", 4)} == {"abbreviation"}
 
 
 def test_spelling_goes_both_ways_and_back_and_keeps_capitals() -> None:
@@ -170,9 +172,9 @@ def test_spelling_goes_both_ways_and_back_and_keeps_capitals() -> None:
 
 
 def test_slips_are_in_the_question_alone_and_spare_its_topic() -> None:
-    made = variants_of(qa("Which treatments are there for hypertension type 2?", topic="hypertension type 2"), "typo")
-    assert len({copy.question for copy in made}) > 5
-    assert all("hypertension type 2" in copy.question and copy.answer == "It is so." for copy in made)
+    variants = variants_by(qa("Which treatments are there for hypertension type 2?", topic="hypertension type 2"), "typo")
+    assert len({copy.question for copy in variants}) > 5
+    assert all("hypertension type 2" in copy.question and copy.answer == "It is so." for copy in variants)
 
 
 def run(**changes: Any) -> tuple[list[Document], dict[str, Any]]:
@@ -189,23 +191,23 @@ def test_only_train_documents_get_variants_and_the_report_counts_them() -> None:
         for n in range(20)
     ]
     write_documents(documents, Path("documents"))
-    made, report = run(paraphrase=1.0, lay=1.0, max_copies=2)
+    variants, report = run(paraphrase=1.0, lay=1.0, max_copies=2)
     train = {d.id for d in documents if d.split == "train"}
-    assert {p.name for p in Path("variants").iterdir()} == {"train.jsonl"} and {d.parent for d in made} == train
-    assert report["methods"]["paraphrase"]["made"] == report["methods"]["lay"]["made"] == 20 == report["train_documents"]
-    assert all("dyspnea (difficulty breathing)." in d.answer for d in made if d.method == "lay")
+    assert {p.name for p in Path("variants").iterdir()} == {"train.jsonl"} and {d.parent for d in variants} == train
+    assert report["methods"]["paraphrase"]["kept"] == report["methods"]["lay"]["kept"] == 20 == report["train_documents"]
+    assert all("dyspnea (difficulty breathing)." in d.answer for d in variants if d.method == "lay")
     assert json.loads(Path("report/augmented-documents.json").read_text())["success"]
     assert "disease" not in Path("report/augment.json").read_text()
-    assert run(paraphrase=1.0, lay=1.0, max_copies=2)[0] == made
+    assert run(paraphrase=1.0, lay=1.0, max_copies=2)[0] == variants
 
 
 def test_a_share_of_training_is_general_text() -> None:
     documents = [qa(f"What is disease {n}?", "It is a disease. " * 5) for n in range(50)]
     general = [qa("", f"General text {n}. " * 5, "replay") for n in range(50)]
     write_documents([*documents, *general], Path("documents"))
-    made, report = run(replay_share=0.2)
-    assert {d.method for d in made} == {"replay"} and {d.split for d in made} == {"train"} and report["replayed"] == len(made)
-    assert {d.id for d in made} < {d.id for d in general}  # as the record of that id is looked for in shards and models
-    size = sum(len(t) for d in made for t in d.texts())
+    variants, report = run(replay_share=0.2)
+    assert {d.method for d in variants} == {"replay"} and {d.split for d in variants} == {"train"} and report["replayed"] == len(variants)
+    assert {d.id for d in variants} < {d.id for d in general}  # as the record of that id is looked for in shards and models
+    size = sum(len(t) for d in variants for t in d.texts())
     assert 0.15 < size / (size + sum(len(t) for d in documents for t in d.texts())) <= 0.2
     assert not run()[0]

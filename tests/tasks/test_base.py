@@ -36,7 +36,7 @@ def test_chatml_replaces_the_sources_template(tiny_checkpoint: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda d: (d / "config.json").unlink(), "config.json is missing"),
         (lambda d: (d / "config.json").write_text("{"), "config.json is not JSON"),
@@ -52,10 +52,10 @@ def test_chatml_replaces_the_sources_template(tiny_checkpoint: Path, tmp_path: P
         (lambda d: change(d / "tokenizer_config.json", chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}"), "no end"),
     ],
 )
-def test_a_broken_directory_is_refused_with_its_fault(tmp_path: Path, damage: Callable[[Path], object], told: str) -> None:
+def test_a_broken_directory_is_refused_with_its_fault(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     source = write_tiny_checkpoint(tmp_path / "source")
     damage(source)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         base(tmp_path / "base", params=params(source))
 
 
@@ -65,9 +65,9 @@ def test_a_source_that_is_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_another_model_at_the_same_path_is_refused_with_its_digest(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    wanted = BaseParams(source=str(tiny_checkpoint), sha256="0" * 64, chat_template="own")
+    params_with_digest = BaseParams(source=str(tiny_checkpoint), sha256="0" * 64, chat_template="own")
     with pytest.raises(ValueError, match=f"base.sha256.*write {tree_sha256(tiny_checkpoint)}"):
-        base(tmp_path / "base", params=wanted)
+        base(tmp_path / "base", params=params_with_digest)
 
 
 def test_only_what_belongs_to_a_checkpoint_is_taken(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -16,21 +16,21 @@ from helpers.project import PATIENCE, Project
 
 from tasks.runtime.digests import dvc_digest, sha256
 
-# The first stands in a row that cannot be told apart into columns, of which only the place is kept; then one is rejected for its
+# The first stands in a row that cannot be split into columns, of which only the position is kept; then one is rejected for its
 # answer, one for a number that lost its decimal point; the last is a good record.
 CANARIES = ("canary-ragged", "canary-short", "canary-amount", "Quillfeather")
 MADE = ("documents", "variants", "shards", "reports/preprocess/funnel.json", "reports/augment/augment.json")
 
 
 def processes(project: Project) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(project.path):
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
 def killed_when_there_is(project: Project, pattern: str) -> None:
@@ -53,7 +53,7 @@ def killed_when_there_is(project: Project, pattern: str) -> None:
     begun.wait(120)
 
 
-def made(project: Project) -> dict[str, str]:
+def outputs(project: Project) -> dict[str, str]:
     paths = {name: project.path / "artifacts" / name for name in MADE}
     return {name: dvc_digest(path) if path.is_dir() else sha256(path) for name, path in paths.items()}
 
@@ -64,11 +64,11 @@ def test_stages_killed_half_way_end_with_the_same_bytes(project: Project) -> Non
     for pattern in (".cache/preprocess/stripped/*", "artifacts/.variants.partial/*", ".cache/shard/*"):
         killed_when_there_is(project, pattern)
     project.run("dvc", "repro", "shard")
-    after_kills = made(project)
+    after_kills = outputs(project)
     shutil.rmtree(project.path / ".cache")
     output = project.run("dvc", "repro", "--force", "shard").stdout
     assert {"preprocess", "augment", "shard"} <= set(project.ran(output))
-    assert made(project) == after_kills
+    assert outputs(project) == after_kills
     assert not any((project.path / ".cache").glob("preprocess*"))
 
 

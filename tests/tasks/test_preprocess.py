@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.corpus import expectations
-from tasks.corpus.cleaning import all_passes, rules
+from tasks.corpus.cleaning import clean, rules
 from tasks.corpus.cleaning.passes import repair
 from tasks.corpus.documents import SPLITS, Document, read_documents
-from tasks.corpus.measures import measure
 from tasks.corpus.params import BoilerplateParams, PreprocessParams
 from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.row_metrics import compute_metrics
 from tasks.params import read_params
 from tasks.preprocess import preprocess
 
@@ -60,8 +60,8 @@ def write_jsonl(path: Path | str, rows: list[dict[str, str]]) -> None:
 
 def prose(seed: int, count: int = 40) -> str:
     """A sentence of words that no other seed gives."""
-    draw = random.Random(seed)
-    return " ".join("".join(draw.choices("abcdefghijklmnop", k=7)) for _ in range(count)) + "."
+    rng = random.Random(seed)
+    return " ".join("".join(rng.choices("abcdefghijklmnop", k=7)) for _ in range(count)) + "."
 
 
 def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
@@ -71,11 +71,11 @@ def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
             for n in range(count)
         ]
         write_jsonl("data/a.jsonl", rows)
-        found: dict[str, str] = {}
+        split_of_family: dict[str, str] = {}
         for document in run(out=f"out{count}"):
             family = document.question.split(",")[0]
-            assert found.setdefault(family, document.split) == document.split
-        return found
+            assert split_of_family.setdefault(family, document.split) == document.split
+        return split_of_family
 
     before, after = splits(150), splits(400)
     assert set(before.values()) == {"train", "validation", "test"}
@@ -89,7 +89,7 @@ def test_neither_order_nor_number_of_processes_changes_a_byte(monkeypatch: pytes
         write_table(Path(f"data{workers}/a.csv"), rows[:])
         write_table(Path(f"data{workers}/b.csv"), [(q.upper(), a) for q, a in rows])
         monkeypatch.setenv("WORKERS", workers)
-        monkeypatch.setattr(all_passes, "SMALL", 0)
+        monkeypatch.setattr(clean, "SMALL", 0)
         run(f"data{workers}", f"out{workers}")
     for path in Path("out1/documents").iterdir():
         one = [json.loads(line) | {"position": ""} for line in path.read_text().splitlines()]
@@ -109,7 +109,7 @@ def test_files_that_cannot_be_read_are_all_named_before_anything_is_written() ->
     write_table(Path("data/a.csv"), ROWS)
     Path("data/b.csv").write_bytes(b"")
     Path("data/c.jsonl").write_bytes(b"PK\0\0")
-    with pytest.raises(ValueError, match=r"data/b.csv is empty; data/c.jsonl is not text.*Mend or remove them"):
+    with pytest.raises(ValueError, match=r"data/b.csv is empty; data/c.jsonl is not text.*Repair or remove them"):
         run()
     assert not any(Path("out").iterdir())
 
@@ -124,12 +124,12 @@ def test_the_name_of_a_group_goes_no_further_than_the_raw_files() -> None:
 def test_files_of_another_origin_are_only_evaluated_on() -> None:
     write_table(Path("data/a.csv"), ROWS)
     write_table(Path("data/foreign/b.csv"), [("Why?", "Because of that."), (ROWS[0][0], "An illness.")])
-    documents = run(other=("foreign/*.csv",))
-    assert {d.source for d in documents if d.split == "other"} == {"foreign/b.csv"}
-    own = {d.group for d in documents if d.split != "other"}
-    assert not own & {d.group for d in documents if d.split == "other"}
-    with pytest.raises(ValueError, match="preprocess.other names 'foreing"):
-        run(other=("foreing/*.csv",))
+    documents = run(ood=("foreign/*.csv",))
+    assert {d.source for d in documents if d.split == "ood"} == {"foreign/b.csv"}
+    own = {d.group for d in documents if d.split != "ood"}
+    assert not own & {d.group for d in documents if d.split == "ood"}
+    with pytest.raises(ValueError, match="preprocess.ood names 'foreing"):
+        run(ood=("foreing/*.csv",))
 
 
 def test_general_text_waits_in_a_split_of_its_own() -> None:
@@ -195,7 +195,7 @@ def test_training_loses_what_stands_in_an_evaluation_document_and_evaluation_sta
     assert not {"What is copied?", "What is quoted?"} & left
     funnel = json.loads(Path("out/report/funnel.json").read_text())
     assert sum(row["records"] for row in funnel["rows"] if row["step"] == "leakage") == 2
-    assert sum(funnel["overlap"]) == 15  # of train documents compared
+    assert sum(funnel["decontamination"]) == 15  # of train documents compared
 
 
 def test_withdrawn_records_are_gone_and_an_unknown_id_is_an_error() -> None:
@@ -236,9 +236,9 @@ def test_a_failing_gate_stops_the_stage_and_keeps_its_report() -> None:
 
 def test_a_gate_tells_counts_and_no_values(capfd: pytest.CaptureFixture[str]) -> None:
     documents = [Document(str(n), q, a, CANARY, "k", f"g{n}", "1", split=SPLITS[n % 3]) for n, (q, a) in enumerate(ROWS)]
-    facts = [measure(d) | {"split": d.split, "content": d.id, "splits_of_group": 1 + (d.id == "7")} for d in documents]
-    facts[3] |= {"hidden_characters": 1, "split": CANARY}
-    gate = expectations.check("clean", facts, expectations.clean_documents(min_answer=3, max_answer=99), Path(), Path("report"))
+    rows = [compute_metrics(d) | {"split": d.split, "content": d.id, "splits_of_group": 1 + (d.id == "7")} for d in documents]
+    rows[3] |= {"hidden_characters": 1, "split": CANARY}
+    gate = expectations.check("clean", rows, expectations.clean_documents(min_answer=3, max_answer=99), Path(), Path("report"))
     assert gate.failed == (
         "expect_column_values_to_be_in_set (split): 1 records",
         "expect_column_values_to_be_between (splits_of_group): 1 records",
@@ -266,7 +266,7 @@ def test_cleaning_again_changes_nothing(question: str, answer: str) -> None:
     [("What is (are) asthma ?", "What is asthma?"), ("Who is at risk for it? ?", "Who is at risk for it?"), ("Why", "Why")],
 )
 def test_what_a_question_template_left_over_is_mended(question: str, mended: str) -> None:
-    assert rules.mend_question(question) == mended
+    assert rules.repair_question(question) == mended
 
 
 @pytest.mark.parametrize(

@@ -28,19 +28,19 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def documents() -> list[Document]:
-    made = [
+    corpus = [
         Document(content_id(q), q, a, "s", "k", q, str(n), split=("train", "train", "validation", "test")[n % 4])
         for n, (q, a) in enumerate(sentences(80))
     ]
-    made.append(
+    corpus.append(
         Document(content_id("text"), "", "A text <|im_end|> without a question.\n\nTwo paragraphs.", "s", "text", "t", "1", "train")
     )
-    made.append(Document(content_id("chat"), "And now?", "Now you sleep.", "s", "chat", "c", "1", "train", TURNS))
-    return made
+    corpus.append(Document(content_id("chat"), "And now?", "Now you sleep.", "s", "chat", "c", "1", "train", TURNS))
+    return corpus
 
 
-def make(checkpoint: Path, some: list[Document], out: str, variants: list[Document] | None = None, *, public: bool = False) -> str:
-    write_documents(some, Path(out, "documents"))
+def make(checkpoint: Path, corpus: list[Document], out: str, variants: list[Document] | None = None, *, public: bool = False) -> str:
+    write_documents(corpus, Path(out, "documents"))
     write_documents(variants or [], Path(out, "variants"))
     folders = (Path(out, name) for name in ("documents", "cleaning", "variants", "shards", "report"))
     write_cleaning_report(Path(out, "cleaning"), public=public)
@@ -51,15 +51,15 @@ def make(checkpoint: Path, some: list[Document], out: str, variants: list[Docume
 def test_decoding_gives_back_exactly_the_documents(tiny_checkpoint: Path) -> None:
     make(tiny_checkpoint, documents(), "out")
     tokenizer = Tokenizer.from_path(tiny_checkpoint)
-    found = {}
+    decoded = {}
     for name in ("train", "validation", "test"):
         split = open_split(Path("out/shards"), name)
-        for number, entry in enumerate(split.entries):
-            ids, loss = split.document(number)
-            found[entry.id] = (tokenizer.decode(ids), tokenizer.decode(ids[loss.astype(bool)]), name)
-    assert len(found) == len(documents())
+        for i, entry in enumerate(split.entries):
+            ids, loss = split.document(i)
+            decoded[entry.id] = (tokenizer.decode(ids), tokenizer.decode(ids[loss.astype(bool)]), name)
+    assert len(decoded) == len(documents())
     for d in documents():
-        whole, supervised, split_name = found[d.id]
+        whole, supervised, split_name = decoded[d.id]
         assert split_name == d.split
         if not d.question:
             assert whole == supervised == f"{d.answer}<|im_end|>"
@@ -85,9 +85,9 @@ def test_only_changed_partitions_are_tokenized_again(tiny_checkpoint: Path, monk
     counted: list[int] = []
     real = tokenize.tokenized
 
-    def counting(some: list[Document], tokenizer: Tokenizer, *, all_count: bool) -> object:
-        counted.append(len(some))
-        return real(some, tokenizer, all_count=all_count)
+    def counting(batch: list[Document], tokenizer: Tokenizer, *, loss_on_all: bool) -> object:
+        counted.append(len(batch))
+        return real(batch, tokenizer, loss_on_all=loss_on_all)
 
     monkeypatch.setattr(tokenize, "tokenized", counting)
     assert make(tiny_checkpoint, documents(), "two") == before and counted == []

@@ -35,6 +35,8 @@ def test_the_default_params_are_valid() -> None:
         ("split: test, gain:", "split: test, gian:", "register.primary.gian: unknown key; did you mean 'gain'?"),
         ("{metric: empty, margin:", "{metric: empty, marging: 1, margin:", "marging: unknown key; did you mean 'margin'?"),
         ("  sign_off:", "  zzz: 1\n  sign_off:", "register.zzz: unknown key; there are primary, thresholds, guarded, name, sign_off"),
+        ("  ood: []", "  other: []", "preprocess.other was renamed: preprocess.ood"),
+        ("    injections:", "    plantings:", "preprocess.deidentify.plantings was renamed: preprocess.deidentify.injections"),
         ("  mode: full", "  mode: lroa", "did you mean 'lora'?"),
         ("  sign_off:", "  sign_of:", "register.sign_off: field required"),
         ("  steps: 24", "  steps: '40'", "finetune.steps: input should be a valid integer"),

@@ -58,7 +58,7 @@ def test_the_same_inputs_give_the_same_bytes(parts: Path, evaluation: Path) -> N
 def test_every_metric_is_scored_and_the_table_is_what_the_scores_say(evaluation: Path) -> None:
     scores, metrics = read_scores(evaluation), json.loads((evaluation / "metrics.json").read_text())
     assert {s.metric for s in scores} == set(MORE_IS_BETTER) - {"invariance"}  # no other wording of these questions is known
-    assert {s.split for s in scores} == {"test", "other", "general", "behaviour", "train"}
+    assert {s.split for s in scores} == {"test", "ood", "general", "behaviour", "train"}
     assert len({(s.metric, s.split, s.id) for s in scores}) == len(scores)
     assert {s.source for s in scores if s.metric == "general_nats"} == {"general.csv", "g.txt"}
     of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nats", "test")]

@@ -12,7 +12,7 @@ _DEFINED = re.compile(r"\(([A-Z][A-Za-z0-9-]{1,9})\)")
 
 def definitions(text: str) -> list[tuple[str, str, int]]:
     """Short form, long form and where the definition ends, of each that is defined in the text."""
-    found = []
+    pairs = []
     for match in _DEFINED.finditer(text):
         short = match.group(1)
         if sum(c.isupper() for c in short) < 2:
@@ -20,8 +20,8 @@ def definitions(text: str) -> list[tuple[str, str, int]]:
         words = text[: match.start()].split()
         window = " ".join(words[-min(len(short) + 5, len(short) * 2) :])
         if long := _long_form(short, window):
-            found.append((short, long, match.end()))
-    return found
+            pairs.append((short, long, match.end()))
+    return pairs
 
 
 def expanded(text: str) -> str:
@@ -46,17 +46,17 @@ def _written(long: str, match: re.Match[str]) -> str:
 
 def _long_form(short: str, window: str) -> str:
     """The words whose letters, from the last back, give the short form, the first of them at the start of a word."""
-    place = len(window) - 1
+    position = len(window) - 1
     for i in range(len(short) - 1, -1, -1):
         letter = short[i].lower()
         if not letter.isalnum():
             continue
-        while place >= 0 and (window[place].lower() != letter or (i == 0 and place > 0 and window[place - 1].isalnum())):
-            place -= 1
-        if place < 0:
+        while position >= 0 and (window[position].lower() != letter or (i == 0 and position > 0 and window[position - 1].isalnum())):
+            position -= 1
+        if position < 0:
             return ""
-        place -= 1
-    long = window[place + 1 :].strip()
+        position -= 1
+    long = window[position + 1 :].strip()
     words = len(long.split())
     return long if 2 <= words <= min(len(short) + 5, 2 * len(short)) and "(" not in long else ""
 

@@ -35,7 +35,7 @@ _GENES = re.compile(_GENE)
 
 
 def protected(text: str) -> Counter[str]:
-    """The protected parts of a text, in lower case and US spelling, genes as they stand, with how often each stands there."""
-    found = Counter(re.sub(r"\s+", "", match.group()) for match in _FOLDED.finditer(normalized(text).lower()))
-    found.update(_GENES.findall(text))
-    return found
+    """The protected parts of a text, in lower case and US spelling, genes as they are, with their counts."""
+    parts = Counter(re.sub(r"\s+", "", match.group()) for match in _FOLDED.finditer(normalized(text).lower()))
+    parts.update(_GENES.findall(text))
+    return parts

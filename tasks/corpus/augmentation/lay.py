@@ -1,4 +1,4 @@
-"""Lay words beside medical ones, in an answer: "dyspnea (difficulty breathing)".
+"""Lay words after medical ones, in an answer: "dyspnea (difficulty breathing)".
 
 The pairs are the Human Phenotype Ontology's: a term and its synonym that is marked as a layperson's. They are added as a gloss and
 never put in a term's place, and only where the term is a whole noun phrase.
@@ -7,8 +7,8 @@ never put in a term's place, and only where the term is a whole noun phrase.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-MOST = 2  # glosses per answer
-LONGEST = 5  # words of a term
+MAX_GLOSSES = 2  # per answer
+MAX_TERM_WORDS = 5
 # Terms that are ordinary words, or whose lay word says something else in running text.
 NOT_GLOSSED = frozenset(
     "progressive abnormality fever pain cough obesity asthma stroke cancer death onset seizure seizures fatigue".split()
@@ -25,7 +25,7 @@ _AFTER = re.compile(r"[.;:,)\n]|$|\s(?:and|or|is|are|in|that|which|may|can|with|
 
 def lay_terms(synonyms: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Lay words by term, both in lower case, from pairs of them; without terms that have several or are ordinary words."""
-    found: dict[str, str | None] = {}
+    by_term: dict[str, str | None] = {}
     for term, lay in synonyms:
         key, words = term.lower(), lay.lower()
         if (
@@ -33,35 +33,35 @@ def lay_terms(synonyms: Iterable[tuple[str, str]]) -> dict[str, str]:
             or key.endswith(" onset")
             or words in key
             or key in words
-            or len(key.split()) > LONGEST
+            or len(key.split()) > MAX_TERM_WORDS
             or not _WORD.fullmatch(key.split()[0])
         ):
             continue
-        found[key] = words if found.get(key, words) == words else None
-    return {term: lay for term, lay in found.items() if lay}
+        by_term[key] = words if by_term.get(key, words) == words else None
+    return {term: lay for term, lay in by_term.items() if lay}
 
 
 def glossed(answer: str, lay: Mapping[str, str]) -> str:
-    """The answer with lay words in parentheses behind up to MOST of its terms, each where it stands first."""
-    told, end, seen = [], 0, set[str]()
+    """The answer with lay words in parentheses behind up to MAX_GLOSSES of its terms, each at its first use."""
+    parts, end, seen = [], 0, set[str]()
     for start, stop in _terms(answer, lay):
         term = answer[start:stop].lower()
-        if len(seen) == MOST or term in seen or lay[term] in answer.lower():
+        if len(seen) == MAX_GLOSSES or term in seen or lay[term] in answer.lower():
             continue
         clause = re.split(r"[.;:!?\n]", answer[:start])[-1]
         if _NEGATED.search(clause) or not _BEFORE.search(answer[:start]) or not _AFTER.match(answer, stop):
             continue
         seen.add(term)
-        told += [answer[end:stop], f" ({lay[term]})"]
+        parts += [answer[end:stop], f" ({lay[term]})"]
         end = stop
-    return "".join([*told, answer[end:]])
+    return "".join([*parts, answer[end:]])
 
 
 def _terms(answer: str, lay: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Where terms stand, the longest at each place, none within another."""
+    """Start and end of each term, the longest at each position, none within another."""
     words, first = list(_WORD.finditer(answer)), 0
     while first < len(words):
-        for last in range(min(first + LONGEST, len(words)) - 1, first - 1, -1):
+        for last in range(min(first + MAX_TERM_WORDS, len(words)) - 1, first - 1, -1):
             start, stop = words[first].start(), words[last].end()
             if answer[start:stop].lower() in lay:
                 yield start, stop

@@ -1,11 +1,11 @@
-"""Other wordings of a question, by what sort of question it is; the name that it is about stays or becomes another of its names."""
+"""Question templates that rephrase a question, by its sort; the name that it is about stays or becomes another of its names."""
 
 import re
 
 from tasks.corpus.documents import Document
 
-# {topic} is the name that the question is about. First the kinds of the default corpus.
-BY_KIND = {
+# {topic} is the name that the question is about. First the categories of the default corpus.
+BY_CATEGORY = {
     "hpo-definition": ("What does {topic} mean?", "Can you explain what {topic} is?", "Define {topic}.", "What is meant by {topic}?"),
     "hpo-synonyms": ("What is {topic} also called?", "Which synonyms are there for {topic}?", "How else is {topic} named?"),
     "hpo-kinds": ("Which forms of {topic} are known?", "List the kinds of {topic}.", "What does {topic} comprise?"),
@@ -17,12 +17,12 @@ BY_KIND = {
     "disease-course": ("What is the inheritance and onset of {topic}?", "How is {topic} passed on, and at what age does it start?"),
     "icd10cm": ("What is the ICD-10-CM code for {topic}?", "How is {topic} coded in ICD-10-CM?", "Give the ICD-10-CM code of {topic}."),
 }
-# Questions of tables and MedQuAD, by what they ask: its 16 types, each with its wordings there and others for it. The more
+# Questions of tables and MedQuAD, by what they ask: its 16 types, each with its phrasings there and templates that rephrase it. The more
 # special first; "What is …" last, and not for "What is the dose of …", which asks for something else than what it is.
 _T = r"(?P<topic>[^?]+?)"
-BY_WORDING = tuple(
-    (re.compile(rf"{asked}\s*\??", re.I), others)
-    for wordings_of, others in (
+BY_QUESTION = tuple(
+    (re.compile(rf"{phrasing}\s*\??", re.I), templates)
+    for phrasings, templates in (
         (
             rf"What are the (?:signs and )?symptoms of {_T}|What symptoms (?:does|do) {_T} cause",
             ("How does {topic} present?", "What are the signs of {topic}?", "Which symptoms are seen in {topic}?"),
@@ -64,20 +64,22 @@ BY_WORDING = tuple(
             ("Can you explain {topic}?", "What does {topic} mean?", "What do you know about {topic}?"),
         ),
     )
-    for asked in re.split(r"\|(?=(?:What|Where|How) )", wordings_of)
+    for phrasing in re.split(r"\|(?=(?:What|Where|How) )", phrasings)
 )
 
 
-def wordings(document: Document) -> tuple[tuple[str, ...], str]:
-    """Templates for other questions with the same answer, and the name in the present one; none where it is of no known sort."""
-    if document.kind in BY_KIND:
-        return BY_KIND[document.kind], document.topic
-    for pattern, others in BY_WORDING:
+def question_templates(document: Document) -> tuple[tuple[str, ...], str]:
+    """Templates with ``{topic}`` that rephrase the question, and its topic; none for a question of another sort."""
+    if document.category in BY_CATEGORY:
+        return BY_CATEGORY[document.category], document.topic
+    for pattern, templates in BY_QUESTION:
         if match := pattern.fullmatch(document.question):
-            return others, match["topic"]
+            return templates, match["topic"]
     return (), ""
 
 
 def other_names(document: Document) -> list[str]:
     """Names by which the topic may be asked for: none for a question about its names, nor one that the answer gives away."""
-    return [a for a in document.aliases if a.lower() not in document.answer.lower()] if document.kind != "hpo-synonyms" else []
+    if document.category == "hpo-synonyms":
+        return []
+    return [alias for alias in document.aliases if alias.lower() not in document.answer.lower()]

@@ -42,14 +42,14 @@ def respelled(text: str, table: dict[str, str]) -> str:
 
     def other(match: re.Match[str]) -> str:
         word = match.group()
-        found = table.get(word.lower())
-        if found is None or not (word.islower() or word.istitle()):
+        respelling = table.get(word.lower())
+        if respelling is None or not (word.islower() or word.istitle()):
             return word
-        return found.capitalize() if word.istitle() else found
+        return respelling.capitalize() if word.istitle() else respelling
 
     return _WORD.sub(other, text)
 
 
 def normalized(text: str) -> str:
-    """In US spelling."""
+    """The text in US spelling."""
     return respelled(text, TO_US)

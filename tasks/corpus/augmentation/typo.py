@@ -28,11 +28,11 @@ def _in_a_word(question: str, named: str, key: str) -> str:
     words = [m for m in re.finditer(r"\b[a-z]{5,}\b", question) if m.group() not in named and not protected(m.group())]
     if not words:
         return question
-    chosen = words[int(share(key, "word") * len(words))]
-    word, place = chosen.group(), 1 + int(share(key, "place") * (len(chosen.group()) - 2))
+    match = words[int(share(key, "word") * len(words))]
+    word, position = match.group(), 1 + int(share(key, "place") * (len(match.group()) - 2))
     slipped = (
-        word[:place] + word[place + 1] + word[place] + word[place + 2 :],
-        word[:place] + word[place + 1 :],
-        word[: place + 1] + word[place:],
+        word[:position] + word[position + 1] + word[position] + word[position + 2 :],
+        word[:position] + word[position + 1 :],
+        word[: position + 1] + word[position:],
     )[int(share(key, "kind") * 3)]
-    return question[: chosen.start()] + slipped + question[chosen.end() :]
+    return question[: match.start()] + slipped + question[match.end() :]

@@ -17,24 +17,24 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.corpus.cleaning import shingles
+from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
-from tasks.corpus.cleaning.tally import Tally
-from tasks.corpus.documents import EVALUATION, SPLITS, Document, Rejected, Spill, partition_of, read_lines, to_line
-from tasks.corpus.measures import Facts, measure, write_facts
+from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter, Rejected, partition_of, read_lines, to_line
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
 
-# Of the fates of documents, which the passes after the comparison hand on as numbers.
+# Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
-FATES = {
+DISPOSITIONS = {
     EXACT: ("duplicates", "is an exact duplicate"),
     SAME_ANSWER: ("duplicates", "has an answer that many other questions have"),
     NEAR: ("duplicates", "is a near-duplicate"),
     NEAR_EVALUATION: ("leakage", "is a near-duplicate of an evaluation document"),
     CONTAMINATED: ("leakage", "overlaps with an evaluation document"),
 }
-BANDS = 16  # of 8 places each: pairs from about 0.7 on meet in one
-WEAK = ("question:", "record:")  # groups that a reader made up, where nothing says what belongs together
+BANDS = 16  # of 8 values each: pairs from a similarity of about 0.7 on share one
+INFERRED_GROUPS = ("question:", "record:")  # prefixes of groups that a reader made up, where no record says what belongs together
 GRAM = 13  # words; shorter ones are common to texts that have nothing to do with each other
 
 
@@ -46,75 +46,87 @@ class Rules:
     max_answer_chars: int
     withdrawn: frozenset[str]
     boilerplate_words: int
-    boilerplate_except: tuple[str, ...]  # kinds whose sentences are facts in a fixed form
+    boilerplate_except: tuple[str, ...]  # categories whose sentences are facts in a fixed form
     deidentify: str  # its params, as JSON
 
 
-def read(data: Path, name: str, number: int, split: str, options: FileOptions, work: Path) -> Tally:
+def read(data: Path, name: str, file_index: int, split: str, options: FileOptions, work: Path) -> RuleCounts:
     """Pass 1, a file: its records by partition, those that cannot be read with their reason; ``split`` where the file has one."""
-    tally = Tally()
-    for begun in (work / "raw").glob(f"*/{number:05d}.jsonl"):
-        begun.unlink()
-    with Spill(work / "raw", f"{number:05d}") as spill, _rejections(work, f"read-{number:05d}") as rejected:
+    counts = RuleCounts()
+    for stale in (work / "raw").glob(f"*/{file_index:05d}.jsonl"):
+        stale.unlink()
+    with PartitionWriter(work / "raw", f"{file_index:05d}") as writer, _rejections(work, f"read-{file_index:05d}") as reject:
         for record in read_file(data, name, options):
             if isinstance(record, Rejected):
-                tally.add("read", name, record.reason, record.position)
-                rejected(asdict(record))
+                counts.add("read", name, record.reason, record.position)
+                reject(asdict(record))
                 continue
             if split:
                 # Its groups are not those of the corpus.
                 record = replace(record, split=split, group=f"{split}:{record.group}")  # noqa: PLW2901
-            tally.add("records", name, "", record.id)
-            spill.add(partition_of(record.id), to_line(record))
-    return tally
+            counts.add("records", name, "", record.id)
+            writer.add(partition_of(record.id), to_line(record))
+    return counts
 
 
-def clean(partition: int, rules: Rules, work: Path) -> Tally:
-    """Pass 2, a partition: the rules for single records; and which sentences stand in it, for the next."""
-    from tasks.corpus.deidentify.document import deidentified  # imports spaCy, which costs seconds that the other passes need not pay
-
-    tally = Tally()
+def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
+    """Pass 2, a partition: the rules for single records; and which sentences its documents have, for the next."""
+    counts = RuleCounts()
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)
-    previous: Document | None = None
-    found: list[int] = []
-    with _documents(work / "clean", partition) as write, _rejections(work, f"clean-{partition:03d}") as rejected:
+    sentence_keys: list[int] = []
+    with _documents(work / "clean", partition) as write, _rejections(work, f"clean-{partition:03d}") as write_rejected:
 
         def reject(document: Document, step: str, rule: str, reason: str) -> None:
-            tally.add(step, document.source, rule, document.id)
-            rejected(asdict(Rejected(document.source, document.position, reason)) | {"id": document.id, "record": asdict(document)})
+            counts.add(step, document.source, rule, document.id)
+            write_rejected(_rejected_record(document, reason))
 
-        for document in raw:
-            if document.id in rules.withdrawn:
-                tally.add("withdrawn", document.source, document.id, document.id)
-                continue
-            if previous and document.id == previous.id:
-                if document.texts() == previous.texts():
-                    reject(document, *FATES[EXACT], FATES[EXACT][1])
-                else:
-                    reject(document, "clean", "same-id", "has the id of another record")
-                continue
-            previous = document
-            repaired, repairs = repair(document)
-            cleaned, identifiers = deidentified(repaired, rules.deidentify)
-            for type_ in identifiers:
-                tally.add("identifiers", document.source, type_, document.id)
-            for rule in repairs:
-                tally.add("repairs", document.source, rule, document.id)
-            if why := rejection(cleaned, rules):
-                reject(document, "clean", *why)
+        for document in _distinct(raw, rules, counts, reject):
+            cleaned = _cleaned(document, rules, counts)
+            if broken := rejection(cleaned, rules):
+                reject(document, "clean", *broken)
                 continue
             write(cleaned)
             if not _is_exempt(cleaned, rules):
                 keys = (shingles.sentence_key(s, rules.boilerplate_words) for s in shingles.sentences(cleaned.answer)[::2])
-                found += {key for key in keys if key is not None}
-    _facts(work / "raw-records", partition, map(measure, raw))
-    _save(work / "sentences" / f"{partition:03d}.npy", np.array(found, np.uint64))
-    return tally
+                sentence_keys += {key for key in keys if key is not None}
+    _write_row_metrics(work / "raw-records", partition, map(compute_metrics, raw))
+    _save(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
+    return counts
 
 
-def strip(partition: int, rules: Rules, work: Path) -> Tally:
+def _distinct(
+    raw: Iterable[Document], rules: Rules, counts: RuleCounts, reject: Callable[[Document, str, str, str], None]
+) -> Iterator[Document]:
+    """The records that are not withdrawn, one of each id; they come sorted by id."""
+    previous: Document | None = None
+    for document in raw:
+        if document.id in rules.withdrawn:
+            counts.add("withdrawn", document.source, document.id, document.id)
+        elif previous is None or document.id != previous.id:
+            previous = document
+            yield document
+        elif document.texts() == previous.texts():
+            reject(document, *DISPOSITIONS[EXACT], DISPOSITIONS[EXACT][1])
+        else:
+            reject(document, "clean", "same-id", "has the id of another record")
+
+
+def _cleaned(document: Document, rules: Rules, counts: RuleCounts) -> Document:
+    """The document repaired and de-identified."""
+    from tasks.corpus.deidentify.document import deidentified  # imports spaCy, which costs seconds that the other passes need not pay
+
+    repaired, repairs = repair(document)
+    cleaned, identifiers = deidentified(repaired, rules.deidentify)
+    for type_ in identifiers:
+        counts.add("identifiers", document.source, type_, document.id)
+    for rule in repairs:
+        counts.add("repairs", document.source, rule, document.id)
+    return cleaned
+
+
+def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
     """Pass 3, a partition: without boilerplate sentences; and what documents are compared by, as numbers in their order."""
-    tally = Tally()
+    counts = RuleCounts()
     boilerplate = frozenset(np.load(work / "boilerplate.npy").tolist())
     ids: list[str] = []
     rows: list[dict[str, int]] = []
@@ -123,76 +135,83 @@ def strip(partition: int, rules: Rules, work: Path) -> Tally:
         for document in read_lines(work / "clean" / f"{partition:03d}.jsonl"):
             stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document.answer, boilerplate, rules))
             if stripped != document and rejection(stripped, rules):
-                stripped = document  # nothing else is said; how often it may be said is decided later
+                stripped = document  # it says nothing else; how often it may be said is decided later
             if stripped != document:
-                tally.add("repairs", document.source, "boilerplate", document.id)
+                counts.add("repairs", document.source, "boilerplate", document.id)
             write(stripped)
             ids.append(stripped.id)
-            rows.append(_compared_by(stripped, rules))
+            rows.append(_comparison_keys(stripped, rules))
             grams.append(_shingles(stripped))
-    table = {name: np.array([row[name] for row in rows], np.uint64) for name in _COMPARED}
+    table = {name: np.array([row[name] for row in rows], np.uint64) for name in _KEYS}
     for name, column in table.items():
         _save(work / "index" / f"{partition:03d}.{name}.npy", column)
-    signed = shingles.signatures(grams)
+    signatures = shingles.signatures(grams)
     _save(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
-    _save(work / "index" / f"{partition:03d}.signature.npy", signed)
-    _save(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signed, table["subject"]))
-    return tally
+    _save(work / "index" / f"{partition:03d}.signature.npy", signatures)
+    _save(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signatures, table["subject"]))
+    return counts
 
 
 def evaluation_grams(partition: int, work: Path) -> None:
-    """Pass 4, a partition: the 13-grams of its evaluation documents, each with the document's number."""
-    grams, numbers = [], []
-    for number, document, split, fate in _decided(partition, work):
-        if split in EVALUATION and fate == KEPT:
+    """Pass 4, a partition: the 13-grams of its evaluation documents, each with the document's index."""
+    grams, indices = [], []
+    for index, document, split, disposition in _decided(partition, work):
+        if split in EVALUATION and disposition == KEPT:
             grams.append(shingles.ngrams(_whole(document), GRAM))
-            numbers.append(np.full(len(grams[-1]), number, np.uint64))
-    _save(work / "grams" / f"{partition:03d}.npy", _pairs(grams, numbers))
+            indices.append(np.full(len(grams[-1]), index, np.uint64))
+    _save(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
 
 
-def overlap(partition: int, work: Path) -> None:
-    """Pass 5, a partition: which 13-grams of its train documents stand in evaluation documents, and how many each has."""
-    wanted = np.load(work / "evaluation-grams.npy", mmap_mode="r")
-    shared, of_answers, numbers, sizes = [], [], [], []
-    for number, document, split, fate in _decided(partition, work):
-        if split != "train" or fate != KEPT:
+def train_grams(partition: int, work: Path) -> None:
+    """Pass 5, a partition: which 13-grams of its train documents are in evaluation documents, and how many each has.
+
+    Rows (hash, document, whether in its answer), and of each document (index, 13-grams, those of its answer).
+    """
+    evaluation = np.load(work / "evaluation-grams.npy", mmap_mode="r")
+    shared, in_answer, indices, sizes = [], [], [], []
+    for index, document, split, disposition in _decided(partition, work):
+        if split != "train" or disposition != KEPT:
             continue
-        grams, answer = shingles.ngrams(_whole(document), GRAM), shingles.ngrams(document.answer, GRAM)
-        sizes.append((number, len(grams), len(answer)))
-        found = grams[np.isin(grams, wanted[np.minimum(np.searchsorted(wanted, grams), len(wanted) - 1)])] if len(wanted) else grams[:0]
-        shared.append(found)
-        of_answers.append(np.isin(found, answer).astype(np.uint64))
-        numbers.append(np.full(len(found), number, np.uint64))
-    _save(work / "overlap" / f"{partition:03d}.npy", np.column_stack([_pairs(shared, numbers), np.concatenate([*of_answers, _NONE])]))
-    _save(work / "overlap" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
+        grams, of_answer = shingles.ngrams(_whole(document), GRAM), shingles.ngrams(document.answer, GRAM)
+        sizes.append((index, len(grams), len(of_answer)))
+        nearest = np.minimum(np.searchsorted(evaluation, grams), len(evaluation) - 1)
+        grams = grams[np.isin(grams, evaluation[nearest])] if len(evaluation) else grams[:0]
+        shared.append(grams)
+        in_answer.append(np.isin(grams, of_answer).astype(np.uint64))
+        indices.append(np.full(len(grams), index, np.uint64))
+    table = np.column_stack([_pairs(shared, indices), np.concatenate([*in_answer, _NONE])])
+    _save(work / "train-grams" / f"{partition:03d}.npy", table)
+    _save(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
 
 
-def finish(partition: int, work: Path) -> Tally:
+def finish(partition: int, work: Path) -> RuleCounts:
     """Pass 6, a partition: the documents that stay, by split, and the others to the rejected."""
-    tally = Tally()
-    groups, spread = (np.load(work / "decisions" / f"{partition:03d}.{name}.npy") for name in ("group", "splits_of_group"))
+    counts = RuleCounts()
+    groups, splits_of_group = (np.load(work / "decisions" / f"{partition:03d}.{name}.npy") for name in ("group", "splits_of_group"))
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
-    facts: list[Facts] = []
-    with _rejections(work, f"finish-{partition:03d}") as rejected:
-        for row, (_, document, split, fate) in enumerate(_decided(partition, work)):
-            if fate == KEPT:
+    metrics: list[RowMetrics] = []
+    with _rejections(work, f"finish-{partition:03d}") as reject:
+        for row, (_, document, split, disposition) in enumerate(_decided(partition, work)):
+            if disposition == KEPT:
                 kept = replace(document, split=split, group=groups[row].decode())
                 files.setdefault(split, []).append(to_line(kept))
-                facts.append(measure(kept) | {"split": split, "content": f"{contents[row]:016x}", "splits_of_group": int(spread[row])})
-                tally.add("documents", document.source, split, document.id)
+                metrics.append(
+                    compute_metrics(kept)
+                    | {"split": split, "content": f"{contents[row]:016x}", "splits_of_group": int(splits_of_group[row])}
+                )
+                counts.add("documents", document.source, split, document.id)
             else:
-                step, reason = FATES[fate]
-                tally.add(step, document.source, reason, document.id)
-                found = asdict(Rejected(document.source, document.position, reason))
-                rejected(found | {"id": document.id, "record": asdict(replace(document, split=split))})
-    _facts(work / "clean-documents", partition, facts)
+                step, reason = DISPOSITIONS[disposition]
+                counts.add(step, document.source, reason, document.id)
+                reject(_rejected_record(replace(document, split=split), reason))
+    _write_row_metrics(work / "clean-documents", partition, metrics)
     for split, lines in files.items():
         path = work / "documents" / split / f"{partition:03d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with _whole_file(path) as file:
             file.writelines(lines)
-    return tally
+    return counts
 
 
 def repair(document: Document) -> tuple[Document, set[str]]:
@@ -213,7 +232,7 @@ def repair(document: Document) -> tuple[Document, set[str]]:
 
 
 def rejection(document: Document, rules: Rules) -> tuple[str, str] | None:
-    """The rule that a document breaks and the reason to tell; None for a good one."""
+    """The name of the rule that a document breaks and the reason as it is reported; None for a good one."""
     for name, (applies, reason) in REJECTIONS.items():
         if applies(document):
             return name, reason
@@ -224,8 +243,12 @@ def rejection(document: Document, rules: Rules) -> tuple[str, str] | None:
     return None
 
 
-_COMPARED = ("subject", "group", "weak", "pair", "answer", "split")
+_KEYS = ("subject", "group", "inferred_group", "pair", "answer", "split")
 _NONE = np.zeros(0, np.uint64)
+
+
+def _rejected_record(document: Document, reason: str) -> dict[str, object]:
+    return asdict(Rejected(document.source, document.position, reason)) | {"id": document.id, "record": asdict(document)}
 
 
 def _content(document: Document) -> tuple[str, ...]:
@@ -234,7 +257,7 @@ def _content(document: Document) -> tuple[str, ...]:
 
 
 def _is_exempt(document: Document, rules: Rules) -> bool:
-    return any(fnmatchcase(document.kind, pattern) for pattern in rules.boilerplate_except)
+    return any(fnmatchcase(document.category, pattern) for pattern in rules.boilerplate_except)
 
 
 def _without(answer: str, boilerplate: frozenset[int], rules: Rules) -> str:
@@ -248,14 +271,14 @@ def _shingles(document: Document) -> shingles.Hashes:
     return grams if len(grams) else np.array([shingles.hash_text(" ".join(shingles.words(_whole(document))))], np.uint64)
 
 
-def _band_keys(signed: npt.NDArray[np.uint32], subjects: shingles.Hashes) -> npt.NDArray[np.uint64]:
-    """A number per band and document; documents with an equal one are looked at more closely."""
-    keys = np.zeros((BANDS, len(signed)), np.uint64)
+def _band_keys(signatures: npt.NDArray[np.uint32], subjects: shingles.Hashes) -> npt.NDArray[np.uint64]:
+    """Keys (BANDS, N) of N signatures: documents with an equal key of one band are compared."""
+    keys = np.zeros((BANDS, len(signatures)), np.uint64)
     width = shingles.PERMUTATIONS // BANDS
     for band in range(BANDS):
         keys[band] = subjects + np.uint64(band)
-        for place in range(band * width, (band + 1) * width):
-            keys[band] = keys[band] * shingles.BASE + signed[:, place]
+        for column in range(band * width, (band + 1) * width):
+            keys[band] = keys[band] * shingles.BASE + signatures[:, column]
     return keys
 
 
@@ -264,16 +287,16 @@ def _whole(document: Document) -> str:
 
 
 def _decided(partition: int, work: Path) -> Iterator[tuple[int, Document, str, int]]:
-    """A partition's documents with their number in the corpus, split and fate, as decided on the whole corpus."""
+    """A partition's documents with their index in the corpus, split and disposition, as decided on the whole corpus."""
     decisions = work / "decisions"
-    splits, fates = (np.load(decisions / f"{partition:03d}.{name}.npy") for name in ("split", "fate"))
+    splits, dispositions = (np.load(decisions / f"{partition:03d}.{name}.npy") for name in ("split", "disposition"))
     first = int(np.load(decisions / f"{partition:03d}.first.npy"))
     for row, document in enumerate(read_lines(work / "stripped" / f"{partition:03d}.jsonl")):
-        yield first + row, document, SPLITS[splits[row]], int(fates[row])
+        yield first + row, document, SPLITS[splits[row]], int(dispositions[row])
 
 
-def _pairs(grams: list[shingles.Hashes], numbers: list[shingles.Hashes]) -> npt.NDArray[np.uint64]:
-    return np.column_stack([np.concatenate([*grams, _NONE]), np.concatenate([*numbers, _NONE])])
+def _pairs(grams: list[shingles.Hashes], indices: list[shingles.Hashes]) -> npt.NDArray[np.uint64]:
+    return np.column_stack([np.concatenate([*grams, _NONE]), np.concatenate([*indices, _NONE])])
 
 
 @contextmanager
@@ -299,9 +322,9 @@ def _whole_file(path: Path) -> Iterator[IO[str]]:
     partial.rename(path)
 
 
-def _facts(directory: Path, partition: int, facts: Iterable[Facts]) -> None:
+def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMetrics]) -> None:
     directory.mkdir(exist_ok=True)
-    write_facts(directory / f"{partition:03d}.jsonl", facts)
+    write_row_metrics(directory / f"{partition:03d}.jsonl", metrics)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -311,15 +334,15 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
     partial.rename(path)
 
 
-def _compared_by(document: Document, rules: Rules) -> dict[str, int]:
+def _comparison_keys(document: Document, rules: Rules) -> dict[str, int]:
     question = " ".join(shingles.words(document.question))
     answer = " ".join(shingles.words(document.answer))
     # Of other subjects, or with other numbers, the same sentences state other facts.
-    subject = f"{document.topic.lower() or question}\x1f{sorted(shingles.facts(document.answer))}" if question else ""
+    subject = f"{document.topic.lower() or question}\x1f{sorted(shingles.numbers_and_negations(document.answer))}" if question else ""
     return {
         "subject": shingles.hash_text(subject),
         "group": shingles.hash_text(document.group),
-        "weak": int(document.group.startswith(WEAK)),
+        "inferred_group": int(document.group.startswith(INFERRED_GROUPS)),
         "pair": shingles.hash_text("\x1f".join([*(t for _, t in document.before), question, answer])),
         "answer": shingles.hash_text(answer) if question and answer.count(" ") >= rules.boilerplate_words - 1 else 0,
         "split": (SPLITS.index(document.split) + 1) if document.split else 0,

@@ -43,13 +43,13 @@ def collapse_space(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def mend_question(text: str) -> str:
+def repair_question(text: str) -> str:
     """What a template left over: "What is (are) X ? ?" becomes "What is X?"."""
     return re.sub(r"\s*\?(?:\s*\?)*\s*$", "?", re.sub(r"\b(is|does|has) \((?:are|do|have)\) ", r"\1 ", text))
 
 
 def remove_citations(text: str) -> str:
-    """Digits of citations that stand glued to the end of a sentence."""
+    """Without the digits of citations that are glued to the end of a sentence."""
     return _GLUED_CITATION.sub("", text)
 
 
@@ -58,12 +58,13 @@ REPAIRS: dict[str, Repair] = {
     "unicode": lambda d: d.map_texts(repair_unicode),
     "hidden-characters": lambda d: d.map_texts(remove_hidden),
     "white-space": lambda d: d.map_texts(collapse_space),
-    "question-marks": lambda d: replace(d, question=mend_question(d.question)),
+    "question-marks": lambda d: replace(d, question=repair_question(d.question)),
     "glued-citations": lambda d: replace(d, answer=remove_citations(d.answer)),
 }
 
 
 def has_nothing(document: Document) -> bool:
+    """An empty answer, or one of the words that tables write where there is no value."""
     return document.answer.lower() in EMPTY
 
 
@@ -93,7 +94,7 @@ def has_suspect_numbers(document: Document) -> bool:
 
 def _suspect(text: str) -> bool:
     return bool(
-        any(_is_joined_range(found.group()) and text[found.start() - 1 : found.start()] not in _INSIDE for found in _JOINED.finditer(text))
+        any(_is_joined_range(match.group()) and text[match.start() - 1 : match.start()] not in _INSIDE for match in _JOINED.finditer(text))
         or _DEGREES.search(text)
         or ("mol/L" in text and _MOLAR.search(text))
         or ("g/L" in text and _GRAMS.search(text))

@@ -20,10 +20,11 @@ _FACT = re.compile(r"\d+(?:[.,]\d+)*|\b(?:no|not|never|without|left|right|bilate
 
 
 def words(text: str) -> list[str]:
+    """The words and numbers of a text, in lower case."""
     return _WORD.findall(text.lower())
 
 
-def facts(text: str) -> list[str]:
+def numbers_and_negations(text: str) -> list[str]:
     """The numbers, negations, sides and directions in a text, in its order."""
     return _FACT.findall(text.lower())
 
@@ -35,7 +36,7 @@ def hash_text(text: str) -> int:
 
 
 def ngrams(text: str, n: int) -> Hashes:
-    """The distinct n-grams of a text's words; of a shorter text, none."""
+    """Hashes of the distinct n-grams of a text's words, sorted; of a shorter text, none."""
     hashed = np.array([hash_text(word) for word in words(text)], np.uint64)
     count = len(hashed) - n + 1
     if count < 1:
@@ -47,18 +48,18 @@ def ngrams(text: str, n: int) -> Hashes:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences at even places, what stands between them at odd ones; joined they are the text."""
+    """Sentences at even indices, the white space between them at odd ones; joined they are the text."""
     return _BORDER.split(text)
 
 
 def sentence_key(sentence: str, min_words: int) -> int | None:
     """A sentence's hash, the same for other case and punctuation; None for one of under ``min_words`` words."""
-    found = words(sentence)
-    return hash_text(" ".join(found)) if len(found) >= min_words else None
+    tokens = words(sentence)
+    return hash_text(" ".join(tokens)) if len(tokens) >= min_words else None
 
 
 def signatures(grams: list[Hashes]) -> npt.NDArray[np.uint32]:
-    """MinHash signatures (Broder 1997) of sets of hashes, a row each: the share of equal places estimates the Jaccard similarity."""
+    """MinHash signatures (Broder 1997) of N sets of hashes, (N, PERMUTATIONS): equal values estimate the Jaccard similarity."""
     flat = np.concatenate(grams) if grams else np.zeros(0, np.uint64)
     offsets = np.cumsum([0, *map(len, grams)], dtype=np.uint64)
     rows = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 1).to_rows()

@@ -1,1 +1,1 @@
-"""Finding and replacing what identifies people, and measuring how much of it is found. It knows nothing of files."""
+"""Detecting and replacing what identifies people, and measuring the recall of the detection."""

@@ -68,25 +68,22 @@ _STREETS_ABROAD = (
     ),
 )
 ADDRESSES = (
-    (regex.compile(rf"\b(?P<found>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
-    (regex.compile(rf"\b(?P<found>{_BOX})"), NUMBERED),
-    (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<found>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
-    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<found>{_STREET_NAME})"), LIVES),
-    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<found>{_CITY}|{_TOWN})"), LIVES),
-    (regex.compile(rf"\b(?P<found>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
-    (regex.compile(rf"\b(?P<found>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
-    (regex.compile(rf"\b(?P<found>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
-    *(
-        (regex.compile(rf"(?<![\w-])(?P<found>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate)
-        for street, gate in _STREETS_ABROAD
-    ),
+    (regex.compile(rf"\b(?P<span>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
+    (regex.compile(rf"\b(?P<span>{_BOX})"), NUMBERED),
+    (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
+    (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
+    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
+    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
+    *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
-    re.compile(rf"\b(?:{_STATES}|{_STATE_NAMES})\)?,?\s+(?P<found>{_ZIP})"),
-    re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<found>{_ZIP})"),
-    re.compile(rf"\b(?P<found>{_ZIP})(?=\s+(?:by\s+)?(?i:zip))"),
-    re.compile(r"(?<![\d-])(?P<found>\d{5}-\d{4})(?![\d-])"),
+    re.compile(rf"\b(?:{_STATES}|{_STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
+    re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<span>{_ZIP})"),
+    re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?(?i:zip))"),
+    re.compile(r"(?<![\d-])(?P<span>\d{5}-\d{4})(?![\d-])"),
 )
 
 _MONTH = (
@@ -104,40 +101,40 @@ _ON = (
 _MEASURED = r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?))"
 MONTHS = re.compile(_MONTH)
 NUMERIC_DATES = (
-    re.compile(rf"(?<![\d/.-])(?P<found>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
-    re.compile(rf"(?<![\d/.-])(?P<found>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
-    re.compile(rf"(?<![\d/.-])(?P<found>{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])"),
-    re.compile(rf"(?<![\d/.-])(?P<found>{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])"),
-    re.compile(rf"(?<![\d/.-])(?P<found>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
-    re.compile(rf"(?i:{_ON})[:\s]+(?P<found>{_M}/{_D})(?![\d/]){_MEASURED}"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
+    re.compile(rf"(?i:{_ON})[:\s]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"),
     re.compile(
         r"(?i:\b(?:dob|d\.o\.b\.?|date of (?:birth|death|service|admission|discharge)|lmp)\W{0,3})"
-        rf"(?P<found>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
+        rf"(?P<span>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
     ),
 )
 WRITTEN_DATES = (
-    re.compile(rf"\b(?P<found>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
-    re.compile(rf"\b(?P<found>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH},?[\s-]+(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
-    re.compile(rf"\b(?P<found>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
-    re.compile(rf"\b(?P<found>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
-    re.compile(rf"\b(?P<found>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH},?[\s-]+(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
+    re.compile(rf"\b(?P<span>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
 )
 _NINETY = r"(?:9\d|1[0-2]\d)"
 _SPELLED = r"(?:[Nn]inety|[Oo]ne hundred)(?:[- ](?:and )?(?:one|two|three|four|five|six|seven|eight|nine|ten))?"
 OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
 AGES = (
     re.compile(
-        rf"(?<![\d.,/-])(?P<found>{_NINETY}|{_SPELLED})"
+        rf"(?<![\d.,/-])(?P<span>{_NINETY}|{_SPELLED})"
         r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.|yrs?[- ]old))"
     ),
     re.compile(
         r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
-        rf"(?P<found>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
+        rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
     ),
-    re.compile(rf"(?<![\d.,/-])(?P<found>{_NINETY})(?=\s?[MF]\b)"),
+    re.compile(rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=\s?[MF]\b)"),
     re.compile(
         r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she) is|in (?:his|her)))\s+"
-        rf"(?P<found>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
+        rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
     ),
-    re.compile(rf"(?i:\bpatient,\s+)(?P<found>{_NINETY})(?=,)"),
+    re.compile(rf"(?i:\bpatient,\s+)(?P<span>{_NINETY})(?=,)"),
 )

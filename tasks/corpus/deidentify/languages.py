@@ -1,4 +1,4 @@
-"""The languages whose names are planted, and made-up names of each: a given and a family name that people have, put together at random."""
+"""The languages whose names are injected, and made-up names of each: a given and a family name that people have, put together at random."""
 
 import re
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ from faker import Faker
 
 @dataclass(frozen=True)
 class Language:
+    """A language of names: how Faker makes them, or lists of them."""
+
     name: str
-    held_out: bool  # nobody who wrote a recognizer has looked at its names, as at the forms that are held out
+    held_out: bool  # nobody who wrote a recognizer has looked at its names, as at the templates that are held out
     locale: str = ""  # of Faker
     methods: tuple[str, str] = ("first_name", "last_name")
     joined: str | None = None  # in a script without case a name stands as a whole, family name first, with this between its halves
@@ -83,34 +85,34 @@ LANGUAGES = {
 _NAME = re.compile(r"\{(?:first|last|initial)\}(?:[., ]+\{(?:first|last|initial)\})*")
 
 
-def slot(name: str, draw: Random) -> str | None:
+def slot(name: str, rng: Random) -> str | None:
     """The value of a slot of a language's names, such as ``pl_last``; None for another slot."""
     code, _, half = name.rpartition("_")
     if code not in LANGUAGES or half not in ("first", "last", "initial", "name"):
         return None
-    given, family = _half(code, 0, draw), _half(code, 1, draw)
+    given, family = _half(code, 0, rng), _half(code, 1, rng)
     return {"first": given, "last": family, "initial": given[0], "name": f"{family}{LANGUAGES[code].joined or ''}{given}"}[half]
 
 
-def in_language(form: str, code: str) -> str:
-    """A form whose slots of names take those of a language."""
+def in_language(template: str, code: str) -> str:
+    """A template whose slots of names take those of a language."""
     if LANGUAGES[code].joined is not None:
-        return _NAME.sub(f"{{{code}_name}}", form)
-    return re.sub(r"\{(first|last|initial)\}", rf"{{{code}_\1}}", form)
+        return _NAME.sub(f"{{{code}_name}}", template)
+    return re.sub(r"\{(first|last|initial)\}", rf"{{{code}_\1}}", template)
 
 
-def own_language(form: str) -> str:
-    """The language in which a form is written and for whose names alone it is; empty for one in English, which is for all."""
-    return next((code for code in re.findall(r"\{(\w+)_(?:first|last)\}", form) if code in LANGUAGES), "")
+def own_language(template: str) -> str:
+    """The language that a template is written in and whose names alone it takes; empty for one in English, which takes all."""
+    return next((code for code in re.findall(r"\{(\w+)_(?:first|last)\}", template) if code in LANGUAGES), "")
 
 
-def _half(code: str, half: int, draw: Random) -> str:
+def _half(code: str, half: int, rng: Random) -> str:
     language = LANGUAGES[code]
     own = (language.given, language.family)[half]
     if own:
-        return draw.choice(own)
+        return rng.choice(own)
     fake = _faker(language.locale)
-    fake.seed_instance(draw.getrandbits(64))
+    fake.seed_instance(rng.getrandbits(64))
     return str(getattr(fake, language.methods[half])())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import regex
 
 from tasks.corpus.deidentify import titles
-from tasks.corpus.deidentify.medical import is_ordinary
+from tasks.corpus.deidentify.allowlist import is_ordinary
 
 # Capitalized words that open a sentence or name a place or a thing where a name might stand.
 _NO_NAMES = (
@@ -20,7 +20,7 @@ _NO_NAMES = (
     "practitioner practitioners surgery surgeon medicine pediatrics cardiology oncology neurology radiology pathology number "
     "january february march april may june july august september october november december monday tuesday wednesday thursday friday "
     "saturday sunday interpreter sincerely regards phd facs facp crna mbbs lcsw frcp dds dpm pharmd "
-    # of the other languages whose labels are known
+    # of the other languages whose labels are listed
     "patientin vorname nachname geburtsdatum geburtsname geschlecht adresse telefon anamnese diagnose station klinik krankenhaus "
     "oberarzt nom prénom adresse téléphone médecin sexe paciente nombre apellidos fecha sexo dirección teléfono paziente cognome nome "
     "data sesso indirizzo telefono pacjent pacjentka nazwisko imię adres pesel płeć hasta adı soyadı tarih cinsiyet adres januar "
@@ -116,23 +116,25 @@ _LETTERS = frozenset("sincerely regards truly wishes respectfully referring disc
 
 @dataclass(frozen=True)
 class NamePattern:
-    pattern: regex.Pattern[str]  # with a group "found"
+    """A pattern for names that something near them gives away."""
+
+    pattern: regex.Pattern[str]  # with a group "span"
     score: float  # how sure it is
     gate: regex.Pattern[str] | frozenset[str]  # what a text must hold for it to be worth trying
-    holds: Callable[[str], bool] = bool  # of what was found
+    holds: Callable[[str], bool] = bool  # of the text of the span
 
 
 def _pattern(
-    before: str, found: str, score: float, gate: regex.Pattern[str] | Iterable[str], *, after: str = "", unsure: bool = False
+    before: str, span: str, score: float, gate: regex.Pattern[str] | Iterable[str], *, after: str = "", unsure: bool = False
 ) -> NamePattern:
-    compiled = regex.compile(rf"{before}(?P<found>{found}){after}")
+    compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
     held = gate if isinstance(gate, regex.Pattern) else frozenset(gate)
     return NamePattern(compiled, score, held, looks_like_a_name if unsure else bool)
 
 
-def looks_like_a_name(found: str) -> bool:
-    """Whether what stands where a name might is no ordinary word."""
-    return not is_ordinary(regex.split(r"[\s,'’]", found, maxsplit=1)[0])
+def looks_like_a_name(text: str) -> bool:
+    """Whether the first word of a possible name is no ordinary word."""
+    return not is_ordinary(regex.split(r"[\s,'’]", text, maxsplit=1)[0])
 
 
 PATTERNS = (

@@ -41,18 +41,20 @@ Dates = Literal["year", "shift", "keep"]
 
 
 class DeidentifyParams(Params):
+    """The section ``preprocess.deidentify``."""
+
     entity_model: str  # name==version of an installed spaCy model for names that nothing near them gives away; empty: rules alone
     policy: dict[str, Action]  # by type; mask where none is said
     dates: Dates
     allow: tuple[str, ...]  # names and numbers that stay, besides public helplines and medical eponyms
-    key_file: str  # 32 or more secret bytes, outside the repository; surrogates and shifted dates are drawn with it
+    key_file: str  # 32 or more secret bytes, outside the repository; surrogates and shifted dates are sampled with it
     key_digest: str  # the first 16 hexadecimal digits of its SHA-256: another key is another result
-    plantings: int = Field(ge=1)  # of every form, to measure recall
-    min_recall: dict[str, float]  # by type, of the planted identifiers; the stage fails below it
+    injections: int = Field(ge=1)  # of every template, to measure recall
+    min_recall: dict[str, float]  # by type, of the injected identifiers; the stage fails below it
 
     @field_validator("policy", "min_recall")
     @classmethod
-    def _known(cls, by_type: dict[str, object]) -> dict[str, object]:
+    def _check_types(cls, by_type: dict[str, object]) -> dict[str, object]:
         if unknown := sorted(set(by_type) - set(TYPES)):
             raise ValueError(f"{unknown[0]!r} is no type of identifier; there are {', '.join(TYPES)}")
         return by_type
@@ -67,10 +69,11 @@ class DeidentifyParams(Params):
         return self
 
     def action(self, type_: str) -> str:
+        """What becomes of identifiers of a type: an ``Action``, of dates one of ``Dates``."""
         return self.dates if type_ == "DATE" else self.policy.get(type_, "mask")
 
     def key(self) -> bytes:
-        """The secret; empty where nothing is drawn. ``ValueError`` for a file that is not there, holds too little or is another key."""
+        """The secret; empty where none is needed. ``ValueError`` for a file that is not there, holds too little or is another key."""
         if not self.key_file:
             return b""
         path = Path(self.key_file).expanduser()
@@ -78,5 +81,7 @@ class DeidentifyParams(Params):
         if len(secret) < 32:
             raise ValueError(f"params.yaml: preprocess.deidentify.key_file: {path} does not hold 32 bytes or more")
         if (digest := hashlib.sha256(secret).hexdigest()[:16]) != self.key_digest:
-            raise ValueError(f"params.yaml: preprocess.deidentify.key_digest is not {digest}, as {path} has; if that key is meant, say so")
+            raise ValueError(
+                f"params.yaml: preprocess.deidentify.key_digest is not {digest}, as {path} has; if you mean that key, write it"
+            )
         return secret

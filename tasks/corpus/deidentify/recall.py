@@ -1,6 +1,6 @@
-"""How much of what it should find the de-identification finds, measured on identifiers planted in copies of the run's own text.
+"""How much of what it should detect the de-identification detects, measured on identifiers injected into copies of the run's own text.
 
-The values of one form are mostly found or missed together, so that a confidence interval counts forms, not plantings.
+The values of one template are mostly detected or missed together, so that a confidence interval counts templates, not injections.
 """
 
 import unicodedata
@@ -11,145 +11,158 @@ from pathlib import Path
 from random import Random
 
 from tasks.corpus.cleaning import shingles
-from tasks.corpus.deidentify.finder import Found, finder
-from tasks.corpus.deidentify.forms import Filled, Form, fill, read_forms
+from tasks.corpus.deidentify.analyzer import PiiSpan, get_analyzer
 from tasks.corpus.deidentify.languages import LANGUAGES, in_language, own_language
+from tasks.corpus.deidentify.pii_templates import FilledTemplate, PiiTemplate, fill, read_templates
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
 from tasks.corpus.documents import read_lines
 from tasks.runtime.pool import run_all
 
-CARRIERS = 200  # texts of the run, in which identifiers are planted
-AROUND = 300  # characters of them on either side
+PII, HARD_NEGATIVES = "pii-templates", "hard-negatives"  # the tables
+HOST_TEXTS = 200  # texts of the run, into which identifiers are injected
+HOST_CHARS = 300  # characters of them on either side
 Z = 1.96  # of a two-sided interval of 95 %
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of plantings, for one type of identifier, names of one language, or one reason of look-alikes."""
+    """A share of injections, for one type of identifier, names of one language, or one reason of hard negatives."""
 
     name: str
-    half: str  # all, or held-out: forms, and languages of names beside English, that nobody who wrote a recognizer has seen
-    forms: int
-    plantings: int
+    half: str  # all, or held-out: templates, and languages of names beside English, that nobody who wrote a recognizer has seen
+    templates: int
+    injections: int
     share: float
-    low: float  # of Wilson's interval at 95 %, with the number of forms as the number of trials
+    low: float  # of Wilson's interval at 95 %, with the number of templates as the number of trials
     high: float
-    language: str = ""  # whose names were planted; empty: those of all, or no names
+    language: str = ""  # whose names were injected; empty: those of all, or no names
 
 
 @dataclass(frozen=True)
 class Hits:
-    """How often what was planted with one form was found, or touched."""
+    """How often what was injected with one template was detected, or of a hard negative touched."""
 
-    form: Form
+    template: PiiTemplate
     language: str
     hits: int
-    plantings: int
+    injections: int
 
     def is_unseen(self) -> bool:
-        """Whether nobody who wrote a recognizer has looked at its names either: English ones were always those of the held-out forms."""
-        return self.language in ("", "en") or LANGUAGES[self.language].held_out or bool(own_language(self.form.text))
+        """Whether nobody who wrote a recognizer has looked at its names either: English ones always were those of held-out templates."""
+        return self.language in ("", "en") or LANGUAGES[self.language].held_out or bool(own_language(self.template.text))
 
 
-def measure(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[Share]]:
-    """``recall`` by type and, of names, by ``languages``; ``look_alikes`` touched by reason. Planted in the clean documents in ``work``."""
-    carriers = _carriers(work)
-    kept = {type_ for type_ in TYPES if params.action(type_) == "keep"}
-    groups: dict[tuple[str, str, str], list[Form]] = {}
-    for table in ("forms", "look-alikes"):
-        for form in read_forms(table):
-            for language in _languages(table, form) if form.name not in kept else ():
-                groups.setdefault((table, form.name, language), []).append(form)
+def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[Share]]:
+    """``recall`` by type and, of names, by ``languages``; ``hard_negatives`` touched, by reason. The hosts are clean documents in ``work``.
+
+    The same seed, params and documents give the same numbers.
+    """
+    hosts = _host_texts(work)
+    groups = _groups(params)
     keys = sorted(groups)
-    arguments = [(table, groups[table, name, language], language, carriers, params, seed) for table, name, language in keys]
-    # By rules alone that takes less time than the processes of a pool need to import what finds them.
-    measured = dict(zip(keys, run_all(_measured, arguments, what="planted identifiers", here=not params.entity_model), strict=True))
+    arguments = [(table, groups[table, name, language], language, hosts, params, seed) for table, name, language in keys]
+    # By rules alone that takes less time than the processes of a pool need to import the analyzer.
+    hits = run_all(_count_hits, arguments, what="injected identifiers", here=not params.entity_model)
+    by_key = dict(zip(keys, hits, strict=True))
     by_name: dict[tuple[str, str], list[Hits]] = {}
-    for (table, name, _), hits in measured.items():
-        by_name.setdefault((table, name), []).extend(hits)
+    for (table, name, _), of_key in by_key.items():
+        by_name.setdefault((table, name), []).extend(of_key)
     return {
-        "recall": [share for (table, name), hits in by_name.items() if table == "forms" for share in _shares(name, hits)],
+        "recall": [share for (table, name), of_name in by_name.items() if table == PII for share in _shares(name, of_name)],
         "languages": [
-            share for (_, name, language), hits in measured.items() if language for share in _shares(name, hits, LANGUAGES[language].name)
+            share for (_, name, language), of_key in by_key.items() if language for share in _shares(name, of_key, LANGUAGES[language].name)
         ],
-        "look_alikes": [share for (table, name), hits in by_name.items() if table != "forms" for share in _shares(name, hits)],
+        "hard_negatives": [share for (table, name), of_name in by_name.items() if table != PII for share in _shares(name, of_name)],
     }
 
 
-def below(recall: Sequence[Share], wanted: Mapping[str, float]) -> list[str]:
-    """What is to be told of the types, and of names of the languages, of which less was found than is wanted."""
+def below(recall: Sequence[Share], min_recall: Mapping[str, float]) -> list[str]:
+    """A message for each type, and names of each language, whose recall is below the minimum of the type."""
     return [
-        f"{s.name}{f' in {s.language}' if s.language else ''} {s.share:.3f} < {wanted[s.name]}"
+        f"{s.name}{f' in {s.language}' if s.language else ''} {s.share:.3f} < {min_recall[s.name]}"
         for s in recall
-        if s.half == "all" and s.share < wanted.get(s.name, 0)
+        if s.half == "all" and s.share < min_recall.get(s.name, 0)
     ]
 
 
-def _languages(table: str, form: Form) -> Sequence[str]:
-    """Of whose names a form is filled: of one alone where it is in that language; the others are in English."""
-    if table != "forms" or form.name != "NAME":
+def _groups(params: DeidentifyParams) -> dict[tuple[str, str, str], list[PiiTemplate]]:
+    """The templates of types that the policy does not keep, by table, name and language of their names."""
+    kept = {type_ for type_ in TYPES if params.action(type_) == "keep"}
+    groups: dict[tuple[str, str, str], list[PiiTemplate]] = {}
+    for table in (PII, HARD_NEGATIVES):
+        for template in read_templates(table):
+            for language in _languages(table, template) if template.name not in kept else ():
+                groups.setdefault((table, template.name, language), []).append(template)
+    return groups
+
+
+def _languages(table: str, template: PiiTemplate) -> Sequence[str]:
+    """The languages of names that fill a template: its own where it is written in one; those in English take all."""
+    if table != PII or template.name != "NAME":
         return ("",)
-    return (own,) if (own := own_language(form.text)) else tuple(LANGUAGES)
+    return (own,) if (own := own_language(template.text)) else tuple(LANGUAGES)
 
 
-def planted(filled: Filled, carrier: str, draw: Random) -> Filled:
-    """A sentence put between two of a text, of which no more is taken than AROUND characters on either side."""
-    parts = shingles.sentences(carrier)
-    place = draw.randrange(0, len(parts), 2) if parts else 0
-    before, after = "".join(parts[:place])[-AROUND:], "".join(parts[place:])[:AROUND]
+def inject(filled: FilledTemplate, host: str, rng: Random) -> FilledTemplate:
+    """A sentence put between two sentences of a host text, of which at most HOST_CHARS characters stay on either side."""
+    parts = shingles.sentences(host)
+    position = rng.randrange(0, len(parts), 2) if parts else 0
+    before, after = "".join(parts[:position])[-HOST_CHARS:], "".join(parts[position:])[:HOST_CHARS]
     text = f"{before}{' ' if before and not before[-1].isspace() else ''}"
-    marked = tuple((len(text) + start, len(text) + end) for start, end in filled.marked)
-    return Filled(f"{text}{filled.text} {after}", marked)
+    spans = tuple((len(text) + start, len(text) + end) for start, end in filled.spans)
+    return FilledTemplate(f"{text}{filled.text} {after}", spans)
 
 
-def is_covered(text: str, start: int, end: int, found: Sequence[Found]) -> bool:
-    """Whether nothing that tells something is left of a part of the text, no mark of a letter either."""
-    tell = (i for i in range(start, end) if text[i].isalnum() or unicodedata.category(text[i]).startswith("M"))
-    return all(any(f.start <= i < f.end for f in found) for i in tell)
+def is_covered(text: str, start: int, end: int, detected: Sequence[PiiSpan]) -> bool:
+    """Whether every letter, digit and combining mark from ``start`` to ``end`` is in a detected span."""
+    telling = (i for i in range(start, end) if text[i].isalnum() or unicodedata.category(text[i]).startswith("M"))
+    return all(any(span.start <= i < span.end for span in detected) for i in telling)
 
 
-def _measured(table: str, forms: list[Form], language: str, carriers: list[str], params: DeidentifyParams, seed: int) -> list[Hits]:
-    find = finder(params.model_dump_json()).find
-    told = []
-    for form in forms:
-        text = in_language(form.text, language) if language and not own_language(form.text) else form.text
-        hits, marks = 0, 0
-        for number in range(params.plantings if language in ("", "en") else 1):
-            draw = Random(f"{seed} {form.text} {number}{f' {language}' if language not in ('', 'en') else ''}")
-            filled = planted(fill(text, draw), draw.choice(carriers), draw)
-            found = find(filled.text)
-            for start, end in filled.marked:
-                touched = any(f.start < end and start < f.end for f in found)
-                hits += is_covered(filled.text, start, end, found) if table == "forms" else touched
-                marks += 1
-        told.append(Hits(form, language, hits, marks))
-    return told
+def _count_hits(
+    table: str, templates: list[PiiTemplate], language: str, hosts: list[str], params: DeidentifyParams, seed: int
+) -> list[Hits]:
+    analyze = get_analyzer(params.model_dump_json()).analyze
+    counted = []
+    for template in templates:
+        text = in_language(template.text, language) if language and not own_language(template.text) else template.text
+        hits, spans = 0, 0
+        for i in range(params.injections if language in ("", "en") else 1):
+            rng = Random(f"{seed} {template.text} {i}{f' {language}' if language not in ('', 'en') else ''}")
+            injected = inject(fill(text, rng), rng.choice(hosts), rng)
+            detected = analyze(injected.text)
+            for start, end in injected.spans:
+                touched = any(span.start < end and start < span.end for span in detected)
+                hits += is_covered(injected.text, start, end, detected) if table == PII else touched
+                spans += 1
+        counted.append(Hits(template, language, hits, spans))
+    return counted
 
 
-def _shares(name: str, measured: Sequence[Hits], language: str = "") -> Iterator[Share]:
-    """Of all forms and of those that are held out, where of the names of all languages together the unseen count."""
-    unseen = [h for h in measured if h.form.held_out and (language or h.is_unseen())]
-    for half, some in (("all", measured), ("held-out", unseen)):
-        by_form: dict[Form, list[Hits]] = {}
-        for hits in some:
-            by_form.setdefault(hits.form, []).append(hits)
-        shares = [sum(h.hits for h in form) / sum(h.plantings for h in form) for form in by_form.values()]
-        yield _share(name, half, shares, sum(h.plantings for h in some), language)
+def _shares(name: str, counted: Sequence[Hits], language: str = "") -> Iterator[Share]:
+    """Of all templates and of those that are held out; of the names of all languages together, only the unseen count there."""
+    unseen = [h for h in counted if h.template.held_out and (language or h.is_unseen())]
+    for half, members in (("all", counted), ("held-out", unseen)):
+        by_template: dict[PiiTemplate, list[Hits]] = {}
+        for hits in members:
+            by_template.setdefault(hits.template, []).append(hits)
+        shares = [sum(h.hits for h in hits) / sum(h.injections for h in hits) for hits in by_template.values()]
+        yield _share(name, half, shares, sum(h.injections for h in members), language)
 
 
-def _share(name: str, half: str, by_form: list[float], plantings: int, language: str) -> Share:
+def _share(name: str, half: str, by_template: list[float], injections: int, language: str) -> Share:
     """Wilson's score interval: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212."""
-    n, p = len(by_form), sum(by_form) / len(by_form)
+    n, p = len(by_template), sum(by_template) / len(by_template)
     middle, spread = p + Z * Z / (2 * n), Z * sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
     low, high = (max(0.0, min(1.0, (middle + sign * spread) / (1 + Z * Z / n))) for sign in (-1, 1))
-    return Share(name, half, n, plantings, round(p, 4), round(low, 4), round(high, 4), language)
+    return Share(name, half, n, injections, round(p, 4), round(low, 4), round(high, 4), language)
 
 
-def _carriers(work: Path) -> list[str]:
+def _host_texts(work: Path) -> list[str]:
     """Answers of the first documents by id, which is a sample of all, as ids are digests."""
-    found: list[str] = []
+    answers: list[str] = []
     for path in sorted((work / "clean").glob("*.jsonl")):
-        found += [document.answer for document in read_lines(path)]
-        if len(found) >= CARRIERS:
+        answers += [document.answer for document in read_lines(path)]
+        if len(answers) >= HOST_TEXTS:
             break
-    return found[:CARRIERS] or [""]
+    return answers[:HOST_TEXTS] or [""]

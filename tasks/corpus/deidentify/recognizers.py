@@ -1,6 +1,6 @@
 """Recognizers for identifiers that labels, shapes and check digits give away, in the form that Presidio takes them.
 
-A pattern's group ``found`` is the identifier; what stands before it only tells what it is.
+A pattern's group ``span`` is the identifier; what stands before it only tells what it is.
 """
 
 import re
@@ -12,8 +12,7 @@ import regex
 from presidio_analyzer import EntityRecognizer, RecognizerResult
 from presidio_analyzer.nlp_engine import NlpArtifacts
 
-from tasks.corpus.deidentify import dates_and_places as places
-from tasks.corpus.deidentify import names
+from tasks.corpus.deidentify import dates_and_places, names
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
@@ -43,10 +42,12 @@ _V6 = r"(?:[0-9A-Fa-f]{1,4}:){2,7}(?:(?::?[0-9A-Fa-f]{1,4}){1,6}|:)|(?:[0-9A-Fa-
 
 @dataclass(frozen=True)
 class Rule:
+    """A pattern for identifiers of one type."""
+
     type: str
     pattern: re.Pattern[str] | regex.Pattern[str]
     score: float = SURE
-    holds: Callable[[str], bool] = bool  # of what was found
+    holds: Callable[[str], bool] = bool  # of the text of the span
     gate: Gate = None
 
 
@@ -57,17 +58,18 @@ class RuleRecognizer(EntityRecognizer):
         super().__init__(supported_entities=sorted({rule.type for rule in RULES}))
 
     def load(self) -> None:
-        """Nothing is to be loaded."""
+        """Required by Presidio; the rules need no files."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
+        """The spans of all rules, as Presidio takes them; they may overlap."""
         words = frozenset(_WORDS.findall(text.lower()))
         is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
         return [
-            RecognizerResult(rule.type, match.start("found"), match.end("found"), rule.score)
+            RecognizerResult(rule.type, match.start("span"), match.end("span"), rule.score)
             for rule in RULES
             if rule.gate is None or is_open[rule.gate]
             for match in rule.pattern.finditer(text)
-            if rule.holds(match["found"])
+            if rule.holds(match["span"])
         ]
 
 
@@ -91,27 +93,27 @@ def _luhn(digits: str) -> bool:
 
 def _labelled(type_: str, labels: str, value: str = _CODE, *, marked: str = "", score: float = SURE) -> Iterable[Rule]:
     """A value behind one of its labels; ``marked`` are labels that need "number", "#" or the like to be one."""
-    told = f"(?:{labels})" if labels else ""
+    label = f"(?:{labels})" if labels else ""
     if marked:
-        told = "|".join(part for part in (told, rf"(?:{marked}){_MARK}") if part)
-    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{told})(?![a-z])){_JOIN}(?P<found>{value})"), score, gate=_CODED)
+        label = "|".join(part for part in (label, rf"(?:{marked}){_MARK}") if part)
+    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{label})(?![a-z])){_JOIN}(?P<span>{value})"), score, gate=_CODED)
 
 
 def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score: float = LIKELY, *, gate: Gate = _DIGITS) -> Rule:
-    return Rule(type_, re.compile(rf"(?P<found>{pattern})"), score, holds, gate=gate)
+    return Rule(type_, re.compile(rf"(?P<span>{pattern})"), score, holds, gate=gate)
 
 
 RULES: tuple[Rule, ...] = (
     *(Rule("NAME", name.pattern, name.score, name.holds, name.gate) for name in names.PATTERNS),
-    *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in places.ADDRESSES),
-    *(Rule("ZIP", pattern, gate=places.FIVE_DIGITS) for pattern in places.ZIP_CODES),
-    *(Rule("DATE", pattern, gate=_DATED) for pattern in places.NUMERIC_DATES),
-    *(Rule("DATE", pattern, gate=places.MONTHS) for pattern in places.WRITTEN_DATES),
-    *(Rule("AGE", pattern, gate=places.OVER_89) for pattern in places.AGES),
+    *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
+    *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
+    *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
+    *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
+    *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),
     _shaped(
         "PHONE", r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])"
     ),
-    _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda found: sum(map(str.isdecimal, found)) >= 8),
+    _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
         r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|beeper|callback|extension|ext|contact number|call|text"
@@ -125,7 +127,7 @@ RULES: tuple[Rule, ...] = (
     _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
     Rule(
         "EMAIL",
-        re.compile(rf"(?i:\b(?:e-?mail|mail|address|reached?)\b)[^.\n]{{0,30}}?\s(?P<found>[\w.+-]+ at (?:[\w-]+\.)+{_TOP})\b"),
+        re.compile(rf"(?i:\b(?:e-?mail|mail|address|reached?)\b)[^.\n]{{0,30}}?\s(?P<span>[\w.+-]+ at (?:[\w-]+\.)+{_TOP})\b"),
         gate=_AT,
     ),
     _shaped("SSN", r"(?<![\d-])(?!000|666|9\d\d)\d{3}-\d{2}-\d{4}(?![\d-])", score=0.8),
@@ -180,7 +182,7 @@ RULES: tuple[Rule, ...] = (
     _shaped("URL", r"(?i:\bwww\.)[^\s<>\"]*[^\s<>\".,;:!?)\]']", gate=_DOT),
     _shaped("URL", rf"(?<![@\w.-])(?:[A-Za-z0-9_-]+\.)+{_TOP}\b(?:/[^\s<>\"]*[^\s<>\".,;:!?)\]'])?", gate=_DOT),
     _shaped("IP", rf"(?<![\d.])(?<!EC )(?<!EC:)(?<!C\. ){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.]*\d)(?:[:/]\d+)?", gate=_DOTTED),
-    _shaped("IP", rf"(?<![\w:])(?:{_V6})(?![\w:])", lambda found: found.count(":") > 2 and any(map(str.isdecimal, found)), gate=_COLONS),
+    _shaped("IP", rf"(?<![\w:])(?:{_V6})(?![\w:])", lambda text: text.count(":") > 2 and any(map(str.isdecimal, text)), gate=_COLONS),
     *_labelled(
         "BIOMETRIC",
         rf"(?:finger ?prints?|voice ?prints?|biometrics?)(?:{_MEASURE})*"

@@ -1,4 +1,4 @@
-"""What stands in an identifier's place: a mark, what Safe Harbor lets stand of it, or a surrogate."""
+"""What replaces an identifier: a mask, what Safe Harbor lets stand of it, or a surrogate."""
 
 import hashlib
 import hmac
@@ -33,30 +33,30 @@ _FORMATS = (
 class Replacements:
     """Of one document: the same identifier gets the same replacement, and a date the same shift as all of its group.
 
-    A surrogate is drawn for the place of an identifier among the document's, never from the identifier: whoever could draw it again
+    A surrogate is drawn for the place of an identifier among the document's, never from the identifier: whoever could rng it again
     could otherwise try all names until one fits.
     """
 
     def __init__(self, params: DeidentifyParams, key: bytes, document: str, group: str, years: list[int]):
         self._params, self._key, self._document = params, key, document
-        self._shift = timedelta(days=7 * (1 + _draw(key, "shift", group).randrange(52)))
+        self._shift = timedelta(days=7 * (1 + _rng(key, "shift", group).randrange(52)))
         self._latest = max(years, default=0)
-        self._drawn: dict[tuple[str, str], str] = {}
+        self._surrogates: dict[tuple[str, str], str] = {}
 
     def of(self, type_: str, value: str) -> str:
-        """What stands in the place of a value from now on."""
+        """The replacement of a value: a mask, what Safe Harbor lets stand of it, or a surrogate."""
         action = self._params.action(type_)
         if action == "mask":
             return _masked(type_, value)
         if type_ == "DATE":
             return self._year(value) if action == "year" else self._shifted(value)
-        known = (type_, _folded(value))
-        if known not in self._drawn:
-            self._drawn[known] = self._part_of_a_name(value) if type_ == "NAME" else ""
-        if not self._drawn[known]:
-            draw = _draw(self._key, self._document, type_, len(self._drawn))
-            self._drawn[known] = _surrogate(type_, value, draw)
-        return self._drawn[known]
+        key = (type_, _folded(value))
+        if key not in self._surrogates:
+            self._surrogates[key] = self._part_of_a_name(value) if type_ == "NAME" else ""
+        if not self._surrogates[key]:
+            rng = _rng(self._key, self._document, type_, len(self._surrogates))
+            self._surrogates[key] = _surrogate(type_, value, rng)
+        return self._surrogates[key]
 
     def _year(self, value: str) -> str:
         years = years_in(value)
@@ -74,15 +74,15 @@ class Replacements:
                 continue
             if self._latest - shifted.year >= OLDEST and with_year[0] == text:
                 return "[DATE]"
-            told = shifted.strftime(form)
-            return (told if re.search(r"(?<!\d)0\d", text) else re.sub(r"(?<!\d)0(?=\d\b)", "", told)) + time
+            date = shifted.strftime(form)
+            return (date if re.search(r"(?<!\d)0\d", text) else re.sub(r"(?<!\d)0(?=\d\b)", "", date)) + time
         return "[DATE]"
 
     def _part_of_a_name(self, value: str) -> str:
         """The same part of a surrogate that stands for a longer name: "Smith" after "Mary Smith"."""
         folded = _folded(value)
-        for (type_, name), drawn in self._drawn.items():
-            words, others = name.split(), drawn.split()
+        for (type_, name), surrogate in self._surrogates.items():
+            words, others = name.split(), surrogate.split()
             if type_ == "NAME" and folded in words and len(words) == len(others):
                 return others[words.index(folded)]
         return ""
@@ -94,7 +94,8 @@ def _folded(value: str) -> str:
 
 
 def years_in(value: str) -> list[int]:
-    return [int(found) for found in _YEAR.findall(value)]
+    """The years from 1800 to 2099 in a text, in its order."""
+    return [int(year) for year in _YEAR.findall(value)]
 
 
 def _masked(type_: str, value: str) -> str:
@@ -105,7 +106,7 @@ def _masked(type_: str, value: str) -> str:
     return f"[{type_}]"
 
 
-def _draw(key: bytes, *parts: str | int) -> Random:
+def _rng(key: bytes, *parts: str | int) -> Random:
     return Random(hmac.digest(key or b"-", "\x1f".join(map(str, parts)).encode(), hashlib.sha256))
 
 
@@ -114,18 +115,18 @@ def _faker() -> Faker:
     return Faker("en_US")
 
 
-def _surrogate(type_: str, value: str, draw: Random) -> str:
+def _surrogate(type_: str, value: str, rng: Random) -> str:
     fake = _faker()
-    fake.seed_instance(draw.getrandbits(64))
+    fake.seed_instance(rng.getrandbits(64))
     kinds = {
         "NAME": lambda: _like_a_name(value, fake),
         "ADDRESS": fake.street_address,
         "EMAIL": lambda: f"{fake.user_name()}@example.org",
         "URL": lambda: f"https://example.org/{fake.slug()}",
-        "IP": lambda: f"192.0.2.{draw.randrange(1, 255)}",  # a block kept for documents, RFC 5737
-        "AGE": lambda: str(draw.randrange(OLDEST, 100)),
+        "IP": lambda: f"192.0.2.{rng.randrange(1, 255)}",  # a block kept for documents, RFC 5737
+        "AGE": lambda: str(rng.randrange(OLDEST, 100)),
     }
-    return str(kinds[type_]()) if type_ in kinds else "".join(_like_characters(value, draw))
+    return str(kinds[type_]()) if type_ in kinds else "".join(_like_characters(value, rng))
 
 
 def _like_a_name(value: str, fake: Faker) -> str:
@@ -135,12 +136,12 @@ def _like_a_name(value: str, fake: Faker) -> str:
     return name.upper() if value.isupper() else name
 
 
-def _like_characters(value: str, draw: Random) -> Iterator[str]:
+def _like_characters(value: str, rng: Random) -> Iterator[str]:
     for character in value:
         if character.isdecimal():
-            yield str(draw.randrange(10))
+            yield str(rng.randrange(10))
         elif character.isalpha():
-            letter = chr(ord("a") + draw.randrange(26))
+            letter = chr(ord("a") + rng.randrange(26))
             yield letter.upper() if character.isupper() else letter
         elif not unicodedata.category(character).startswith("M"):
             yield character

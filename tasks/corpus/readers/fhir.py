@@ -30,8 +30,8 @@ def is_fhir(path: Path, options: FileOptions) -> bool:
 def read_fhir(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """The notes of the resources in a file; a group is a patient, named by a digest."""
     with open_text(path, options) as file:
-        for number, line in numbered(file):
-            position = f"line {number}"
+        for i, line in numbered(file):
+            position = f"line {i}"
             resource = parse_object(line)
             if isinstance(resource, str):
                 yield Rejected(name, position, resource)

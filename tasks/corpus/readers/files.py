@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from tasks.corpus.documents import MANIFEST, Document, Rejected
+from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.manifest import MANIFEST
 from tasks.corpus.readers import fhir, hpo, tables, texts, xml_files
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
 from tasks.runtime.digests import files_in

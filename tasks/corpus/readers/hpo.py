@@ -14,7 +14,7 @@ import obonet
 
 from tasks.corpus.documents import Document, Rejected, content_id, share
 from tasks.corpus.readers.records import TOO_LONG, UnreadableError
-from tasks.corpus.readers.streams import MOST_WHOLE, numbered
+from tasks.corpus.readers.streams import MAX_WHOLE_FILE, numbered
 
 # Frequency classes of the HPO (terms below HP:0040279) and the lowest share of patients of each.
 BANDS = (
@@ -27,7 +27,7 @@ BANDS = (
 UNKNOWN_BAND = "Also described"
 EXCLUDED = "HP:0040285"
 COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")  # of phenotype.hpoa
-MOST_SIGNS = 12  # per band, so that one disease's list does not fill a training row
+MAX_SIGNS = 12  # per band, so that one disease's list does not fill a training row
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (EXACT|BROAD|NARROW|RELATED) ?(\w*)')
@@ -42,7 +42,7 @@ def read_obo(path: Path, source: str) -> Iterator[Document]:
 
 
 def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
-    """The documents of a phenotype.hpoa file; the ontology must stand beside it."""
+    """The documents of a phenotype.hpoa file; the ontology must be in the same folder."""
     ontology = path.with_name("hp.obo")
     if not ontology.exists():
         raise UnreadableError(f"needs {ontology.name} beside it, for the names of its terms")
@@ -51,8 +51,8 @@ def read_hpoa(path: Path, source: str) -> Iterator[Document | Rejected]:
 
 def parse_obo(path: Path) -> Terms:
     """The named terms of an OBO file by id; obsolete ones are left out. ``UnreadableError`` says what is wrong with it."""
-    if path.stat().st_size > MOST_WHOLE:
-        raise UnreadableError(f"is larger than {MOST_WHOLE >> 20} MiB, the most of an OBO file that is read")
+    if path.stat().st_size > MAX_WHOLE_FILE:
+        raise UnreadableError(f"is larger than {MAX_WHOLE_FILE >> 20} MiB, the most of an OBO file that is read")
     try:
         graph = obonet.read_obo(path)
     except (ValueError, KeyError, AttributeError, TypeError, IndexError):  # messages quote the file
@@ -63,9 +63,9 @@ def parse_obo(path: Path) -> Terms:
 def lay_synonyms(path: Path) -> Iterator[tuple[str, str]]:
     """Each name of a term with each of its synonyms that is a layperson's."""
     for data in parse_obo(path).values():
-        found = [match.groups() for text in data.get("synonym", []) if (match := _SYNONYM.match(text))]
-        names = [data["name"], *(text for text, scope, kind in found if scope == "EXACT" and kind != "layperson")]
-        yield from ((name, text) for name in names for text, _, kind in found if kind == "layperson")
+        synonyms = [match.groups() for text in data.get("synonym", []) if (match := _SYNONYM.match(text))]
+        names = [data["name"], *(text for text, scope, type_ in synonyms if scope == "EXACT" and type_ != "layperson")]
+        yield from ((name, text) for name in names for text, _, type_ in synonyms if type_ == "layperson")
 
 
 def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
@@ -80,14 +80,14 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
         parents = sorted(data.get("is_a", []))
         group = f"hpo:{parents[0]}" if parents else f"hpo:{term}"
         synonyms = [m.groups() for m in map(_SYNONYM.match, data.get("synonym", [])) if m]
-        exact = _distinct((names.inline(text) for text, scope, kind in synonyms if scope == "EXACT" and kind != "obsolete_synonym"), name)
-        lay = _distinct((names.inline(text) for text, scope, kind in synonyms if kind == "layperson"), name)
+        exact = _distinct((names.inline(text) for text, scope, type_ in synonyms if scope == "EXACT" and type_ != "obsolete_synonym"), name)
+        lay = _distinct((names.inline(text) for text, scope, type_ in synonyms if type_ == "layperson"), name)
 
         def document(
-            kind: str, question: str, answer: str, group: str, term: str = term, name: str = name, exact: list[str] = exact
+            category: str, question: str, answer: str, group: str, term: str = term, name: str = name, exact: list[str] = exact
         ) -> Document:
-            key = content_id(source, kind, question, answer, term)
-            return Document(key, question, answer, source, kind, group, term, topic=name, aliases=tuple(exact))
+            key = content_id(source, category, question, answer, term)
+            return Document(key, question, answer, source, category, group, term, topic=name, aliases=tuple(exact))
 
         if definition := _QUOTED.match(data.get("def", "")):
             known_as = f" It is also known as {_listed(lay[:3])}." if lay else ""
@@ -97,7 +97,7 @@ def read_ontology(terms: Terms, source: str) -> Iterator[Document]:
             yield document("hpo-synonyms", f"What other names does {name} have?", answer, group)
         if len(children[term]) > 1:
             kinds = sorted((names.inline(terms[c]["name"]) for c in children[term]), key=lambda k: share(term, k))
-            shown = kinds[:MOST_SIGNS]
+            shown = kinds[:MAX_SIGNS]
             more = f", and {len(kinds) - len(shown)} more" if len(kinds) > len(shown) else ""
             answer = f"Kinds of {name} are {', '.join(shown)}{more}." if more else f"Kinds of {name} are {_listed(shown)}."
             # Children whose first parent this is have it as their group, so the list stays with their definitions.
@@ -111,32 +111,32 @@ def read_annotations(path: Path, source: str, terms: Terms) -> Iterator[Document
     signs |= {old: signs[term] for term, data in terms.items() for old in data.get("alt_id", [])}
     diseases: dict[str, list[dict[str, str]]] = defaultdict(list)
     with open(path, encoding="utf-8", newline="") as file:
-        for number, row in _annotations(file):
+        for i, row in _annotations(file):
             if isinstance(row, str):
-                yield Rejected(source, f"line {number}", row)
+                yield Rejected(source, f"line {i}", row)
             elif row["hpo_id"] not in signs:
                 yield Rejected(source, f"{row['database_id']} {row['hpo_id']}", "names a term that the ontology does not have")
             elif row["qualifier"] != "NOT" and row["frequency"] != EXCLUDED:
                 diseases[row["database_id"]].append(row)
     for disease, rows in diseases.items():
         name = rows[0]["disease_name"]
-        found = [r | {"sign": signs[r["hpo_id"]]} for r in rows]
+        with_signs = [r | {"sign": signs[r["hpo_id"]]} for r in rows]
         group = f"disease:{base_name(name)}"
-        for kind, question, answer in (
-            ("disease-signs", f"Which clinical findings are seen in {name}?", _signs(disease, found)),
-            ("disease-course", f"How is {name} inherited, and when does it begin?", _course(name, found)),
+        for category, question, answer in (
+            ("disease-signs", f"Which clinical findings are seen in {name}?", _signs(disease, with_signs)),
+            ("disease-course", f"How is {name} inherited, and when does it begin?", _course(name, with_signs)),
         ):
             if answer:
-                key = content_id(source, kind, question, answer, disease)
-                yield Document(key, question, answer, source, kind, group, disease, topic=name)
+                key = content_id(source, category, question, answer, disease)
+                yield Document(key, question, answer, source, category, group, disease, topic=name)
 
 
 def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
     """The rows of a phenotype.hpoa file with their line numbers, or what is wrong with one."""
     header: list[str] = []
-    for number, line in numbered(file):
+    for i, line in numbered(file):
         if line is None:
-            yield number, TOO_LONG
+            yield i, TOO_LONG
         elif not line.startswith("#"):
             cells = line.rstrip("\r\n").split("\t")
             if not header:
@@ -144,9 +144,9 @@ def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
                 if missing := [name for name in COLUMNS if name not in header]:
                     raise UnreadableError(f"has a header with no column {', '.join(missing)}")
             elif len(cells) != len(header):
-                yield number, f"has {len(cells)} cells, the header has {len(header)}"
+                yield i, f"has {len(cells)} cells, the header has {len(header)}"
             else:
-                yield number, dict(zip(header, cells, strict=True))
+                yield i, dict(zip(header, cells, strict=True))
 
 
 def base_name(disease: str) -> str:
@@ -168,9 +168,10 @@ class Names:
         self._lower = frozenset(word for text in texts for word in re.findall(r"(?<![.] )\b[a-z]+\b", text))
 
     def inline(self, name: str) -> str:
+        """The name as it is written inside a sentence."""
         first = re.match(r"[A-Za-z]{2,}", name)
-        known = first and first.group().lower() in self._lower
-        return name[0].lower() + name[1:] if known else name
+        is_common = first and first.group().lower() in self._lower
+        return name[0].lower() + name[1:] if is_common else name
 
 
 def _texts(terms: Terms) -> Iterator[str]:
@@ -187,8 +188,8 @@ def _signs(disease: str, rows: list[dict[str, str]]) -> str:
     sentences = []
     for label in [text for _, _, text in BANDS] + [UNKNOWN_BAND]:
         if signs := sorted(set(bands[label]), key=lambda s: share(disease, s)):
-            more = f" and {len(signs) - MOST_SIGNS} more" if len(signs) > MOST_SIGNS else ""
-            shown = ", ".join(signs[:MOST_SIGNS]) + more if more else _listed(signs)
+            more = f" and {len(signs) - MAX_SIGNS} more" if len(signs) > MAX_SIGNS else ""
+            shown = ", ".join(signs[:MAX_SIGNS]) + more if more else _listed(signs)
             sentences.append(f"{label}: {shown}.")
     return " ".join(sentences)
 

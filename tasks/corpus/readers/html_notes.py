@@ -53,7 +53,7 @@ def html_text(source: str) -> str:
 
 
 class _Text:
-    """What lxml's parser tells as it reads; no tree is built, so depth costs nothing."""
+    """What lxml's parser reports as it reads; no tree is built, so depth costs nothing."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -87,14 +87,14 @@ def _letters(text: str) -> str:
 
 
 def _texts(source: str) -> Iterator[str]:
-    """What stands outside the markup; ``UnreadableError`` where markup swallows what may be text."""
+    """The text outside the markup; ``UnreadableError`` where markup swallows what may be text."""
     at = 0
     # Tags of no known name and without attributes: an end tag must show that they are no text, as "<patient>" may be.
     opened: set[str] = set()
     closed: set[str] = set()
-    while found := _MARKUP.search(source, at):
-        yield html.unescape(source[at : found.start()])
-        start = found.start()
+    while match := _MARKUP.search(source, at):
+        yield html.unescape(source[at : match.start()])
+        start = match.start()
         if name := _NAME.match(source, start):
             at, bare = _tag_end(source, name)
             tag = name[1].lower()

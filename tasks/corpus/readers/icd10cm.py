@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from tasks.corpus.documents import Document, content_id
 from tasks.corpus.readers.hpo import Names
 
-# The notes of a code, in the order in which they are told.
+# The notes of a code, in the order in which an answer has them.
 NOTES = (
     ("inclusionTerm", "It includes"),
     ("includes", "It includes"),
@@ -19,7 +19,7 @@ NOTES = (
     ("codeFirst", "To be coded first"),
     ("useAdditionalCode", "Additional codes"),
 )
-MOST_ITEMS = 8
+MAX_ITEMS = 8
 # External causes (V-Y) say how an accident happened; single injuries (S, T) repeat one pattern thousands of times.
 LEFT_OUT = "VWXY"
 ONLY_CATEGORIES = "ST"
@@ -63,11 +63,11 @@ def _answer(
     for tag, lead in NOTES:
         notes = [_plain(note.text or "") for block in diag.findall(tag) for note in block.findall("note")]
         if notes := [n for n in notes if n]:
-            more = f"; and {len(notes) - MOST_ITEMS} more" if len(notes) > MOST_ITEMS else ""
-            sentences.append(f"{lead}: {'; '.join(notes[:MOST_ITEMS])}{more}.")
+            more = f"; and {len(notes) - MAX_ITEMS} more" if len(notes) > MAX_ITEMS else ""
+            sentences.append(f"{lead}: {'; '.join(notes[:MAX_ITEMS])}{more}.")
     if children:
-        shown = [f"{names.inline(_text(c, 'desc'))} ({_text(c, 'name')})" for c in children[:MOST_ITEMS]]
-        more = f", and {len(children) - MOST_ITEMS} more" if len(children) > MOST_ITEMS else ""
+        shown = [f"{names.inline(_text(c, 'desc'))} ({_text(c, 'name')})" for c in children[:MAX_ITEMS]]
+        more = f", and {len(children) - MAX_ITEMS} more" if len(children) > MAX_ITEMS else ""
         sentences.append(f"Its subdivisions are {', '.join(shown)}{more}.")
     return " ".join(sentences)
 

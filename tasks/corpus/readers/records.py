@@ -12,12 +12,16 @@ from tasks.runtime.params import Params
 # pandas, spreadsheets and R write these where there is no value.
 EMPTY = frozenset({"", "nan", "n/a", "na", "null", "none"})
 # Characters of one record. A book has 1 to 5 million; a reader takes up to 20 times a record's size in memory.
-MOST_RECORD = 1 << 25
-TOO_LONG = f"is a record of more than {MOST_RECORD >> 20} million characters, the most that are read"
+MAX_RECORD = 1 << 25
+TOO_LONG = f"is a record of more than {MAX_RECORD >> 20} million characters, the most that are read"
 FILE = "file"  # the position of what is wrong with a whole file
 FIELDS = ("question", "answer", "text", "split", "group", "topic", "id", "messages")
 _UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
+
+
+# Other names of splits that raw files use.
+_SPLIT_NAMES = {"valid": "validation", "val": "validation", "dev": "validation", "other": "ood"}
 
 
 class UnreadableError(ValueError):
@@ -25,11 +29,11 @@ class UnreadableError(ValueError):
 
 
 class FileOptions(Params):
-    """How files are read that do not say so themselves; what is left out is found out."""
+    """How files are read that do not say so themselves; what is left out is detected."""
 
     delimiter: str = Field("", max_length=1)
     encoding: str = ""
-    columns: dict[str, str] = Field(default_factory=dict)  # ours (FIELDS) to theirs
+    columns: dict[str, str] = Field(default_factory=dict)  # our field (FIELDS) to the file's column
 
 
 def bad_characters(text: str) -> str:
@@ -62,30 +66,32 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     texts = {field: value.strip() for field, value in texts.items()}
     texts |= {field: "" for field in ("group", "topic") if texts[field].lower() in EMPTY}
     before: tuple[tuple[str, str], ...] = ()
-    kind = "qa"
+    category = "qa"
     if record.get("messages"):
         *earlier, (_, texts["question"]), (_, texts["answer"]) = _turns(record["messages"])
-        before, kind = tuple(earlier), "chat" if earlier else "qa"
+        before, category = tuple(earlier), "chat" if earlier else "qa"
     elif texts["text"] and not texts["answer"] and not texts["question"]:
-        texts["answer"], kind = texts["text"], "text"
-    needed = {"text": ("answer",)}.get(kind, ("question", "answer"))
+        texts["answer"], category = texts["text"], "text"
+    needed = {"text": ("answer",)}.get(category, ("question", "answer"))
     if missing := [field for field in needed if texts[field].lower() in EMPTY]:
-        raise UnreadableError(f"has no {'text' if kind == 'text' else missing[-1]}")
+        raise UnreadableError(f"has no {'text' if category == 'text' else missing[-1]}")
     everything = "".join([*texts.values(), *(text for _, text in before)])
-    if problem := TOO_LONG if len(everything) > MOST_RECORD else bad_characters(everything):
+    if problem := TOO_LONG if len(everything) > MAX_RECORD else bad_characters(everything):
         raise UnreadableError(problem)
     own = record.get("id")
     if own_id and (not isinstance(own, str | int) or not str(own).strip()):
         raise UnreadableError("has no id")
-    said = ["\x1f".join(turn) for turn in before]
-    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *said, texts["question"], texts["answer"])
+    turns = ["\x1f".join(turn) for turn in before]
+    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *turns, texts["question"], texts["answer"])
     stem = name.removesuffix(".gz").rsplit(".", 1)[0]
     group, split = _group(texts, key), _split(texts["split"])
-    return Document(key, texts["question"], texts["answer"], name, f"{kind}-{stem}", group, position, split, before, topic=texts["topic"])
+    return Document(
+        key, texts["question"], texts["answer"], name, f"{category}-{stem}", group, position, split, before, topic=texts["topic"]
+    )
 
 
-def _split(told: str) -> str:
-    split = {"valid": "validation", "val": "validation", "dev": "validation"}.get(told.lower(), told.lower())
+def _split(name: str) -> str:
+    split = _SPLIT_NAMES.get(name.lower(), name.lower())
     if split in EMPTY:
         return ""
     if split not in SPLITS:
@@ -121,6 +127,6 @@ def _turns(messages: object) -> list[tuple[str, str]]:
 
 def mapped(names: list[str], options: FileOptions) -> list[str]:
     """Our names for a file's columns or keys, whatever their case."""
-    theirs = {theirs.strip().lower(): ours for ours, theirs in options.columns.items()}
+    field_of = {column.strip().lower(): field for field, column in options.columns.items()}
     lowered = [name.strip().lower() for name in names]
-    return [theirs.get(name, "topic" if name == "focus" else name) for name in lowered]
+    return [field_of.get(name, "topic" if name == "focus" else name) for name in lowered]

@@ -15,17 +15,17 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Self, cast
 
-from tasks.corpus.readers.records import MOST_RECORD, FileOptions, UnreadableError
+from tasks.corpus.readers.records import MAX_RECORD, FileOptions, UnreadableError
 
 # Bytes of an ontology and of a tabular list, which are read whole; those there are have 10 MB. In memory they take 10 times as much,
 # and XML that is made to, 100 times.
-MOST_WHOLE, MOST_TREE = 1 << 28, 1 << 26
+MAX_WHOLE_FILE, MAX_TREE = 1 << 28, 1 << 26
 # How often a gzip file may hold its own size, from so many bytes on. Text packs 3 to 30 times, a bomb up to 1,032 times.
-MOST_RATIO, RATIO_FROM = 200, 1 << 26
+MAX_RATIO, RATIO_FROM = 200, 1 << 26
 # Further memory for one step of a Parquet file, whose pages and dictionaries can be made to expand without limit.
 PARQUET_MEMORY = 1 << 30
-MOST_DEPTH = 500  # of elements in XML; PubMed has 12
-MOST_ELEMENTS = 1 << 20  # of a record in XML, and of a tabular list, of which the real one has 180,000
+MAX_DEPTH = 500  # of elements in XML; PubMed has 12
+MAX_ELEMENTS = 1 << 20  # of a record in XML, and of a tabular list, of which the real one has 180,000
 
 # Encodings of text, by Python's names for them. Others are no charsets (rot13, zip), need quadratic time (punycode, idna), or make
 # text out of what every other program shows as something else (utf-7, unicode_escape).
@@ -44,10 +44,10 @@ _MARKS = {b"\xef\xbb\xbf": "utf_8_sig", b"\xff\xfe\0\0": "utf_32", b"\0\0\xfe\xf
 def text_encoding(name: str) -> str:
     """Python's name of an encoding of text; ``UnreadableError`` names one that is none, as far as it can be a name."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_") if len(name) < 100 else ""
-    known = aliases.get(plain, plain)
+    alias = aliases.get(plain, plain)
     try:
-        if known in _TEXT or _CODE_PAGES.fullmatch(known):
-            return codecs.lookup(known).name
+        if alias in _TEXT or _CODE_PAGES.fullmatch(alias):
+            return codecs.lookup(alias).name
     except LookupError:  # a code page that Python does not have
         pass
     shown = name.strip() if _NAME.fullmatch(name.strip()) else "its name is none"
@@ -55,7 +55,7 @@ def text_encoding(name: str) -> str:
 
 
 class _Gzip(gzip.GzipFile):
-    """A gzip file that says no once it holds far more than text can."""
+    """A gzip file that raises ``UnreadableError`` once it holds far more than text can."""
 
     def __init__(self, path: Path):
         super().__init__(path, "rb")
@@ -69,16 +69,16 @@ class _Gzip(gzip.GzipFile):
 
     def _counted(self, data: bytes) -> bytes:
         self._unpacked += len(data)
-        if self._unpacked > max(RATIO_FROM, MOST_RATIO * self._packed):
-            raise UnreadableError(f"is a gzip file that holds more than {MOST_RATIO} times its own size, as no text does")
+        if self._unpacked > max(RATIO_FROM, MAX_RATIO * self._packed):
+            raise UnreadableError(f"is a gzip file that holds more than {MAX_RATIO} times its own size, as no text does")
         return data
 
 
 class BoundedFile:
     """What an XML parser reads: at most so many bytes between two calls of ``next_record``."""
 
-    def __init__(self, path: Path, most: int = 0):
-        self._most = most or MOST_RECORD
+    def __init__(self, path: Path, max_bytes: int = 0):
+        self._max_bytes = max_bytes or MAX_RECORD
         self._file = open_bytes(path)
         self._size = self._elements = 0
 
@@ -86,17 +86,18 @@ class BoundedFile:
         """The next bytes, more than are asked for where a record is long: expat begins anew with every piece of a long token."""
         data = self._file.read(max(size, min(self._size, 1 << 20)))
         self._size += len(data)
-        if self._size > self._most:
-            raise UnreadableError(f"holds more than {self._most >> 20} MiB without a whole record, the most that is read")
+        if self._size > self._max_bytes:
+            raise UnreadableError(f"holds more than {self._max_bytes >> 20} MiB without a whole record, the most that is read")
         return data
 
     def element(self) -> None:
         """One more element has begun."""
         self._elements += 1
-        if self._elements > MOST_ELEMENTS:
-            raise UnreadableError(f"holds more than {MOST_ELEMENTS:,} elements without a whole record, the most that are read")
+        if self._elements > MAX_ELEMENTS:
+            raise UnreadableError(f"holds more than {MAX_ELEMENTS:,} elements without a whole record, the most that are read")
 
     def next_record(self) -> None:
+        """A record was read whole: the limits begin anew."""
         self._size = self._elements = 0
 
     def __enter__(self) -> Self:
@@ -107,11 +108,12 @@ class BoundedFile:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
+    """A file as bytes, unpacked where its name ends in .gz."""
     return cast(IO[bytes], _Gzip(path)) if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
 def open_text(path: Path, options: FileOptions) -> IO[str]:
-    """A text file in its encoding: as told, by its byte order mark, else UTF-8; bytes that do not fit become lone surrogates.
+    """A text file in its encoding: that of the options, by its byte order mark, else UTF-8; bytes that do not fit become lone surrogates.
 
     ``UnreadableError`` for a file that is no text.
     """
@@ -122,7 +124,7 @@ def open_text(path: Path, options: FileOptions) -> IO[str]:
     mark = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), "")
     lines = head.split(b"\n")
     if not mark and not options.encoding and sum(b"\0" in line for line in lines) > len(lines) / 2:
-        raise UnreadableError("is not text; if it is UTF-16 without a byte order mark, tell its encoding in preprocess.files")
+        raise UnreadableError("is not text; if it is UTF-16 without a byte order mark, set its encoding in preprocess.files")
     encoding = mark or text_encoding(options.encoding or "utf-8")
     errors = "surrogateescape" if encoding.startswith(("utf-8", "utf_8")) else "replace"
     return TextIOWrapper(open_bytes(path), encoding=encoding, errors=errors, newline="")
@@ -130,15 +132,15 @@ def open_text(path: Path, options: FileOptions) -> IO[str]:
 
 def numbered(file: IO[str]) -> Iterator[tuple[int, str | None]]:
     """Lines with their numbers, those of blanks left out; None in place of one that is too long."""
-    number, within = 0, False  # within a line that is too long
-    for line in iter(partial(file.readline, MOST_RECORD), ""):
-        whole = len(line) < MOST_RECORD or line.endswith(("\n", "\r"))
+    i, within = 0, False  # within a line that is too long
+    for line in iter(partial(file.readline, MAX_RECORD), ""):
+        whole = len(line) < MAX_RECORD or line.endswith(("\n", "\r"))
         if not within:
-            number += 1
+            i += 1
             if not whole:
-                yield number, None
+                yield i, None
             elif line.strip():
-                yield number, line
+                yield i, line
         within = not whole
 
 
@@ -155,9 +157,9 @@ def limited_memory(further: int) -> Iterator[None]:
     """Let the process take so many bytes more and no others: what needs them fails with an error instead of the machine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + further
-    limits = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min([most, *limits]), hard))
+    limit = pages * resource.getpagesize() + further
+    limits = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *limits]), hard))
     try:
         yield
     finally:

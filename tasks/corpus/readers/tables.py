@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tasks.corpus.documents import Document, Rejected
-from tasks.corpus.readers.records import FIELDS, MOST_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, mapped, to_document
-from tasks.corpus.readers.streams import MOST_RATIO, PARQUET_MEMORY, RATIO_FROM, limited_memory, numbered, open_text
+from tasks.corpus.readers.records import FIELDS, MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, mapped, to_document
+from tasks.corpus.readers.streams import MAX_RATIO, PARQUET_MEMORY, RATIO_FROM, limited_memory, numbered, open_text
 
 DELIMITERS = (",", ";", "\t", "|")
-# A quote that is not closed within so many characters is taken for one that never is; the first time, and then.
-MOST_CHARACTERS, FEWER_CHARACTERS = MOST_RECORD, 1 << 20
+# A quote that is not closed within so many characters counts as one that never is; the first time, and after that.
+MAX_QUOTED, REDUCED_MAX_QUOTED = MAX_RECORD, 1 << 20
 # Rows of a Parquet file that are decoded at once, and again where those need too much memory.
 BATCHES = (1024, 16, 1)
 
@@ -29,14 +29,14 @@ def read_csv(path: Path, name: str, options: FileOptions) -> Iterator[Document |
     """
     csv.field_size_limit(sys.maxsize)
     with open_text(path, options) as file:
-        number, header = next(numbered(file), (0, ""))
+        line_number, header = next(numbered(file), (0, ""))
         if not header:
             raise UnreadableError("holds no records" if header == "" else "has a first line that is no header: it does not end")
         columns, delimiter = _header(header, path, options)
-        lines = _Lines(file, number)
+        lines = _Lines(file, line_number)
         while row := lines.row(delimiter):
-            number, cells = row
-            position = f"line {number}"
+            line_number, cells = row
+            position = f"line {line_number}"
             if isinstance(cells, str):
                 yield Rejected(name, position, cells)
             elif not any(cell.strip() for cell in cells):
@@ -50,43 +50,43 @@ def read_csv(path: Path, name: str, options: FileOptions) -> Iterator[Document |
 
 
 def _header(line: str, path: Path, options: FileOptions) -> tuple[list[str], str]:
-    """Our names for the columns, and the delimiter: the one that is told, or with which the columns are there."""
-    told = options.delimiter or ("\t" if path.suffix.lower() == ".tsv" else "")
-    found: list[tuple[list[str], str]] = []
-    for delimiter in [told] if told else DELIMITERS:
+    """Our names for the columns, and the delimiter: that of the options, or the one with which the columns are there."""
+    delimiter_set = options.delimiter or ("\t" if path.suffix.lower() == ".tsv" else "")
+    candidates: list[list[str]] = []
+    for delimiter in [delimiter_set] if delimiter_set else DELIMITERS:
         try:
             columns = mapped(next(csv.reader([line], delimiter=delimiter, strict=True)), options)
         except (csv.Error, StopIteration):
             continue
         if {"question", "answer"} <= {*columns} or "text" in columns:
-            known = [column for column in columns if column in FIELDS]
-            if again := _repeated(known):
+            fields = [column for column in columns if column in FIELDS]
+            if again := _repeated(fields):
                 raise UnreadableError(f"has a header that repeats {again}")
             return columns, delimiter
-        found.append((columns, delimiter))
-    columns = max(found, key=lambda some: len(some[0]))[0] if found else []
+        candidates.append(columns)
+    columns = max(candidates, key=len, default=[])
     missing = [column.capitalize() for column in ("question", "answer") if column not in columns]
     raise UnreadableError(f"has a header with no column {' and no '.join(missing)}; preprocess.files can map other names")
 
 
 def _repeated(names: list[str]) -> str:
-    """The fields that stand more than once among names: one of their values would be lost."""
+    """The fields that are more than once among names: one of their values would be lost."""
     return ", ".join(sorted({name for name in names if name in FIELDS and names.count(name) > 1}))
 
 
 class _Lines:
     """The rows of a CSV file; the lines of a row that turns out broken are given back, but for its first."""
 
-    def __init__(self, file: IO[str], number: int):
-        self._file, self._number = file, number
+    def __init__(self, file: IO[str], line_number: int):
+        self._file, self._line_number = file, line_number
         self._returned: deque[str] = deque()
         self._taken: list[str] = []
-        self._size, self._most = 0, MOST_CHARACTERS
+        self._size, self._max_quoted = 0, MAX_QUOTED
 
     def row(self, delimiter: str) -> tuple[int, list[str] | str] | None:
         """The number of the line on which the next row begins, with its cells or what is wrong; None at the end."""
         self._taken, self._size = [], 0
-        start = self._number + 1
+        start = self._line_number + 1
         try:
             cells = next(csv.reader(self, delimiter=delimiter, strict=True), None)
         except _TooLongError:
@@ -94,9 +94,9 @@ class _Lines:
         except (csv.Error, _UnclosedError):
             _, *rest = self._taken
             self._returned.extendleft(reversed(rest))
-            self._number -= len(rest)
-            if self._size > FEWER_CHARACTERS:
-                self._most = FEWER_CHARACTERS  # so that many such lines do not cost the file's length each
+            self._line_number -= len(rest)
+            if self._size > REDUCED_MAX_QUOTED:
+                self._max_quoted = REDUCED_MAX_QUOTED  # so that many such lines do not cost the file's length each
             return start, "has a quote that is not closed or stands in a wrong place"
         return None if cells is None else (start, cells)
 
@@ -104,15 +104,15 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        if len(self._taken) > 1 and self._size > self._most:
+        if len(self._taken) > 1 and self._size > self._max_quoted:
             raise _UnclosedError
-        line = self._returned.popleft() if self._returned else self._file.readline(MOST_RECORD)
+        line = self._returned.popleft() if self._returned else self._file.readline(MAX_RECORD)
         if not line:
             raise StopIteration
-        self._number += 1
-        if len(line) == MOST_RECORD and not line.endswith(("\n", "\r")):
+        self._line_number += 1
+        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
             while line and not line.endswith(("\n", "\r")):
-                line = self._file.readline(MOST_RECORD)
+                line = self._file.readline(MAX_RECORD)
             raise _TooLongError
         self._taken.append(line)
         self._size += len(line)
@@ -130,8 +130,8 @@ class _TooLongError(Exception):
 def read_jsonl(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """One JSON object per line: question and answer, text, Alpaca's instruction, input and output, or a conversation."""
     with open_text(path, options) as file:
-        for number, line in numbered(file):
-            position = f"line {number}"
+        for i, line in numbered(file):
+            position = f"line {i}"
             record = parse_object(line)
             if isinstance(record, str):
                 yield Rejected(name, position, record)
@@ -144,8 +144,8 @@ def read_jsonl(path: Path, name: str, options: FileOptions) -> Iterator[Document
             if "conversations" in fields:
                 fields["messages"] = fields["conversations"]
             if "instruction" in fields and "output" in fields:
-                asked = [part for part in (fields["instruction"], fields.get("input")) if part]
-                fields["question"] = "\n\n".join(asked) if all(isinstance(part, str) for part in asked) else 0
+                parts = [part for part in (fields["instruction"], fields.get("input")) if part]
+                fields["question"] = "\n\n".join(parts) if all(isinstance(part, str) for part in parts) else 0
                 fields["answer"] = fields["output"]
             yield to_document(fields, name, position, own_id="id" in options.columns)
 
@@ -170,10 +170,10 @@ class _RepeatedError(ValueError):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    record = dict(pairs)
+    if len(record) != len(pairs):
         raise _RepeatedError
-    return found
+    return record
 
 
 def _refuse(constant: str) -> None:
@@ -186,8 +186,8 @@ def read_parquet(path: Path, name: str, options: FileOptions) -> Iterator[Docume
     try:
         for row, record in enumerate(_rows(path, options), 1):
             unpacked += sum(len(value) for value in record.values() if isinstance(value, str))
-            if unpacked > max(RATIO_FROM, MOST_RATIO * path.stat().st_size):
-                raise UnreadableError(f"holds more than {MOST_RATIO} times its own size up to row {row}, as no text does")
+            if unpacked > max(RATIO_FROM, MAX_RATIO * path.stat().st_size):
+                raise UnreadableError(f"holds more than {MAX_RATIO} times its own size up to row {row}, as no text does")
             yield to_document(record, name, f"row {row}", own_id="id" in options.columns)
     except MemoryError:
         reason = f"cannot be read after row {row}: one row or page needs more than {PARQUET_MEMORY >> 30} GiB of memory"
@@ -202,10 +202,10 @@ def _rows(path: Path, options: FileOptions) -> Iterator[dict[str, Any]]:
     for size in BATCHES:
         try:
             start = done
-            for number, record in enumerate(_decoded(path, options, size), 1):
-                if number > start:
+            for row, record in enumerate(_decoded(path, options, size), 1):
+                if row > start:
                     yield record
-                    done = number
+                    done = row
             return
         except MemoryError:
             if size == BATCHES[-1]:
@@ -219,14 +219,14 @@ def _decoded(path: Path, options: FileOptions, size: int) -> Iterator[dict[str, 
         file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20)
     with file:
         names = file.schema_arrow.names
-        ours = mapped(names, options)
-        if not ({"question", "answer"} <= {*ours} or "text" in ours or "messages" in ours):
+        fields = mapped(names, options)
+        if not ({"question", "answer"} <= {*fields} or "text" in fields or "messages" in fields):
             raise UnreadableError("has neither the columns Question and Answer nor a text column; preprocess.files can map other names")
-        if again := _repeated(ours):
+        if again := _repeated(fields):
             raise UnreadableError(f"has columns that repeat {again}")
-        wanted = [theirs for theirs, field in zip(names, ours, strict=True) if field in FIELDS]
-        fields = [field for field in ours if field in FIELDS]
-        batches = file.iter_batches(batch_size=size, columns=wanted, use_threads=False)
+        columns = [name for name, field in zip(names, fields, strict=True) if field in FIELDS]
+        fields = [field for field in fields if field in FIELDS]
+        batches = file.iter_batches(batch_size=size, columns=columns, use_threads=False)
         while True:
             with limited_memory(PARQUET_MEMORY):
                 batch = next(batches, None)

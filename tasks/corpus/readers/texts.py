@@ -1,4 +1,4 @@
-"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one kind."""
+"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one category."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,25 +10,25 @@ from tasks.corpus.documents import Document, Rejected
 from tasks.corpus.readers.records import FileOptions, bad_characters, to_document
 from tasks.corpus.readers.streams import open_text
 
-MOST_CHARACTERS = 30_000  # of a part; it ends with a paragraph where it can
+MAX_PART_CHARS = 30_000  # of a part; it ends with a paragraph where it can
 
 
 def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
-    kind = "-".join(("text", *PurePosixPath(name).parent.parts))
+    category = "-".join(("text", *PurePosixPath(name).parent.parts))
     with open_text(path, options) as file:
-        for number, part in enumerate(_parts(file), 1):
-            position = f"part {number}"
+        for i, part in enumerate(_parts(file), 1):
+            position = f"part {i}"
             problem = bad_characters(part)
-            found = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
-            yield replace(found, kind=kind) if isinstance(found, Document) else found
+            record = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
+            yield replace(record, category=category) if isinstance(record, Document) else record
 
 
 def _parts(file: IO[str]) -> Iterator[str]:
     part: list[str] = []
     size = 0
-    for piece in iter(partial(file.readline, MOST_CHARACTERS), ""):
-        if part and (size + len(piece) > MOST_CHARACTERS or (size > MOST_CHARACTERS // 2 and not piece.strip())):
+    for piece in iter(partial(file.readline, MAX_PART_CHARS), ""):
+        if part and (size + len(piece) > MAX_PART_CHARS or (size > MAX_PART_CHARS // 2 and not piece.strip())):
             yield "".join(part)
             part, size = [], 0
         part.append(piece)

@@ -12,11 +12,11 @@ from defusedxml.ElementTree import iterparse
 from tasks.corpus.documents import Document, Rejected, content_id
 from tasks.corpus.readers import icd10cm
 from tasks.corpus.readers.records import UnreadableError, to_document
-from tasks.corpus.readers.streams import MOST_DEPTH, MOST_TREE, BoundedFile, declared_encoding
+from tasks.corpus.readers.streams import MAX_DEPTH, MAX_TREE, BoundedFile, declared_encoding
 
 
 def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
-    """The records of an XML file of a kind that its root tells."""
+    """The records of an XML file of the kind that its root element names."""
     try:
         declared_encoding(path)
         with BoundedFile(path) as file:
@@ -41,15 +41,15 @@ def read_xml(path: Path, name: str) -> Iterator[Document | Rejected]:
 
 def _whole(path: Path) -> Element:
     """The root of a file that is read whole."""
-    with BoundedFile(path, MOST_TREE) as file:
-        *_, (root, _) = _ended(file)
+    with BoundedFile(path, MAX_TREE) as file:
+        *_, (root, _) = _closed(file)
     return root
 
 
 def _elements(path: Path, *tags: str) -> Iterator[Element]:
     """The elements of these tags as they end; what was read is forgotten."""
     with BoundedFile(path) as file:
-        for element, above in _ended(file):
+        for element, above in _closed(file):
             if element.tag in tags:
                 yield element
                 element.clear()
@@ -59,15 +59,15 @@ def _elements(path: Path, *tags: str) -> Iterator[Element]:
                 file.next_record()
 
 
-def _ended(file: BoundedFile) -> Iterator[tuple[Element, list[Element]]]:
+def _closed(file: BoundedFile) -> Iterator[tuple[Element, list[Element]]]:
     """Each element as it ends, with those around it."""
     above: list[Element] = []
     for event, element in iterparse(file, events=("start", "end")):
         if event == "start":
             above.append(element)
             file.element()
-            if len(above) > MOST_DEPTH:
-                raise UnreadableError(f"is XML nested more than {MOST_DEPTH} elements deep")
+            if len(above) > MAX_DEPTH:
+                raise UnreadableError(f"is XML nested more than {MAX_DEPTH} elements deep")
         else:
             above.pop()
             yield element, above
@@ -87,17 +87,17 @@ def _medquad(path: Path, name: str) -> Iterator[Document | Rejected]:
                 yield Rejected(name, position, "has more than one question or answer")
                 continue
             fields = {"question": _text(question), "answer": _text(answer), "topic": topic}
-            found = to_document(fields, name, position)
-            if isinstance(found, Document):
-                kind = (question.get("qtype") if question is not None else "") or "information"
-                found = replace(found, kind=f"medquad-{kind}", aliases=tuple(aliases))
-            yield found
+            record = to_document(fields, name, position)
+            if isinstance(record, Document):
+                category = (question.get("qtype") if question is not None else "") or "information"
+                record = replace(record, category=f"medquad-{category}", aliases=tuple(aliases))
+            yield record
 
 
 def _pubmed(path: Path, name: str) -> Iterator[Document | Rejected]:
-    """Title and abstract of every article, as running text; positions are the articles' numbers in the file."""
-    for number, article in enumerate(_elements(path, "MedlineCitation", "PubmedBookArticle"), 1):
-        position = f"article {number}"
+    """Title and abstract of every article, as plain text; positions are the articles' numbers in the file."""
+    for i, article in enumerate(_elements(path, "MedlineCitation", "PubmedBookArticle"), 1):
+        position = f"article {i}"
         if article.tag == "PubmedBookArticle":
             yield Rejected(name, position, "is a book's entry, which is not read")
             continue

@@ -1,8 +1,8 @@
-"""The shard format: token files, what stands beside them, writing and reading.
+"""The shard format: token files and the files that belong to them, writing and reading.
 
 ``<split>_<nnnnn>.bin`` is a header of 256 int32 (magic, version, token count) and the tokens as uint32, little-endian: the
-format of llm.c's successors for vocabularies beyond 16 bits. Beside each stand ``.loss.npy`` (uint8 per token: 1 where it carries
-loss), ``.starts.npy`` (int64, the first token of each document and the end) and ``.documents.jsonl`` (id, kind and source of
+format of llm.c's successors for vocabularies beyond 16 bits. To each belong ``.loss.npy`` (uint8 per token: 1 where it carries
+loss), ``.starts.npy`` (int64, the first token of each document and the end) and ``.documents.jsonl`` (id, category and source of
 each). ``index.json`` lists them all with sizes and SHA-256, and the tokenizer's digest.
 """
 
@@ -24,16 +24,18 @@ INDEX = "index.json"
 
 
 class Entry(NamedTuple):
-    """What is known of a document in a shard."""
+    """What a shard says of a document besides its tokens."""
 
     id: str
-    kind: str
+    category: str
     source: str
     bytes: int  # UTF-8 bytes of its supervised text
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDocument:
+    """The T tokens of a document and its loss mask (T,), 1 where a token carries loss."""
+
     entry: Entry
     tokens: npt.NDArray[np.uint32]
     loss: npt.NDArray[np.uint8]
@@ -67,7 +69,7 @@ def write_shards(split: str, documents: Iterable[TokenizedDocument], directory: 
 
 
 class _Writer:
-    """One shard under way: the files grow, and what stands in their headers is known when it is closed."""
+    """One shard that is being written: its files grow, their headers are written when it is closed."""
 
     def __init__(self, directory: Path, name: str):
         self._stem, self._name = directory / name, name
@@ -105,11 +107,13 @@ class _Writer:
 
 
 def write_index(directory: Path, splits: dict[str, list[Shard]], *, tokenizer: str, vocabulary: int) -> None:
+    """Write ``index.json``; ``tokenizer`` is the digest of the tokenizer, ``vocabulary`` the number of its ids."""
     index = {"tokenizer": tokenizer, "vocabulary": vocabulary, "splits": {s: [asdict(x) for x in shards] for s, shards in splits.items()}}
     write_whole(directory / INDEX, index)
 
 
 def read_index(directory: Path) -> dict[str, Any]:
+    """``index.json`` as it was written; ``ValueError`` where it is missing or damaged."""
     try:
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
         _ = index["tokenizer"], index["vocabulary"], index["splits"]
@@ -126,7 +130,7 @@ class Split:
     loss: list[npt.NDArray[np.uint8]]
     starts: list[npt.NDArray[np.int64]]
     entries: list[Entry]
-    first: npt.NDArray[np.int64]  # number of each shard's first document, and the count
+    first: npt.NDArray[np.int64]  # index of each shard's first document, and the count
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -140,17 +144,41 @@ class Split:
         sums = [np.add.reduceat(loss, s[:-1], dtype=np.int64) for loss, s in zip(self.loss, self.starts, strict=True)]
         return np.concatenate(sums) if sums else np.zeros(0, np.int64)
 
-    def document(self, number: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        """Tokens and loss mask of a document."""
-        shard = int(np.searchsorted(self.first, number, side="right")) - 1
-        at = number - self.first[shard]
-        where = slice(self.starts[shard][at], self.starts[shard][at + 1])
-        return self.tokens[shard][where], self.loss[shard][where]
+    def document(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        """Tokens (T,) and loss mask (T,) of a document."""
+        shard, row = self.locate(index)
+        span = slice(self.starts[shard][row], self.starts[shard][row + 1])
+        return self.tokens[shard][span], self.loss[shard][span]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The shard that a document is in, and its row there."""
+        shard = int(np.searchsorted(self.first, index, side="right")) - 1
+        return shard, index - int(self.first[shard])
+
+
+class Shards:
+    """The shards of a directory, whose index is read once."""
+
+    def __init__(self, directory: Path):
+        """``ValueError`` where ``index.json`` is missing or damaged."""
+        index = read_index(directory)
+        self.directory = directory
+        self.tokenizer: str = index["tokenizer"]  # digest
+        self.vocabulary: int = index["vocabulary"]
+        self.splits: dict[str, list[dict[str, Any]]] = index["splits"]
+
+    def open(self, split: str) -> Split:
+        """Map a split's shards, none for a split without documents; ``ValueError`` where their files do not fit each other."""
+        return _map(self.directory, self.splits.get(split, []))
 
 
 def open_split(directory: Path, split: str) -> Split:
-    """Map a split's shards; every header, length and document border is checked before a token is read."""
-    shards = read_index(directory)["splits"].get(split, [])
+    """One split of a directory; ``Shards`` opens several of them."""
+    return Shards(directory).open(split)
+
+
+def _map(directory: Path, shards: list[dict[str, Any]]) -> Split:
+    """Every header, length and document border is checked before a token is read."""
     tokens, loss, starts, entries, counts = [], [], [], [], [0]
     for shard in shards:
         stem = directory / shard["name"]
@@ -163,7 +191,7 @@ def open_split(directory: Path, split: str) -> Split:
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{stem}: {error}") from None
         if len(loss[-1]) != len(tokens[-1]) or starts[-1][-1] != len(tokens[-1]) or len(starts[-1]) != len(lines) + 1:
-            raise ValueError(f"{stem}: the files beside {stem.name}.bin do not fit it; run 'dvc repro --force shard'")
+            raise ValueError(f"{stem}: the files that belong to {stem.name}.bin do not fit it; run 'dvc repro --force shard'")
         counts.append(len(lines))
     return Split(tokens, loss, starts, entries, np.cumsum(counts))
 

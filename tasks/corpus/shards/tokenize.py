@@ -23,17 +23,17 @@ _CODE = (Path(vocabulary.__file__).parent, Path(__file__).parent)
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A part of a documents file: the lines of one partition."""
+class ByteRange:
+    """A part of a documents file, the bytes from ``start`` to ``end``: the lines of one partition."""
 
     path: Path
     start: int
     end: int
 
 
-def partitions(paths: Sequence[Path]) -> dict[int, list[Stretch]]:
-    """Where in these files, each sorted by id, the documents of each partition stand."""
-    found: dict[int, list[Stretch]] = {}
+def partitions(paths: Sequence[Path]) -> dict[int, list[ByteRange]]:
+    """The byte ranges of each partition in these files, each of which is sorted by id."""
+    ranges: dict[int, list[ByteRange]] = {}
     for path in paths:
         if not path.exists():
             continue
@@ -41,29 +41,29 @@ def partitions(paths: Sequence[Path]) -> dict[int, list[Stretch]]:
             start = 0
             for partition, lines in groupby(file, key=lambda line: _partition_of_line(line, path)):
                 end = start + sum(map(len, lines))
-                found.setdefault(partition, []).append(Stretch(path.absolute(), start, end))
+                ranges.setdefault(partition, []).append(ByteRange(path.absolute(), start, end))
                 start = end
-    return dict(sorted(found.items()))
+    return dict(sorted(ranges.items()))
 
 
-def tokenize(base: Path, stretches: Sequence[Stretch], all_count: bool, cache: Path) -> str:
-    """Tokenize the documents of a partition, in the order of their ids, unless ``cache`` has them: the name of the file there."""
-    lines = b"".join(map(_read, stretches))
+def tokenize(base: Path, ranges: Sequence[ByteRange], loss_on_all: bool, cache: Path) -> str:
+    """Tokenize the documents of a partition, in the order of their ids, unless ``cache`` has them; returns the file's name there."""
+    lines = b"".join(map(_read, ranges))
     tokenizer = _tokenizer(base)
-    key = hashlib.sha256(f"{tokenizer.digest}{all_count}{_code_digest()}\n".encode() + lines).hexdigest()
+    key = hashlib.sha256(f"{tokenizer.digest}{loss_on_all}{_code_digest()}\n".encode() + lines).hexdigest()
     path = cache / f"{key[:40]}.npz"
     if path.exists():
         return path.name
     documents = sorted((from_json(orjson.loads(line)) for line in lines.splitlines()), key=lambda d: d.id)
-    made = list(tokenized(documents, tokenizer, all_count=all_count))
+    encoded = list(tokenized(documents, tokenizer, loss_on_all=loss_on_all))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with open(partial, "wb") as file:
         np.savez(
             file,
-            tokens=np.concatenate([d.tokens for d in made]),
-            loss=np.concatenate([d.loss for d in made]),
-            starts=np.cumsum([0, *(len(d.tokens) for d in made)]),
-            entries=np.frombuffer(b"\n".join(orjson.dumps([*d.entry]) for d in made), np.uint8),
+            tokens=np.concatenate([d.tokens for d in encoded]),
+            loss=np.concatenate([d.loss for d in encoded]),
+            starts=np.cumsum([0, *(len(d.tokens) for d in encoded)]),
+            entries=np.frombuffer(b"\n".join(orjson.dumps([*d.entry]) for d in encoded), np.uint8),
         )
     partial.rename(path)
     return path.name
@@ -71,16 +71,16 @@ def tokenize(base: Path, stretches: Sequence[Stretch], all_count: bool, cache: P
 
 def load(path: Path) -> Iterator[TokenizedDocument]:
     """The documents that ``tokenize`` wrote."""
-    with np.load(path, allow_pickle=False) as found:
-        tokens, loss, starts = found["tokens"], found["loss"], found["starts"]
-        entries = found["entries"].tobytes().split(b"\n")
-    for number, entry in enumerate(entries):
-        where = slice(starts[number], starts[number + 1])
-        yield TokenizedDocument(Entry(*orjson.loads(entry)), tokens[where], loss[where])
+    with np.load(path, allow_pickle=False) as arrays:
+        tokens, loss, starts = arrays["tokens"], arrays["loss"], arrays["starts"]
+        entries = arrays["entries"].tobytes().split(b"\n")
+    for i, entry in enumerate(entries):
+        span = slice(starts[i], starts[i + 1])
+        yield TokenizedDocument(Entry(*orjson.loads(entry)), tokens[span], loss[span])
 
 
-def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, all_count: bool) -> Iterator[TokenizedDocument]:
-    """The documents' tokens with their loss masks: questions, answers and earlier turns through the chat template, running text
+def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, loss_on_all: bool) -> Iterator[TokenizedDocument]:
+    """The documents' tokens with their loss masks: questions, answers and earlier turns through the chat template, plain text
     between its borders.
     """
     texts: list[list[str | int]] = []  # of each document, control tokens as their ids
@@ -89,17 +89,17 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, all_count:
         contents = document.texts()
         pieces = _pieces(tokenizer, document)
         texts.append([fill(piece, contents) if piece.control is None else piece.control for piece in pieces])
-        counts += [int(piece.supervised or all_count) for piece in pieces]
-    # What the template says stands in every document, and is encoded once.
+        counts += [int(piece.supervised or loss_on_all) for piece in pieces]
+    # The text of the template is in every document, and is encoded once.
     distinct = list({text: None for of_document in texts for text in of_document if isinstance(text, str)})
-    known: dict[str | int, list[int]] = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
-    ids = [known[text] if isinstance(text, str) else [text] for of_document in texts for text in of_document]
+    ids_of: dict[str | int, list[int]] = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
+    ids = [ids_of[text] if isinstance(text, str) else [text] for of_document in texts for text in of_document]
     tokens = np.fromiter(chain.from_iterable(ids), np.uint32)
     lengths = np.fromiter(map(len, ids), np.int64)
     loss = np.repeat(np.array(counts, np.uint8), lengths)
     borders = np.cumsum([0, *lengths])[np.cumsum([0, *map(len, texts)])]
     for document, start, end in zip(documents, borders, borders[1:], strict=False):
-        entry = Entry(document.id, document.kind, document.source, len(document.answer.encode()))
+        entry = Entry(document.id, document.category, document.source, len(document.answer.encode()))
         yield TokenizedDocument(entry, tokens[start:end], loss[start:end])
 
 
@@ -110,16 +110,16 @@ def _pieces(tokenizer: Tokenizer, document: Document) -> tuple[Piece, ...]:
 
 
 def _partition_of_line(line: bytes, path: Path) -> int:
-    # A line begins {"id": "0123…: asked of every line of a corpus, so not parsed.
+    # A line begins {"id": "0123…. This runs for every line of a corpus, so it does not parse JSON.
     if not line.startswith(b'{"id": "'):
         raise ValueError(f"{path} holds a line that is no document; run 'dvc repro --force preprocess augment'")
     return partition_of(line[8:10].decode())
 
 
-def _read(stretch: Stretch) -> bytes:
-    with open(stretch.path, "rb") as file:
-        file.seek(stretch.start)
-        return file.read(stretch.end - stretch.start)
+def _read(part: ByteRange) -> bytes:
+    with open(part.path, "rb") as file:
+        file.seek(part.start)
+        return file.read(part.end - part.start)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.corpus.locate import places
+from tasks.corpus.locate import locations
 from tasks.registry import tracking, versions
 from tasks.registry.lineage import passport, verification
 from tasks.registry.lineage.passport import Finding
@@ -75,7 +75,7 @@ def told(findings: Iterator[Finding]) -> int:
 def record(record_id: str) -> None:
     """Where a record is, and which versions saw it."""
     known = False
-    for place in places(record_id):
+    for place in locations(record_id):
         known = True
         print(place)
     client = tracking.connect()

@@ -88,7 +88,7 @@ def test_html_that_would_lose_text_is_rejected_with_its_place(tmp_path: Path, na
     data = base64.b64encode(LOSING[name].encode("utf-16-le", "surrogatepass")).decode()
     note = fhir_note(content=[{"attachment": {"contentType": "text/html; charset=utf-16-le", "data": data}}])
     documents, rejected = read(tmp_path, "a.ndjson", "\n".join([note, fhir_note(conclusion="Well.")]))
-    assert [d.answer for d in documents] == ["Well."] and [place for place, _ in rejected] == ["line 1"]
+    assert [d.answer for d in documents] == ["Well."] and [position for position, _ in rejected] == ["line 1"]
 
 
 @pytest.mark.parametrize("tag", ["div", "b", "p", "font", "table", "ul><li", "span class='a'"])
@@ -117,10 +117,10 @@ def test_no_html_costs_more_than_linear_time(piece: str) -> None:
 
 
 def test_words_between_any_sloppy_forms_all_come_out() -> None:
-    forms, draw = [source for source, _ in SLOPPY.values()], random.Random(1)
+    forms, rng = [source for source, _ in SLOPPY.values()], random.Random(1)
     for _ in range(500):
-        words = [f"w{n}x" for n in range(draw.randrange(1, 8))]
-        source = "".join(f"{draw.choice(forms)} {word} " for word in words).replace("b, x<", "b")
+        words = [f"w{n}x" for n in range(rng.randrange(1, 8))]
+        source = "".join(f"{rng.choice(forms)} {word} " for word in words).replace("b, x<", "b")
         assert [word for word in html_text(source).split() if word in words] == words
 
 
@@ -142,9 +142,9 @@ def test_encodings_of_text_are_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NO_TEXT)
 def test_what_is_no_encoding_of_text_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnreadableError, match="has an encoding that is not read") as told:
+    with pytest.raises(UnreadableError, match="has an encoding that is not read") as error:
         text_encoding(name)
-    assert (f"({name})" in str(told.value)) == (len(name) < 40 and name.isascii() and name[0] not in "." and "?" not in name)
+    assert (f"({name})" in str(error.value)) == (len(name) < 40 and name.isascii() and name[0] not in "." and "?" not in name)
     started = time.process_time()
     attachment = {"contentType": f"text/plain; charset={name}", "data": base64.b64encode(b"\xff-" * 500_000).decode()}
     note = fhir_note(content=[{"attachment": attachment}])
@@ -164,17 +164,17 @@ from pathlib import Path
 from typing import Any
 from tasks.corpus.documents import Document
 from tasks.corpus.readers.files import raw_files, read_file
-folder, found = Path(sys.argv[1]), {}
+folder, by_file = Path(sys.argv[1]), {}
 for name in raw_files(folder):
-    found[name] = [0, []]
+    by_file[name] = [0, []]
     for record in read_file(folder, name):
         if isinstance(record, Document):
-            found[name][0] += 1
-        elif len(found[name][1]) < 5:
-            found[name][1].append([record.position, record.reason])
+            by_file[name][0] += 1
+        elif len(by_file[name][1]) < 5:
+            by_file[name][1].append([record.position, record.reason])
 # Not ru_maxrss, which a process has from the one that started it.
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps([found, peak >> 10]))
+print(json.dumps([by_file, peak >> 10]))
 """
 
 
@@ -183,8 +183,8 @@ def read_apart(folder: Path) -> tuple[dict[str, list[Any]], int]:
     command = [sys.executable, "-c", MEASURED, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
-    found, peak = json.loads(done.stdout)
-    return found, peak
+    by_file, peak = json.loads(done.stdout)
+    return by_file, peak
 
 
 GOOD_CSV = "Question,Answer\nq,a\n"
@@ -216,13 +216,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_gzip_bomb_is_rejected_in_bounded_memory_and_the_rest_of_the_folder_is_read(tmp_path: Path, name: str) -> None:
-    head, piece, tail, told = BOMBS[name]
+    head, piece, tail, reason = BOMBS[name]
     packed(tmp_path / name, head, piece, 400, tail)
     (tmp_path / "z.csv").write_text(GOOD_CSV)
-    found, peak = read_apart(tmp_path)
-    documents, rejected = found[name]
-    assert documents == 0 and rejected[-1][0] == FILE and rejected[-1][1].startswith(told)
-    assert found["z.csv"] == [1, []] and peak < 800
+    by_file, peak = read_apart(tmp_path)
+    documents, rejected = by_file[name]
+    assert documents == 0 and rejected[-1][0] == FILE and rejected[-1][1].startswith(reason)
+    assert by_file["z.csv"] == [1, []] and peak < 800
 
 
 def test_records_of_gigabytes_are_rejected_and_those_after_them_are_read(tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_records_of_gigabytes_are_rejected_and_those_after_them_are_read(tmp_pat
 
     long(tmp_path / "a.jsonl", '{"text": "', f'"}}\n{json.dumps({"text": "after"})}\n')
     long(tmp_path / "b.csv", "Question,Answer\nq,", "\nq2,a2\n")
-    found, peak = read_apart(tmp_path)
-    assert found["a.jsonl"] == [1, [["line 1", records.TOO_LONG]]]
-    assert found["b.csv"] == [1, [["line 2", records.TOO_LONG]]]
+    by_file, peak = read_apart(tmp_path)
+    assert by_file["a.jsonl"] == [1, [["line 1", records.TOO_LONG]]]
+    assert by_file["b.csv"] == [1, [["line 2", records.TOO_LONG]]]
     assert peak < 800
 
 
@@ -258,23 +258,23 @@ def test_small_parquet_files_that_expand_to_gigabytes_are_rejected_in_bounded_me
     del table, growing
     assert all(path.stat().st_size < 100_000 for path in tmp_path.iterdir())
     (tmp_path / "z.csv").write_text(GOOD_CSV)
-    found, peak = read_apart(tmp_path)
-    assert found["dictionary.parquet"][1][0] == ["row 1", records.TOO_LONG]
-    assert found["dictionary.parquet"][1][-1][1].startswith("holds more than 200 times its own size")
-    documents, ((place, told),) = found["value.parquet"]
-    assert documents == 0 and place == FILE and told.startswith(("cannot be read after row 0", "holds more than 200 times"))
-    assert found["delta.parquet"][1][-1][1].startswith("holds more than 200 times its own size")
-    assert found["z.csv"] == [1, []] and peak < 2_500  # a value of 700 MiB, as bytes, as Arrow has it and as text
+    by_file, peak = read_apart(tmp_path)
+    assert by_file["dictionary.parquet"][1][0] == ["row 1", records.TOO_LONG]
+    assert by_file["dictionary.parquet"][1][-1][1].startswith("holds more than 200 times its own size")
+    documents, ((position, reason),) = by_file["value.parquet"]
+    assert documents == 0 and position == FILE and reason.startswith(("cannot be read after row 0", "holds more than 200 times"))
+    assert by_file["delta.parquet"][1][-1][1].startswith("holds more than 200 times its own size")
+    assert by_file["z.csv"] == [1, []] and peak < 2_500  # a value of 700 MiB, as bytes, as Arrow has it and as text
 
 
 def test_a_parquet_file_of_long_texts_is_read_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "PARQUET_MEMORY", 1 << 27)
-    draw = random.Random(1)
-    texts = [draw.randbytes(1 << 19).hex() for _ in range(200)]
+    rng = random.Random(1)
+    texts = [rng.randbytes(1 << 19).hex() for _ in range(200)]
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", use_dictionary=False, write_batch_size=4)
-    found = list(read_file(tmp_path, "a.parquet"))
-    assert [d.answer for d in found if isinstance(d, Document)] == texts
-    assert [d.position for d in found] == [f"row {n}" for n in range(1, 201)]
+    rows = list(read_file(tmp_path, "a.parquet"))
+    assert [d.answer for d in rows if isinstance(d, Document)] == texts
+    assert [d.position for d in rows] == [f"row {n}" for n in range(1, 201)]
 
 
 def test_text_that_packs_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_text_that_packs_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("a.jsonl", '{"answer": "one", "question": "q", "answer": "two"}', "repeats a key, of which JSON keeps only the last"),
         ("a.jsonl", '{"answer": "one", "question": "q", "Answer": "two"}', "repeats answer"),
@@ -299,26 +299,26 @@ def test_text_that_packs_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.Mon
         ("a.xml", MEDQUAD.replace("?>", ' encoding="gb18030"?>', 1), "is damaged"),
     ],
 )
-def test_what_a_parser_would_drop_is_rejected(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_what_a_parser_would_drop_is_rejected(tmp_path: Path, name: str, content: str, reason: str) -> None:
     _, rejected = read(tmp_path, name, content)
-    assert rejected[0][1] == told
+    assert rejected[0][1] == reason
 
 
 HPOA = "database_id\tdisease_name\tqualifier\treference\thpo_id\tfrequency\taspect\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "told"),
+    ("content", "position", "reason"),
     [
         ("database_id\tx\n1\t2\n", FILE, "has a header with no column disease_name, qualifier, hpo_id, frequency, aspect"),
         (HPOA + "O:1\tFlu\t\tr\tHP:1\n", "line 2", "has 5 cells, the header has 7"),
         (HPOA + f"O:1\t{'x' * 200_000}\t\tr\tHP:7\t\tP\n", "O:1 HP:7", "names a term that the ontology does not have"),
     ],
 )
-def test_a_bad_row_of_annotations_is_rejected_and_the_rest_is_read(tmp_path: Path, content: str, place: str, told: str) -> None:
+def test_a_bad_row_of_annotations_is_rejected_and_the_rest_is_read(tmp_path: Path, content: str, position: str, reason: str) -> None:
     (tmp_path / "hp.obo").write_text("[Term]\nid: HP:1\nname: Skin\n")
-    documents, rejected = read(tmp_path, "phenotype.hpoa", content + "O:2\tPox\t\tr\tHP:1\t1.2.3%\tP\n" * (place != FILE))
-    assert rejected == [(place, told)] and [d.topic for d in documents] == ["Pox"] * (place != FILE)
+    documents, rejected = read(tmp_path, "phenotype.hpoa", content + "O:2\tPox\t\tr\tHP:1\t1.2.3%\tP\n" * (position != FILE))
+    assert rejected == [(position, reason)] and [d.topic for d in documents] == ["Pox"] * (position != FILE)
 
 
 def test_entities_stay_refused_in_every_kind_of_xml(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_entities_stay_refused_in_every_kind_of_xml(tmp_path: Path) -> None:
 
 def test_a_line_just_as_long_as_allowed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for most, taken in ((29, True), (28, False)):
-        monkeypatch.setattr(streams, "MOST_RECORD", most)
+        monkeypatch.setattr(streams, "MAX_RECORD", most)
         documents, rejected = read(tmp_path, "a.jsonl", '{"text": "' + "x" * 16 + '"}\n' + '{"text": "y"}\n')
         assert [d.answer for d in documents] == (["x" * 16] if taken else []) + ["y"]
-        assert [place for place, _ in rejected] == ([] if taken else ["line 1"])
+        assert [position for position, _ in rejected] == ([] if taken else ["line 1"])

@@ -5,7 +5,7 @@ import pytest
 from helpers.project import ROOT
 from ruamel.yaml import YAML
 
-from tasks.corpus.default_corpus import build, wanted_by
+from tasks.corpus.default_corpus import build, is_default_corpus
 from tasks.runtime.digests import dvc_digest, sha256
 
 
@@ -13,7 +13,7 @@ def test_the_default_corpus_is_what_the_committed_pointer_names(tmp_path: Path, 
     monkeypatch.chdir(ROOT)  # where the downloads are kept
     build(tmp_path / "data")
     assert YAML(typ="safe").load(ROOT / "data.dvc")["outs"][0]["md5"] == dvc_digest(tmp_path / "data")
-    assert wanted_by(ROOT / "data.dvc")
+    assert is_default_corpus(ROOT / "data.dvc")
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert all(f["licence"] and f["credit"] and sha256(tmp_path / "data" / f["path"]) == f["sha256"] for f in manifest["files"])
     build(tmp_path / "data")  # again: nothing to do

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.corpus.deidentify import recall
+from tasks.corpus.deidentify.analyzer import PiiAnalyzer, PiiSpan
 from tasks.corpus.deidentify.document import deidentified
-from tasks.corpus.deidentify.finder import Finder, Found
-from tasks.corpus.deidentify.forms import fill, read_forms
 from tasks.corpus.deidentify.languages import LANGUAGES, in_language
+from tasks.corpus.deidentify.pii_templates import fill, read_templates
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
 from tasks.corpus.documents import Document, content_id, read_documents, write_documents
 from tasks.corpus.params import PreprocessParams
@@ -65,35 +65,35 @@ def test_identifiers_go_and_medicine_stays() -> None:
     assert " 627. Phone" in text and "[MRN]" in text and "[SSN]" in text
 
 
-def test_recall_on_held_out_forms_and_what_looks_alike(tmp_path: Path) -> None:
+def test_recall_on_held_out_templates_and_hard_negatives(tmp_path: Path) -> None:
     answers = ["Asthma is a disease of the airways. It causes wheezing in 10 % of children.", "Take 5 mg twice daily for 3-5 days."]
     write_documents([replace(document(a), split="clean") for a in answers], tmp_path / "clean")
-    shares = recall.measure(params(plantings=8), 1, tmp_path)
+    shares = recall.measure_recall(params(injections=8), 1, tmp_path)
     held_out = {s.name: s for s in shares["recall"] if s.half == "held-out"}
     assert set(held_out) == set(TYPES)
     for type_ in ("SSN", "MRN", "NPI", "EMAIL", "PHONE", "URL", "IP", "DATE", "AGE"):
         assert held_out[type_].share >= 0.95, type_
-    assert all(s.forms >= 12 and s.low <= s.share <= s.high for s in held_out.values())
+    assert all(s.templates >= 12 and s.low <= s.share <= s.high for s in held_out.values())
     of_names = {s.language: s for s in shares["languages"] if s.half == "all"}
     assert len(of_names) >= 30 and sum(language.held_out for language in LANGUAGES.values()) >= len(LANGUAGES) / 2
     assert not [s for s in of_names.values() if s.name != "NAME" or s.share < 0.9]
-    assert of_names["Greek"].plantings >= 30 and of_names["Turkish"].forms > of_names["Greek"].forms
+    assert of_names["Greek"].injections >= 30 and of_names["Turkish"].templates > of_names["Greek"].templates
     for half in ("all", "held-out"):
-        rows = [s for s in shares["look_alikes"] if s.half == half]
-        assert sum(s.share * s.forms for s in rows) / sum(s.forms for s in rows) <= 0.05
+        rows = [s for s in shares["hard_negatives"] if s.half == half]
+        assert sum(s.share * s.templates for s in rows) / sum(s.templates for s in rows) <= 0.05
 
 
-def test_there_are_twenty_forms_of_each_type_and_each_can_be_filled() -> None:
+def test_there_are_twenty_templates_of_each_type_and_each_can_be_filled() -> None:
     from random import Random
 
-    forms = read_forms("forms")
+    templates = read_templates("pii-templates")
     for type_ in TYPES:
-        assert len({f.text for f in forms if f.name == type_}) >= 20
-        assert sum(f.held_out for f in forms if f.name == type_) >= 10
-    assert not {f.text for f in forms if f.held_out} & {f.text for f in forms if not f.held_out}
-    for form in [*forms, *read_forms("look-alikes")]:
-        filled = fill(form.text, Random(1))
-        assert all(filled.text[a:b].strip() for a, b in filled.marked)
+        assert len({t.text for t in templates if t.name == type_}) >= 20
+        assert sum(t.held_out for t in templates if t.name == type_) >= 10
+    assert not {t.text for t in templates if t.held_out} & {t.text for t in templates if not t.held_out}
+    for template in [*templates, *read_templates("hard-negatives")]:
+        filled = fill(template.text, Random(1))
+        assert all(filled.text[a:b].strip() for a, b in filled.spans)
 
 
 def test_a_language_of_which_too_little_is_found_fails_the_stage_although_all_together_pass() -> None:
@@ -102,7 +102,7 @@ def test_a_language_of_which_too_little_is_found_fails_the_stage_although_all_to
     assert recall.below([share, *languages], {"NAME": 0.8}) == ["NAME in Greek 0.100 < 0.8"]
 
 
-def test_names_of_a_language_fill_the_forms_whole_where_its_script_has_no_case() -> None:
+def test_names_of_a_language_fill_the_templates_whole_where_its_script_has_no_case() -> None:
     from random import Random
 
     assert in_language("Name: <{last}, {first} {initial}>; {city}", "zh") == "Name: <{zh_name}>; {city}"
@@ -113,21 +113,25 @@ def test_names_of_a_language_fill_the_forms_whole_where_its_script_has_no_case()
 
 def test_a_mark_of_a_letter_that_is_left_is_no_mask() -> None:
     text = "Mu\u0308"
-    assert recall.is_covered(text, 0, 3, [Found(0, 3, "NAME")]) and not recall.is_covered(text, 0, 3, [Found(0, 2, "NAME")])
+    assert recall.is_covered(text, 0, 3, [PiiSpan(0, 3, "NAME")]) and not recall.is_covered(text, 0, 3, [PiiSpan(0, 2, "NAME")])
 
 
 def test_the_report_says_which_languages_are_measured() -> None:
     from collections import Counter
 
-    from tasks.corpus.report import Contents, page
+    from tasks.corpus.report import ShardStats, page
 
     share = asdict(recall.Share("NAME", "all", 30, 900, 0.97, 0.9, 0.99))
-    told = {"recall": [share], "languages": [share | {"language": "Greek", "share": 0.5}, share | {"language": "Thai"}], "look_alikes": []}
-    contents = Contents(documents=Counter({("a", "train"): 1}), tokens=Counter({("a", "train"): 1}), lengths={"train": Counter({16: 1})})
-    html = page({"rows": [], "overlap": [0] * 10}, told, contents, {}, [])
+    report = {
+        "recall": [share],
+        "languages": [share | {"language": "Greek", "share": 0.5}, share | {"language": "Thai"}],
+        "hard_negatives": [],
+    }
+    contents = ShardStats(documents=Counter({("a", "train"): 1}), tokens=Counter({("a", "train"): 1}), lengths={"train": Counter({16: 1})})
+    html = page({"rows": [], "decontamination": [0] * 10}, report, contents, {}, [])
     assert "Measured: Greek, Thai; other languages: not measured" in html and "<td>Greek" in html and "0.500" in html
-    del told["languages"]  # as a report from before they were measured has it
-    assert "Measured:" not in page({"rows": [], "overlap": [0] * 10}, told, contents, {}, [])
+    del report["languages"]  # as a report from before they were measured has it
+    assert "Measured:" not in page({"rows": [], "decontamination": [0] * 10}, report, contents, {}, [])
 
 
 def test_a_name_in_capitals_or_in_letters_in_parts_gets_the_same_surrogate() -> None:
@@ -177,7 +181,7 @@ def test_what_the_policy_keeps_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"policy": {"NOSE": "mask"}}, "'NOSE' is no type of identifier"),
         ({"policy": {"DATE": "mask"}}, "said by 'dates'"),
@@ -185,25 +189,25 @@ def test_what_the_policy_keeps_stays() -> None:
         ({"policy": {"NAME": "surrogate"}}, "need a 'key_file'"),
     ],
 )
-def test_params_that_cannot_be_followed_are_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_params_that_cannot_be_followed_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         params(**changes)
 
 
 def test_a_key_and_a_model_that_are_not_there_are_named() -> None:
     with pytest.raises(ValueError, match="key_file: nowhere does not hold 32 bytes"):
-        Finder(params(dates="shift", key_file="nowhere"))
+        PiiAnalyzer(params(dates="shift", key_file="nowhere"))
     with pytest.raises(ValueError, match="entity_model: no_such_model is not installed"):
-        Finder(params(entity_model="no_such_model"))
+        PiiAnalyzer(params(entity_model="no_such_model"))
 
 
 def test_the_stage_fails_below_the_recall_that_is_asked_for_and_writes_nothing() -> None:
     Path("data").mkdir()
     rows = [{"question": f"What is disease {n}?", "answer": f"Disease {n} has {n} spots."} for n in range(60)]
     Path("data/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    wanted = params(policy={"SSN": "keep"}, min_recall={"MRN": 0.5, "DEVICE": 1.0, "SSN": 1.0})
-    strict = DEFAULTS.model_copy(update={"deidentify": wanted})
-    with pytest.raises(ValueError, match=r"finds too little of what is planted: DEVICE 0\.\d+ < 1.0 \(preprocess") as error:
+    deidentify = params(policy={"SSN": "keep"}, min_recall={"MRN": 0.5, "DEVICE": 1.0, "SSN": 1.0})
+    strict = DEFAULTS.model_copy(update={"deidentify": deidentify})
+    with pytest.raises(ValueError, match=r"finds too few of the injected identifiers: DEVICE 0\.\d+ < 1.0 \(preprocess") as error:
         preprocess(Path("data"), Path("documents"), Path("report"), Path("rejected"), params=strict)
     assert "MRN" not in str(error.value) and not Path("documents").exists()
     assert Path(".cache/failed-preprocess/report/deidentification.json").exists()
@@ -218,20 +222,20 @@ def test_identifiers_of_raw_records_stand_in_no_output() -> None:
     preprocess(Path("data"), Path("documents"), Path("report"), Path("rejected"), params=loose)
     written = "".join(p.read_text() for folder in ("documents", "report") for p in Path(folder).rglob("*") if p.is_file())
     assert not [secret for secret in SECRETS if secret in written and not secret.isdecimal()] and "447118" not in written
-    found = [d for split in ("train", "validation", "test") for d in read_documents(Path("documents"), split) if "Note" in d.answer]
-    assert found and all("[NAME]" in d.answer for d in found)
+    notes = [d for split in ("train", "validation", "test") for d in read_documents(Path("documents"), split) if "Note" in d.answer]
+    assert notes and all("[NAME]" in d.answer for d in notes)
     funnel = json.loads(Path("report/funnel.json").read_text())
     assert {row["rule"] for row in funnel["rows"] if row["step"] == "identifiers"} >= {"NAME", "MRN", "DATE", "SSN"}
 
 
 @given(st.text(alphabet=st.sampled_from("aA1 .,-/:@#()\n'é"), max_size=300))
 def test_any_text_is_worked_on_and_what_is_replaced_is_what_was_found(text: str) -> None:
-    made = document(text)
-    result, found = deidentified(made, params().model_dump_json())
-    assert bool(found) or result == made
+    original = document(text)
+    result, types = deidentified(original, params().model_dump_json())
+    assert bool(types) or result == original
 
 
 @pytest.mark.parametrize("unit", ["a", "A", "1", "Aa ", "A1-", "1 ", "a.", "1.", "f:", "phone no. ", "Aa", "lot #", "+1 "])
 def test_time_grows_with_the_length_of_any_text(unit: str) -> None:
-    find = Finder(params()).find
-    find(unit * (200_000 // len(unit)))
+    analyze = PiiAnalyzer(params()).analyze
+    analyze(unit * (200_000 // len(unit)))

@@ -50,28 +50,28 @@ GOOD: dict[str, bytes] = {
 PIECES = [b"\0", b'"', b"\n", b"\r", b"\xef\xbb\xbf", b"\xff\xfe", b"{", b"<", b"&x;", b",", b"\t", b"\xc3", b"nan", b"<|im_end|>", b"=1+1"]
 
 
-def flip(data: bytes, draw: random.Random) -> bytes:
-    at = draw.randrange(len(data))
-    return data[:at] + bytes([data[at] ^ (1 << draw.randrange(8))]) + data[at + 1 :]
+def flip(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
 
 
-def insert(data: bytes, draw: random.Random) -> bytes:
-    at = draw.randrange(len(data) + 1)
-    return data[:at] + draw.choice(PIECES) * draw.choice([1, 1, 3, 200]) + data[at:]
+def insert(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data) + 1)
+    return data[:at] + rng.choice(PIECES) * rng.choice([1, 1, 3, 200]) + data[at:]
 
 
-def cut(data: bytes, draw: random.Random) -> bytes:
-    start, end = sorted(draw.choices(range(len(data) + 1), k=2))
+def cut(data: bytes, rng: random.Random) -> bytes:
+    start, end = sorted(rng.choices(range(len(data) + 1), k=2))
     return data[:start] + data[end:]
 
 
-def repeat(data: bytes, draw: random.Random) -> bytes:
-    start, end = sorted(draw.choices(range(len(data) + 1), k=2))
+def repeat(data: bytes, rng: random.Random) -> bytes:
+    start, end = sorted(rng.choices(range(len(data) + 1), k=2))
     return data[:end] + data[start:]
 
 
-def recode(data: bytes, draw: random.Random) -> bytes:
-    return data.decode("latin-1").encode(draw.choice(["utf-8", "utf-16-le", "utf-16", "utf-7"]))
+def recode(data: bytes, rng: random.Random) -> bytes:
+    return data.decode("latin-1").encode(rng.choice(["utf-8", "utf-16-le", "utf-16", "utf-7"]))
 
 
 MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [flip, flip, insert, insert, cut, repeat, recode]
@@ -79,11 +79,11 @@ MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [flip, flip, insert, 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_mutated_file_gives_documents_and_rejections_and_no_error(tmp_path: Path, name: str) -> None:
-    draw = random.Random(name)
+    rng = random.Random(name)
     for _ in range(170):
         data = GOOD[name]
-        for _ in range(draw.choice([1, 1, 2, 4])):
-            data = draw.choice(MUTATIONS)(data, draw) if data else data
+        for _ in range(rng.choice([1, 1, 2, 4])):
+            data = rng.choice(MUTATIONS)(data, rng) if data else data
         (tmp_path / name).write_bytes(data)
         records = list(read_file(tmp_path, name))
         assert records, "a file gave nothing at all"
@@ -96,11 +96,11 @@ def test_a_mutated_file_gives_documents_and_rejections_and_no_error(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.ndjson"])
 def test_one_bad_line_costs_no_line_after_it(tmp_path: Path, name: str) -> None:
-    draw = random.Random(1)
+    rng = random.Random(1)
     rows = GOOD[name].replace(b";\nyes", b"; yes").split(b"\n")
     for _ in range(40):
         bad = rows[:]
-        bad[2] = insert(bad[2], draw).replace(b"\n", b" ").replace(b"\r", b" ")
+        bad[2] = insert(bad[2], rng).replace(b"\n", b" ").replace(b"\r", b" ")
         (tmp_path / name).write_bytes(b"\n".join(bad))
-        found = [r.question or r.position for r in read_file(tmp_path, name) if isinstance(r, Document)]
-        assert len(found) >= 11 and found[-1] in ("What is 11?", "line 12")
+        questions = [r.question or r.position for r in read_file(tmp_path, name) if isinstance(r, Document)]
+        assert len(questions) >= 11 and questions[-1] in ("What is 11?", "line 12")

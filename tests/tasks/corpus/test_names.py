@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from helpers.project import ROOT
 
-from tasks.corpus.deidentify.finder import Finder, finder
+from tasks.corpus.deidentify.analyzer import PiiAnalyzer, get_analyzer
 from tasks.corpus.deidentify.policy import DeidentifyParams
 from tasks.params import read_params
 
@@ -119,13 +119,13 @@ KEPT = (
 )  # fmt: skip
 
 
-def analyzer() -> Finder:
-    told = read_params(ROOT / "params.yaml")["preprocess"].model_dump()["deidentify"]
-    return finder(DeidentifyParams.model_validate(told).model_dump_json())
+def analyzer() -> PiiAnalyzer:
+    params = read_params(ROOT / "params.yaml")["preprocess"].model_dump()["deidentify"]
+    return get_analyzer(DeidentifyParams.model_validate(params).model_dump_json())
 
 
 def masked(text: str) -> str:
-    for span in reversed(analyzer().find(text)):
+    for span in reversed(analyzer().analyze(text)):
         text = f"{text[: span.start]}[{span.type}]{text[span.end :]}"
     return text
 
@@ -133,7 +133,7 @@ def masked(text: str) -> str:
 def wrongly_masked(names: tuple[str, ...], frames: Any) -> list[str]:
     """What comes of texts of whose name a part was left, or that lost more than the name."""
     texts = [(before + name + after, f"{before}[NAME]{after}") for name in names for before, after in frames]
-    return [text for whole, wanted in texts if (text := masked(whole)) != wanted]
+    return [text for whole, expected in texts if (text := masked(whole)) != expected]
 
 
 @pytest.mark.parametrize("language", [*DEVELOPMENT, *HELD_OUT])
@@ -198,10 +198,10 @@ def test_a_capital_name_with_a_small_sharp_s_and_names_beside_punctuation_leave_
     assert masked("姓名 Patient：王小明，男。") == "姓名 Patient：[NAME]，男。"
 
 
-@pytest.mark.parametrize("place", ["Zürich", "São Paulo", "Łódź", "Århus"])
-def test_towns_and_streets_have_letters_of_any_alphabet(place: str) -> None:
-    assert masked(f"She lives in {place}, alone.") == "She lives in [ADDRESS], alone."
-    assert masked(f"He moved to {place}, TX.") == "He moved to [ADDRESS]."
+@pytest.mark.parametrize("town", ["Zürich", "São Paulo", "Łódź", "Århus"])
+def test_towns_and_streets_have_letters_of_any_alphabet(town: str) -> None:
+    assert masked(f"She lives in {town}, alone.") == "She lives in [ADDRESS], alone."
+    assert masked(f"He moved to {town}, TX.") == "He moved to [ADDRESS]."
 
 
 @pytest.mark.parametrize(
@@ -217,5 +217,5 @@ def test_a_street_of_another_language_is_an_address(street: str) -> None:
     "unit", ["Ö", "ö", "Öß", "Ö. ", "Dr. ", "Patient ", "van der ", "王", "é-", "O'", "Ä, ", "e\u0301", "\u0301", "M. ", "d'", "İ"]
 )
 def test_time_grows_with_the_length_of_any_letters(unit: str) -> None:
-    analyzer().find(unit * (100_000 // len(unit)))
-    analyzer().find("Patient: " + unit * (100_000 // len(unit)))
+    analyzer().analyze(unit * (100_000 // len(unit)))
+    analyzer().analyze("Patient: " + unit * (100_000 // len(unit)))

@@ -39,17 +39,17 @@ HPOA_HEADER = "database_id\tdisease_name\tqualifier\thpo_id\treference\tevidence
 
 def test_an_ontology_becomes_definitions_synonyms_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "hp.obo").write_text(OBO)
-    found = {d.kind: d for d in read_ontology(parse_obo(tmp_path / "hp.obo"), "hp.obo")}
-    assert found["hpo-definition"].question == "What is Spotty skin?"
-    assert found["hpo-definition"].answer == "Skin with spots. The skin of abnormal people. It is also known as spots."
-    assert found["hpo-synonyms"].answer == "Spotty skin is also called spots and Maculae."
-    assert found["hpo-kinds"].question == "What kinds of abnormal skin are there?"  # "abnormal" is written small elsewhere
-    assert set(found["hpo-kinds"].answer.removesuffix(".").removeprefix("Kinds of abnormal skin are ").split(" and ")) == {
+    by_category = {d.category: d for d in read_ontology(parse_obo(tmp_path / "hp.obo"), "hp.obo")}
+    assert by_category["hpo-definition"].question == "What is Spotty skin?"
+    assert by_category["hpo-definition"].answer == "Skin with spots. The skin of abnormal people. It is also known as spots."
+    assert by_category["hpo-synonyms"].answer == "Spotty skin is also called spots and Maculae."
+    assert by_category["hpo-kinds"].question == "What kinds of abnormal skin are there?"  # "abnormal" is written small elsewhere
+    assert set(by_category["hpo-kinds"].answer.removesuffix(".").removeprefix("Kinds of abnormal skin are ").split(" and ")) == {
         "Dry skin",
         "Spotty skin",
     }
     # The list of a term's kinds and the kinds' own definitions stay together.
-    assert found["hpo-kinds"].group == found["hpo-definition"].group == "hpo:HP:1"
+    assert by_category["hpo-kinds"].group == by_category["hpo-definition"].group == "hpo:HP:1"
 
 
 def test_annotations_become_signs_by_frequency_without_findings_that_are_absent(tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_annotations_become_signs_by_frequency_without_findings_that_are_absent(
         row.format("", "HP:9", ""),
     ]
     (tmp_path / "phenotype.hpoa").write_text("#version: 1\n" + HPOA_HEADER + "".join(lines))
-    found = list(read_annotations(tmp_path / "phenotype.hpoa", "phenotype.hpoa", parse_obo(tmp_path / "hp.obo")))
-    assert [(r.position, r.reason) for r in found if isinstance(r, Rejected)] == [
+    records = list(read_annotations(tmp_path / "phenotype.hpoa", "phenotype.hpoa", parse_obo(tmp_path / "hp.obo")))
+    assert [(r.position, r.reason) for r in records if isinstance(r, Rejected)] == [
         ("OMIM:7 HP:9", "names a term that the ontology does not have")
     ]
-    (signs,) = (d for d in found if isinstance(d, Document))
+    (signs,) = (d for d in records if isinstance(d, Document))
     assert signs.answer == "Very frequent (80 % or more of those affected): Spotty skin. Very rare (under 5 %): Dry skin."
     assert signs.group == "disease:leopard disease"
 

@@ -29,8 +29,8 @@ def test_a_table_may_have_bom_other_case_and_newlines_in_cells(tmp_path: Path) -
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "|"), ("a.tsv", "\t"), ("a.csv", "\t")])
 def test_encodings_and_delimiters_are_found_or_told(tmp_path: Path, encoding: str, name: str, delimiter: str) -> None:
     text = f"Answer{delimiter}Question\nMénière{delimiter}Qué?\n"
-    told = {"encoding": encoding} if encoding in ("utf-16-le", "latin-1") else {}
-    documents, rejected = read(tmp_path, name, text.encode(encoding), **told)
+    options = {"encoding": encoding} if encoding in ("utf-16-le", "latin-1") else {}
+    documents, rejected = read(tmp_path, name, text.encode(encoding), **options)
     assert [(d.question, d.answer) for d in documents] == [("Qué?", "Ménière")] and not rejected
 
 
@@ -71,8 +71,8 @@ def test_every_bad_row_is_rejected_with_its_line_and_the_rest_is_kept(tmp_path: 
 
 
 def test_many_unclosed_quotes_cost_neither_lines_nor_the_square_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MOST_CHARACTERS", 200_000)
-    monkeypatch.setattr(tables, "FEWER_CHARACTERS", 2_000)
+    monkeypatch.setattr(tables, "MAX_QUOTED", 200_000)
+    monkeypatch.setattr(tables, "REDUCED_MAX_QUOTED", 2_000)
     rows = [f'q{n},"a{n}' if n % 50 == 1 else f"q{n},a{n}" for n in range(20_000)]
     documents, rejected = read(tmp_path, "a.csv", "Question,Answer\n" + "\n".join(rows))
     assert len(documents) == 19_600 and len(rejected) == 400
@@ -86,12 +86,17 @@ def test_a_cell_may_be_very_large(tmp_path: Path) -> None:
 def test_columns_of_other_names_are_mapped_by_the_files_options(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Nr,Frage,ANTWORT,Fokus\n7,Was?,Das.,x\n,Wo?,Da.,x\n")
     options = {"*.csv": FileOptions(columns={"question": "Frage", "answer": "Antwort", "topic": "fokus", "id": "nr"})}
-    found, bad = read_file(tmp_path, "a.csv", options_for("a.csv", options))
-    assert isinstance(found, Document) and (found.question, found.answer, found.topic, found.group) == ("Was?", "Das.", "x", "topic:x")
+    document, bad = read_file(tmp_path, "a.csv", options_for("a.csv", options))
+    assert isinstance(document, Document) and (document.question, document.answer, document.topic, document.group) == (
+        "Was?",
+        "Das.",
+        "x",
+        "topic:x",
+    )
     assert isinstance(bad, Rejected) and bad.reason == "has no id"
     (tmp_path / "a.csv").write_text("Nr,Frage,ANTWORT,Fokus\n7,Was?,Etwas anderes.,x\n")
     (changed,) = read_file(tmp_path, "a.csv", options_for("a.csv", options))
-    assert isinstance(changed, Document) and changed.id == found.id  # it is the corpus's own
+    assert isinstance(changed, Document) and changed.id == document.id  # it is the corpus's own
     assert unmatched(["a.csv"], ["*.csv", "b/*"]) == ["b/*"]
 
 
@@ -105,7 +110,7 @@ def test_json_lines_may_hold_questions_texts_instructions_and_conversations(tmp_
         {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]},
     ]
     documents, rejected = read(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)))
-    assert [(d.question, d.answer, d.kind) for d in documents] == [
+    assert [(d.question, d.answer, d.category) for d in documents] == [
         ("q1", "a1", "qa-a"),
         ("", "Running text.", "text-a"),
         ("Explain.\n\nThis.", "That.", "qa-a"),
@@ -122,10 +127,10 @@ def test_what_stands_for_no_value_makes_no_group(tmp_path: Path) -> None:
     assert (patient.group, asthma.group) == ("qa:p1", "topic:asthma")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.txt", "text"), ("notes/ward/Mr_A.txt", "text-notes-ward")])
-def test_text_files_of_a_directory_are_of_one_kind(tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(("name", "category"), [("a.txt", "text"), ("notes/ward/Mr_A.txt", "text-notes-ward")])
+def test_text_files_of_a_directory_are_of_one_category(tmp_path: Path, name: str, category: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    assert [d.kind for d in read(tmp_path, name, "Running text.")[0]] == [kind]
+    assert [d.category for d in read(tmp_path, name, "Running text.")[0]] == [category]
 
 
 def test_every_bad_line_of_json_is_rejected_with_its_number_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -183,7 +188,7 @@ def test_a_text_is_one_document_or_parts_of_one_group(tmp_path: Path) -> None:
 
 def test_medquads_files_keep_type_focus_and_synonyms(tmp_path: Path) -> None:
     (document,), rejected = read(tmp_path, "a.xml", MEDQUAD)
-    assert (document.kind, document.topic, document.aliases, document.answer) == ("medquad-symptoms", "Asthma", ("Wheeze",), "Cough.")
+    assert (document.category, document.topic, document.aliases, document.answer) == ("medquad-symptoms", "Asthma", ("Wheeze",), "Cough.")
     assert rejected == [("pair 2", "has no answer")]
 
 
@@ -233,7 +238,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", b"Frage,Answer\nx,y\n", "has a header with no column Question"),
@@ -254,10 +259,10 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><
         ("a.obo", b"not an ontology", "is not an OBO file"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_rejected_whole(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_a_file_that_cannot_be_used_is_rejected_whole(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     documents, rejected = read(tmp_path, name, content)
     position, reason = rejected[-1]
-    assert position == FILE and reason.startswith(told.split(" (", maxsplit=1)[0])
+    assert position == FILE and reason.startswith(expected.split(" (", maxsplit=1)[0])
     assert not documents or name == "a.xml.gz"  # what came before the damage
 
 

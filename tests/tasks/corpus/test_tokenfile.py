@@ -8,11 +8,11 @@ from tasks.corpus.shards.format import Entry, TokenizedDocument, open_split, rea
 
 def documents() -> list[TokenizedDocument]:
     generator = np.random.default_rng(0)
-    made = []
+    encoded = []
     for n, size in enumerate((5, 700, 1, 900, 1500, 30)):
         tokens = generator.integers(0, 2**20, size, dtype=np.uint32)
-        made.append(TokenizedDocument(Entry(f"d{n}", "kind", "source", size), tokens, (tokens % 2).astype(np.uint8)))
-    return made
+        encoded.append(TokenizedDocument(Entry(f"d{n}", "category", "source", size), tokens, (tokens % 2).astype(np.uint8)))
+    return encoded
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def shards(tmp_path: Path) -> Path:
 def test_reading_gives_back_every_document_with_its_mask(shards: Path) -> None:
     split = open_split(shards, "train")
     assert len(list(shards.glob("train_*.bin"))) == 4
-    for number, document in enumerate(documents()):
-        tokens, loss = split.document(number)
+    for i, document in enumerate(documents()):
+        tokens, loss = split.document(i)
         assert np.array_equal(tokens, document.tokens) and np.array_equal(loss, document.loss)
-        assert split.entries[number] == document.entry
+        assert split.entries[i] == document.entry
     assert split.lengths().tolist() == [5, 700, 1, 900, 1500, 30]
 
 
@@ -37,11 +37,11 @@ def test_the_header_is_the_published_one(shards: Path) -> None:
     assert not header[3:].any()
 
 
-@pytest.mark.parametrize(("place", "value"), [(0, 1), (1, 8), (2, 707), (2, -5), (2, 2**31 - 1)])
-def test_a_lying_header_is_refused(shards: Path, place: int, value: int) -> None:
+@pytest.mark.parametrize(("index", "value"), [(0, 1), (1, 8), (2, 707), (2, -5), (2, 2**31 - 1)])
+def test_a_lying_header_is_refused(shards: Path, index: int, value: int) -> None:
     path = shards / "train_00000.bin"
     words = np.fromfile(path, dtype="<i4")
-    words[place] = value
+    words[index] = value
     words.tofile(path)
     with pytest.raises(ValueError, match="train_00000.bin"):
         read_tokens(path)

@@ -37,15 +37,15 @@ def llama(tiny_checkpoint: Path) -> Llama:
     return Llama.build(tiny_checkpoint)
 
 
-def split_of(texts: list[Text], kind: str = "made-up") -> Split:
+def split_of(texts: list[Text], category: str = "made-up") -> Split:
     tokens, loss = (np.concatenate([getattr(t, part) for t in texts]) for part in ("tokens", "counts"))
-    entries = [Entry(content_id(str(n)), kind, "made-up", 10) for n in range(len(texts))]
+    entries = [Entry(content_id(str(n)), category, "made-up", 10) for n in range(len(texts))]
     return Split([tokens], [loss], [np.cumsum([0, *(len(t.tokens) for t in texts)])], entries, np.array([0, len(texts)]))
 
 
-def document(number: int, question: str, answer: str, *, group: str = "", topic: str = "", kind: str = "made-up") -> Document:
+def document(number: int, question: str, answer: str, *, group: str = "", topic: str = "", category: str = "made-up") -> Document:
     key = content_id(str(number))
-    return Document(key, question, answer, "made-up", kind, group or key, str(number), split="test", topic=topic)
+    return Document(key, question, answer, "made-up", category, group or key, str(number), split="test", topic=topic)
 
 
 def random_text(length: int, seed: int) -> Text:
@@ -89,7 +89,7 @@ def test_fixed_wording_is_told_from_content() -> None:
     other = texts[0].tokens.copy()
     other[4 + 11] = 99
     assert not wording.mask("made-up", other, texts[0].counts)[11]
-    assert not wording.mask("another kind", texts[0].tokens, texts[0].counts).any()
+    assert not wording.mask("another category", texts[0].tokens, texts[0].counts).any()
 
 
 def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_questions_topic() -> None:
@@ -97,10 +97,10 @@ def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_question
         document(n, f"What is sign {n}?", f"Sign {n} is a fact of number {n} and more.", group=f"g{n // 2}", topic=f"sign {n}")
         for n in range(30)
     ]
-    documents += [document(100 + n, "What else?", f"Another kind says {n}.", kind="rare") for n in range(3)]
-    made = questions(documents, seed=1, per_kind=5)
-    assert len(made) == 5 and made == questions(documents[::-1], seed=1, per_kind=5)
-    assert made != questions(documents, seed=2, per_kind=5)
+    documents += [document(100 + n, "What else?", f"Another category says {n}.", category="rare") for n in range(3)]
+    made = questions(documents, seed=1, per_category=5)
+    assert len(made) == 5 and made == questions(documents[::-1], seed=1, per_category=5)
+    assert made != questions(documents, seed=2, per_category=5)
     by_number = {d.position: d for d in documents}
     for question in made:
         assert question.answers[0] == question.document.answer and len(set(question.answers)) == 4
@@ -109,12 +109,12 @@ def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_question
             assert wrong.startswith(question.document.topic)
             groups.add(by_number[wrong.split("number ")[1].split()[0]].group)
         assert len(groups) == 3 and question.document.group not in groups
-    assert len(questions(documents, seed=1, per_kind=0)) == 30
+    assert len(questions(documents, seed=1, per_category=0)) == 30
 
 
 def test_the_chosen_answer_is_that_of_the_least_nats_per_byte(llama: Llama) -> None:
     documents = [document(n, q, a) for n, (q, a) in enumerate(sentences(40))]
-    made = questions(documents, seed=1, per_kind=6)
+    made = questions(documents, seed=1, per_category=6)
     probe = Choices(made, llama.tokenizer)
     values = list(probe.values(judge(llama, probe.texts, READER, what="test")))
     choices = [v for v in values if v.metric == "choice"]
@@ -161,12 +161,12 @@ def test_repeated_4_grams_are_counted() -> None:
 
 
 def test_questions_to_generate_from_are_of_every_kind() -> None:
-    documents = [document(n, f"What is {n}?", "It is.", kind=f"kind {n % 3}") for n in range(20)]
-    documents.append(document(50, "", "Running text asks nothing.", kind="text"))
-    documents.append(document(51, "Rare?", "It is.", kind="rare"))
-    assert Counter(d.kind for d in asked(documents, seed=1, count=13)) == {f"kind {n}": 4 for n in range(3)} | {"rare": 1}
-    # A corpus of one kind is asked as often.
-    assert len(asked([d for d in documents if d.kind == "kind 1"], seed=1, count=6)) == 6
+    documents = [document(n, f"What is {n}?", "It is.", category=f"category {n % 3}") for n in range(20)]
+    documents.append(document(50, "", "Running text asks nothing.", category="text"))
+    documents.append(document(51, "Rare?", "It is.", category="rare"))
+    assert Counter(d.category for d in asked(documents, seed=1, count=13)) == {f"category {n}": 4 for n in range(3)} | {"rare": 1}
+    # A corpus of one category is asked as often.
+    assert len(asked([d for d in documents if d.category == "category 1"], seed=1, count=6)) == 6
     assert len(asked(documents, seed=1, count=500)) == 21
     assert asked(documents, seed=1, count=9) == asked(documents[::-1], seed=1, count=9)
 
@@ -186,18 +186,18 @@ def test_calibration_error_is_the_distance_between_confidence_and_share_right() 
 
 
 def scores(metric: str, count: int, base: float, tuned: float, **of: str) -> list[Score]:
-    known = {"split": "test", "kind": "k", "source": "s"} | of
+    known = {"split": "test", "category": "k", "source": "s"} | of
     return [Score(metric, str(n), weight=2.0, base=base + n % 3, tuned=tuned + n % 3, **known) for n in range(count)]
 
 
 def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_are_enough_items() -> None:
-    made = table([*scores("answer_nats", 30, 4, 2, kind="a"), *scores("answer_nats", 5, 4, 6, kind="b", source="t")])
+    made = table([*scores("answer_nats", 30, 4, 2, category="a"), *scores("answer_nats", 5, 4, 6, category="b", source="t")])
     row = made["test"]["all"]["answer_nats"]
     assert row["items"] == 35 and row["weight"] == 70 and row["perplexity"]["base"] == pytest.approx(math.exp(row["base"]["value"]))
-    few = made["test"]["kind"]["b"]["answer_nats"]
+    few = made["test"]["category"]["b"]["answer_nats"]
     assert len(few) and few["items"] < FEWEST and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
     assert set(made["test"]["source"]) == {"s", "t"}
-    assert flat(made)["test/kind/a/answer_nats/tuned"] == pytest.approx(made["test"]["kind"]["a"]["answer_nats"]["tuned"]["value"])
+    assert flat(made)["test/category/a/answer_nats/tuned"] == pytest.approx(made["test"]["category"]["a"]["answer_nats"]["tuned"]["value"])
 
 
 def test_what_was_never_seen_is_not_taken_for_impossible() -> None:

@@ -93,7 +93,7 @@ def test_each_item_is_a_choice_with_its_own_value(tmp_path: Path) -> None:
     tasks = loaded(write_task(tmp_path / "task", 20))
     values = list(harness.values(llama, tasks, READER))
     assert [v.item.id for v in values] == [f"signs-{n}" for n in range(20)]
-    assert {(v.metric, v.item.split, v.item.kind, v.item.source, v.weight) for v in values} == {
+    assert {(v.metric, v.item.split, v.item.category, v.item.source, v.weight) for v in values} == {
         ("choice", "task", "signs", "signs.yaml", 1)
     }
     assert {v.total for v in values} <= {0.0, 1.0}

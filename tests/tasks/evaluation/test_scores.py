@@ -1,5 +1,6 @@
 """Intervals and paired comparisons of scores."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,12 @@ def test_scores_are_read_as_written(tmp_path: Path) -> None:
         file.write('{"metric": "choice"}\n')
     with pytest.raises(ValueError, match=r"scores\.jsonl, line 3: not a score"):
         read_scores(tmp_path)
+
+
+def test_scores_of_an_older_version_are_read_under_todays_names(tmp_path: Path) -> None:
+    line = {"metric": "choice", "id": "1", "split": "other", "kind": "k", "source": "s", "weight": 1, "base": 0.0, "tuned": 1.0}
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    assert read_scores(tmp_path) == [Score("choice", "1", "ood", "k", "s", 1, 0.0, 1.0)]
 
 
 def test_values_are_weighted_by_token() -> None:

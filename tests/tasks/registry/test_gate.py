@@ -29,7 +29,7 @@ PARAMS = GateParams(
         Threshold(metric="answer_nats", split="test", figure="change", most=0.0),
         Threshold(metric="extraction", figure="tuned", most=0.1),
     ),
-    guarded=(Guarded(metric="answer_nats", split="other", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
+    guarded=(Guarded(metric="answer_nats", split="ood", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
 )
 
 
@@ -38,7 +38,7 @@ def scores(nats: float, *, right: float = 0.7, other: float = 2.0, count: int = 
     hard = np.random.default_rng(1).normal(0, 0.5, count)
     noise = np.random.default_rng(seed).normal(0, 1, count) * jitter
     found = [Score("answer_nats", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
-    found += [Score("answer_nats", str(n), "other", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
+    found += [Score("answer_nats", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
     return found + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
 
 

@@ -136,8 +136,8 @@ def test_a_record_of_which_training_saw_a_copy_was_seen(parts: tuple[Path, Path]
 
 def test_an_older_version_says_only_in_which_split_a_record_was(tmp_path: Path) -> None:
     path = tmp_path / FILE
-    path.write_bytes(gzip.compress(f"{seen_digest('a')} train\n{seen_digest('b')} test\n".encode()))
-    assert dict(read_seen(path)) == {seen_digest("a"): Seen("train", "unknown"), seen_digest("b"): Seen("test", "unknown")}
+    path.write_bytes(gzip.compress(f"{seen_digest('a')} train\n{seen_digest('b')} other\n".encode()))
+    assert dict(read_seen(path)) == {seen_digest("a"): Seen("train", "unknown"), seen_digest("b"): Seen("ood", "unknown")}
     assert all(seen.taints for _, seen in read_seen(path))
     assert not Seen("train", "unused").taints
 

@@ -1,4 +1,4 @@
-"""Finds identifiers in text with Presidio: the recognizers of this package, some of its own, and a named-entity model if one is told."""
+"""Detects identifiers in text with Presidio: recognizers of this package, some of Presidio's, and a named-entity model if one is set."""
 
 import logging
 import unicodedata
@@ -12,7 +12,7 @@ from presidio_analyzer import AnalyzerEngine, RecognizerRegistry, RecognizerResu
 from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpEngine, NoOpNlpEngine, SpacyNlpEngine
 from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, IbanRecognizer, SpacyRecognizer
 
-from tasks.corpus.deidentify.medical import is_medical, is_public
+from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
 from tasks.corpus.deidentify.recognizers import RuleRecognizer
 
@@ -24,15 +24,19 @@ _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PiiSpan:
+    """An identifier in a text: the characters from ``start`` to ``end``."""
+
     start: int
     end: int
     type: str  # one of TYPES
 
 
-class Finder:
+class PiiAnalyzer:
+    """Detects the identifiers that a policy does not keep. Building one takes seconds; see ``get_analyzer``."""
+
     def __init__(self, params: DeidentifyParams):
-        """``ValueError`` where the entity model that is told is not installed."""
+        """``ValueError`` where the entity model of the params is not installed, or the key file is not usable."""
         self.params, self.key = params, params.key()
         self._kept = frozenset(type_ for type_ in TYPES if params.action(type_) == "keep")
         self._allowed = frozenset(allowed.casefold() for allowed in params.allow)
@@ -42,27 +46,27 @@ class Finder:
         self._entities = sorted({entity for recognizer in registry.recognizers for entity in recognizer.supported_entities})
         self._engine = AnalyzerEngine(registry=registry, nlp_engine=_nlp(params.entity_model), supported_languages=["en"])
 
-    def find(self, text: str) -> list[Found]:
-        """What is found, in order and without overlaps, less what the policy keeps and what is public or medical."""
+    def analyze(self, text: str) -> list[PiiSpan]:
+        """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical."""
         if unicodedata.is_normalized("NFC", text):
-            return self._find(text)
+            return self._analyze(text)
         composed, starts, ends = _composed(text)
-        return [Found(starts[f.start], ends[f.end - 1], f.type) for f in self._find(composed)]
+        return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed)]
 
-    def _find(self, text: str) -> list[Found]:
+    def _analyze(self, text: str) -> list[PiiSpan]:
         results = self._engine.analyze(text, "en", entities=self._entities, score_threshold=0.3)
-        wanted = [
+        detected = [
             (r.start, _end(r, text), FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score)
             for r in results
-            if text[r.start : r.end].casefold() not in self._allowed and not _is_left_alone(r, text)
+            if text[r.start : r.end].casefold() not in self._allowed and not _is_allowed(r, text)
         ]
-        return [found for found in _merged(wanted) if found.type not in self._kept]
+        return [span for span in _merged(detected) if span.type not in self._kept]
 
 
 @lru_cache(maxsize=1)
-def finder(params: str) -> Finder:
-    """The Finder for params given as JSON, made once per process."""
-    return Finder(DeidentifyParams.model_validate_json(params))
+def get_analyzer(params: str) -> PiiAnalyzer:
+    """The analyzer for params given as JSON, built once per process."""
+    return PiiAnalyzer(DeidentifyParams.model_validate_json(params))
 
 
 def _nlp(model: str) -> NlpEngine:
@@ -72,7 +76,7 @@ def _nlp(model: str) -> NlpEngine:
     if find_spec(model) is None:
         raise ValueError(f"params.yaml: preprocess.deidentify.entity_model: {model} is not installed; 'make entity-model' installs one")
     if (installed := import_module(model).__version__) != version:
-        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, of which the result depends")
+        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, as the result depends on it")
     entities = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "PERSON"}, labels_to_ignore=[])
     return SpacyNlpEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=entities)
 
@@ -82,40 +86,41 @@ def _composed(text: str) -> tuple[str, list[int], list[int]]:
     composed: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
-    for found in _CHARACTER.finditer(text):
-        made = unicodedata.normalize("NFC", found.group())
-        composed.append(made)
-        if made == found.group():
-            starts += range(found.start(), found.end())
-            ends += range(found.start() + 1, found.end() + 1)
+    for match in _CHARACTER.finditer(text):
+        character = unicodedata.normalize("NFC", match.group())
+        composed.append(character)
+        if character == match.group():
+            starts += range(match.start(), match.end())
+            ends += range(match.start() + 1, match.end() + 1)
         else:
-            starts += [found.start()] * len(made)
-            ends += [found.end()] * len(made)
+            starts += [match.start()] * len(character)
+            ends += [match.end()] * len(character)
     return "".join(composed), starts, ends
 
 
-def _end(found: RecognizerResult, text: str) -> int:
-    """Where it ends, of a name with the rest of its last word."""
-    is_name = FROM_PRESIDIO.get(found.entity_type, found.entity_type) == "NAME"
-    return _REST_OF_A_WORD.match(text, found.end).end() if is_name else found.end
+def _end(result: RecognizerResult, text: str) -> int:
+    """The end of an identifier, of a name with the rest of its last word."""
+    is_name = FROM_PRESIDIO.get(result.entity_type, result.entity_type) == "NAME"
+    return _REST_OF_A_WORD.match(text, result.end).end() if is_name else result.end
 
 
-def _is_left_alone(found: RecognizerResult, text: str) -> bool:
-    if found.entity_type in ("PHONE", "FAX", "URL", "EMAIL"):
-        return is_public(text[found.start : found.end])
+def _is_allowed(result: RecognizerResult, text: str) -> bool:
+    if result.entity_type in ("PHONE", "FAX", "URL", "EMAIL"):
+        return is_public(text[result.start : result.end])
     # A title makes even an eponym a person.
-    unsure = found.entity_type == "PERSON" or (found.entity_type == "NAME" and found.score < SURELY_A_NAME)
-    return unsure and is_medical(text, found.start, found.end)
+    unsure = result.entity_type == "PERSON" or (result.entity_type == "NAME" and result.score < SURELY_A_NAME)
+    return unsure and is_medical(text, result.start, result.end)
 
 
-def _merged(found: list[tuple[int, int, str, float]]) -> list[Found]:
-    """What overlaps becomes one, of the type of its surest part: nothing of a part may be left standing."""
+def _merged(detected: list[tuple[int, int, str, float]]) -> list[PiiSpan]:
+    """Spans that overlap become one, of the type of the surest: nothing of any of them may stay in the text."""
     merged: list[tuple[int, int, str, tuple[float, int]]] = []
-    for start, end, type_, score in sorted(found):
+    for start, end, type_, score in sorted(detected):
         weight = (score, end - start)
         if merged and start < merged[-1][1]:
-            begun, ended, other, heavier = merged[-1]
-            merged[-1] = (begun, max(end, ended), *((type_, weight) if weight > heavier else (other, heavier)))
+            last_start, last_end, last_type, last_weight = merged[-1]
+            surest = (type_, weight) if weight > last_weight else (last_type, last_weight)
+            merged[-1] = (last_start, max(end, last_end), *surest)
         else:
             merged.append((start, end, type_, weight))
-    return [Found(start, end, type_) for start, end, type_, _ in merged]
+    return [PiiSpan(start, end, type_) for start, end, type_, _ in merged]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 
 Key = tuple[str, str, str]  # step, source, rule
 
@@ -12,31 +12,38 @@ REMOVING = ("read", "clean", "duplicates", "leakage", "withdrawn")  # steps that
 
 
 @dataclass
-class Tally:
+class RuleCounts:
+    """Counts of records by (step, source, rule); those of several processes can be merged in any order."""
+
     counts: dict[Key, int] = field(default_factory=dict)
     examples: dict[Key, list[str]] = field(default_factory=dict)  # the smallest ids, so that order says nothing
 
     def add(self, step: str, source: str, rule: str, example: str) -> None:
+        """Count one record; ``example`` is its id, or its position where it has none."""
         self._add((step, source, rule), 1, [example])
 
-    def merge(self, other: "Tally") -> None:
-        for key, count in other.counts.items():
-            self._add(key, count, other.examples[key])
+    def merge(self, counted: "RuleCounts") -> None:
+        """Add the counts of another part of the corpus."""
+        for key, count in counted.counts.items():
+            self._add(key, count, counted.examples[key])
 
     def total(self, *steps: str) -> int:
+        """The number of records over all sources and rules of these steps."""
         return sum(n for (step, _, _), n in self.counts.items() if step in steps)
 
     def rows(self) -> Iterator[dict[str, str | int | list[str]]]:
+        """The rows of the funnel report, sorted by step, source and rule."""
         for key, count in sorted(self.counts.items()):
             step, source, rule = key
             yield {"step": step, "source": source, "rule": rule, "records": count, "examples": self.examples[key]}
 
     def _add(self, key: Key, count: int, examples: list[str]) -> None:
         self.counts[key] = self.counts.get(key, 0) + count
-        self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:EXAMPLES]
+        self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:MAX_EXAMPLES]
 
 
-def told(tally: Tally) -> str:
-    counts = Counter({(source, rule): n for (step, source, rule), n in tally.counts.items() if step in REMOVING})
+def summarize_removed(counted: RuleCounts) -> str:
+    """One line for a log or an error: the eight most frequent reasons for which records were not taken."""
+    counts = Counter({(source, rule): n for (step, source, rule), n in counted.counts.items() if step in REMOVING})
     rows = [f"{n:,} in {source}: {rule}" for (source, rule), n in counts.most_common(8)]
     return "not taken: " + ("; ".join(rows) + (" …" if len(counts) > 8 else "") if rows else "none")

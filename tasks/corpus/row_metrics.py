@@ -1,4 +1,4 @@
-"""What Great Expectations looks at: measures of records in a table, without any text of theirs, in any number.
+"""What Great Expectations looks at: row metrics, a table with a row of numbers per record and without any text, in any number.
 
 A table is filled row by row on disk; expectations run as SQL on it, so neither memory nor privacy depends on what is checked.
 """
@@ -13,7 +13,7 @@ from tasks.corpus.cleaning import rules
 from tasks.corpus.documents import Document
 from tasks.corpus.readers.records import EMPTY
 
-Facts = Mapping[str, str | int | float | None]
+RowMetrics = Mapping[str, str | int | float | None]
 
 _HTML = re.compile(r"</?(?:p|br|div|span|a|b|i|ul|ol|li|table|tr|td|h[1-6])\b[^>]*>|&(?:[a-z]{2,8}|#\d{2,5});", re.I)
 _MOJIBAKE = re.compile(r"Ã[\x80-\xbf\u0152-\u2122]|â€|Â[\xa0-\xbf]")
@@ -26,13 +26,13 @@ _CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]")
 _CHROME = re.compile(r"\b(?:Key Points|On this Page|Watch the video|To enlarge the video|Click here|Back to Top)\b")
 
 
-def measure(document: Document) -> dict[str, str | int | None]:
-    """What the suites ask about one document."""
+def compute_metrics(document: Document) -> dict[str, str | int | None]:
+    """The row of one document: lengths in characters and words, and flags (0 or 1) of what the suites look for."""
     answer, whole = document.answer, "\n".join(document.texts())
     return {
         "id": document.id,
         "source": document.source,
-        "kind": document.kind,
+        "category": document.category,
         "question_chars": len(document.question),
         "answer_chars": len(answer),
         "answer_words": len(answer.split()),
@@ -50,25 +50,27 @@ def measure(document: Document) -> dict[str, str | int | None]:
     }
 
 
-def write_facts(path: Path, facts: Iterable[Facts]) -> None:
+def write_row_metrics(path: Path, rows: Iterable[RowMetrics]) -> None:
+    """Write rows as JSON lines."""
     with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in facts)
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def read_facts(paths: Iterable[Path]) -> Iterator[Facts]:
+def read_row_metrics(paths: Iterable[Path]) -> Iterator[RowMetrics]:
+    """The rows of several files, one after the other."""
     for path in paths:
         with open(path, encoding="utf-8") as file:
             yield from map(json.loads, file)
 
 
-def to_table(facts: Iterable[Facts], path: Path) -> int:
-    """A new SQLite file with one table, ``records``, of these rows; how many there are."""
+def to_table(rows: Iterable[RowMetrics], path: Path) -> int:
+    """A new SQLite file with one table, ``records``, of these rows; returns their number."""
     path.unlink(missing_ok=True)
     count, columns = 0, ""
     connection = sqlite3.connect(path)
     # Nothing here must outlive a crash, so nothing waits for the disk.
     connection.executescript("pragma journal_mode = off; pragma synchronous = off")
-    for row in facts:
+    for row in rows:
         if not columns:
             columns = ", ".join(f":{name}" for name in row)
             connection.execute(f"create table records ({', '.join(row)})")

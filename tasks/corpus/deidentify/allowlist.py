@@ -1,4 +1,4 @@
-"""What looks like an identifier and is none: public telephone lines, and diseases, signs and devices named after people."""
+"""The allowlist: what looks like an identifier and is none: public telephone lines, and diseases, signs and devices named after people."""
 
 import re
 
@@ -75,11 +75,11 @@ _KINDS_OF_WORDS = re.compile(
 )
 
 
-def is_public(found: str) -> bool:
+def is_public(value: str) -> bool:
     """Whether a telephone number is a toll-free line or an emergency number, or an address that of a government's site."""
-    digits = re.sub(r"\D", "", found)
+    digits = re.sub(r"\D", "", value)
     national = digits.removeprefix("1")
-    return digits in SHORT_CODES or (len(national) >= 9 and national.startswith(TOLL_FREE)) or bool(PUBLIC_HOSTS.search(found))
+    return digits in SHORT_CODES or (len(national) >= 9 and national.startswith(TOLL_FREE)) or bool(PUBLIC_HOSTS.search(value))
 
 
 def is_medical(text: str, start: int, end: int) -> bool:

@@ -25,10 +25,10 @@ class Answers:
         for entry, content, of_text in zip(self.entries, self._content, judged, strict=True):
             item = Item(entry.id, self._split, entry.kind, entry.source)
             nats = math.fsum(of_text.nats)
-            yield Value("answer_nats", item, len(of_text.nats), nats)
+            yield Value("answer_nll", item, len(of_text.nats), nats)
             yield Value("bits_per_byte", item, entry.bytes, nats / math.log(2))
             if content.any():
-                yield Value("answer_content_nats", item, int(content.sum()), math.fsum(of_text.nats[content]))
+                yield Value("answer_content_nll", item, int(content.sum()), math.fsum(of_text.nats[content]))
 
     def wording_share(self) -> float:
         """Of the tokens that count, those that are fixed wording."""

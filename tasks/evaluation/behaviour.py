@@ -54,7 +54,7 @@ class GeneralText:
     def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
         for document, of_text in zip(self._documents, judged, strict=True):
             item = Item(document.id, GENERAL_SPLIT, document.kind, document.source)
-            yield Value("general_nats", item, len(of_text.nats), float(of_text.nats.sum()))
+            yield Value("general_nll", item, len(of_text.nats), float(of_text.nats.sum()))
 
 
 def pairs() -> list[Pair]:

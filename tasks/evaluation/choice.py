@@ -47,7 +47,7 @@ class Choices:
             picked = _picked(question.answers, rest)
             yield Value("choice", item, 1, float(picked == 0))
             if question.reworded:
-                yield Value("invariance", item, 1, float(_picked(question.answers, rest) == picked))
+                yield Value("consistency", item, 1, float(_picked(question.answers, rest) == picked))
 
 
 def _picked(answers: Sequence[str], judged: Iterator[Judged]) -> int:

@@ -172,10 +172,10 @@ def _items(asked: Questions, tasks: harness.Tasks) -> str:
 
 def _in_short(metrics: Table) -> str:
     rows = metrics[TEST]["all"]
-    told = [f"answer perplexity {_arrow(rows['answer_nats']['perplexity'], '.2f')}"]
+    told = [f"answer perplexity {_arrow(rows['answer_nll']['perplexity'], '.2f')}"]
     if "choice" in rows:
         told.append(f"right choices {_arrow({role: rows['choice'][role]['value'] for role in ('base', 'tuned')}, '.0%')}")
-    return f"{', '.join(told)} ({rows['answer_nats']['weight']:,.0f} tokens of {rows['answer_nats']['items']:,} held-out answers)"
+    return f"{', '.join(told)} ({rows['answer_nll']['weight']:,.0f} tokens of {rows['answer_nll']['items']:,} held-out answers)"
 
 
 def _arrow(values: dict[str, float], form: str) -> str:

@@ -14,27 +14,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.evaluation.metrics import METRICS, current_name
+
 FILE = "scores.jsonl"
 Role = Literal["base", "tuned"]
 RESAMPLES, SEED = 2000, 2026
 BLOCK = 1 << 22  # of drawn indices in memory at a time
-
-# Metric: whether more of it is better.
-MORE_IS_BETTER = {
-    "answer_nats": False,
-    "answer_content_nats": False,
-    "bits_per_byte": False,
-    "general_nats": False,
-    "choice": True,
-    "invariance": True,
-    "negation": True,
-    "dose": True,
-    "stop": True,
-    "empty": False,
-    "repetition": False,
-    "extraction": False,
-}
-SHARES = ("choice", "invariance", "negation", "dose", "stop", "empty", "repetition", "extraction")  # of items, between 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +51,15 @@ def write_scores(scores: Iterable[Score], directory: Path) -> None:
 
 
 def read_scores(directory: Path) -> list[Score]:
-    """``ValueError`` names the line that is no score."""
+    """The scores of an evaluation, under today's names of the metrics. ``ValueError`` names the line that is no score."""
     path, scores = directory / FILE, []
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    scores.append(Score(**json.loads(line)))
-                except (ValueError, TypeError):
+                    row = json.loads(line)
+                    scores.append(Score(**row | {"metric": current_name(row["metric"])}))
+                except (ValueError, TypeError, LookupError):
                     raise ValueError(f"{path}, line {number}: not a score; run 'dvc repro --force validate'") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; run 'dvc repro validate'") from None
@@ -104,7 +90,7 @@ def change(scores: Sequence[Score]) -> Interval:
 def _widened(found: Interval, scores: Sequence[Score], *, least: float, most: float) -> Interval:
     """The interval of a share where all items agree, which resampling takes for certain: of what was never seen in n items no more than
     about 3/n is to be expected (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?")."""
-    if scores[0].metric not in SHARES or found.low != found.high or found.value not in (0.0, 1.0):
+    if METRICS[scores[0].metric].unit != "share" or found.low != found.high or found.value not in (0.0, 1.0):
         return found
     unseen = 1 - 0.05 ** (1 / len(scores))
     return Interval(found.value, max(least, found.value - unseen), min(most, found.value + unseen))

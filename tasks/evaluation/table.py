@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.loss import perplexity
+from tasks.evaluation.metrics import PER_TOKEN
 from tasks.evaluation.scores import Interval, Score, change, estimate
 
-FEWEST = 10  # items below which no interval is told: resampling so few says little
-PER_TOKEN = ("answer_nats", "answer_content_nats", "general_nats")  # of which the exponential is a perplexity
+MIN_ITEMS = 10  # with fewer there is no interval: resampling so few says little
 
 Table = dict[str, dict[str, Any]]  # split → "all" | "kind" → name | "source" → name → metric → row
 
@@ -32,7 +32,7 @@ def _rows(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
 
 
 def _row(metric: str, scores: Sequence[Score]) -> dict[str, Any]:
-    enough = len(scores) >= FEWEST
+    enough = len(scores) >= MIN_ITEMS
     values = {"base": estimate(scores, "base"), "tuned": estimate(scores, "tuned"), "change": change(scores)}
     row: dict[str, Any] = {"items": len(scores), "weight": sum(s.weight for s in scores)}
     row |= {name: told(interval, enough=enough) for name, interval in values.items()}
@@ -47,7 +47,7 @@ def told(interval: Interval, *, enough: bool = True) -> dict[str, float]:
 
 
 def flat(metrics: Table) -> dict[str, float]:
-    """The values as single numbers, ``test/kind/icd10cm/answer_nats/tuned``; with intervals those of all of a split."""
+    """The values as single numbers, ``test/kind/icd10cm/answer_nll/tuned``; with intervals those of all of a split."""
     return dict(_flat(metrics))
 
 

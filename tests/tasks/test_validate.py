@@ -10,9 +10,10 @@ from helpers.evaluation import made
 from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
+from tasks.evaluation.metrics import SCORED
 from tasks.evaluation.params import ExtractionParams, ValidateParams, WordingParams
 from tasks.evaluation.run import SCORING
-from tasks.evaluation.scores import MORE_IS_BETTER, read_scores
+from tasks.evaluation.scores import read_scores
 from tasks.validate import validate
 
 PARAMS = ValidateParams(
@@ -57,12 +58,12 @@ def test_the_same_inputs_give_the_same_bytes(parts: Path, evaluation: Path) -> N
 
 def test_every_metric_is_scored_and_the_table_is_what_the_scores_say(evaluation: Path) -> None:
     scores, metrics = read_scores(evaluation), json.loads((evaluation / "metrics.json").read_text())
-    assert {s.metric for s in scores} == set(MORE_IS_BETTER) - {"invariance"}  # no other wording of these questions is known
+    assert {s.metric for s in scores} == set(SCORED) - {"consistency"}  # no other wording of these questions is known
     assert {s.split for s in scores} == {"test", "other", "general", "behaviour", "train"}
     assert len({(s.metric, s.split, s.id) for s in scores}) == len(scores)
-    assert {s.source for s in scores if s.metric == "general_nats"} == {"general.csv", "g.txt"}
-    of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nats", "test")]
-    row = metrics["test"]["all"]["answer_nats"]
+    assert {s.source for s in scores if s.metric == "general_nll"} == {"general.csv", "g.txt"}
+    of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nll", "test")]
+    row = metrics["test"]["all"]["answer_nll"]
     assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.weight for s in of_answers))
     assert row["tuned"]["low"] < row["tuned"]["value"] < row["tuned"]["high"]
 
@@ -136,7 +137,7 @@ def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Pat
 
 def test_few_documents_give_values_without_intervals(tmp_path: Path) -> None:
     few = run(made(tmp_path, test=4), "evaluation")
-    row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nats"]
+    row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nll"]
     assert row["items"] == 4 and set(row["tuned"]) == {"value"}
 
 
@@ -149,5 +150,5 @@ def test_the_full_evaluation_scores_every_document_into_a_directory_of_its_own(
     monkeypatch.setattr("sys.argv", ["full_eval", *paths, "full"])
     full.main()
     known, found = (json.loads((folder / "metrics.json").read_text())["test"]["all"] for folder in (evaluation, tmp_path / "full"))
-    assert found["answer_nats"]["items"] == found["choice"]["items"] == 24 > known["answer_nats"]["items"]
+    assert found["answer_nll"]["items"] == found["choice"]["items"] == 24 > known["answer_nll"]["items"]
     assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "full"}

@@ -133,7 +133,7 @@ def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
         texts = [as_text(d, llama.tokenizer) for d in corpus.sample(sort)]
         judged = judge(llama, texts, Reader(4096, "auto"), what=f"drift, {sort}")
         scores = [
-            Score("answer_nats", str(n), sort, "", "", len(j.nats), 0.0, float(j.nats.sum())) for n, j in enumerate(judged) if len(j.nats)
+            Score("answer_nll", str(n), sort, "", "", len(j.nats), 0.0, float(j.nats.sum())) for n, j in enumerate(judged) if len(j.nats)
         ]
         return estimate(scores, "tuned") if scores else None
 

@@ -22,11 +22,12 @@ from tasks.evaluation.findings import verdict
 from tasks.evaluation.generation import asked, repeated
 from tasks.evaluation.likelihood import Judged, Reader, Text, judge
 from tasks.evaluation.memorization import Extraction
+from tasks.evaluation.metrics import METRICS
 from tasks.evaluation.params import ExtractionParams, WordingParams
 from tasks.evaluation.probes import as_text
-from tasks.evaluation.report import interval, number
-from tasks.evaluation.scores import MORE_IS_BETTER, Score
-from tasks.evaluation.table import FEWEST, flat, table
+from tasks.evaluation.report import interval
+from tasks.evaluation.scores import Score
+from tasks.evaluation.table import MIN_ITEMS, flat, table
 from tasks.evaluation.wording import Wording
 
 READER = Reader(batch_tokens=256, precision="float32")
@@ -122,7 +123,7 @@ def test_the_chosen_answer_is_that_of_the_least_nats_per_byte(llama: Llama) -> N
         texts = [as_text(replace(question.document, answer=answer), llama.tokenizer) for answer in question.answers]
         costs = [j.nats.sum() / len(a.encode()) for j, a in zip(judge(llama, texts, READER, what="test"), question.answers, strict=True)]
         assert value.total == float(int(np.argmin(costs)) == 0)
-    assert len([v for v in values if v.metric == "invariance"]) == sum(bool(q.reworded) for q in made)
+    assert len([v for v in values if v.metric == "consistency"]) == sum(bool(q.reworded) for q in made)
 
 
 def test_no_fixed_answer_is_right_on_more_than_half_of_the_behaviour_items() -> None:
@@ -191,13 +192,13 @@ def scores(metric: str, count: int, base: float, tuned: float, **of: str) -> lis
 
 
 def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_are_enough_items() -> None:
-    made = table([*scores("answer_nats", 30, 4, 2, kind="a"), *scores("answer_nats", 5, 4, 6, kind="b", source="t")])
-    row = made["test"]["all"]["answer_nats"]
+    made = table([*scores("answer_nll", 30, 4, 2, kind="a"), *scores("answer_nll", 5, 4, 6, kind="b", source="t")])
+    row = made["test"]["all"]["answer_nll"]
     assert row["items"] == 35 and row["weight"] == 70 and row["perplexity"]["base"] == pytest.approx(math.exp(row["base"]["value"]))
-    few = made["test"]["kind"]["b"]["answer_nats"]
-    assert len(few) and few["items"] < FEWEST and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
+    few = made["test"]["kind"]["b"]["answer_nll"]
+    assert len(few) and few["items"] < MIN_ITEMS and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
     assert set(made["test"]["source"]) == {"s", "t"}
-    assert flat(made)["test/kind/a/answer_nats/tuned"] == pytest.approx(made["test"]["kind"]["a"]["answer_nats"]["tuned"]["value"])
+    assert flat(made)["test/kind/a/answer_nll/tuned"] == pytest.approx(made["test"]["kind"]["a"]["answer_nll"]["tuned"]["value"])
 
 
 def test_what_was_never_seen_is_not_taken_for_impossible() -> None:
@@ -211,16 +212,11 @@ def test_what_was_never_seen_is_not_taken_for_impossible() -> None:
 
 
 def test_a_verdict_needs_an_interval_without_zero_and_knows_what_is_better() -> None:
-    assert verdict("answer_nats", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
+    assert verdict("answer_nll", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
     assert verdict("choice", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "worse"
     assert verdict("calibration_error", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
     assert verdict("choice", {"change": {"value": 1, "low": -0.1, "high": 2}}) == verdict("choice", {"change": {"value": 1}}) == "unclear"
     assert (
-        number("choice", 0.25) == "25.0 %" and interval("answer_nats", {"value": 1.0, "low": 0.5, "high": 2.0}) == "1.000 (0.500 to 2.000)"
+        METRICS["choice"].format(0.25) == "25.0 %"
+        and interval("answer_nll", {"value": 1.0, "low": 0.5, "high": 2.0}) == "1.000 (0.500 to 2.000)"
     )
-
-
-def test_every_metric_of_a_score_has_a_direction_and_a_title() -> None:
-    from tasks.evaluation.findings import TITLES
-
-    assert set(MORE_IS_BETTER) | {"calibration_error"} == set(TITLES)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flows import review
 from tasks.evaluation import calibration
-from tasks.evaluation.findings import MOST_CHARACTERS, findings, tags
+from tasks.evaluation.findings import MAX_CHARACTERS, findings, tags
 from tasks.evaluation.likelihood import Judged
 from tasks.evaluation.report import page
 from tasks.evaluation.scores import Score
@@ -45,11 +45,11 @@ def of(metric: str, base: float, tuned: float, count: int = 40, split: str = "te
 @pytest.fixture
 def scored() -> list[Score]:
     return [
-        *of("answer_nats", math.log(20), math.log(10)),
+        *of("answer_nll", math.log(20), math.log(10)),
         *of("repetition", 0.142, 0.426),
         *of("choice", 0.3, 0.295),
         *of("stop", 0.5, 0.9, count=4),  # too few for an interval
-        *of("general_nats", 3.0, 3.2, split="general"),
+        *of("general_nll", 3.0, 3.2, split="general"),
         *of("extraction", 0.0, 0.5, split="train"),
     ]
 
@@ -133,5 +133,5 @@ def test_the_card_tells_what_training_saw_and_not_what_there_was() -> None:
 def test_a_list_that_the_tracking_store_would_refuse_is_cut_and_says_so() -> None:
     many = [score for n in range(90) for score in of("repetition", 0.1, 0.5, split=f"task{n}")]
     told = tags(table(many))
-    assert len(told["worse"]) < 5000 and told["worse"].endswith("(metrics.json has them all)") and len(told["worse"]) > MOST_CHARACTERS
+    assert len(told["worse"]) < 5000 and told["worse"].endswith("(metrics.json has them all)") and len(told["worse"]) > MAX_CHARACTERS
     assert told["better"] == told["unclear"] == "nothing"

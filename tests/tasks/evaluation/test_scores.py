@@ -1,15 +1,17 @@
 """Intervals and paired comparisons of scores."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tasks.evaluation.metrics import label
 from tasks.evaluation.scores import FILE, Score, change, difference, estimate, read_scores, write_scores
 
 
 def scores(tuned: list[float], *, base: float = 3.0, weight: float = 10.0) -> list[Score]:
-    return [Score("answer_nats", str(n), "test", "k", "s", weight, base * weight, value * weight) for n, value in enumerate(tuned)]
+    return [Score("answer_nll", str(n), "test", "k", "s", weight, base * weight, value * weight) for n, value in enumerate(tuned)]
 
 
 def test_scores_are_read_as_written(tmp_path: Path) -> None:
@@ -22,8 +24,16 @@ def test_scores_are_read_as_written(tmp_path: Path) -> None:
         read_scores(tmp_path)
 
 
+def test_scores_of_an_older_version_are_read_under_todays_names(tmp_path: Path) -> None:
+    former = ("answer_nats", "answer_content_nats", "general_nats", "invariance", "choice")
+    row = {"id": "a", "split": "test", "kind": "k", "source": "s", "weight": 1.0, "base": 2.0, "tuned": 1.0}
+    (tmp_path / FILE).write_text("".join(json.dumps({"metric": name} | row) + "\n" for name in former))
+    assert [score.metric for score in read_scores(tmp_path)] == ["answer_nll", "answer_content_nll", "general_nll", "consistency", "choice"]
+    assert label("answer_nats") == label("answer_nll") and label("a metric of tomorrow") == "a metric of tomorrow"
+
+
 def test_values_are_weighted_by_token() -> None:
-    two = [*scores([1.0], weight=30), Score("answer_nats", "x", "test", "k", "s", 10, 0, 20.0)]
+    two = [*scores([1.0], weight=30), Score("answer_nll", "x", "test", "k", "s", 10, 0, 20.0)]
     assert estimate(two, "tuned").value == pytest.approx(50 / 40)
 
 

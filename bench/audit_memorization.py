@@ -24,7 +24,7 @@ from model.precision import narrow
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document, content_id
 from tasks.corpus.shards.format import Entry, Split, open_split
-from tasks.evaluation.likelihood import Reader, Text, judge
+from tasks.evaluation.likelihood import ScoringConfig, Text, score_tokens
 from tasks.evaluation.probes import as_text
 from tasks.params import read_params
 from tasks.runtime.files import write_whole
@@ -76,17 +76,17 @@ def audit(base: Path, shards: Path, plan: Plan, training: FinetuneParams) -> lis
     if not len(train) or not len(held_out):
         raise ValueError(f"{shards} holds no train or no validation documents; run 'dvc repro shard'")
     split = _planted(train, [text for text, n in zip(texts, times, strict=False) for _ in range(n)], plan)
-    reader = Reader(BATCH_TOKENS, training.precision)
-    before = judge(Llama(load_model(base, device=_device()), tokenizer), texts, reader, what="before training")
-    after = judge(Llama(_trained(base, split, held_out, training), tokenizer), texts, reader, what="after training")
+    config = ScoringConfig(BATCH_TOKENS, training.precision)
+    before = score_tokens(Llama(load_model(base, device=_device()), tokenizer), texts, config, label="before training")
+    after = score_tokens(Llama(_trained(base, split, held_out, training), tokenizer), texts, config, label="after training")
     found = []
     for at, count in enumerate(plan.counts):
         own = range(at * plan.each, (at + 1) * plan.each)
         bits = [
-            tuple(_exposure(float(judged[n].nats.sum()), [float(j.nats.sum()) for j in judged[planted:]]) for n in own)
+            tuple(_exposure(float(judged[n].nll.sum()), [float(j.nll.sum()) for j in judged[planted:]]) for n in own)
             for judged in (before, after)
         ]
-        extracted = sum(bool(after[n].likeliest.all()) for n in own)
+        extracted = sum(bool(after[n].is_greedy.all()) for n in own)
         found.append(Exposure(count, bits[0], bits[1], extracted, float(np.mean(bits[1])) > plan.limit))
     return found
 
@@ -113,7 +113,7 @@ def _exposure(nats: float, others: Sequence[float]) -> float:
 def _planted(train: Split, canaries: Sequence[Text], plan: Plan) -> Split:
     """A sample of the train documents with the canaries, in memory; training shuffles them."""
     numbers = np.random.default_rng(plan.seed).permutation(len(train))[: plan.documents]
-    documents = [*(train.document(int(n)) for n in numbers), *((text.tokens, text.counts) for text in canaries)]
+    documents = [*(train.document(int(n)) for n in numbers), *((text.tokens, text.loss_mask) for text in canaries)]
     entries = [*(train.entries[int(n)] for n in numbers), *(Entry(f"canary-{n}", "canary", "canary", 0) for n in range(len(canaries)))]
     tokens, loss = (np.concatenate([np.asarray(d[part]) for d in documents]) for part in (0, 1))
     starts = np.cumsum([0, *(len(d[0]) for d in documents)])

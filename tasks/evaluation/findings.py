@@ -1,4 +1,4 @@
-"""What an evaluation found, in three lists: worse, better, unclear. The terminal, the card, MLflow and every page read them here.
+"""The findings of an evaluation in three lists: worse, better, unclear. The terminal, the card, MLflow and every page read them here.
 
 A change is better or worse where its whole 95 % interval lies on one side of zero, and unclear where it does not, or where there are too
 few items for an interval. Figures are those that people read: perplexities, percentages.
@@ -17,14 +17,15 @@ OBVIOUS_SPLITS = ("test", "general", "behaviour")  # the metric's label says eno
 
 def findings(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
     """The sentences of each list. ``metrics``: the table of an evaluation, as in ``metrics.json``."""
-    found: dict[str, list[str]] = {name: [] for name in VERDICTS}
+    sentences: dict[str, list[str]] = {name: [] for name in VERDICTS}
     for split, parts in metrics.items():
         for metric, row in parts["all"].items():
-            found[verdict(metric, row)].append(sentence(metric, split, row))
-    return found
+            sentences[verdict(metric, row)].append(sentence(metric, split, row))
+    return sentences
 
 
 def verdict(metric: str, row: Mapping[str, Any]) -> Verdict:
+    """Which list a row of the table belongs to."""
     change = row["change"]
     if "low" not in change or change["low"] <= 0 <= change["high"]:
         return "unclear"

@@ -29,7 +29,7 @@ SPLITS = {
 def page(
     metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> str:
-    """The page as HTML. ``facts``: what the numbers rest on, as validate tells it."""
+    """The page as HTML. ``reliability``: counts by confidence, by role; ``facts``: what ``evaluate`` says about the items."""
     return _TEMPLATE.render(
         findings=findings(metrics),
         metrics=metrics,
@@ -63,11 +63,11 @@ def _changes(metrics: Table) -> str:
     figure = Figure(figsize=(8, 0.34 * len(points) + 0.9), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color="#999", linewidth=1)
-    for place, (_, change) in enumerate(points):
+    for index, (_, change) in enumerate(points):
         color = {"better": BETTER, "worse": WORSE, "unclear": UNCLEAR}[verdict("answer_nll", {"change": change})]
         if "low" in change:
-            axes.plot([change["low"], change["high"]], [place, place], color=color, linewidth=2)
-        axes.plot(change["value"], place, "o", color=color)
+            axes.plot([change["low"], change["high"]], [index, index], color=color, linewidth=2)
+        axes.plot(change["value"], index, "o", color=color)
     axes.set_yticks(range(len(points)), [name for name, _ in points])
     axes.invert_yaxis()
     axes.set_xlabel("tuned less base, nats per answer token; left is better")
@@ -109,7 +109,7 @@ td.n { font-variant-numeric: tabular-nums; white-space: nowrap } svg { max-width
 <td class="n">{{ interval(metric, row.change, sign=True) }}
 <td class="{{ verdict(metric, row) }}">{{ verdict(metric, row) }}</tr>
 {% endmacro %}
-<h1>Validation report: base beside tuned</h1>
+<h1>Validation report: base and tuned</h1>
 <p>Not a medical device. The scores say how likely a model holds texts, and which of given answers it prefers; none says that what it
 writes is true. Both models saw the same tokens. Intervals hold 95 % of bootstrap resamples over the items (a document, a question);
 fewer than {{ min_items }} items get none. <b>Better</b> and <b>worse</b> are said where the interval of the change leaves out zero: of so
@@ -119,20 +119,20 @@ many rows some do by chance.</p>
 {% for name, listed in findings.items() %}
 <li class="{{ name }}"><b>{{ name }}</b>: {% if not listed %}nothing{% endif %}
 
-<ul>{% for told in listed %}<li>{{ told }}{% endfor %}</ul>
+<ul>{% for sentence in listed %}<li>{{ sentence }}{% endfor %}</ul>
 {% endfor %}
 </ul>
 <div class="pictures">{{ changes | safe }}{{ reliability | safe }}</div>
 {% for split, title in splits.items() if split in metrics %}
 <h2>{{ title }}</h2>
 {% if split == "test" %}
-<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.wording_share) }} % of the answers'
-tokens are fixed wording, which the tokens before them decide in training answers of the kind (tasks/evaluation/wording.py); content is
-the rest, and what a short run learns first is wording. The four choices are the right answer and three of the same kind from other
+<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.boilerplate_share) }} % of the answers'
+tokens are boilerplate, which the tokens before them decide in training answers of the kind (tasks/evaluation/boilerplate.py); content is
+the rest, and what a short run learns first is boilerplate. The four choices are the right answer and three of the same kind from other
 held-out groups, put about the question's topic; chance is 25 %. Generated answers were greedy and at most {{ facts.max_new_tokens }} tokens
 long.</p>
 {% elif split == "train" %}
-<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Fixed wording is continued without having
+<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Boilerplate is continued without having
 been memorized: compare with the same row of the held-out documents.</p>
 {% elif split == "behaviour" %}
 <p>A few dozen questions that are written down in tasks/evaluation/behaviour.csv, balanced so that a model that always prefers the same
@@ -179,7 +179,7 @@ trained on</i>
 <h2>Limits</h2>
 <ul>
 <li>The documents are a sample of one corpus and of its fixed forms; other hospitals, languages and ways of asking are not measured.</li>
-<li>A likelihood rewards the corpus's wording. Content tokens leave fixed forms out, and still hold names copied from the question.</li>
+<li>A likelihood rewards the corpus's wording. Content tokens leave boilerplate out, and still hold names copied from the question.</li>
 <li>Wrong choices come from the same corpus; some may be true in part, and some are easy to tell.</li>
 <li>Exact continuation is one form of memorization; texts may be leaked in others. <code>make audit-memorization</code> plants
 canaries.</li>

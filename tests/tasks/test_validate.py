@@ -11,7 +11,7 @@ from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
 from tasks.evaluation.metrics import SCORED
-from tasks.evaluation.params import ExtractionParams, ValidateParams, WordingParams
+from tasks.evaluation.params import BoilerplateParams, ExtractionParams, ValidateParams
 from tasks.evaluation.run import SCORING
 from tasks.evaluation.scores import read_scores
 from tasks.validate import validate
@@ -23,7 +23,7 @@ PARAMS = ValidateParams(
     generations=2,
     batch_tokens=512,
     precision="float32",
-    wording=WordingParams(share=0.05, certainty=0.9),
+    boilerplate=BoilerplateParams(share=0.05, certainty=0.9),
     extraction=ExtractionParams(documents=5, prefix=4, target=4),
     max_new_tokens=8,
     temperature=0.6,

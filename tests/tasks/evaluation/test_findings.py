@@ -13,7 +13,7 @@ from rich.console import Console
 from flows import review
 from tasks.evaluation import calibration
 from tasks.evaluation.findings import MAX_CHARACTERS, findings, tags
-from tasks.evaluation.likelihood import Judged
+from tasks.evaluation.likelihood import TokenScores
 from tasks.evaluation.report import page
 from tasks.evaluation.scores import Score
 from tasks.evaluation.table import table
@@ -22,8 +22,8 @@ from tasks.registry.model_card import base_terms, card, trained_on
 from tasks.registry.summary import show
 from tasks.runtime.files import write_whole
 
-FACTS = {"wording_share": 0.2, "max_new_tokens": 96, "target": 32}
-COUNTS = calibration.counted([Judged(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])
+FACTS = {"boilerplate_share": 0.2, "max_new_tokens": 96, "target": 32}
+COUNTS = calibration.count_by_confidence([TokenScores(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])
 SEEN = {
     "documents_seen": 331.0,
     "tokens_seen": 30329.0,

@@ -9,10 +9,10 @@ from helpers.builders import SIGNS, write_tiny_checkpoint
 
 from model.generation.completion import Llama
 from tasks.evaluation import harness
-from tasks.evaluation.likelihood import Reader
+from tasks.evaluation.likelihood import ScoringConfig
 from tasks.runtime.digests import tree_sha256
 
-READER = Reader(batch_tokens=1024, precision="float32")
+SCORING_CONFIG = ScoringConfig(batch_tokens=1024, precision="float32")
 TASK = """
 task: signs
 dataset_path: json
@@ -68,7 +68,7 @@ def test_our_log_likelihoods_are_those_of_the_hugging_face_backend(tmp_path: Pat
     from tasks.evaluation.harness_model import Adapter
 
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
-    ours = Adapter(Llama.build(checkpoint), READER)
+    ours = Adapter(Llama.build(checkpoint), SCORING_CONFIG)
     reference = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="float32")
     theirs = HFLM(pretrained=reference, tokenizer=AutoTokenizer.from_pretrained(checkpoint), batch_size=16, device="cpu")
     tasks = loaded(write_task(tmp_path / "task"))
@@ -91,7 +91,7 @@ def test_our_log_likelihoods_are_those_of_the_hugging_face_backend(tmp_path: Pat
 def test_each_item_is_a_choice_with_its_own_value(tmp_path: Path) -> None:
     llama = Llama.build(write_tiny_checkpoint(tmp_path / "checkpoint"))
     tasks = loaded(write_task(tmp_path / "task", 20))
-    values = list(harness.values(llama, tasks, READER))
+    values = list(harness.values(llama, tasks, SCORING_CONFIG))
     assert [v.item.id for v in values] == [f"signs-{n}" for n in range(20)]
     assert {(v.metric, v.item.split, v.item.kind, v.item.source, v.weight) for v in values} == {
         ("choice", "task", "signs", "signs.yaml", 1)
@@ -119,4 +119,4 @@ def test_task_files_that_cannot_be_taken_are_named(tmp_path: Path) -> None:
 
 
 def test_without_tasks_the_harness_is_not_asked(tmp_path: Path) -> None:
-    assert harness.load({}) == [] and list(harness.values(Llama.build(write_tiny_checkpoint(tmp_path / "c")), [], READER)) == []
+    assert harness.load({}) == [] and list(harness.values(Llama.build(write_tiny_checkpoint(tmp_path / "c")), [], SCORING_CONFIG)) == []

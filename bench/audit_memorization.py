@@ -32,8 +32,8 @@ from tasks.runtime.processes import tune_malloc
 from tasks.runtime.settings import close_to_others
 from tasks.training import optim
 from tasks.training.checkpoints import State, trained
-from tasks.training.distributed import Team
-from tasks.training.loop import adapted, readied, train_steps
+from tasks.training.distributed import ProcessGroup
+from tasks.training.loop import load_base_with_adapter, prepare_for_training, train_steps
 from tasks.training.packing import epoch_rows, sample
 from tasks.training.params import FinetuneParams
 
@@ -122,17 +122,17 @@ def _planted(train: Split, canaries: Sequence[Text], plan: Plan) -> Split:
 
 def _trained(base: Path, split: Split, held_out: Split, training: FinetuneParams) -> Transformer:
     """The base model after one epoch, as params.yaml trains; without states on disk, and without telling the tracker."""
-    rows = epoch_rows(split, training.seq_len, seed=training.seed, most=sys.maxsize)
+    rows = epoch_rows(split, training.seq_len, seed=training.seed, limit=sys.maxsize)
     steps = max(1, -(-rows // training.batch))
     params = training.model_copy(
         update={"steps": steps, "warmup": min(training.warmup, steps - 1), "validate_every": steps, "keep": "last", "patience": 0}
     )
-    us = Team(0, 1, _device())
-    frozen = torch.bfloat16 if narrow(us.device, params.precision) else torch.float32
-    model = readied(adapted(base, params, device=us.device, frozen=frozen), params)
+    group = ProcessGroup(0, 1, _device())
+    frozen = torch.bfloat16 if narrow(group.device, params.precision) else torch.float32
+    model = prepare_for_training(load_base_with_adapter(base, params, device=group.device, frozen=frozen), params)
     optimizer = optim.adamw(trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
-    train_steps(model, optimizer, split, held_out, validation, params, us, state=State())
+    train_steps(model, optimizer, split, held_out, validation, params, group, state=State())
     return model.eval()
 
 

@@ -30,10 +30,10 @@ from model.precision import narrow
 from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.runtime.processes import tune_malloc
 from tasks.training import checkpoints, optim
-from tasks.training.distributed import team
+from tasks.training.distributed import process_group
 from tasks.training.hardware import matmul_rate
-from tasks.training.loop import adapted, readied, training_work, update
-from tasks.training.packing import stacked, supervised_in, training_rows
+from tasks.training.loop import load_base_with_adapter, prepare_for_training, training_work, update
+from tasks.training.packing import collate, count_supervised, training_rows
 from tasks.training.params import FinetuneParams
 
 ROWS, LENGTH = 4, 512
@@ -78,8 +78,8 @@ def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
     tune_malloc()
     params = PARAMS.model_copy(update={"mode": mode, "compile": compiled})
     split = open_split(shards, "train")
-    with team() as us:
-        model = readied(adapted(base, params, device=us.device), params)
+    with process_group() as group:
+        model = prepare_for_training(load_base_with_adapter(base, params, device=group.device), params)
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, LENGTH, seed=0)
         steps: list[tuple[float, float]] = []
@@ -88,15 +88,15 @@ def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
             loaded = time.perf_counter()
             batch = [row for row, _ in islice(rows, ROWS)]
             began = time.perf_counter()
-            update(model, optimizer, step, batch, split, params, us)
+            update(model, optimizer, step, batch, split, params, group)
             steps.append((began, time.perf_counter()))
             if step > WARMUP:
-                supervised += supervised_in(batch, split)
+                supervised += count_supervised(batch, split)
                 work += training_work(model, batch, split, params)
                 stacking = time.perf_counter()
-                stacked(batch, split, LENGTH)  # as update does
+                collate(batch, split, LENGTH)  # as update does
                 loading += began - loaded + time.perf_counter() - stacking
-        rate = matmul_rate(model.config, ROWS * LENGTH, us.device, narrow=narrow(us.device, params.precision))
+        rate = matmul_rate(model.config, ROWS * LENGTH, group.device, use_bf16=narrow(group.device, params.precision))
     shares = {"mfu": work / _seconds(steps) / rate, "loader": loading / _seconds(steps)}
     return _result(steps, supervised) | shares | {"matmul_tflops": rate / 1e12}
 

@@ -39,7 +39,7 @@ def llama(tiny_checkpoint: Path) -> Llama:
 
 
 def split_of(texts: list[Text], kind: str = "made-up") -> Split:
-    tokens, loss = (np.concatenate([getattr(t, part) for t in texts]) for part in ("tokens", "counts"))
+    tokens, loss = (np.concatenate([getattr(t, part) for t in texts]) for part in ("tokens", "loss_mask"))
     entries = [Entry(content_id(str(n)), kind, "made-up", 10) for n in range(len(texts))]
     return Split([tokens], [loss], [np.cumsum([0, *(len(t.tokens) for t in texts)])], entries, np.array([0, len(texts)]))
 

@@ -20,7 +20,7 @@ def torchrun(processes: int) -> str:
     return f"{sys.executable} -m torch.distributed.run --nproc-per-node {processes}"
 
 
-def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.Point], Path]:
+def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.StepMetrics], Path]:
     """The stage in a folder of its own; what it measured, and its checkpoint directory."""
     folder.mkdir(exist_ok=True)
     params = CROSSED.model_copy(update=changes)

@@ -61,7 +61,7 @@ def test_only_the_newest_states_and_the_best_weights_they_speak_of_are_kept() ->
     model, optimizer = trained_a_step()
     for step in (1, 2, 3, 4):
         checkpoints.save_best(KEY, step, model)
-        checkpoints.save(KEY, State(step=step, best=min(step, 3)), model, optimizer)
+        checkpoints.save(KEY, State(step=step, best_step=min(step, 3)), model, optimizer)
     kept = {path.name for path in checkpoints.folder_of(KEY).iterdir()}
     assert kept == {"00000003", "00000004", "best-00000003"}
 
@@ -94,12 +94,12 @@ print(sorted(p.name for p in checkpoints.folder_of(KEY).iterdir()), checkpoints.
 
 def test_points_are_written_once_and_a_torn_last_line_goes() -> None:
     folder = Path("run")
-    first = step_metrics.Points(folder)
+    first = step_metrics.StepMetricsLog(folder)
     for step in (1.0, 2.0):
         first.append({"step": step, "loss": step})
-    with open(folder / step_metrics.POINTS, "a", encoding="utf-8") as file:
+    with open(folder / step_metrics.FILE, "a", encoding="utf-8") as file:
         file.write('{"step": 3.0, "lo')
-    again = step_metrics.Points(folder)
+    again = step_metrics.StepMetricsLog(folder)
     for step in (2.0, 3.0):
         again.append({"step": step, "loss": -step})
     assert [(p["step"], p["loss"]) for p in step_metrics.read(folder)] == [(1.0, 1.0), (2.0, 2.0), (3.0, -3.0)]
@@ -139,7 +139,7 @@ def test_the_tracker_sees_points_while_a_run_goes_on_and_every_one_once_in_the_e
             [sys.executable, "-m", "tasks.registry", "follow", "finetune", step_metrics.record_of(folder), str(folder)],
             stdin=subprocess.PIPE,
         )
-        told = step_metrics.Points(folder)
+        told = step_metrics.StepMetricsLog(folder)
         for step in range(3 * life - 2, 3 * life + 2):
             told.append({"step": float(step), "loss": 1.0 / step})
         deadline = time.monotonic() + 600

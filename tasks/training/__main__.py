@@ -21,7 +21,7 @@ def arguments() -> argparse.ArgumentParser:
     plan_parser.add_argument("--batch", type=int, help="rows per step")
     plan_parser.add_argument("--micro-batch", type=int, help="rows per forward pass")
     plan_parser.add_argument("--steps", type=int)
-    plan_parser.add_argument("--recompute", action="store_true", default=None, dest="activation_checkpointing")
+    plan_parser.add_argument("--activation-checkpointing", action="store_true", default=None)
     plan_parser.add_argument("--compile", action="store_true", default=None)
     plan_parser.add_argument("--mfu", type=float, help="share of a GPU's bfloat16 rate that training reaches (default 0.35)")
     plan_parser.add_argument("--shards", type=Path, help="(default artifacts/shards)")

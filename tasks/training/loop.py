@@ -122,8 +122,7 @@ def train_steps(
 
     ``stop`` is not empty once a signal came: ``StoppedError`` then, after the state was saved.
     """
-    use_bf16 = narrow(group.device, params.precision)
-    peak_rate = matmul_rate(model.config, params.micro_batch * params.seq_len, group.device, use_bf16=use_bf16) * group.world_size
+    peak_rate = _peak_rate(model, params, group)
     energy = Energy(group.device, before=log.all[-1]["energy_wh"] if log and log.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.loader)
     bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if group.rank == 0 else None
@@ -159,6 +158,12 @@ def train_steps(
         if state.step < params.steps:
             print(f"finetune: no lower validation loss in {params.patience} validations; ended after step {state.step}", flush=True)
     return state
+
+
+def _peak_rate(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> float:
+    """Operations per second of bare matrix products over all processes, as measured on this one."""
+    use_bf16 = narrow(group.device, params.precision)
+    return matmul_rate(model.config, params.micro_batch * params.seq_len, group.device, use_bf16=use_bf16) * group.world_size
 
 
 def update(

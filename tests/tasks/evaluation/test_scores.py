@@ -15,9 +15,9 @@ def scores(tuned: list[float], *, base: float = 3.0, weight: float = 10.0) -> li
 
 
 def test_scores_are_read_as_written(tmp_path: Path) -> None:
-    made = scores([1.0, 2.5])
-    write_scores(made, tmp_path)
-    assert read_scores(tmp_path) == made
+    written = scores([1.0, 2.5])
+    write_scores(written, tmp_path)
+    assert read_scores(tmp_path) == written
     with open(tmp_path / FILE, "a", encoding="utf-8") as file:
         file.write('{"metric": "choice"}\n')
     with pytest.raises(ValueError, match=r"scores\.jsonl, line 3: not a score"):
@@ -41,24 +41,24 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(200):
-        found = estimate(scores(random.normal(2.0, 0.5, 60).tolist()), "tuned")
-        inside += found.low <= 2.0 <= found.high
+        interval = estimate(scores(random.normal(2.0, 0.5, 60).tolist()), "tuned")
+        inside += interval.low <= 2.0 <= interval.high
     assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_pairs_show_a_difference_that_separate_intervals_hide() -> None:
     random = np.random.default_rng(1)
     hard = random.normal(2.0, 1.0, 100)
-    theirs, ours = scores(hard.tolist()), scores((hard - 0.05).tolist())
-    assert estimate(ours, "tuned").high > estimate(theirs, "tuned").low
-    assert difference(theirs, ours).high < 0
+    champion, challenger = scores(hard.tolist()), scores((hard - 0.05).tolist())
+    assert estimate(challenger, "tuned").high > estimate(champion, "tuned").low
+    assert difference(champion, challenger).high < 0
 
 
 def test_only_shared_items_are_compared() -> None:
-    theirs, ours = scores([1.0, 1.0, 9.0]), scores([2.0, 2.0])
-    assert difference(theirs, ours).value == pytest.approx(1.0)
+    champion, challenger = scores([1.0, 1.0, 9.0]), scores([2.0, 2.0])
+    assert difference(champion, challenger).value == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no items"):
-        difference(theirs, [])
+        difference(champion, [])
 
 
 def test_change_is_tuned_less_base() -> None:

@@ -27,8 +27,8 @@ def test_a_loop_is_the_beginning_of_an_answer_whose_last_tokens_come_again(parts
         batch = batch_of(split, step)
         tokens, numbers, again = batch.tokens[0].numpy(), batch.segment_ids[0].numpy(), batch.loss_mask[0].numpy()
         assert len(batch.document_indices) > 2 and not again[numbers < 0].any()
-        for number, document in enumerate(batch.document_indices):
-            (here,) = np.nonzero(numbers == number)
+        for index, document in enumerate(batch.document_indices):
+            (here,) = np.nonzero(numbers == index)
             ids, loss = split.document(document)
             (repeated,) = np.nonzero(again[here])
             start = int(repeated[0])

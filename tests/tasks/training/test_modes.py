@@ -76,5 +76,5 @@ def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: Mode, leaving: Non
     logits = after(ids)
     torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(model)(ids).logits, logits, atol=1e-4, rtol=0)
     if MODES[mode].adapter:
-        theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(ten[0]), model / "adapter").eval()
-        torch.testing.assert_close(theirs(ids).logits, logits, atol=1e-3, rtol=0)
+        reference = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(ten[0]), model / "adapter").eval()
+        torch.testing.assert_close(reference(ids).logits, logits, atol=1e-3, rtol=0)

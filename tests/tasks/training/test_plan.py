@@ -33,9 +33,9 @@ def measured(config: LlamaConfig, params: FinetuneParams) -> int:
     """Bytes of tensors at the highest, as a GPU's allocator would count them."""
     command = [sys.executable, "-m", "helpers.measure_peak", json.dumps(asdict(config)), params.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    return int(found.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return int(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -109,9 +109,9 @@ def test_the_smallest_change_that_fits_is_named(memory: float, advice: str) -> N
 def test_the_command_prints_a_plan() -> None:
     command = [sys.executable, "-m", "tasks.training", "plan", "--size", "llama-3.1-8b", "--mode", "lora", "--gpus", "1", "--seq", "2048"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    rows = {line[:12].strip(): line for line in found.stdout.splitlines()}
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    rows = {line[:12].strip(): line for line in process.stdout.splitlines()}
     assert "too small" in rows["RTX 4090"]
     assert "fits" in rows["H100 SXM"] and "kWh" in rows["H100 SXM"]
 

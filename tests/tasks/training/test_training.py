@@ -32,7 +32,7 @@ def test_every_supervised_token_stands_in_an_epoch_once(parts: tuple[Path, Path]
     split = open_split(parts[1], "train")
     lengths = split.lengths()
     assert lengths.max() > PARAMS.seq_len
-    rows = [row for row, place in takewhile(lambda r: r[1].epoch == 0, training_rows(split, PARAMS.seq_len, seed=1))]
+    rows = [row for row, _ in takewhile(lambda r: r[1].epoch == 0, training_rows(split, PARAMS.seq_len, seed=1))]
     seen: Counter[tuple[int, int]] = Counter()
     for row in rows:
         assert sum(p.stop - p.start for p in row) <= PARAMS.seq_len
@@ -79,11 +79,11 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
     supervised[:, 0] = False
     reference = LlamaForCausalLM(LlamaConfig(**config_json(TINY, torch.float32)))
     reference.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in model.state_dict().items()})
-    theirs = reference(ids, labels=ids.masked_fill(~supervised, -100)).loss
-    theirs.backward()
-    ours = loss.total_loss(model.hidden(ids), model.lm_head, ids, supervised) / supervised.sum()
-    ours.backward()
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    expected = reference(ids, labels=ids.masked_fill(~supervised, -100)).loss
+    expected.backward()
+    actual = loss.total_loss(model.hidden(ids), model.lm_head, ids, supervised) / supervised.sum()
+    actual.backward()
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     gradients = {n.removeprefix("model."): p.grad for n, p in reference.named_parameters()}
     for name, parameter in model.named_parameters():
         ours_of, theirs_of = parameter.grad, gradients[name]
@@ -134,9 +134,9 @@ def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[
 def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
 
-    def gradients(recompute: bool) -> list[torch.Tensor]:
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
         model = random_model(TINY)
-        model.recompute = recompute
+        model.recompute = checkpointing
         loop.backward(model, rows_of(split, 4), split, PARAMS, SINGLE_PROCESS)
         return [p.grad for p in model.parameters() if p.grad is not None]
 
@@ -153,11 +153,11 @@ def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path)
 def test_the_losses_of_a_tiny_run_are_those_on_file(parts: tuple[Path, Path], tmp_path: Path) -> None:
     """A change that moves them changes what training does; then the file is written anew, with a reason."""
     _, history = run(parts, tmp_path / "run", PARAMS)
-    found = {name: [round(p[name], 6) for p in history if name in p] for name in ("loss", "gradient_norm", "validation_loss")}
+    curves = {name: [round(p[name], 6) for p in history if name in p] for name in ("loss", "gradient_norm", "validation_loss")}
     golden = json.loads((ROOT / "tests" / "golden-losses.json").read_text())
-    assert found.keys() == golden.keys()
+    assert curves.keys() == golden.keys()
     for name, values in golden.items():
-        assert found[name] == pytest.approx(values, rel=1e-4), name
+        assert curves[name] == pytest.approx(values, rel=1e-4), name
 
 
 @pytest.mark.parametrize("schedule", optim.SCHEDULES)
@@ -173,13 +173,13 @@ def test_the_weights_with_the_lowest_validation_loss_are_kept_and_training_ends_
     overfit = {"steps": 150, "lr": 1e-2, "lr_floor": 1.0, "warmup": 0, "validate_every": 10, "keep": "best", "patience": 3}
     params = PARAMS.model_copy(update=overfit)
     _, history = run(parts, tmp_path / "run", params)
-    found = {p["step"]: p["validation_loss"] for p in history if "validation_loss" in p}
-    best = min(found, key=lambda step: found[step])
+    losses = {p["step"]: p["validation_loss"] for p in history if "validation_loss" in p}
+    best = min(losses, key=lambda step: losses[step])
     assert best < history[-1]["step"] == best + 30 < 150
     split = open_split(parts[1], "validation")
     rows = packing.sample(split, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     kept = load_model(tmp_path / "run" / "model")
-    assert math.isclose(loop.mean_loss(kept, split, rows, params, SINGLE_PROCESS), found[best], abs_tol=1e-5)
+    assert math.isclose(loop.mean_loss(kept, split, rows, params, SINGLE_PROCESS), losses[best], abs_tol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_documents(parts: tuple[Path, Path]) -> None:

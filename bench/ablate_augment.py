@@ -53,31 +53,32 @@ def train_and_score(artifacts: Path, variants: Path, seed: int, steps: int | Non
         rows = read_scores(Path("evaluation"))
     finally:
         os.chdir(here)
-    return {row.id: (row.tuned, int(row.weight)) for row in rows if (row.metric, row.split) == ("answer_nats", "test")}
+    return {row.id: (row.tuned, int(row.weight)) for row in rows if (row.metric, row.split) == ("answer_nll", "test")}
 
 
 def compare(without: list[dict[str, tuple[float, int]]], having: list[dict[str, tuple[float, int]]]) -> dict[str, float]:
     """Perplexities of both arms and their ratio, with the interval that holds 95 % of its resamples."""
     rows = np.array([[a[i][0], b[i][0], a[i][1]] for a, b in zip(without, having, strict=True) for i in sorted(a)])
-    draw = np.random.default_rng(1)
+    random = np.random.default_rng(1)
     ratios = []
     for _ in range(RESAMPLES):
-        nats_without, nats_having, tokens = rows[draw.integers(0, len(rows), len(rows))].sum(axis=0)
-        ratios.append(np.exp((nats_having - nats_without) / tokens))
-    nats_without, nats_having, tokens = rows.sum(axis=0)
+        nll_without, nll_having, tokens = rows[random.integers(0, len(rows), len(rows))].sum(axis=0)
+        ratios.append(np.exp((nll_having - nll_without) / tokens))
+    nll_without, nll_having, tokens = rows.sum(axis=0)
     return {
         "documents": len(rows),
-        "perplexity_without": round(float(np.exp(nats_without / tokens)), 4),
-        "perplexity_with": round(float(np.exp(nats_having / tokens)), 4),
-        "ratio": round(float(np.exp((nats_having - nats_without) / tokens)), 4),
+        "perplexity_without": round(float(np.exp(nll_without / tokens)), 4),
+        "perplexity_with": round(float(np.exp(nll_having / tokens)), 4),
+        "ratio": round(float(np.exp((nll_having - nll_without) / tokens)), 4),
         "low": round(float(np.quantile(ratios, 0.025)), 4),
         "high": round(float(np.quantile(ratios, 0.975)), 4),
     }
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(description="Train with and without variants, and compare.")
-    parser.add_argument("--steps", type=int, help="of training; those of params.yaml unless told")
+    parser.add_argument("--steps", type=int, help="of training; by default those of params.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     options = parser.parse_args()
     arms: dict[str, list[dict[str, tuple[float, int]]]] = {"without": [], "with": []}

@@ -36,15 +36,15 @@ _SYLLABLES = [a + b for a in "bcdfghklmnprstvz" for b in ("a", "e", "i", "o", "u
 @lru_cache(maxsize=1 << 18)
 def _other_word(word: str, copy: int) -> str:
     """Another word of about the same length for each copy, the same for the same word."""
-    place = share(copy, word.lower())
+    fraction = share(copy, word.lower())
     if word.isdigit():
-        return str(int(place * 10)) if word != "0" else "0"
-    made = ""
-    while len(made) < len(word):
-        place = place * len(_SYLLABLES) % len(_SYLLABLES)
-        made += _SYLLABLES[int(place)]
-        place -= int(place)
-    return made.capitalize() if word[0].isupper() else made
+        return str(int(fraction * 10)) if word != "0" else "0"
+    other = ""
+    while len(other) < len(word):
+        fraction = fraction * len(_SYLLABLES) % len(_SYLLABLES)
+        other += _SYLLABLES[int(fraction)]
+        fraction -= int(fraction)
+    return other.capitalize() if word[0].isupper() else other
 
 
 def write_corpus(data: Path, target: Path, times: int) -> int:
@@ -56,7 +56,7 @@ def write_corpus(data: Path, target: Path, times: int) -> int:
             for document in documents:
 
                 def changed(text: str, copy: int = copy) -> str:
-                    return _WORD.sub(lambda found: _other_word(found.group(), copy), text) if copy else text
+                    return _WORD.sub(lambda match: _other_word(match.group(), copy), text) if copy else text
 
                 row = {
                     "question": changed(document.question),
@@ -91,7 +91,7 @@ def measure(base: Path, folder: Path, params: Path) -> dict[str, dict[str, float
     process = context.Process(target=run_stages, args=(base.absolute(), folder, params.absolute(), send))
     process.start()
     send.close()
-    found: dict[str, dict[str, float]] = {}
+    by_stage: dict[str, dict[str, float]] = {}
     stage, began = "", time.perf_counter()
     while process.is_alive():
         if receive.poll(0.25):
@@ -101,12 +101,12 @@ def measure(base: Path, folder: Path, params: Path) -> dict[str, dict[str, float
                 process.join()
                 break
         if stage:
-            row = found.setdefault(stage, {"seconds": 0.0, "memory_mb": 0.0})
+            row = by_stage.setdefault(stage, {"seconds": 0.0, "memory_mb": 0.0})
             row["seconds"] = round(time.perf_counter() - began, 1)
             row["memory_mb"] = max(row["memory_mb"], round(_memory(process.pid)))
     if process.exitcode:
         raise SystemExit(f"{stage} failed at this size")
-    return found
+    return by_stage
 
 
 def _memory(pid: int | None) -> float:
@@ -120,6 +120,7 @@ def _memory(pid: int | None) -> float:
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(description="Measure how the stages on data grow.")
     parser.add_argument("base", type=Path)
     parser.add_argument("data", type=Path)
@@ -134,8 +135,8 @@ def main() -> None:
             size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
             results.append({"times": times, "records": records, "disk_mb": round(size), "stages": stages})
             shutil.rmtree(folder / "data")
-        told = "; ".join(f"{stage} {row['seconds']:.0f} s, {row['memory_mb']:.0f} MB" for stage, row in stages.items())
-        print(f"{times:3} times, {records:,} records: {told}", flush=True)
+        summary = "; ".join(f"{stage} {row['seconds']:.0f} s, {row['memory_mb']:.0f} MB" for stage, row in stages.items())
+        print(f"{times:3} times, {records:,} records: {summary}", flush=True)
     first, last = results[0], results[-1]
     growth = {
         stage: {

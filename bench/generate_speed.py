@@ -26,7 +26,7 @@ from model.generation import quantize
 from model.generation.generate import Batch
 
 PREFILL, DECODE = 512, 64
-Times = dict[str, float]  # tokens/s by what was measured
+Times = dict[str, float]  # tokens/s by task
 MEASURED = ("prefill", "decode, batch 1", "decode, batch 8")
 Contender = Callable[[], Times]
 
@@ -37,12 +37,13 @@ def prompts(count: int, length: int, vocabulary: int) -> list[list[int]]:
     return torch.randint(1000, vocabulary, (count, length), generator=generator).tolist()
 
 
-def ours(directory: Path, kind: str) -> Contender:
+def our_engine(directory: Path, kind: str) -> Contender:
+    """This project's batched generation."""
     model = quantize.store(load_model(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
 
     def run() -> Times:
         (long,) = prompts(1, PREFILL, model.config.vocab_size)
-        found = {"prefill": PREFILL / _seconds(lambda: Batch(model, slots=1, max_len=PREFILL + 8).join(long))}
+        speeds = {"prefill": PREFILL / _seconds(lambda: Batch(model, slots=1, max_len=PREFILL + 8).join(long))}
         for rows in (1, 8):
             batch = Batch(model, slots=rows, max_len=DECODE + 32)
             joined = [batch.join(p) for p in prompts(rows, 16, model.config.vocab_size)]
@@ -53,13 +54,14 @@ def ours(directory: Path, kind: str) -> Contender:
                         batch.draw(row)
                     batch.step(joined)
 
-            found[f"decode, batch {rows}"] = rows * DECODE / _seconds(decode)
-        return found
+            speeds[f"decode, batch {rows}"] = rows * DECODE / _seconds(decode)
+        return speeds
 
     return run
 
 
 def transformers(directory: Path) -> Contender:
+    """Hugging Face's generate."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16).eval()
@@ -72,31 +74,34 @@ def transformers(directory: Path) -> Contender:
         return _seconds(lambda: model.generate(ids, attention_mask=mask, max_new_tokens=count, min_new_tokens=count, **greedy))
 
     def run() -> Times:
-        found = {"prefill": PREFILL / generate(prompts(1, PREFILL, model.config.vocab_size), 1)}
+        speeds = {"prefill": PREFILL / generate(prompts(1, PREFILL, model.config.vocab_size), 1)}
         for rows in (1, 8):
             short = prompts(rows, 16, model.config.vocab_size)
-            found[f"decode, batch {rows}"] = rows * DECODE / (generate(short, DECODE + 1) - generate(short, 1))
-        return found
+            speeds[f"decode, batch {rows}"] = rows * DECODE / (generate(short, DECODE + 1) - generate(short, 1))
+        return speeds
 
     return run
 
 
 def llamacpp(file: Path, vocabulary: int) -> Contender:
+    """llama.cpp with a GGUF file."""
+
     def run() -> Times:
-        found = {}
+        speeds = {}
         for rows in (1, 8):
             with LlamaCpp(file, threads=torch.get_num_threads(), sequences=rows) as engine:
                 if rows == 1:
-                    found["prefill"] = PREFILL / engine.prefill_seconds(prompts(1, PREFILL, vocabulary)[0])
-                found[f"decode, batch {rows}"] = rows * DECODE / engine.decode_seconds(prompts(rows, 16, vocabulary), DECODE)
-        return found
+                    speeds["prefill"] = PREFILL / engine.prefill_seconds(prompts(1, PREFILL, vocabulary)[0])
+                speeds[f"decode, batch {rows}"] = rows * DECODE / engine.decode_seconds(prompts(rows, 16, vocabulary), DECODE)
+        return speeds
 
     return run
 
 
 def contenders(directory: Path, folder: Path) -> Iterator[tuple[str, Contender]]:
-    yield "ours, bfloat16", ours(directory, "bfloat16")
-    yield "ours, int8", ours(directory, "int8")
+    """Everything that is compared, loaded."""
+    yield "ours, bfloat16", our_engine(directory, "bfloat16")
+    yield "ours, int8", our_engine(directory, "int8")
     yield "transformers, bfloat16", transformers(directory)
     for kind in ("q8_0", "f16"):
         file = folder / f"{kind}.gguf"
@@ -112,6 +117,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.generate_speed")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
@@ -123,22 +129,22 @@ def main() -> None:
         best: dict[str, Times] = {name: dict.fromkeys(MEASURED, 0.0) for name in running}
         for _ in range(options.rounds):
             for name, run in running.items():
-                for what, speed in run().items():
-                    best[name][what] = max(best[name][what], speed)
+                for task, speed in run().items():
+                    best[name][task] = max(best[name][task], speed)
                 print(".", end="", file=sys.stderr, flush=True)
-    print(f"\n{'tokens/s':24}" + "".join(f"{what:>18}" for what in MEASURED))
+    print(f"\n{'tokens/s':24}" + "".join(f"{task:>18}" for task in MEASURED))
     for name, times in best.items():
-        print(f"{name:24}" + "".join(f"{times[what]:18.1f}" for what in MEASURED))
+        print(f"{name:24}" + "".join(f"{times[task]:18.1f}" for task in MEASURED))
     ratios = dict(_ratios(best))
-    for what, ratio in ratios.items():
-        print(f"{what}: {ratio:.2f}")
+    for comparison, ratio in ratios.items():
+        print(f"{comparison}: {ratio:.2f}")
     print(json.dumps({"threads": options.threads, "tokens_per_second": best, "ratios": ratios}))
 
 
 def _ratios(best: dict[str, Times]) -> Iterator[tuple[str, float]]:
-    for what in MEASURED:
-        yield f"{what}: ours bfloat16 / transformers bfloat16", best["ours, bfloat16"][what] / best["transformers, bfloat16"][what]
-        yield f"{what}: ours int8 / llama.cpp q8_0", best["ours, int8"][what] / best["llama.cpp, q8_0"][what]
+    for task in MEASURED:
+        yield f"{task}: ours bfloat16 / transformers bfloat16", best["ours, bfloat16"][task] / best["transformers, bfloat16"][task]
+        yield f"{task}: ours int8 / llama.cpp q8_0", best["ours, int8"][task] / best["llama.cpp, q8_0"][task]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""llama.cpp in a process of its own (llamacpp.mjs, over the npm package node-llama-cpp), asked through a pipe."""
+"""llama.cpp in a process of its own (llamacpp.mjs, over the npm package node-llama-cpp), controlled through a pipe."""
 
 import json
 import subprocess
@@ -32,8 +32,9 @@ class LlamaCpp:
         return ids
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
-        found: list[int] = self._ask("greedy", ids=ids, count=count)["ids"]
-        return found
+        """Ids of ``count`` tokens by greedy decoding after ``ids``."""
+        continuation: list[int] = self._ask("greedy", ids=ids, count=count)["ids"]
+        return continuation
 
     def prefill_seconds(self, ids: list[int]) -> float:
         """Until the first token after the prompt."""

@@ -42,7 +42,7 @@ from serve.engine import apart
 
 CLIENTS = (1, 4, 16)
 SLOTS = max(CLIENTS)
-ALONE = "ours, no server"
+NO_SERVER = "ours, no server"
 LOADING_SECONDS = 120
 
 
@@ -84,12 +84,13 @@ def over_http(port: int) -> Contender:
 
 
 def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """The server-sent events of a stream, parsed."""
     for line in answer:
         if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
             yield json.loads(line.removeprefix(b"data: "))
 
 
-def alone(directory: Path, length: int) -> Contender:
+def no_server(directory: Path, length: int) -> Contender:
     """Our library without a server."""
     llama = apart(Llama.build, directory, max_seq_len=length)
 
@@ -132,6 +133,7 @@ def transformers(directory: Path) -> Contender:
 
 @contextmanager
 def server(command: list[str], port: int, health: str, threads: int) -> Iterator[Contender]:
+    """A server in a process of its own, ended on leaving."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -142,6 +144,7 @@ def server(command: list[str], port: int, health: str, threads: int) -> Iterator
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, health: str) -> None:
+    """Wait until ``health`` answers; ``RuntimeError`` where the process ends or takes too long."""
     deadline = time.monotonic() + LOADING_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -156,11 +159,12 @@ def wait_for(process: subprocess.Popen[bytes], port: int, health: str) -> None:
 
 
 def contenders(options: argparse.Namespace, folder: Path, opened: ExitStack) -> Iterator[tuple[str, Contender]]:
+    """Everything that is compared, running."""
     directory, threads, length = options.checkpoint, options.threads, options.prompt + options.tokens + 1
     port = free_port()
     command = [sys.executable, "-m", "serve", str(directory), "--unverified", "--slots", str(SLOTS), "--max-len", str(length)]
     yield "ours", opened.enter_context(server([*command, "--port", str(port)], port, "/readyz", threads))
-    yield ALONE, alone(directory, length)
+    yield NO_SERVER, no_server(directory, length)
     yield "transformers", transformers(directory)
     for kind in ("q8_0", "f16") if options.llama_server else ():
         file, port = folder / f"{kind}.gguf", free_port()
@@ -171,6 +175,7 @@ def contenders(options: argparse.Namespace, folder: Path, opened: ExitStack) -> 
 
 
 def free_port() -> int:
+    """A port of loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -179,12 +184,12 @@ def free_port() -> int:
 def measured(ask: Contender, clients: int, questions: list[list[int]], tokens: int) -> Result:
     """All clients at once, each with its share of the questions."""
 
-    def client(number: int) -> list[Answer]:
-        return [ask(question, tokens) for question in questions[number::clients]]
+    def client(index: int) -> list[Answer]:
+        return [ask(question, tokens) for question in questions[index::clients]]
 
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        answers = [answer for some in pool.map(client, range(clients)) for answer in some]
+        answers = [answer for of_client in pool.map(client, range(clients)) for answer in of_client]
     seconds = time.perf_counter() - began
     first = [answer.arrivals[0] for answer in answers if answer.arrivals]
     gaps = [after - before for answer in answers for before, after in pairwise(answer.arrivals)]
@@ -196,6 +201,7 @@ def measured(ask: Contender, clients: int, questions: list[list[int]], tokens: i
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve_speed")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--llama-server", type=Path, default=shutil.which("llama-server"), help="llama.cpp's server")
@@ -218,14 +224,15 @@ def main() -> None:
             for clients in CLIENTS:
                 questions = [next(fresh) for _ in range(clients * options.requests)]
                 for name, ask in running.items():
-                    if clients == 1 or name != ALONE:
-                        found = measured(ask, clients, questions, options.tokens)
-                        best[name, clients] = max(found, best.get((name, clients), found), key=lambda r: r["tokens_per_second"])
+                    if clients == 1 or name != NO_SERVER:
+                        result = measured(ask, clients, questions, options.tokens)
+                        best[name, clients] = max(result, best.get((name, clients), result), key=lambda r: r["tokens_per_second"])
                         print(".", end="", file=sys.stderr, flush=True)
     report(best, options)
 
 
 def report(best: dict[tuple[str, int], Result], options: argparse.Namespace) -> None:
+    """Print the table, the ratios and the JSON document."""
     print(f"\n{'':24}{'clients':>8}{'tokens/s':>10}{'first token, ms: p50':>22}{'p99':>8}{'next, ms: p50':>15}{'p99':>8}")
     for (name, clients), r in best.items():
         first, following = (r["first_p50"], r["first_p99"]), (r["next_p50"], r["next_p99"])
@@ -233,8 +240,8 @@ def report(best: dict[tuple[str, int], Result], options: argparse.Namespace) -> 
         print(f"{following[0] * 1e3:15.1f}{following[1] * 1e3:8.1f}")
     speed = {name: result["tokens_per_second"] for name, result in best.items()}
     ratios = {f"clients {c}: ours / {name}": speed["ours", c] / value for (name, c), value in speed.items() if name != "ours"}
-    for what, ratio in ratios.items():
-        print(f"{what}: {ratio:.2f}")
+    for comparison, ratio in ratios.items():
+        print(f"{comparison}: {ratio:.2f}")
     if not any(name.startswith("llama") for name, _ in best):
         print("llama-server was not found and is left out")
     rows = [{"contender": name, "clients": clients, **result} for (name, clients), result in best.items()]

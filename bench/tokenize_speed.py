@@ -25,17 +25,18 @@ from tasks.corpus.shards.format import write_shards
 from tasks.runtime.pool import in_order, workers
 
 
-def ours(base: Path, documents: Path, work: Path) -> None:
+def our_stage(base: Path, documents: Path, work: Path) -> None:
     """The train split of ``documents`` to shards, with nothing remembered."""
     shutil.rmtree(work, ignore_errors=True)
     (work / "cache").mkdir(parents=True)
     (work / "shards").mkdir()
     arguments = [
-        (base.absolute(), some, False, (work / "cache").absolute()) for some in tokenize.partitions([documents / "train.jsonl"]).values()
+        (base.absolute(), partition, False, (work / "cache").absolute())
+        for partition in tokenize.partitions([documents / "train.jsonl"]).values()
     ]
     names = in_order(tokenize.tokenize, arguments, what="tokenizing")
-    made = (document for name in names for document in tokenize.load(work / "cache" / name))
-    write_shards("train", made, work / "shards", max_tokens=1 << 24)
+    documents_of_all = (document for name in names for document in tokenize.load(work / "cache" / name))
+    write_shards("train", documents_of_all, work / "shards", max_tokens=1 << 24)
 
 
 def best(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -50,6 +51,7 @@ def best(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(description="Compare the shard stage with tokenizers alone.")
     parser.add_argument("base", type=Path)
     parser.add_argument("documents", type=Path)
@@ -62,7 +64,7 @@ def main() -> None:
     vocabulary = Tokenizer.from_path(options.base)._vocabulary
     if not isinstance(vocabulary, ByteLevel):
         parser.error("the base model's tokenizer is not one of tiktoken's kind")
-    theirs = HuggingFace.from_file(str(options.base / "tokenizer.json"))
+    reference = HuggingFace.from_file(str(options.base / "tokenizer.json"))
     with tempfile.TemporaryDirectory() as folder:
         copies = (
             replace(document, id=content_id(document.id, str(copy)))
@@ -74,9 +76,9 @@ def main() -> None:
         size = sum(len(text.encode()) for text in texts) / 1e6
         seconds = best(
             {
-                "ours": lambda: ours(options.base, Path(folder), Path(folder) / "work"),
+                "ours": lambda: our_stage(options.base, Path(folder), Path(folder) / "work"),
                 "tiktoken": lambda: vocabulary._encoding.encode_ordinary_batch(texts, num_threads=workers()),
-                "hugging face": lambda: theirs.encode_batch(texts, add_special_tokens=False),
+                "hugging face": lambda: reference.encode_batch(texts, add_special_tokens=False),
             },
             options.rounds,
         )

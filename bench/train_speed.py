@@ -30,10 +30,10 @@ from model.precision import narrow
 from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.runtime.processes import tune_malloc
 from tasks.training import checkpoints, optim
-from tasks.training.distributed import team
+from tasks.training.distributed import process_group
 from tasks.training.hardware import matmul_rate
-from tasks.training.loop import adapted, readied, training_work, update
-from tasks.training.packing import stacked, supervised_in, training_rows
+from tasks.training.loop import load_base_with_adapter, prepare_for_training, training_work, update
+from tasks.training.packing import collate, count_supervised, training_rows
 from tasks.training.params import FinetuneParams
 
 ROWS, LENGTH = 4, 512
@@ -74,12 +74,13 @@ PARAMS = FinetuneParams.model_validate(
 Result = dict[str, float]
 
 
-def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
+def our_trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
+    """This project's training step."""
     tune_malloc()
     params = PARAMS.model_copy(update={"mode": mode, "compile": compiled})
     split = open_split(shards, "train")
-    with team() as us:
-        model = readied(adapted(base, params, device=us.device), params)
+    with process_group() as group:
+        model = prepare_for_training(load_base_with_adapter(base, params, device=group.device), params)
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, LENGTH, seed=0)
         steps: list[tuple[float, float]] = []
@@ -88,15 +89,15 @@ def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
             loaded = time.perf_counter()
             batch = [row for row, _ in islice(rows, ROWS)]
             began = time.perf_counter()
-            update(model, optimizer, step, batch, split, params, us)
+            update(model, optimizer, step, batch, split, params, group)
             steps.append((began, time.perf_counter()))
             if step > WARMUP:
-                supervised += supervised_in(batch, split)
+                supervised += count_supervised(batch, split)
                 work += training_work(model, batch, split, params)
                 stacking = time.perf_counter()
-                stacked(batch, split, LENGTH)  # as update does
+                collate(batch, split, LENGTH)  # as update does
                 loading += began - loaded + time.perf_counter() - stacking
-        rate = matmul_rate(model.config, ROWS * LENGTH, us.device, narrow=narrow(us.device, params.precision))
+        rate = matmul_rate(model.config, ROWS * LENGTH, group.device, use_bf16=narrow(group.device, params.precision))
     shares = {"mfu": work / _seconds(steps) / rate, "loader": loading / _seconds(steps)}
     return _result(steps, supervised) | shares | {"matmul_tflops": rate / 1e12}
 
@@ -149,15 +150,15 @@ def trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
 
 def _rows(split: Split) -> list[dict[str, list[int]]]:
     """The documents in a shuffled order, as many as are needed, cut; those without loss left out, as they would give NaN."""
-    found = []
-    for number in np.random.default_rng(0).permutation(len(split)):
-        tokens, loss = (part[:LENGTH].astype(np.int64) for part in split.document(int(number)))
+    rows = []
+    for index in np.random.default_rng(0).permutation(len(split)):
+        tokens, loss = (part[:LENGTH].astype(np.int64) for part in split.document(int(index)))
         if loss[1:].any():
             labels = np.where(loss, tokens, -100).tolist()
-            found.append({"input_ids": tokens.tolist(), "attention_mask": [1] * len(tokens), "labels": labels})
-        if len(found) == ROWS * (WARMUP + STEPS):
+            rows.append({"input_ids": tokens.tolist(), "attention_mask": [1] * len(tokens), "labels": labels})
+        if len(rows) == ROWS * (WARMUP + STEPS):
             break
-    return found
+    return rows
 
 
 def _seconds(steps: list[tuple[float, float]]) -> float:
@@ -176,9 +177,9 @@ def dense_shards(directory: Path, vocabulary: int) -> Path:
     generator = np.random.default_rng(0)
 
     def documents() -> Iterator[TokenizedDocument]:
-        for number in range(ROWS * (WARMUP + STEPS)):
+        for index in range(ROWS * (WARMUP + STEPS)):
             tokens = generator.integers(vocabulary, size=LENGTH, dtype=np.uint32)
-            yield TokenizedDocument(Entry(str(number), "text", "random", 0), tokens, np.ones(LENGTH, np.uint8))
+            yield TokenizedDocument(Entry(str(index), "text", "random", 0), tokens, np.ones(LENGTH, np.uint8))
 
     directory.mkdir()
     written = write_shards("train", documents(), directory, max_tokens=1 << 20)
@@ -189,14 +190,15 @@ def dense_shards(directory: Path, vocabulary: int) -> Path:
 def run(contender: str, base: Path, shards: Path, mode: str) -> Result:
     """A contender in a process of its own."""
     command = [sys.executable, "-m", "bench.train_speed", str(base), str(shards), "--run", contender, mode]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode:
-        sys.exit(f"{contender}, {mode}: {found.stderr}")
-    result: Result = json.loads(found.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(f"{contender}, {mode}: {process.stderr}")
+    result: Result = json.loads(process.stdout.splitlines()[-1])
     return result
 
 
 def main() -> None:
+    """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.train_speed")
     parser.add_argument("base", type=Path)
     parser.add_argument("shards", type=Path)
@@ -208,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         contender, mode = options.run
-        train = ours if contender.startswith("ours") else trainer
+        train = our_trainer if contender.startswith("ours") else trainer
         print(json.dumps(train(options.base, options.shards, mode, compiled=contender.endswith("compiled"))))
         return
     best: dict[tuple[str, str, str], Result] = {}
@@ -218,27 +220,28 @@ def main() -> None:
             for mode in options.modes:
                 for data in options.data:
                     for contender in options.contenders:
-                        found = run(contender, options.base, dense if data == "dense" else options.shards, mode)
-                        before = best.get((mode, data, contender), found)
-                        best[mode, data, contender] = max(found, before, key=lambda r: r["tokens_per_second"])
+                        result = run(contender, options.base, dense if data == "dense" else options.shards, mode)
+                        before = best.get((mode, data, contender), result)
+                        best[mode, data, contender] = max(result, before, key=lambda r: r["tokens_per_second"])
                         print(".", end="", file=sys.stderr, flush=True)
     report(best)
 
 
 def report(best: dict[tuple[str, str, str], Result]) -> None:
+    """Print the table, the ratios and the JSON document."""
     print(f"\n{'':38}{'tokens/s':>10}{'peak MB':>10}{'of matmul rate':>16}")
-    for name, found in best.items():
-        share = f"{found['mfu']:16.2f}" if "mfu" in found else ""
-        print(f"{', '.join(name):38}{found['tokens_per_second']:10.0f}{found['peak_mb']:10.0f}{share}")
-    found = dict(ratios(best))
-    for what, ratio in found.items():
-        print(f"{what}: {ratio:.2f}")
+    for name, result in best.items():
+        share = f"{result['mfu']:16.2f}" if "mfu" in result else ""
+        print(f"{', '.join(name):38}{result['tokens_per_second']:10.0f}{result['peak_mb']:10.0f}{share}")
+    comparisons = dict(ratios(best))
+    for comparison, ratio in comparisons.items():
+        print(f"{comparison}: {ratio:.2f}")
     rows = [dict(zip(("mode", "data", "contender"), name, strict=True)) | result for name, result in best.items()]
-    print(json.dumps({"threads": torch.get_num_threads(), "cpu": os.uname().machine, "results": rows, "ratios": found}))
+    print(json.dumps({"threads": torch.get_num_threads(), "cpu": os.uname().machine, "results": rows, "ratios": comparisons}))
 
 
 def ratios(best: dict[tuple[str, str, str], Result]) -> Iterable[tuple[str, float]]:
-    """The faster of ours against each of theirs."""
+    """Our fastest trainer against each of Hugging Face's."""
     for mode, data, contender in best:
         if contender.startswith("trainer"):
             mine = [r["tokens_per_second"] for (m, d, c), r in best.items() if (m, d) == (mode, data) and c.startswith("ours")]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from serve.models import Served
-from tasks.registry.model_card import MEANING
+from tasks.registry.model_card import metric_label
 
 CORPUS = "data"
 
@@ -21,7 +21,7 @@ def panel(model: str, served: Served) -> dict[str, Any]:
         "made": document.get("stages", {}).get("finetune", {}).get("started"),
         "code": document.get("code"),
         "corpus": _corpus(document),
-        "metrics": [row | {"meaning": MEANING.get(row["metric"], row["metric"])} for row in decision.get("table", [])],
+        "metrics": [row | {"meaning": metric_label(row["metric"])} for row in decision.get("table", [])],
         "decision": {"verdict": decision.get("verdict"), "reasons": decision.get("reasons", [])} if decision else None,
         "card": served.card,
     }

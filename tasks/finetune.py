@@ -1,7 +1,7 @@
-"""Fine-tuning: ``python -m tasks.finetune``. What fits together is checked here, the loop is training.py's.
+"""Fine-tuning: ``python -m tasks.finetune``. The inputs are checked here; training/loop.py has the loop.
 
-A run that was killed goes on where its last saved state stands and, on CPUs, ends with the same bits. It trains in this process, or
-in those that the command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
+A killed run resumes from its last saved state and, on CPUs, ends with the same bits. It trains in this process, or in those that the
+command under ``FINETUNE_LAUNCH`` (environment or local.yaml) starts: ``torchrun --nproc-per-node 2``.
 """
 
 import hashlib
@@ -27,72 +27,73 @@ from tasks.runtime.processes import forced, tune_malloc
 from tasks.runtime.settings import setting
 from tasks.stage import Out, Summary, run_stage
 from tasks.training import checkpoints, optim, step_metrics
-from tasks.training.curves import draw, write_table
-from tasks.training.distributed import team
+from tasks.training.curves import plot, write_table
+from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
-from tasks.training.loop import adapted, train
-from tasks.training.packing import Fed, epoch_rows, epoch_tokens, fed, sample
-from tasks.training.params import ADAPTED, FinetuneParams
+from tasks.training.loop import load_base_with_adapter, train
+from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
+from tasks.training.params import FinetuneParams
 
 LAUNCH = "FINETUNE_LAUNCH"
 ROOT = Path(__file__).resolve().parent.parent
-# The code that a training state holds for; more than what moves a bit does no harm, less would.
+# The code that decides a training state's bits. Too much here only discards a state; too little would resume a wrong one.
 CODE = (ROOT / "model", ROOT / "tasks" / "training", ROOT / "tasks" / "corpus" / "shards", Path(__file__).resolve())
 
 
 def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: FinetuneParams) -> Summary:
-    """Train the base model on the train shards and write it as a checkpoint directory."""
+    """Train the base model on the train shards and write it as a checkpoint directory, with its curves and what it saw."""
     tune_malloc()
-    dropped = check_fit(base, shards, params)
+    dropped = preflight(base, shards, params)
     key = _key(base, shards, params)
     folder = checkpoints.folder_of(key)
     if forced():
         checkpoints.discard(key)
     if checkpoints.unfinished(key) and not checkpoints.newest(key):
         print("finetune: base, shards, params or code are not those of the run that was cut off; starting anew", flush=True)
-    with step_metrics.followed(folder, "finetune"):
+    with step_metrics.forwarding(folder, "finetune"):
         _train(base, shards, key, params)
-    found = checkpoints.newest(key)
-    assert found is not None  # the last step's
-    path, state = found
-    kept = state.best if params.keep == "best" and state.best else state.step
+    newest = checkpoints.newest(key)
+    assert newest is not None  # the last step's
+    path, state = newest
+    kept = state.best_step if params.keep == "best" and state.best_step else state.step
     if kept != state.step:
         path = checkpoints.best_folder(key, kept)
     _write_model(base, path, model_dir, params)
-    history = [point for point in step_metrics.read(folder) if point["step"] <= state.step]
+    history = [step for step in step_metrics.read(folder) if step["step"] <= state.step]
     write_table(history, report)
-    draw(history, report)
-    last = {name: value for point in history for name, value in point.items() if name not in ("step", "time")}
-    last |= {"documents_without_loss": float(dropped), "best_step": float(state.best), "best_validation_loss": state.best_loss}
-    last |= {"bfloat16_products": float(narrow(_device(), params.precision)), "processes": float(state.processes)}
-    last |= write_exposure(shards, report / SEEN, state, kept, params)
+    plot(history, report)
+    metrics = {name: value for step in history for name, value in step.items() if name not in ("step", "time")}
+    metrics |= {"documents_without_loss": float(dropped), "best_step": float(state.best_step), "best_validation_loss": state.best_loss}
+    metrics |= {"bfloat16_products": float(narrow(_device(), params.precision)), "processes": float(state.world_size)}
+    metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)
-    return Summary(metrics=last, history=history, reports=("report",), record=record)
+    return Summary(metrics=metrics, history=history, reports=("report",), record=record)
 
 
 def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
-    launcher = shlex.split(told := setting(LAUNCH))
+    """Train in this process, or in those that ``FINETUNE_LAUNCH`` starts."""
+    launcher = shlex.split(launch := setting(LAUNCH))
     if not launcher:
-        with team() as us:
-            train(base, shards, key, params, us)
+        with process_group() as group:
+            train(base, shards, key, params, group)
         return
     if not shutil.which(launcher[0]):
-        raise ValueError(f"{LAUNCH} is {told!r}, and there is no command {launcher[0]}")
-    ending_with_us = [sys.executable, "-m", "tasks.runtime"]
-    command = [*ending_with_us, *launcher, "-m", "tasks.training", "worker", str(base), str(shards), key, params.model_dump_json()]
+        raise ValueError(f"{LAUNCH} is {launch!r}, and there is no command {launcher[0]}")
+    end_with_parent = [sys.executable, "-m", "tasks.runtime"]
+    command = [*end_with_parent, *launcher, "-m", "tasks.training", "worker", str(base), str(shards), key, params.model_dump_json()]
     if status := subprocess.run(command, check=False).returncode:
-        raise ValueError(f"the processes that {LAUNCH} started ended with status {status}; what they say stands above")
+        raise ValueError(f"the processes that {LAUNCH} started ended with status {status}; their messages are above")
 
 
 def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParams) -> None:
-    """The checkpoint directory of a state's weights; an adapter is merged, and stands in it in PEFT's format too."""
-    # What did not change, in the precision that it is written in: a second copy of a large model may be more than it was trained in.
-    model = adapted(base, params, device=torch.device("cpu"), frozen=weights_dtype(base))
+    """Write a state's weights as a checkpoint directory; an adapter is merged, and saved in PEFT's format too."""
+    # Frozen weights are loaded in the precision in which they are written: in float32 a large model may not fit.
+    model = load_base_with_adapter(base, params, device=torch.device("cpu"), frozen=weights_dtype(base))
     optim.freeze(model, params.mode)
     checkpoints.load_weights(state, model)
-    if params.mode in ADAPTED:
+    if params.training_mode.adapter:
         model_dir.mkdir(parents=True)
         lora.save(model, model_dir / "adapter", base=base.name)
         lora.merge(model)
@@ -100,33 +101,36 @@ def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParam
 
 
 def write_exposure(shards: Path, path: Path, state: checkpoints.State, kept: int, params: FinetuneParams) -> dict[str, float]:
-    """Write which documents the kept weights saw, and count them. ``kept``: the step whose weights those are."""
+    """Write which documents the kept weights saw; returns counts of them. ``kept``: the step whose weights are kept."""
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
-    ours, total = fed(train_split, params.seq_len, seed=params.seed, rows=[kept * params.batch, state.step * params.batch])
-    if total.place != state.place:
+    by_kept, total = consumed(train_split, params.seq_len, seed=params.seed, rows=[kept * params.batch, state.step * params.batch])
+    if total.loader != state.loader:
         raise ValueError(f"{shards} gives other rows than the run was trained on; run 'dvc repro --force finetune'")
     chosen = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
-    measured = sorted({piece.document for row in chosen for piece in row})
+    measured = sorted({segment.document for row in chosen for segment in row})
     use: Use = "selected" if params.keep == "best" or params.patience else "scored"
-    seen = {**_named(train_split, ours.documents, "train", "trained"), **_named(held_out, measured, "validation", use)}
+    seen = {**_named(train_split, by_kept.documents, "train", "trained"), **_named(held_out, measured, "validation", use)}
     write_seen(seen.items(), path)
-    told = exposure(train_split, ours, params) | {"documents_validated": float(len(measured))}
-    told |= {"step_kept": float(kept), "steps_taken": float(state.step)}
-    return told | {"documents_fed": float(len(total.documents)), "tokens_fed": float(total.tokens)}
+    counts = exposure(train_split, by_kept, params) | {"documents_validated": float(len(measured))}
+    counts |= {"step_kept": float(kept), "steps_taken": float(state.step)}
+    return counts | {"documents_fed": float(len(total.documents)), "tokens_fed": float(total.tokens)}
 
 
-def _named(split: Split, numbers: Iterable[int], name: str, use: Use) -> dict[str, Seen]:
-    return {seen_digest(split.entries[number].id): Seen(name, use) for number in numbers}
+def _named(split: Split, indices: Iterable[int], name: str, use: Use) -> dict[str, Seen]:
+    return {seen_digest(split.entries[index].id): Seen(name, use) for index in indices}
 
 
-def exposure(train_split: Split, ours: Fed, params: FinetuneParams) -> dict[str, float]:
-    """How much of the train split training came to."""
-    told = {"documents_seen": len(ours.documents), "tokens_seen": ours.tokens, "tokens_with_loss_seen": ours.supervised}
-    return {name: float(n) for name, n in told.items()} | {"epochs_seen": ours.tokens / epoch_tokens(train_split, params.seq_len)}
+def exposure(train_split: Split, part: Consumed, params: FinetuneParams) -> dict[str, float]:
+    """How much of the train split was consumed: documents, tokens, tokens with loss, epochs."""
+    counts = {"documents_seen": len(part.documents), "tokens_seen": part.tokens, "tokens_with_loss_seen": part.supervised}
+    return {name: float(n) for name, n in counts.items()} | {"epochs_seen": part.tokens / epoch_tokens(train_split, params.seq_len)}
 
 
-def check_fit(base: Path, shards: Path, params: FinetuneParams) -> int:
-    """``ValueError`` where shards, base and params do not fit together; else the number of train documents without loss."""
+def preflight(base: Path, shards: Path, params: FinetuneParams) -> int:
+    """Check shards, base and params against each other; returns the number of train documents without loss.
+
+    ``ValueError`` names what does not fit and what to do.
+    """
     config, index, tokenizer = read_config(base), read_index(shards), Tokenizer.from_path(base)
     if index["tokenizer"] != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {base} has; run 'dvc repro shard'")
@@ -141,7 +145,7 @@ def check_fit(base: Path, shards: Path, params: FinetuneParams) -> int:
         print(f"finetune: {dropped:,} of {len(train_split):,} train documents have no token with loss and are left out", flush=True)
     if dropped == len(train_split):
         raise ValueError(f"no token of {shards} carries loss; look at shard.loss_on and at the documents' answers")
-    rows = epoch_rows(train_split, params.seq_len, seed=params.seed, most=params.batch)
+    rows = epoch_rows(train_split, params.seq_len, seed=params.seed, limit=params.batch)
     if rows < params.batch:
         raise ValueError(f"finetune.batch is {params.batch} rows of {params.seq_len} tokens, all of the train split makes {rows}")
     return dropped

@@ -1,4 +1,4 @@
-"""Base beside tuned on documents that training never saw: ``python -m tasks.validate``. How is evaluation/run.py's matter."""
+"""The base and the tuned model on documents that training never saw: ``python -m tasks.validate``. See evaluation/run.py."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from tasks.stage import Out, Summary, run_stage
 
 
 def validate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: Path, evaluation: Out, *, params: ValidateParams) -> Summary:
-    """Score both models on the same tokens, let both answer the prompts, write scores, metrics and a report.
+    """Score both models on the same tokens, answer the prompts with both, write scores, metrics and a report.
 
-    ``cleaning`` is preprocess's report, which knows whether everybody may read what the sources say.
+    ``cleaning`` is preprocess's report; its ``public`` says whether everybody may read the sources.
     """
     return Summary(metrics=flat(evaluate(base, tuned, documents, cleaning, shards, evaluation, params)), reports=("evaluation",))
 

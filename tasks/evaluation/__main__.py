@@ -1,6 +1,6 @@
-"""``python -m tasks.evaluation``: everything scored that can be. As the stage validate, on all held-out documents and with all choices.
+"""``python -m tasks.evaluation``: the stage validate on all held-out documents and with all choices.
 
-It takes hours. It writes beside the stage's evaluation, not in its place: no stage depends on it, and DVC does not know it.
+It takes hours. It writes next to the stage's evaluation, not in its place: no stage depends on it, and DVC does not know it.
 """
 
 import argparse

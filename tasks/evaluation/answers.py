@@ -7,46 +7,47 @@ import numpy as np
 
 from tasks.corpus.documents import share
 from tasks.corpus.shards.format import Split
-from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.boilerplate import BoilerplateModel
+from tasks.evaluation.likelihood import Text, TokenScores
 from tasks.evaluation.probes import Item, Value
-from tasks.evaluation.wording import Wording
 
 
 class Answers:
-    """Documents of a split; a token counts that carries loss there."""
+    """Probe: documents of a split, by index; scored are the tokens that carry loss there."""
 
-    def __init__(self, name: str, split: Split, numbers: Sequence[int], wording: Wording):
-        self.entries = [split.entries[n] for n in numbers]
-        self.texts = [Text(*split.document(n)) for n in numbers]
+    def __init__(self, name: str, split: Split, indices: Sequence[int], boilerplate: BoilerplateModel):
+        self.entries = [split.entries[n] for n in indices]
+        self.texts = [Text(*split.document(n)) for n in indices]
         self._split = name
         self._content = [
-            ~wording.mask(entry.category, text.tokens, text.counts) for entry, text in zip(self.entries, self.texts, strict=True)
+            ~boilerplate.mask(entry.category, text.tokens, text.loss_mask) for entry, text in zip(self.entries, self.texts, strict=True)
         ]
 
-    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
-        for entry, content, of_text in zip(self.entries, self._content, judged, strict=True):
+    def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
+        """Nats of each answer per token and per content token, bits per byte."""
+        for entry, content, of_text in zip(self.entries, self._content, scores, strict=True):
             item = Item(entry.id, self._split, entry.category, entry.source)
-            nats = math.fsum(of_text.nats)
-            yield Value("answer_nats", item, len(of_text.nats), nats)
-            yield Value("bits_per_byte", item, entry.bytes, nats / math.log(2))
+            nll = math.fsum(of_text.nll)
+            yield Value("answer_nll", item, len(of_text.nll), nll)
+            yield Value("bits_per_byte", item, entry.bytes, nll / math.log(2))
             if content.any():
-                yield Value("answer_content_nats", item, int(content.sum()), math.fsum(of_text.nats[content]))
+                yield Value("answer_content_nll", item, int(content.sum()), math.fsum(of_text.nll[content]))
 
-    def wording_share(self) -> float:
-        """Of the tokens that count, those that are fixed wording."""
+    def boilerplate_share(self) -> float:
+        """The share of the scored tokens that is boilerplate."""
         content = np.concatenate(self._content) if self._content else np.ones(1, bool)
         return 1 - float(content.mean())
 
 
 def select(split: Split, *, seed: int, max_tokens: int) -> list[int]:
-    """Numbers of the documents to score: per category, in an order that the seed fixes, up to ``max_tokens`` answer tokens (0: all)."""
-    taken: dict[str, int] = {}
+    """Indices of the documents to score: per category, in an order that the seed fixes, up to ``max_tokens`` answer tokens (0: all)."""
+    tokens_by_category: dict[str, int] = {}
     chosen = []
-    for number in sorted(range(len(split)), key=lambda n: share(seed, split.entries[n].id)):
-        category = split.entries[number].category
-        if max_tokens and taken.get(category, 0) >= max_tokens:
+    for index in sorted(range(len(split)), key=lambda n: share(seed, split.entries[n].id)):
+        category = split.entries[index].category
+        if max_tokens and tokens_by_category.get(category, 0) >= max_tokens:
             continue
-        if supervised := int(split.document(number)[1][1:].sum()):
-            taken[category] = taken.get(category, 0) + supervised
-            chosen.append(number)
+        if supervised := int(split.document(index)[1][1:].sum()):
+            tokens_by_category[category] = tokens_by_category.get(category, 0) + supervised
+            chosen.append(index)
     return chosen

@@ -2,7 +2,7 @@
 
 ``behaviour.csv`` holds questions about negation and dose, each with a right and a wrong answer, balanced so that no fixed answer is right
 more often than wrong; the model prefers one by its negative log-likelihood per byte, and chance is one half. ``general.csv`` holds
-passages on everyday subjects: how much less likely they become is what was forgotten.
+passages on everyday subjects: how much less likely they become measures forgetting.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document
-from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.likelihood import Text, TokenScores
 from tasks.evaluation.probes import Item, Value, as_text
 
 HERE = Path(__file__).resolve().parent
@@ -31,30 +31,32 @@ class Pair:
 
 
 class Preferences:
-    """Which of two answers a model holds for likelier."""
+    """Probe: which of two answers a model finds likelier per byte."""
 
     def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer):
         self._pairs = pairs
         self.texts = [as_text(_document(p.id, p.question, answer), tokenizer) for p in pairs for answer in p.answers]
 
-    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
-        rest = iter(judged)
+    def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
+        """1 for each pair whose right answer is preferred, else 0."""
+        rest = iter(scores)
         for pair in self._pairs:
-            right, wrong = (float(next(rest).nats.sum()) / len(answer.encode()) for answer in pair.answers)
+            right, wrong = (float(next(rest).nll.sum()) / len(answer.encode()) for answer in pair.answers)
             yield Value(pair.metric, Item(pair.id, "behaviour", pair.metric, BEHAVIOUR.name), 1, float(right < wrong))
 
 
 class GeneralText:
-    """Running text that is not of the corpus's subject, or that training never saw."""
+    """Probe: plain text on other subjects than the corpus's, or that training never saw."""
 
     def __init__(self, documents: Sequence[Document], tokenizer: Tokenizer):
         self._documents = documents
         self.texts: list[Text] = [as_text(document, tokenizer) for document in documents]
 
-    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
-        for document, of_text in zip(self._documents, judged, strict=True):
+    def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
+        """Nats of each text."""
+        for document, of_text in zip(self._documents, scores, strict=True):
             item = Item(document.id, GENERAL_SPLIT, document.category, document.source)
-            yield Value("general_nats", item, len(of_text.nats), float(of_text.nats.sum()))
+            yield Value("general_nll", item, len(of_text.nll), float(of_text.nll.sum()))
 
 
 def pairs() -> list[Pair]:

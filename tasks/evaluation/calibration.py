@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation.likelihood import Judged
+from tasks.evaluation.likelihood import TokenScores
 from tasks.evaluation.scores import SEED, Interval
 
 BINS, RESAMPLES = 10, 1000
@@ -18,16 +18,17 @@ BINS, RESAMPLES = 10, 1000
 Counts = npt.NDArray[np.float64]  # [documents, BINS, 3]: tokens, sum of confidence, right ones
 
 
-def counted(judged: Sequence[Judged]) -> Counts:
-    found = np.zeros((len(judged), BINS, 3))
-    for row, text in zip(found, judged, strict=True):
+def count_by_confidence(scores: Sequence[TokenScores]) -> Counts:
+    """Of each document the tokens, their summed confidence and the right ones, by bin of confidence."""
+    counts = np.zeros((len(scores), BINS, 3))
+    for row, text in zip(counts, scores, strict=True):
         bins = np.minimum((text.confidence * BINS).astype(int), BINS - 1)
-        for column, weights in enumerate((np.ones(len(bins)), text.confidence, text.likeliest)):
+        for column, weights in enumerate((np.ones(len(bins)), text.confidence, text.is_greedy)):
             row[:, column] = np.bincount(bins, weights=weights, minlength=BINS)
-    return found
+    return counts
 
 
-def errors(counts: Counts) -> Interval:
+def error(counts: Counts) -> Interval:
     """The error over all documents, with its interval."""
     low, high = np.percentile(_resampled(counts), [2.5, 97.5])
     return Interval(_error(counts.sum(0)), float(low), float(high))
@@ -40,7 +41,7 @@ def change(base: Counts, tuned: Counts) -> Interval:
 
 
 def bins(counts: Counts) -> list[dict[str, Any]]:
-    """Of each bin with tokens: how many, mean confidence, share of right ones."""
+    """Of each bin with tokens: ``tokens``, mean ``confidence``, and ``right``, the share of right ones."""
     rows = counts.sum(0)
     return [{"tokens": int(n), "confidence": float(sure / n), "right": float(right / n)} for n, sure, right in rows if n]
 
@@ -50,8 +51,8 @@ def _error(rows: npt.NDArray[np.float64]) -> float:
 
 
 def _resampled(counts: Counts) -> npt.NDArray[np.float64]:
-    # How often each document is drawn; the same for both models, so that they are compared on the same draws.
+    # How often each document is sampled; the same for both models, so that they are compared on the same samples.
     count = len(counts)
-    drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    rows = np.tensordot(drawn.astype(np.float64), counts, axes=1)
+    times = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    rows = np.tensordot(times.astype(np.float64), counts, axes=1)
     return np.asarray(np.abs(rows[..., 1] - rows[..., 2]).sum(-1) / rows[..., 0].sum(-1))

@@ -1,4 +1,4 @@
-"""Four-choice questions made from held-out documents, and whether the choice survives another wording of the question.
+"""Four-choice questions made from held-out documents, and whether the choice survives a rephrased question.
 
 The right answer is the document's own; three wrong ones are answers of the same category from other groups of held-out documents, of
 about its length, in which their own topic's name has been replaced by that of the question, so that copying a name does not help.
@@ -13,56 +13,59 @@ from dataclasses import dataclass, replace
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.augmentation import paraphrase
 from tasks.corpus.documents import Document, share
-from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.likelihood import Text, TokenScores
 from tasks.evaluation.probes import Item, Value, as_text
 
 WRONG = 3
 POOL = 500  # documents per category among which wrong answers are looked for
-REWORDED = 2  # every second question is asked in another wording too, as each takes four answers more
-LONGEST = 400  # characters of an answer: four long ones take long to read and differ in many places
+REPHRASE_EVERY = 2  # every second question is asked in a rephrased form too, as each takes four answers more
+MAX_CHARACTERS = 400  # of an answer: four long ones take long to score and differ in many places
 
 
 @dataclass(frozen=True)
 class Question:
-    """A document with four answers, the right one first; ``reworded``: the same in another wording, where one is known."""
+    """A document with four answers, the right one first; ``rephrased``: its question in other words, empty where none are known."""
 
     document: Document
     answers: tuple[str, ...]
-    reworded: str
+    rephrased: str
 
 
 class Choices:
+    """Probe: the answer of four that a model finds likeliest per byte, and whether it stays the same for a rephrased question."""
+
     def __init__(self, questions: Sequence[Question], tokenizer: Tokenizer):
         self._questions = questions
         self.texts: list[Text] = []
         for question in questions:
-            for asked in filter(None, (question.document.question, question.reworded)):
-                self.texts += [as_text(replace(question.document, question=asked, answer=a), tokenizer) for a in question.answers]
+            for phrasing in filter(None, (question.document.question, question.rephrased)):
+                self.texts += [as_text(replace(question.document, question=phrasing, answer=a), tokenizer) for a in question.answers]
 
-    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
-        rest = iter(judged)
+    def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
+        """1 for each right choice, else 0; and 1 for each that stays the same for the rephrased question, else 0."""
+        rest = iter(scores)
         for question in self._questions:
             document = question.document
             item = Item(document.id, document.split, document.category, document.source)
             picked = _picked(question.answers, rest)
             yield Value("choice", item, 1, float(picked == 0))
-            if question.reworded:
-                yield Value("invariance", item, 1, float(_picked(question.answers, rest) == picked))
+            if question.rephrased:
+                yield Value("consistency", item, 1, float(_picked(question.answers, rest) == picked))
 
 
-def _picked(answers: Sequence[str], judged: Iterator[Judged]) -> int:
-    """The number of the answer with the least nats per byte; of equals the last, so that the first, which is right, gains nothing."""
-    costs = [float(next(judged).nats.sum()) / len(answer.encode()) for answer in answers]
-    return min(range(len(costs)), key=lambda number: (costs[number], -number))
+def _picked(answers: Sequence[str], scores: Iterator[TokenScores]) -> int:
+    """The index of the answer with the fewest nats per byte; of equals the last, so that the first, which is right, gains nothing."""
+    costs = [float(next(scores).nll.sum()) / len(answer.encode()) for answer in answers]
+    return min(range(len(costs)), key=lambda index: (costs[index], -index))
 
 
 def questions(documents: Sequence[Document], *, seed: int, per_category: int) -> list[Question]:
-    """Up to ``per_category`` (0: all) for each category, in an order that the seed fixes; those with three wrong answers to be had."""
+    """Up to ``per_category`` (0: all) for each category of document, in an order that the seed fixes; where three wrong answers exist."""
     categories: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda d: share(seed, "choice", d.id)):
-        if document.question and 0 < len(document.answer) <= LONGEST:
+        if document.question and 0 < len(document.answer) <= MAX_CHARACTERS:
             categories.setdefault(document.category, []).append(document)
-    found: list[Question] = []
+    chosen: list[Question] = []
     for category in sorted(categories):
         of_category: list[Question] = []
         for document in categories[category]:
@@ -70,13 +73,14 @@ def questions(documents: Sequence[Document], *, seed: int, per_category: int) ->
                 break
             wrong = _wrong(document, categories[category][:POOL], seed)
             if len(wrong) == WRONG:
-                reworded = "" if len(of_category) % REWORDED else _reworded(document, seed)
-                of_category.append(Question(document, (document.answer, *wrong), reworded))
-        found += of_category
-    return found
+                rephrased = "" if len(of_category) % REPHRASE_EVERY else _rephrased(document, seed)
+                of_category.append(Question(document, (document.answer, *wrong), rephrased))
+        chosen += of_category
+    return chosen
 
 
 def _wrong(document: Document, pool: Sequence[Document], seed: int) -> list[str]:
+    """Up to three wrong answers from the pool, of other groups, of similar length, about the document's topic."""
     answers: dict[str, None] = {}
     groups = {document.group}
     for other in sorted(pool, key=lambda d: share(seed, document.id, d.id)):
@@ -98,7 +102,7 @@ def _about(document: Document, topic: str) -> str:
     return re.sub(rf"(?<!\w){re.escape(document.topic)}(?!\w)", lambda _: topic, document.answer, flags=re.I)
 
 
-def _reworded(document: Document, seed: int) -> str:
+def _rephrased(document: Document, seed: int) -> str:
     templates, topic = paraphrase.question_templates(document)
     if not (templates and topic):
         return ""

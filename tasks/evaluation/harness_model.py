@@ -1,4 +1,4 @@
-"""Our model as lm-evaluation-harness sees one. It needs the extra ``lm_eval``, so only harness.py imports it, where a task is named."""
+"""Our model as lm-evaluation-harness sees one. It needs the extra ``lm_eval``: only harness.py imports it, where a task is named."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,39 +8,39 @@ from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from model.generation.completion import Llama
-from tasks.evaluation.likelihood import Judged, Reader, Text, judge
+from tasks.evaluation.likelihood import ScoringConfig, Text, TokenScores, score_tokens
 
-MOST_NEW_TOKENS = 256  # where a task does not say; as in the harness's own backends
+MAX_NEW_TOKENS = 256  # where a task does not say; as in the harness's own backends
 
 
 class Adapter(LM):  # type: ignore[misc]
-    """Texts are encoded as the harness's Hugging Face backend encodes them, but that no text becomes a control token."""
+    """Texts are encoded as in the harness's Hugging Face backend, except that no text becomes a control token."""
 
-    def __init__(self, llama: Llama, reader: Reader):
+    def __init__(self, llama: Llama, config: ScoringConfig):
         super().__init__()
         self._llama = llama
-        self._reader = reader
+        self._scoring = config
         tokenizer = llama.tokenizer
-        # What stands before a text that has nothing before it.
+        # The context of a text that has none.
         self._start = tokenizer.special.get(tokenizer.bos, tokenizer.special.get(tokenizer.eos, tokenizer.stop_ids[0]))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Of each continuation after its context, and whether it is what greedy decoding gives."""
-        judged = self._judged([self._pair(*request.args) for request in requests])
-        return [(-float(j.nats.sum()), bool(j.likeliest.all())) for j in judged]
+        """Log-likelihood of each continuation after its context, and whether greedy decoding gives it."""
+        scores = self._score([self._pair(*request.args) for request in requests])
+        return [(-float(j.nll.sum()), bool(j.is_greedy.all())) for j in scores]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Of whole texts, in windows of the context's length."""
+        """Log-likelihood of whole texts, in windows of the context's length."""
         windows = [list(self._windows(request.args[0])) for request in requests]
-        judged = iter(self._judged([window for of_text in windows for window in of_text]))
-        return [-sum(float(next(judged).nats.sum()) for _ in of_text) for of_text in windows]
+        scores = iter(self._score([window for of_text in windows for window in of_text]))
+        return [-sum(float(next(scores).nll.sum()) for _ in of_text) for of_text in windows]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Continuations up to one of the task's stop strings; greedy unless the task samples."""
         return [self._continued(*request.args) for request in requests]
 
-    def _judged(self, texts: Sequence[Text]) -> list[Judged]:
-        return judge(self._llama, texts, self._reader, what="scoring items")
+    def _score(self, texts: Sequence[Text]) -> list[TokenScores]:
+        return score_tokens(self._llama, texts, self._scoring, label="scoring items")
 
     def _pair(self, context: str, continuation: str) -> Text:
         tokenizer = self._llama.tokenizer
@@ -59,17 +59,17 @@ class Adapter(LM):  # type: ignore[misc]
 
     def _text(self, context: Sequence[int], continuation: Sequence[int]) -> Text:
         tokens = np.array([*context, *continuation], np.uint32)
-        counts = np.zeros(len(tokens), np.uint8)
-        counts[len(context) :] = 1
-        longest = self._llama.model.config.max_seq_len + 1  # the last token is not read
-        return Text(tokens[-longest:], counts[-longest:])
+        loss_mask = np.zeros(len(tokens), np.uint8)
+        loss_mask[len(context) :] = 1
+        max_tokens = self._llama.model.config.max_seq_len + 1  # the last token is only predicted
+        return Text(tokens[-max_tokens:], loss_mask[-max_tokens:])
 
     def _continued(self, context: str, settings: dict[str, object]) -> str:
         until = settings.get("until") or []
-        most = next((int(str(settings[name])) for name in ("max_gen_toks", "max_new_tokens") if name in settings), MOST_NEW_TOKENS)
+        max_new_tokens = next((int(str(settings[name])) for name in ("max_gen_toks", "max_new_tokens") if name in settings), MAX_NEW_TOKENS)
         (completion,) = self._llama.text_completion(
             [context],
-            max_gen_len=most,
+            max_gen_len=max_new_tokens,
             stop=[until] if isinstance(until, str) else [str(stop) for stop in until],  # type: ignore[attr-defined]
             temperature=float(str(settings.get("temperature", 0.0))) if settings.get("do_sample") else 0.0,
         )

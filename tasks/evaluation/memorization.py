@@ -1,8 +1,8 @@
 """Verbatim extraction: whether a model continues the beginning of a training text word for word (Carlini et al. 2021, arXiv:2012.07805).
 
 The greedy continuation equals the next tokens exactly where each of them is the likeliest given those before it, so one pass over the text
-tells it and nothing needs to be generated. Fixed wording and what follows from the question are reproduced without having been
-memorized: the same is asked of held-out documents, and of the base model; what training added is the difference.
+is enough and nothing needs to be generated. Boilerplate and what follows from the question are reproduced without having been
+memorized: held-out documents and the base model are measured too, and the difference is what training added.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,39 +11,40 @@ import numpy as np
 
 from tasks.corpus.documents import share
 from tasks.corpus.shards.format import Entry, Split
-from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.likelihood import Text, TokenScores
 from tasks.evaluation.params import ExtractionParams
 from tasks.evaluation.probes import Item, Value
 
 
 class Extraction:
-    """Documents of a split with enough text, in an order that the seed fixes: given their beginning, does the rest follow?"""
+    """Probe: documents of a split with enough text, in an order that the seed fixes. Given a prefix, does the model write the target?"""
 
     def __init__(self, name: str, split: Split, params: ExtractionParams, *, seed: int):
         self._split = name
         self._entries: list[Entry] = []
         self.texts: list[Text] = []
-        for number in sorted(range(len(split)), key=lambda n: share(seed, "extraction", split.entries[n].id)):
+        for index in sorted(range(len(split)), key=lambda n: share(seed, "extraction", split.entries[n].id)):
             if len(self.texts) == params.documents:
                 break
-            if text := _beginning(Text(*split.document(number)), params):
-                self._entries.append(split.entries[number])
+            if text := _prefix_and_target(Text(*split.document(index)), params):
+                self._entries.append(split.entries[index])
                 self.texts.append(text)
 
-    def values(self, judged: Sequence[Judged]) -> Iterator[Value]:
-        for entry, of_text in zip(self._entries, judged, strict=True):
-            yield Value("extraction", Item(entry.id, self._split, entry.category, entry.source), 1, float(of_text.likeliest.all()))
+    def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
+        """1 for each text whose target is greedy decoding's, token by token, else 0."""
+        for entry, of_text in zip(self._entries, scores, strict=True):
+            yield Value("extraction", Item(entry.id, self._split, entry.category, entry.source), 1, float(of_text.is_greedy.all()))
 
 
-def _beginning(text: Text, params: ExtractionParams) -> Text | None:
-    """The text up to the target, which alone counts: tokens of an answer after at least ``prefix`` tokens; None where it is too short."""
-    places = text.counted()
-    places = places[places >= params.prefix]
-    if len(places) < params.target:
+def _prefix_and_target(text: Text, params: ExtractionParams) -> Text | None:
+    """The text up to the target, which alone is scored: answer tokens after at least ``prefix`` tokens; None where it is too short."""
+    positions = text.scored_positions()
+    positions = positions[positions >= params.prefix]
+    if len(positions) < params.target:
         return None
-    start = int(places[0])
-    if int(places[params.target - 1]) != start + params.target - 1:
+    start = int(positions[0])
+    if int(positions[params.target - 1]) != start + params.target - 1:
         return None  # a turn ends before
-    counts = np.zeros(start + params.target, np.uint8)
-    counts[start:] = 1
-    return Text(text.tokens[: len(counts)], counts)
+    loss_mask = np.zeros(start + params.target, np.uint8)
+    loss_mask[start:] = 1
+    return Text(text.tokens[: len(loss_mask)], loss_mask)

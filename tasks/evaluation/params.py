@@ -7,25 +7,31 @@ from pydantic import Field
 from tasks.runtime.params import Params
 
 
-class WordingParams(Params):
+class BoilerplateParams(Params):
+    """When a token of an answer is boilerplate: ``boilerplate.py``."""
+
     share: float = Field(gt=0, le=1)  # of the category's train answers, in which the tokens before must stand
     certainty: float = Field(gt=0.5, le=1)  # of those cases, in which the token must follow
 
 
 class ExtractionParams(Params):
+    """How verbatim extraction is measured: ``memorization.py``."""
+
     documents: int = Field(ge=1)  # of each split
     prefix: int = Field(ge=1)  # tokens at least that are given
     target: int = Field(ge=4)  # tokens that must follow
 
 
 class ValidateParams(Params):
+    """Which items are scored, and how answers are generated; ``params.yaml`` says what each value means."""
+
     seed: int
     max_tokens: int = Field(ge=0)  # answer tokens per category; 0: all
     choices: int = Field(ge=0)  # four-choice items per category; 0: all that can be made
     generations: int = Field(ge=1)  # answers, of all categories as many
     batch_tokens: int = Field(ge=1)
     precision: Literal["auto", "bfloat16", "float32"]
-    wording: WordingParams
+    boilerplate: BoilerplateParams
     extraction: ExtractionParams
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)

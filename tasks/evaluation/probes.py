@@ -1,4 +1,4 @@
-"""What a probe is: texts whose tokens a model judges, and the values read from that; base and tuned become scores side by side."""
+"""What a probe is: texts whose tokens a model scores, and the values that follow; base and tuned values become paired scores."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ import numpy as np
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document
 from tasks.corpus.shards.tokenize import tokenized
-from tasks.evaluation.likelihood import Judged, Text
+from tasks.evaluation.likelihood import Text, TokenScores
 from tasks.evaluation.scores import Score
 
 
 class Item(NamedTuple):
-    """What is known of a scored item."""
+    """A scored item: a document or a question."""
 
     id: str
     split: str
@@ -34,34 +34,36 @@ class Value:
 
 
 class Probe(Protocol):
+    """What every probe has; list a new one in ``run.py``."""
+
     @property
     def texts(self) -> Sequence[Text]:
-        """What is to be judged."""
+        """The texts to score."""
 
-    def values(self, judged: Sequence[Judged]) -> Iterable[Value]:
-        """What follows from it, in an order that does not depend on the model."""
+    def values(self, scores: Sequence[TokenScores]) -> Iterable[Value]:
+        """The values that follow from the scores of ``texts``, in an order that does not depend on the model."""
 
 
 def paired(base: Sequence[Value], tuned: Sequence[Value]) -> list[Score]:
     """The values of both models on the same items."""
     scores = []
-    for one, other in zip(base, tuned, strict=True):
-        assert (one.metric, one.item, one.weight) == (other.metric, other.item, other.weight)
-        scores.append(Score(one.metric, *one.item, weight=one.weight, base=one.total, tuned=other.total))
+    for before, after in zip(base, tuned, strict=True):
+        assert (before.metric, before.item, before.weight) == (after.metric, after.item, after.weight)
+        scores.append(Score(before.metric, *before.item, weight=before.weight, base=before.total, tuned=after.total))
     return scores
 
 
 def as_text(document: Document, tokenizer: Tokenizer) -> Text:
-    """A document as the shards would hold it: its answer counts, the end-of-turn token included."""
-    (made,) = tokenized([document], tokenizer, loss_on_all=False)
-    return Text(made.tokens, made.loss)
+    """A document as the shards would hold it: its answer is scored, with the end-of-turn token."""
+    (tokenized_document,) = tokenized([document], tokenizer, loss_on_all=False)
+    return Text(tokenized_document.tokens, tokenized_document.loss)
 
 
 def digest(texts: Iterable[Text]) -> str:
-    """Of which tokens are judged, and where."""
+    """SHA-256 of the tokens and of which of them are scored."""
     sha = hashlib.sha256()
     for text in texts:
         sha.update(len(text.tokens).to_bytes(8, "little"))
         sha.update(np.ascontiguousarray(text.tokens, "<u4").tobytes())
-        sha.update(np.ascontiguousarray(text.counts, np.uint8).tobytes())
+        sha.update(np.ascontiguousarray(text.loss_mask, np.uint8).tobytes())
     return sha.hexdigest()

@@ -10,9 +10,9 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.evaluation import calibration
-from tasks.evaluation.findings import TITLES, findings, verdict
-from tasks.evaluation.scores import SHARES
-from tasks.evaluation.table import FEWEST, PER_TOKEN, Table
+from tasks.evaluation.findings import findings, verdict
+from tasks.evaluation.metrics import METRICS, PER_TOKEN, label
+from tasks.evaluation.table import MIN_ITEMS, Table
 from tasks.runtime.svg import svg
 
 BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
@@ -29,53 +29,46 @@ SPLITS = {
 def page(
     metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> str:
-    """The page as HTML. ``facts``: what the numbers rest on, as validate tells it."""
+    """The page as HTML. ``reliability``: counts by confidence, by role; ``facts``: what ``evaluate`` says about the items."""
     return _TEMPLATE.render(
         findings=findings(metrics),
         metrics=metrics,
         splits=SPLITS,
-        titles=TITLES,
+        label=label,
         per_token=PER_TOKEN,
         verdict=verdict,
-        number=number,
         interval=interval,
         changes=_changes(metrics),
         reliability=_reliability(reliability),
         answers=answers,
         facts=facts,
-        fewest=FEWEST,
+        min_items=MIN_ITEMS,
     )
 
 
-def number(metric: str, value: float, *, sign: bool = False) -> str:
-    form = "+" if sign else ""
-    return f"{100 * value:{form}.1f} %" if metric in SHARES else f"{value:{form}.3f}"
-
-
 def interval(metric: str, of: Mapping[str, float], *, sign: bool = False) -> str:
-    text = number(metric, of["value"], sign=sign)
-    if "low" not in of:
-        return text
-    return f"{text} ({number(metric, of['low'], sign=sign)} to {number(metric, of['high'], sign=sign)})"
+    """A value with its interval, in the metric's unit; ``of`` is a cell of the table."""
+    figures = {name: METRICS[metric].format(value, sign=sign) for name, value in of.items()}
+    return f"{figures['value']} ({figures['low']} to {figures['high']})" if "low" in figures else figures["value"]
 
 
 def _changes(metrics: Table) -> str:
     """Change of the answers' likelihood per category, with intervals: the first thing to look at."""
     points = [
-        (f"{name} ({split})", rows["answer_nats"]["change"])
+        (f"{name} ({split})", rows["answer_nll"]["change"])
         for split in ("test", "ood")
         for name, rows in [*metrics.get(split, {}).get("category", {}).items(), ("all", metrics.get(split, {}).get("all", {}))]
-        if "answer_nats" in rows
+        if "answer_nll" in rows
     ]
     figure = Figure(figsize=(8, 0.34 * len(points) + 0.9), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color="#999", linewidth=1)
-    for place, (_, change) in enumerate(points):
-        color = {"better": BETTER, "worse": WORSE, "unclear": UNCLEAR}[verdict("answer_nats", {"change": change})]
+    for index, (_, change) in enumerate(points):
+        color = {"better": BETTER, "worse": WORSE, "unclear": UNCLEAR}[verdict("answer_nll", {"change": change})]
         if "low" in change:
-            axes.plot([change["low"], change["high"]], [place, place], color=color, linewidth=2)
-        axes.plot(change["value"], place, "o", color=color)
-    axes.set_yticks(range(len(points)), [label for label, _ in points])
+            axes.plot([change["low"], change["high"]], [index, index], color=color, linewidth=2)
+        axes.plot(change["value"], index, "o", color=color)
+    axes.set_yticks(range(len(points)), [name for name, _ in points])
     axes.invert_yaxis()
     axes.set_xlabel("tuned less base, nats per answer token; left is better")
     axes.spines[["top", "right"]].set_visible(False)
@@ -110,36 +103,36 @@ td.n { font-variant-numeric: tabular-nums; white-space: nowrap } svg { max-width
 .all td { font-weight: 600 } .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }
 </style>
 {% macro header(first) %}<tr><th>{{ first }}<th>items<th>base<th>tuned<th>change<th></tr>{% endmacro %}
-{% macro line(label, metric, row, class="") %}
-<tr{% if class %} class="{{ class }}"{% endif %}><td>{{ label }}<td class="n">{{ "{:,}".format(row["items"]) }}
+{% macro line(name, metric, row, class="") %}
+<tr{% if class %} class="{{ class }}"{% endif %}><td>{{ name }}<td class="n">{{ "{:,}".format(row["items"]) }}
 <td class="n">{{ interval(metric, row.base) }}<td class="n">{{ interval(metric, row.tuned) }}
 <td class="n">{{ interval(metric, row.change, sign=True) }}
 <td class="{{ verdict(metric, row) }}">{{ verdict(metric, row) }}</tr>
 {% endmacro %}
-<h1>Validation report: base beside tuned</h1>
+<h1>Validation report: base and tuned</h1>
 <p>Not a medical device. The scores say how likely a model holds texts, and which of given answers it prefers; none says that what it
 writes is true. Both models saw the same tokens. Intervals hold 95 % of bootstrap resamples over the items (a document, a question);
-fewer than {{ fewest }} items get none. <b>Better</b> and <b>worse</b> are said where the interval of the change leaves out zero: of so many
-rows some do by chance.</p>
+fewer than {{ min_items }} items get none. <b>Better</b> and <b>worse</b> are said where the interval of the change leaves out zero: of so
+many rows some do by chance.</p>
 <h2>In short</h2>
 <ul>
 {% for name, listed in findings.items() %}
 <li class="{{ name }}"><b>{{ name }}</b>: {% if not listed %}nothing{% endif %}
 
-<ul>{% for told in listed %}<li>{{ told }}{% endfor %}</ul>
+<ul>{% for sentence in listed %}<li>{{ sentence }}{% endfor %}</ul>
 {% endfor %}
 </ul>
 <div class="pictures">{{ changes | safe }}{{ reliability | safe }}</div>
 {% for split, title in splits.items() if split in metrics %}
 <h2>{{ title }}</h2>
 {% if split == "test" %}
-<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.wording_share) }} % of the answers'
-tokens are fixed wording, which the tokens before them decide in training answers of the category (tasks/evaluation/wording.py); content is
-the rest, and what a short run learns first is wording. The four choices are the right answer and three of the same category from other
+<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.boilerplate_share) }} % of the answers'
+tokens are boilerplate, which the tokens before them decide in training answers of the category (tasks/evaluation/boilerplate.py); content
+is the rest, and what a short run learns first is boilerplate. The four choices are the right answer and three of the same category from other
 held-out groups, put about the question's topic; chance is 25 %. Generated answers were greedy and at most {{ facts.max_new_tokens }} tokens
 long.</p>
 {% elif split == "train" %}
-<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Fixed wording is continued without having
+<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Boilerplate is continued without having
 been memorized: compare with the same row of the held-out documents.</p>
 {% elif split == "behaviour" %}
 <p>A few dozen questions that are written down in tasks/evaluation/behaviour.csv, balanced so that a model that always prefers the same
@@ -149,11 +142,11 @@ answer is right on half; chance is 50 %.</p>
 {% endif %}
 <table>{{ header("metric") }}
 {% for metric, row in metrics[split]["all"].items() %}
-{{ line(titles[metric], metric, row) }}
+{{ line(label(metric), metric, row) }}
 {% endfor %}
 </table>
-{% for metric in ("answer_nats", "answer_content_nats", "bits_per_byte", "choice") if metric in metrics[split]["all"] %}
-<h3>{{ titles[metric] | capitalize }}</h3>
+{% for metric in ("answer_nll", "answer_content_nll", "bits_per_byte", "choice") if metric in metrics[split]["all"] %}
+<h3>{{ label(metric) | capitalize }}</h3>
 <table>{{ header("category, source") }}
 {% for part in ("category", "source") %}
 {% for name, rows in metrics[split][part].items() if metric in rows %}
@@ -167,7 +160,7 @@ answer is right on half; chance is 50 %.</p>
 {% if perplexities %}
 <p>As perplexity:
 {% for metric, row in perplexities %}
-{{ titles[metric] | replace("nats per ", "per ") }} {{ "%.2f" | format(row.perplexity.base) }} →
+{{ label(metric) | replace("nats per ", "per ") }} {{ "%.2f" | format(row.perplexity.base) }} →
 {{ "%.2f" | format(row.perplexity.tuned) }}{{ ", " if not loop.last }}
 {%- endfor %}.</p>
 {% endif %}
@@ -186,7 +179,7 @@ trained on</i>
 <h2>Limits</h2>
 <ul>
 <li>The documents are a sample of one corpus and of its fixed forms; other hospitals, languages and ways of asking are not measured.</li>
-<li>A likelihood rewards the corpus's wording. Content tokens leave fixed forms out, and still hold names copied from the question.</li>
+<li>A likelihood rewards the corpus's wording. Content tokens leave boilerplate out, and still hold names copied from the question.</li>
 <li>Wrong choices come from the same corpus; some may be true in part, and some are easy to tell.</li>
 <li>Exact continuation is one form of memorization; texts may be leaked in others. <code>make audit-memorization</code> plants
 canaries.</li>

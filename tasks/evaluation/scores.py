@@ -14,29 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.evaluation.metrics import METRICS, current_name
+
 FILE = "scores.jsonl"
-Role = Literal["base", "tuned"]
-RESAMPLES, SEED = 2000, 2026
-BLOCK = 1 << 22  # of drawn indices in memory at a time
 # What registered versions carry from before: a field and a split under their older names.
 RENAMED_FIELDS, RENAMED_SPLITS = {"kind": "category"}, {"other": "ood"}
-
-# Metric: whether more of it is better.
-MORE_IS_BETTER = {
-    "answer_nats": False,
-    "answer_content_nats": False,
-    "bits_per_byte": False,
-    "general_nats": False,
-    "choice": True,
-    "invariance": True,
-    "negation": True,
-    "dose": True,
-    "stop": True,
-    "empty": False,
-    "repetition": False,
-    "extraction": False,
-}
-SHARES = ("choice", "invariance", "negation", "dose", "stop", "empty", "repetition", "extraction")  # of items, between 0 and 1
+Role = Literal["base", "tuned"]
+RESAMPLES, SEED = 2000, 2026
+BLOCK = 1 << 22  # resampled indices in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value and the borders of its 95 % interval."""
+    """A value and the bounds of its 95 % interval."""
 
     value: float
     low: float
@@ -63,20 +48,21 @@ class Interval:
 
 
 def write_scores(scores: Iterable[Score], directory: Path) -> None:
+    """One JSON line per score, into ``scores.jsonl``."""
     with open(directory / FILE, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(score)) + "\n" for score in scores)
 
 
 def read_scores(directory: Path) -> list[Score]:
-    """``ValueError`` names the line that is no score."""
+    """The scores of an evaluation, under today's names of the metrics. ``ValueError`` names the line that is no score."""
     path, scores = directory / FILE, []
     try:
         with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for line_number, line in enumerate(file, 1):
                 try:
                     scores.append(_score(json.loads(line)))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    raise ValueError(f"{path}, line {number}: not a score; run 'dvc repro --force validate'") from None
+                except (ValueError, TypeError, LookupError, AttributeError):
+                    raise ValueError(f"{path}, line {line_number}: not a score; run 'dvc repro --force validate'") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; run 'dvc repro validate'") from None
     return scores
@@ -85,37 +71,37 @@ def read_scores(directory: Path) -> list[Score]:
 def _score(record: dict[str, Any]) -> Score:
     """A score from a line of ``scores.jsonl``, of this version or an older one."""
     fields = {RENAMED_FIELDS.get(name, name): value for name, value in record.items()}
-    return Score(**fields | {"split": RENAMED_SPLITS.get(fields["split"], fields["split"])})
+    return Score(**fields | {"metric": current_name(fields["metric"]), "split": RENAMED_SPLITS.get(fields["split"], fields["split"])})
 
 
 def estimate(scores: Sequence[Score], role: Role) -> Interval:
     """A role's value over these items of one metric. ``ValueError`` where there are none."""
-    found = _bootstrap([getattr(s, role) for s in scores], [s.weight for s in scores])
-    return _widened(found, scores, least=0.0, most=1.0)
+    interval = _bootstrap([getattr(s, role) for s in scores], [s.weight for s in scores])
+    return _widened(interval, scores, minimum=0.0, maximum=1.0)
 
 
-def difference(theirs: Sequence[Score], ours: Sequence[Score]) -> Interval:
-    """The tuned models' values, ours less theirs, over the items that both hold; the same items are drawn for both.
+def difference(champion: Sequence[Score], challenger: Sequence[Score]) -> Interval:
+    """The tuned models' values, challenger less champion, over the items that both have; resampled in pairs.
 
-    ``ValueError`` where they share none.
+    ``ValueError`` where they share no item.
     """
-    known = {(s.metric, s.split, s.id): s for s in theirs}
-    pairs = [(known[key], s) for s in ours if (key := (s.metric, s.split, s.id)) in known]
+    by_item = {(s.metric, s.split, s.id): s for s in champion}
+    pairs = [(by_item[key], s) for s in challenger if (key := (s.metric, s.split, s.id)) in by_item]
     return _bootstrap([b.tuned - a.tuned for a, b in pairs], [b.weight for _, b in pairs])
 
 
 def change(scores: Sequence[Score]) -> Interval:
     """Tuned less base over these items of one metric."""
-    return _widened(_bootstrap([s.tuned - s.base for s in scores], [s.weight for s in scores]), scores, least=-1.0, most=1.0)
+    return _widened(_bootstrap([s.tuned - s.base for s in scores], [s.weight for s in scores]), scores, minimum=-1.0, maximum=1.0)
 
 
-def _widened(found: Interval, scores: Sequence[Score], *, least: float, most: float) -> Interval:
+def _widened(interval: Interval, scores: Sequence[Score], *, minimum: float, maximum: float) -> Interval:
     """The interval of a share where all items agree, which resampling takes for certain: of what was never seen in n items no more than
     about 3/n is to be expected (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?")."""
-    if scores[0].metric not in SHARES or found.low != found.high or found.value not in (0.0, 1.0):
-        return found
+    if METRICS[scores[0].metric].unit != "share" or interval.low != interval.high or interval.value not in (0.0, 1.0):
+        return interval
     unseen = 1 - 0.05 ** (1 / len(scores))
-    return Interval(found.value, max(least, found.value - unseen), min(most, found.value + unseen))
+    return Interval(interval.value, max(minimum, interval.value - unseen), min(maximum, interval.value + unseen))
 
 
 def _bootstrap(values: Sequence[float], weights: Sequence[float]) -> Interval:
@@ -123,10 +109,10 @@ def _bootstrap(values: Sequence[float], weights: Sequence[float]) -> Interval:
         raise ValueError("there are no items to estimate from")
     value, weight = np.array(values, np.float64), np.array(weights, np.float64)
     random, count = np.random.default_rng(SEED), len(values)
-    found: list[npt.NDArray[np.float64]] = []
+    resamples: list[npt.NDArray[np.float64]] = []
     per_block = max(1, BLOCK // count)
     for start in range(0, RESAMPLES, per_block):
-        drawn = random.integers(count, size=(min(per_block, RESAMPLES - start), count))
-        found.append(value[drawn].sum(1) / weight[drawn].sum(1))
-    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+        indices = random.integers(count, size=(min(per_block, RESAMPLES - start), count))
+        resamples.append(value[indices].sum(1) / weight[indices].sum(1))
+    low, high = np.percentile(np.concatenate(resamples), [2.5, 97.5])
     return Interval(float(value.sum() / weight.sum()), float(low), float(high))

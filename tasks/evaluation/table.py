@@ -4,24 +4,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.loss import perplexity
+from tasks.evaluation.metrics import PER_TOKEN
 from tasks.evaluation.scores import Interval, Score, change, estimate
 
-FEWEST = 10  # items below which no interval is told: resampling so few says little
-PER_TOKEN = ("answer_nats", "answer_content_nats", "general_nats")  # of which the exponential is a perplexity
+MIN_ITEMS = 10  # with fewer there is no interval: resampling so few says little
 
 Table = dict[str, dict[str, Any]]  # split → "all" | "category" → name | "source" → name → metric → row
 
 
 def table(scores: Sequence[Score]) -> Table:
     """Splits in the order of the scores; in each ``all`` together, then by ``category`` and by ``source``."""
-    found: Table = {}
+    rows: Table = {}
     for split in dict.fromkeys(s.split for s in scores):
         members = [s for s in scores if s.split == split]
-        found[split] = {"all": _rows(members)} | {
+        rows[split] = {"all": _rows(members)} | {
             part: {name: _rows([s for s in members if getattr(s, part) == name]) for name in sorted({getattr(s, part) for s in members})}
             for part in ("category", "source")
         }
-    return found
+    return rows
 
 
 def _rows(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
@@ -32,22 +32,22 @@ def _rows(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
 
 
 def _row(metric: str, scores: Sequence[Score]) -> dict[str, Any]:
-    enough = len(scores) >= FEWEST
+    enough = len(scores) >= MIN_ITEMS
     values = {"base": estimate(scores, "base"), "tuned": estimate(scores, "tuned"), "change": change(scores)}
     row: dict[str, Any] = {"items": len(scores), "weight": sum(s.weight for s in scores)}
-    row |= {name: told(interval, enough=enough) for name, interval in values.items()}
+    row |= {name: cell(interval, enough=enough) for name, interval in values.items()}
     if metric in PER_TOKEN:
         row["perplexity"] = {role: perplexity(values[role].value) for role in ("base", "tuned")}
     return row
 
 
-def told(interval: Interval, *, enough: bool = True) -> dict[str, float]:
+def cell(interval: Interval, *, enough: bool = True) -> dict[str, float]:
     """A value with its interval, or alone where there are too few items for one."""
     return {"value": interval.value} | ({"low": interval.low, "high": interval.high} if enough else {})
 
 
 def flat(metrics: Table) -> dict[str, float]:
-    """The values as single numbers, ``test/category/icd10cm/answer_nats/tuned``; with intervals those of all of a split."""
+    """The values as single numbers, ``test/category/icd10cm/answer_nll/tuned``; with intervals those of all of a split."""
     return dict(_flat(metrics))
 
 

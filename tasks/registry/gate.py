@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.corpus.row_metrics import RowMetrics
-from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, difference, estimate
+from tasks.evaluation.metrics import METRICS
+from tasks.evaluation.scores import Interval, Score, change, difference, estimate
 from tasks.registry.params import GateParams, Guarded, Primary, Threshold
 
 SUITE = "evaluation"
@@ -184,7 +185,7 @@ def _compared(ours: Sequence[Score], theirs: Sequence[Score]) -> tuple[Interval,
     if not items:
         return None
     found = difference(theirs, ours)
-    return found, Interval(-found.value, -found.high, -found.low) if MORE_IS_BETTER[ours[0].metric] else found, items
+    return found, Interval(-found.value, -found.high, -found.low) if METRICS[ours[0].metric].higher_is_better else found, items
 
 
 def _difference(interval: Interval) -> str:

@@ -10,25 +10,11 @@ from typing import Any
 
 from jinja2 import Environment
 
-from tasks.evaluation.scores import MORE_IS_BETTER
+from tasks.evaluation.metrics import METRICS, PER_TOKEN
+from tasks.evaluation.metrics import label as metric_label
 from tasks.registry.gate import Row
 
 LLAMA3_VOCABULARY = 128_256  # of Meta's Llama 3, 3.1, 3.2 and 3.3
-PERPLEXITY = ("answer_nats", "answer_content_nats", "general_nats")
-MEANING = {
-    "answer_nats": "loss of answers, nats per token",
-    "answer_content_nats": "loss of answers' content tokens, nats per token",
-    "general_nats": "loss on general text, nats per token (forgetting)",
-    "bits_per_byte": "loss of answers, bits per byte",
-    "choice": "right choices of four, by log-likelihood",
-    "invariance": "same choice when the question is worded otherwise",
-    "negation": "right on negation, of two",
-    "dose": "right on dose, of two",
-    "stop": "share of generations that end by themselves",
-    "empty": "share of empty answers",
-    "repetition": "share of repeated 4-grams in generations",
-    "extraction": "share of training prefixes continued verbatim",
-}
 
 
 @dataclass(frozen=True)
@@ -119,10 +105,10 @@ def _cells(row: Row) -> dict[str, Any]:
     def interval(of: Any) -> str:
         return f"{of.value:.4f} ({of.low:.4f} to {of.high:.4f})"
 
-    ratio = f"{exp(row.change.value):.3f}" if row.metric in PERPLEXITY else ""
+    ratio = f"{exp(row.change.value):.3f}" if row.metric in PER_TOKEN else ""
     return {
-        "metric": MEANING.get(row.metric, row.metric),
-        "better": "more" if MORE_IS_BETTER[row.metric] else "less",
+        "metric": metric_label(row.metric),
+        "better": "more" if METRICS[row.metric].higher_is_better else "less",
         "split": row.split,
         "count": row.items,
         "base": interval(row.base),

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, estimate
+from tasks.evaluation.metrics import SCORED
+from tasks.evaluation.scores import Interval, Score, change, estimate
 from tasks.runtime.params import Params
 
 
@@ -18,8 +19,8 @@ class Measured(Params):
     @field_validator("metric")
     @classmethod
     def known(cls, metric: str) -> str:
-        if metric not in MORE_IS_BETTER:
-            raise ValueError(f"there is no metric {metric!r}; the metrics: {', '.join(MORE_IS_BETTER)}")
+        if metric not in SCORED:
+            raise ValueError(f"there is no metric {metric!r}; the metrics: {', '.join(SCORED)}")
         return metric
 
     @property

@@ -61,7 +61,7 @@ def _table(title: str, parts: dict[str, Any]) -> Table:
     for category, rows in [*parts["category"].items(), ("all", parts["all"])]:
         if category == "all":
             table.add_section()
-        row = rows["answer_nats"]
+        row = rows["answer_nll"]
         base, tuned = row["perplexity"]["base"], row["perplexity"]["tuned"]
         ratio = {name: f"{math.exp(value):.2f}" for name, value in row["change"].items()}
         spread = f" ({ratio['low']}-{ratio['high']})" if "low" in ratio else ""

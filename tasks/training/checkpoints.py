@@ -1,11 +1,11 @@
-"""Training state on disk, so that a run that was killed goes on: weights, AdamW's moments, and how far it came.
+"""Training state on disk, so that a killed run resumes: weights, AdamW's moments, and the position.
 
     .cache/train/<key>/00000020/{weights,exp_avg,exp_avg_sq}/*.safetensors  state.json  manifest.json
     .cache/train/<key>/best-00000015/weights/…                              the weights with the lowest validation loss
 
-The key is the digest of all that the result depends on. A state appears by a rename when it is whole, and its manifest holds the
-SHA-256 of every file, so that a damaged one is passed over. Parts are written by torch.distributed.checkpoint: each process its
-own shards, to be loaded by any number of processes. Nothing in it is a pickle.
+The key is the digest of all that the result depends on, the code included: another release never reads a state of this one. A state
+appears by a rename when it is complete, and its manifest holds the SHA-256 of every file, so that a damaged one is skipped. Parts are
+written by torch.distributed.checkpoint: each process its own shards, to be loaded by any number of processes. Nothing is a pickle.
 """
 
 import json
@@ -25,33 +25,35 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
-from tasks.training.packing import Place
+from tasks.training.packing import LoaderState
 from tasks.training.step_metrics import sync
 
 STATES = Path(".cache/train")
-KEPT = 2
-OTHERS_KEPT = 1  # runs of other data, params or code that were cut off: someone may go back to the last one
+KEEP = 2
+KEEP_OTHERS = 1  # unfinished runs of other data, params or code: someone may go back to the last one
 MANIFEST, STATE = "manifest.json", "state.json"
 WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")  # AdamW's
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a run came."""
+    """The position of a run; at step 0 before it begins."""
 
     step: int = 0
-    place: Place = field(default_factory=Place)  # of the rows that come next
-    best: int = 0  # the step with the lowest validation loss so far; 0: none yet
+    loader: LoaderState = field(default_factory=LoaderState)  # of the rows that come next
+    best_step: int = 0  # the step with the lowest validation loss so far; 0: none yet
     best_loss: float = float("inf")
-    worse: int = 0  # validations since
-    processes: int = 1  # that trained together
+    without_improvement: int = 0  # validations since
+    world_size: int = 1  # processes that trained together
 
 
 def rank() -> int:
+    """This process's rank; 0 in a single process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def folder_of(key: str) -> Path:
+    """The folder of a run's states."""
     return STATES / key
 
 
@@ -71,38 +73,40 @@ def save_best(key: str, step: int, model: nn.Module) -> None:
 
 
 def best_folder(key: str, step: int) -> Path:
+    """The folder of the weights that ``save_best`` keeps."""
     return folder_of(key) / f"best-{step:08d}"
 
 
 def resume(key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Load the newest whole state of this key into model and optimizer; the state at step 0 where there is none."""
-    found = newest(key)
+    """Load the newest complete state of this key into model and optimizer; the state at step 0 where there is none."""
+    checkpoint = newest(key)
     if rank() == 0:
         for path in _states(folder_of(key)):
-            if found is None or path > found[0]:
+            if checkpoint is None or path > checkpoint[0]:
                 shutil.rmtree(path)  # a damaged one
-    if found is None:
+    if checkpoint is None:
         return State()
-    load_weights(found[0], model)
+    folder, state = checkpoint
+    load_weights(folder, model)
     parameters = trained(model)
     moments = {moment: {name: torch.zeros_like(p) for name, p in parameters.items()} for moment in MOMENTS}
     for moment, tensors in moments.items():
-        _read(found[0] / moment, tensors)
+        _read(folder / moment, tensors)
     for name, parameter in parameters.items():
-        step = torch.tensor(float(found[1].step), device=parameter.device)
+        step = torch.tensor(float(state.step), device=parameter.device)
         optimizer.state[parameter] = {"step": step} | {moment: moments[moment][name] for moment in MOMENTS}
-    return found[1]
+    return state
 
 
 def newest(key: str) -> tuple[Path, State] | None:
-    """The newest state whose files are as they were written; says which ones are not."""
+    """The newest state whose files are as they were written; prints which ones are not."""
     for path in reversed(_states(folder_of(key))):
         try:
             _verify(path)
-            told = json.loads((path / STATE).read_bytes())["state"]
-            state = State(**told | {"place": Place(**told["place"])})
-            if state.best and state.best != state.step:
-                _verify(best_folder(key, state.best))
+            fields = json.loads((path / STATE).read_bytes())["state"]
+            state = State(**fields | {"loader": LoaderState(**fields["loader"])})
+            if state.best_step and state.best_step != state.step:
+                _verify(best_folder(key, state.best_step))
         except (OSError, ValueError, LookupError, TypeError) as error:
             if rank() == 0:
                 print(f"finetune: {path} is damaged ({error}); going back to the state before it", flush=True)
@@ -118,36 +122,38 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def unfinished(key: str) -> list[str]:
-    """Keys of other runs that were cut off, after all but the last of them were removed."""
+    """Keys of other unfinished runs, after all but the last of them were removed."""
     others = sorted((p for p in STATES.glob("*") if p.name != key), key=lambda p: p.stat().st_mtime)
-    for old in others[: max(0, len(others) - OTHERS_KEPT)]:
+    for old in others[: max(0, len(others) - KEEP_OTHERS)]:
         shutil.rmtree(old)
-    return [path.name for path in others[-OTHERS_KEPT:]]
+    return [path.name for path in others[-KEEP_OTHERS:]]
 
 
 def discard(key: str) -> None:
+    """Remove all states of a run."""
     shutil.rmtree(folder_of(key), ignore_errors=True)
 
 
-def _write(target: Path, parts: Mapping[str, Mapping[str, Tensor]], told: dict[str, Any]) -> None:
-    """A directory that is there when it is whole; ``ValueError`` where the disk does not take it."""
+def _write(target: Path, parts: Mapping[str, Mapping[str, Tensor]], content: dict[str, Any]) -> None:
+    """Write a directory that appears when it is complete; ``ValueError`` where the disk does not take it."""
     partial = target.with_name(".partial")
     try:
         if rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        _wait()
+        _barrier()
         for part, tensors in parts.items():
-            # One part at a time: a copy is made of what is written, and a third of the state is copy enough.
+            # One part at a time: the writer copies what it writes, and this keeps the copy at a third of the state.
             writer = dcp.HuggingFaceStorageWriter(str(partial / part), save_distributed=True)
-            with _alone_or_not() as alone:
-                dcp.save({n: t.detach() for n, t in tensors.items()}, storage_writer=writer, no_dist=alone)
+            with _single_process() as single_process:
+                dcp.save({n: t.detach() for n, t in tensors.items()}, storage_writer=writer, no_dist=single_process)
         if rank() == 0:
-            write_whole(partial / STATE, told)
+            write_whole(partial / STATE, content)
             files = sorted(p for p in partial.rglob("*") if p.is_file())
             write_whole(partial / MANIFEST, {p.relative_to(partial).as_posix(): sha256(p) for p in files})
             for path in (*partial.rglob("*"), partial):
@@ -162,17 +168,17 @@ def _write(target: Path, parts: Mapping[str, Mapping[str, Tensor]], told: dict[s
         raise ValueError(
             f"{target} could not be written ({why}). Make room and run again: training goes on from the last state there"
         ) from None
-    _wait()
+    _barrier()
 
 
 def _read(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with _alone_or_not() as alone:
-        dcp.load(dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=alone)
+    with _single_process() as single_process:
+        dcp.load(dict(tensors), storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=single_process)
 
 
 @contextmanager
-def _alone_or_not() -> Iterator[bool]:
-    """Whether one process trains, about which torch need not warn."""
+def _single_process() -> Iterator[bool]:
+    """Whether one process trains; torch's warning about it is silenced."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
         yield not dist.is_initialized()
@@ -185,9 +191,9 @@ def _verify(path: Path) -> None:
 
 
 def _prune(folder: Path) -> None:
-    for old in _states(folder)[:-KEPT]:
+    for old in _states(folder)[:-KEEP]:
         shutil.rmtree(old)
-    needed = {json.loads((path / STATE).read_bytes())["state"]["best"] for path in _states(folder)}
+    needed = {json.loads((path / STATE).read_bytes())["state"]["best_step"] for path in _states(folder)}
     for path in folder.glob("best-*"):
         if int(path.name.removeprefix("best-")) not in needed:
             shutil.rmtree(path)
@@ -197,6 +203,6 @@ def _states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
 
 
-def _wait() -> None:
+def _barrier() -> None:
     if dist.is_initialized():
         dist.barrier()

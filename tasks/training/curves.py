@@ -5,21 +5,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tasks.training.step_metrics import Point
+from tasks.training.step_metrics import StepMetrics
 
-COLUMNS = ("step", "loss", "validation_loss", "lr", "gradient_norm")  # what the same run gives again; times are in the tracker
+COLUMNS = ("step", "loss", "validation_loss", "lr", "gradient_norm")  # the same in every run; times go to the tracking store only
 
 
-def write_table(history: list[Point], folder: Path) -> None:
+def write_table(history: list[StepMetrics], folder: Path) -> None:
+    """``loss.csv``: a row per step."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "loss.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([[int(point["step"]), *(point.get(name, "") for name in COLUMNS[1:])] for point in history])
+        writer.writerows([[int(metrics["step"]), *(metrics.get(name, "") for name in COLUMNS[1:])] for metrics in history])
 
 
-def draw(history: list[Point], folder: Path) -> None:
-    """Loss of training and validation above, learning rate and gradient norm below."""
+def plot(history: list[StepMetrics], folder: Path) -> None:
+    """``loss.png``: loss of training and validation above, learning rate and gradient norm below."""
     figure = Figure(figsize=(8, 6), dpi=110, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     above.plot(*_line(history, "loss"), color="#8aa4c8", label="training, by step")
@@ -39,5 +40,5 @@ def draw(history: list[Point], folder: Path) -> None:
     figure.savefig(folder / "loss.png", metadata={"Software": None})
 
 
-def _line(history: list[Point], name: str) -> tuple[list[float], list[float]]:
+def _line(history: list[StepMetrics], name: str) -> tuple[list[float], list[float]]:
     return [p["step"] for p in history if name in p], [p[name] for p in history if name in p]

@@ -1,4 +1,4 @@
-"""The processes that train together: joined where torchrun started several, and what they share."""
+"""The processes that train together: the process group, where torchrun started several, and FSDP."""
 
 import os
 from collections.abc import Iterator
@@ -15,54 +15,59 @@ from model.precision import Precision, narrow
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that train together; one without torchrun."""
+class ProcessGroup:
+    """This process among those that train together; alone without torchrun."""
 
     rank: int
-    size: int
+    world_size: int
     device: torch.device
 
+    @property
+    def single_process(self) -> bool:
+        """Whether this process trains alone."""
+        return self.world_size == 1
+
     def sum(self, *values: float) -> list[float]:
-        """Each value summed over the processes."""
-        if self.size == 1:
+        """Each value summed over the processes (all-reduce)."""
+        if self.single_process:
             return list(values)
-        together = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(together)
-        return together.tolist()
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
 
 
 @contextmanager
-def team() -> Iterator[Team]:
-    """Join the processes that torchrun started, or be alone."""
+def process_group() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started; a group of one without torchrun."""
     cuda = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
-        yield Team(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), device)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
 
 
-def sharded(model: Transformer, us: Team, precision: Precision) -> Transformer:
-    """FSDP2: each process keeps its part of the parameters and gathers a layer's when it needs them."""
-    mesh = dist.init_device_mesh(us.device.type, (us.size,))
+def shard_model(model: Transformer, group: ProcessGroup, precision: Precision) -> Transformer:
+    """Apply FSDP2: each process keeps its shard of the parameters and gathers a layer's when it needs them."""
+    mesh = dist.init_device_mesh(group.device.type, (group.world_size,))
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if narrow(us.device, precision) else {})
+    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if narrow(group.device, precision) else {})
     for layer in model.layers:
         fully_shard(layer, **options)
-    # The output matrix is multiplied outside of the model's forward pass, so what is left stays gathered until backward is done.
+    # The output matrix is multiplied outside of the model's forward pass, so the rest stays gathered until backward is done.
     fully_shard(model, reshard_after_forward=False, **options)
     register_fsdp_forward_method(model, "hidden")
     return model
 
 
-def scatter(model: Transformer) -> None:
-    """Have each process keep its part alone again, after a forward pass that no backward pass followed."""
+def reshard(model: Transformer) -> None:
+    """Free the gathered parameters after a forward pass that no backward pass followed."""
     if isinstance(model, FSDPModule):
         model.reshard()

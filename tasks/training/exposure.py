@@ -1,7 +1,7 @@
-"""Which records a model saw, and as what: lines ``digest split use`` in a packed file that each version carries.
+"""Which records a model saw, and how they were used: lines ``digest split use`` in a packed file that each version carries.
 
-A record's id may be a hospital's own, so a digest stands for it. Files of older versions have lines ``digest split``: they tell in which
-split a record was, and not whether training came to it. It knows nothing of shards or versions.
+A record's id may be a hospital's own, so a digest stands for it. Files of older versions have lines ``digest split``: they say in which
+split a record was, and not whether training consumed it. It knows nothing of shards or versions.
 """
 
 import gzip
@@ -37,22 +37,22 @@ class Seen(NamedTuple):
 
 
 def seen_digest(record_id: str) -> str:
-    """What stands for a record's id."""
+    """The digest that represents a record's id: 20 hex digits."""
     return hashlib.sha256(record_id.encode()).hexdigest()[:20]
 
 
 def strongest(one: Seen, other: Seen) -> Seen:
-    """The one that says more, of two of one record: a copy of it may have been used, and it not."""
+    """The stronger use of two of one record: a copy of it may have been used where it was not itself."""
     order = get_args(Use)
     return min(one, other, key=lambda seen: order.index(seen.use))
 
 
 def write_seen(records: Iterable[tuple[str, Seen]], path: Path) -> None:
     """Records by digest, sorted: the same records give the same bytes."""
-    found: dict[str, Seen] = {}
+    by_digest: dict[str, Seen] = {}
     for digest, seen in records:
-        found[digest] = strongest(found[digest], seen) if digest in found else seen
-    lines = "".join(f"{digest} {seen.split} {seen.use}\n" for digest, seen in sorted(found.items()))
+        by_digest[digest] = strongest(by_digest[digest], seen) if digest in by_digest else seen
+    lines = "".join(f"{digest} {seen.split} {seen.use}\n" for digest, seen in sorted(by_digest.items()))
     with open(path, "wb") as file, gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
         packed.write(lines.encode("ascii"))
 
@@ -61,10 +61,10 @@ def read_seen(path: Path) -> Iterator[tuple[str, Seen]]:
     """Records by digest; ``ValueError`` names the line that is none."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
-            for number, line in enumerate(file, 1):
+            for line_number, line in enumerate(file, 1):
                 digest, split, *use = line.split()
                 if len(use) > 1 or (use and use[0] not in WORDS):
-                    raise ValueError(f"line {number} is no record")
+                    raise ValueError(f"line {line_number} is no record")
                 yield digest, Seen(RENAMED_SPLITS.get(split, split), cast(Use, use[0]) if use else "unknown")
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: {error}") from None

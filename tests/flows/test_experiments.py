@@ -15,7 +15,7 @@ def test_two_queued_experiments_end_as_two_runs_that_compare(copied: Project) ->
     (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
     tried = client.search_runs([experiment.experiment_id], "tags.stage = 'experiment'")
     assert sorted(run.data.params["finetune.lr"] for run in tried) == ["0.0001", "0.0009"]
-    losses = [(run.data.metrics["validation_loss"], run.data.metrics["test/answer_nats/tuned"]) for run in tried]
+    losses = [(run.data.metrics["validation_loss"], run.data.metrics["test/answer_nll/tuned"]) for run in tried]
     assert losses[0] != losses[1]
     assert client.search_model_versions("name = 'medical-llm'") == before
     assert len({run.info.run_name for run in tried}) == 2
@@ -25,5 +25,5 @@ def test_two_queued_experiments_end_as_two_runs_that_compare(copied: Project) ->
     assert "0.0009" in shown and "finetune.lr" in shown
     (name, _) = sorted(run.info.run_name for run in tried)
     copied.run("dvc", "exp", "apply", str(name))
-    assert "answer_nats" in copied.run("dvc", "metrics", "diff").stdout
+    assert "answer_nll" in copied.run("dvc", "metrics", "diff").stdout
     assert "plots" in copied.run("dvc", "plots", "diff").stdout

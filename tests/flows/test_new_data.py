@@ -86,7 +86,7 @@ def test_what_a_run_came_to_stands_on_its_page(finished: Project, prefect_api: s
     project.run(sys.executable, "-m", "flows.pipeline")
     found = artifacts(prefect_api)
     assert {"scores", "data", "decision"} <= set(found)
-    assert "answer_nats" in found["scores"] and "medical-llm version 1" in found["decision"]
+    assert "answer_nll" in found["scores"] and "medical-llm version 1" in found["decision"]
     assert "conditions" in found["data"]
     for text in found.values():
         assert "a red rash" not in text  # of a record

@@ -12,9 +12,9 @@ from model import lora
 from model.llama import LlamaConfig, Transformer
 from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, loop, optim
-from tasks.training.distributed import team
+from tasks.training.distributed import process_group
 from tasks.training.packing import training_rows
-from tasks.training.params import ADAPTED, FinetuneParams
+from tasks.training.params import FinetuneParams
 
 ROWS = 24
 
@@ -26,15 +26,15 @@ def main() -> None:
     entries = [Entry(str(n), "text", "random", 0) for n in range(ROWS)]
     split = Split([tokens], [np.ones(len(tokens), np.uint8)], [np.arange(ROWS + 1) * length], entries, np.array([0, ROWS]))
     model = Transformer(config)
-    if params.mode in ADAPTED:
+    if params.training_mode.adapter:
         lora.add(model, loop.lora_config(params), seed=0)
-    loop.readied(model, params)
+    loop.prepare_for_training(model, params)
     rows = training_rows(split, length, seed=0)
-    with team() as us:
+    with process_group() as group:
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)
-        step = partial(loop.update, model, optimizer, split=split, params=params, us=us)
-        for number in (1, 2):
-            step(number, [row for row, _ in islice(rows, params.batch)])
+        step = partial(loop.update, model, optimizer, split=split, params=params, group=group)
+        for index in (1, 2):
+            step(index, [row for row, _ in islice(rows, params.batch)])
         held = sum(t.nbytes for t in (*model.parameters(), *(t for of_one in optimizer.state.values() for t in of_one.values())))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
             step(3, [row for row, _ in islice(rows, params.batch)])

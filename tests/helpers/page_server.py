@@ -35,7 +35,7 @@ METRICS = [
         "tuned": {"value": 1.7021, "low": 1.6602, "high": 1.7433},
         "change": {"value": -0.7116, "low": -0.7402, "high": -0.6841},
     }
-    for metric in ("answer_nats", "answer_content_nats", "bits_per_byte", "choice")
+    for metric in ("answer_nll", "answer_content_nll", "bits_per_byte", "choice")
 ]
 CARD = f"""---
 license: apache-2.0
@@ -76,7 +76,7 @@ PASSPORT = {
         {"path": "notes/letters.csv", "sha256": "cd" * 32, "title": None, "licence": None, "credit": None},
     ],
     "metrics": METRICS,
-    "decision": {"verdict": "champion", "reasons": ["better on answer_nats by more than 0.005"]},
+    "decision": {"verdict": "champion", "reasons": ["better on answer_nll by more than 0.005"]},
     "card": CARD,
 }
 

@@ -18,11 +18,11 @@ from tasks.corpus.shards.format import Entry, Split
 from tasks.shard import shard
 from tasks.training import optim, packing
 from tasks.training.checkpoints import State
-from tasks.training.distributed import Team
-from tasks.training.packing import Place, training_rows
+from tasks.training.distributed import ProcessGroup
+from tasks.training.packing import LoaderState, training_rows
 from tasks.training.params import AdapterParams, FinetuneParams
 
-ALONE = Team(0, 1, torch.device("cpu"))
+SINGLE_PROCESS = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 PARAMS = FinetuneParams(
@@ -111,7 +111,7 @@ def trained_a_step(seed: int = 0) -> tuple[Transformer, torch.optim.AdamW]:
 
 
 def state_at(step: int) -> State:
-    return State(step=step, place=Place(1, 2, step))
+    return State(step=step, loader=LoaderState(1, 2, step))
 
 
 CROSSED = PARAMS.model_copy(update={"batch": 8, "micro_batch": 1, "steps": 6, "validate_every": 3, "keep": "best"})

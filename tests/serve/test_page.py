@@ -134,7 +134,7 @@ def test_the_passport_says_what_the_model_was_made_from(page: Page) -> None:
         "−0.740 to −0.684",
         "test, 412 items",
         "No clinician has rated its answers.",
-        "better on answer_nats",
+        "better on answer_nll",
     ):
         assert part in said, part
     assert "uncommitted" not in said

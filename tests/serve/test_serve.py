@@ -267,7 +267,7 @@ def test_a_deployed_directory_is_served_where_a_known_key_signed_its_passport(
     interval = {"value": 1.0, "low": 0.0, "high": 2.0}
     row = {"metric": "choice", "split": "test", "items": 9, "base": interval, "tuned": interval, "change": interval}
     rollout.current.checked.document["decision"]["table"] = [row]
-    assert panel("a model", rollout.current)["metrics"] == [row | {"meaning": "right choices of four, by log-likelihood"}]
+    assert panel("a model", rollout.current)["metrics"] == [row | {"meaning": "right choices of four"}]
     (served / "tokenizer.json").write_text((served / "tokenizer.json").read_text() + " ")
     with pytest.raises(RefusedError, match="does not verify: tokenizer.json"):
         Rollout(str(served), STRICT, seconds=1)

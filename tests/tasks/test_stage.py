@@ -29,7 +29,7 @@ def test_the_default_params_are_valid() -> None:
         ("register:", "registre:", "section 'register' is missing"),
         ("  sign_off:", "  sign_of:", "register.sign_of: unknown key; did you mean 'sign_off'?"),
         ("    rank: 8", "    rnak: 8", "finetune.adapter.rnak: unknown key; did you mean 'rank'?"),
-        ("    certainty:", "    certianty:", "validate.wording.certianty: unknown key; did you mean 'certainty'?"),
+        ("    certainty:", "    certianty:", "validate.boilerplate.certianty: unknown key; did you mean 'certainty'?"),
         ("    entity_model:", "    entity_modell:", "preprocess.deidentify.entity_modell: unknown key; did you mean 'entity_model'?"),
         ("files: {}", 'files: {"*.csv": {column: {}}}', "preprocess.files.*.csv.column: unknown key; did you mean 'columns'?"),
         ("split: test, gain:", "split: test, gian:", "register.primary.gian: unknown key; did you mean 'gain'?"),

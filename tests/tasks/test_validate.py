@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers.evaluation import made
+from helpers.evaluation import write_evaluation_inputs
 from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
-from tasks.evaluation.params import ExtractionParams, ValidateParams, WordingParams
+from tasks.evaluation.metrics import SCORED
+from tasks.evaluation.params import BoilerplateParams, ExtractionParams, ValidateParams
 from tasks.evaluation.run import SCORING
-from tasks.evaluation.scores import MORE_IS_BETTER, read_scores
+from tasks.evaluation.scores import read_scores
 from tasks.validate import validate
 
 PARAMS = ValidateParams(
@@ -22,7 +23,7 @@ PARAMS = ValidateParams(
     generations=2,
     batch_tokens=512,
     precision="float32",
-    wording=WordingParams(share=0.05, certainty=0.9),
+    boilerplate=BoilerplateParams(share=0.05, certainty=0.9),
     extraction=ExtractionParams(documents=5, prefix=4, target=4),
     max_new_tokens=8,
     temperature=0.6,
@@ -40,7 +41,7 @@ def run(folder: Path, out: str, params: ValidateParams = PARAMS, *, tuned: str =
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("validate"))
+    return write_evaluation_inputs(tmp_path_factory.mktemp("validate"))
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +58,12 @@ def test_the_same_inputs_give_the_same_bytes(parts: Path, evaluation: Path) -> N
 
 def test_every_metric_is_scored_and_the_table_is_what_the_scores_say(evaluation: Path) -> None:
     scores, metrics = read_scores(evaluation), json.loads((evaluation / "metrics.json").read_text())
-    assert {s.metric for s in scores} == set(MORE_IS_BETTER) - {"invariance"}  # no other wording of these questions is known
+    assert {s.metric for s in scores} == set(SCORED) - {"consistency"}  # no other wording of these questions is known
     assert {s.split for s in scores} == {"test", "ood", "general", "behaviour", "train"}
     assert len({(s.metric, s.split, s.id) for s in scores}) == len(scores)
-    assert {s.source for s in scores if s.metric == "general_nats"} == {"general.csv", "g.txt"}
-    of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nats", "test")]
-    row = metrics["test"]["all"]["answer_nats"]
+    assert {s.source for s in scores if s.metric == "general_nll"} == {"general.csv", "g.txt"}
+    of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nll", "test")]
+    row = metrics["test"]["all"]["answer_nll"]
     assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.weight for s in of_answers))
     assert row["tuned"]["low"] < row["tuned"]["value"] < row["tuned"]["high"]
 
@@ -87,7 +88,7 @@ def test_no_text_of_a_record_and_no_answer_of_the_tuned_model_is_told_of_a_priva
 
 
 def test_answers_are_told_where_every_source_is_public(tmp_path: Path) -> None:
-    folder = made(tmp_path, public=True)
+    folder = write_evaluation_inputs(tmp_path, public=True)
     (pair,) = json.loads((run(folder, "evaluation") / "answers.json").read_text())
     assert isinstance(pair["tuned"], str)
 
@@ -108,26 +109,26 @@ def test_the_report_is_complete_in_itself(evaluation: Path) -> None:
 
 
 def test_the_scorer_changes_with_what_changes_scores_and_the_items_with_what_is_scored(parts: Path, evaluation: Path) -> None:
-    def told(**changes: object) -> dict[str, str]:
+    def digests(**changes: object) -> dict[str, str]:
         name = "-".join(map(str, changes))
         return dict(json.loads((run(parts, f"with-{name}", PARAMS.model_copy(update=changes)) / "scorer.json").read_text()))
 
-    known = json.loads((evaluation / "scorer.json").read_text())
-    assert told(prompts=()) == known
-    fewer, longer = told(choices=2), told(max_new_tokens=9)
-    assert fewer["scorer"] == known["scorer"] and fewer["items"] != known["items"]
-    assert longer["scorer"] != known["scorer"] and longer["items"] == known["items"]
+    unchanged = json.loads((evaluation / "scorer.json").read_text())
+    assert digests(prompts=()) == unchanged
+    fewer, longer = digests(choices=2), digests(max_new_tokens=9)
+    assert fewer["scorer"] == unchanged["scorer"] and fewer["items"] != unchanged["items"]
+    assert longer["scorer"] != unchanged["scorer"] and longer["items"] == unchanged["items"]
     assert all(name.is_dir() for name in SCORING)
 
 
 def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Path) -> None:
-    folder = made(tmp_path / "none")
+    folder = write_evaluation_inputs(tmp_path / "none")
     index = json.loads((folder / "shards" / "index.json").read_text())
     del index["splits"]["test"]
     (folder / "shards" / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"holds no test documents; look at the splits in data/ and at preprocess\.test_share"):
         run(folder, "evaluation")
-    other = made(tmp_path / "other", test=20)
+    other = write_evaluation_inputs(tmp_path / "ood", test=20)
     (other / "shards").rename(other / "own")
     (other / "shards").symlink_to(parts / "shards")
     with pytest.raises(ValueError, match="hold different test documents; run 'dvc repro shard'"):
@@ -135,8 +136,8 @@ def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Pat
 
 
 def test_few_documents_give_values_without_intervals(tmp_path: Path) -> None:
-    few = run(made(tmp_path, test=4), "evaluation")
-    row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nats"]
+    few = run(write_evaluation_inputs(tmp_path, test=4), "evaluation")
+    row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nll"]
     assert row["items"] == 4 and set(row["tuned"]) == {"value"}
 
 
@@ -148,6 +149,8 @@ def test_the_full_evaluation_scores_every_document_into_a_directory_of_its_own(
     paths = [str(parts / name) for name in ("base", "tuned", "documents", "cleaning", "shards")]
     monkeypatch.setattr("sys.argv", ["full_eval", *paths, "full"])
     full.main()
-    known, found = (json.loads((folder / "metrics.json").read_text())["test"]["all"] for folder in (evaluation, tmp_path / "full"))
-    assert found["answer_nats"]["items"] == found["choice"]["items"] == 24 > known["answer_nats"]["items"]
+    stage, full_evaluation = (
+        json.loads((folder / "metrics.json").read_text())["test"]["all"] for folder in (evaluation, tmp_path / "full")
+    )
+    assert full_evaluation["answer_nll"]["items"] == full_evaluation["choice"]["items"] == 24 > stage["answer_nll"]["items"]
     assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "full"}

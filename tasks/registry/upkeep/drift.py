@@ -124,16 +124,16 @@ def identifiers(corpus: Corpus, limit: float) -> Measure:
 def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
     """The champion's nats per answer token, beyond those on held-out documents by what is certain at 95 %."""
     from model.generation.completion import Llama
-    from tasks.evaluation.likelihood import Reader, judge
+    from tasks.evaluation.likelihood import ScoringConfig, score_tokens
     from tasks.evaluation.probes import as_text
 
     llama = Llama.build(ckpt_dir=str(checkpoint), max_seq_len=1024, max_batch_size=1)
 
     def nats(sort: str) -> Interval | None:
         texts = [as_text(d, llama.tokenizer) for d in corpus.sample(sort)]
-        judged = judge(llama, texts, Reader(4096, "auto"), what=f"drift, {sort}")
+        judged = score_tokens(llama, texts, ScoringConfig(4096, "auto"), label=f"drift, {sort}")
         scores = [
-            Score("answer_nats", str(n), sort, "", "", len(j.nats), 0.0, float(j.nats.sum())) for n, j in enumerate(judged) if len(j.nats)
+            Score("answer_nll", str(n), sort, "", "", len(j.nll), 0.0, float(j.nll.sum())) for n, j in enumerate(judged) if len(j.nll)
         ]
         return estimate(scores, "tuned") if scores else None
 

@@ -17,19 +17,20 @@ from tasks.corpus.documents import Document, content_id
 from tasks.corpus.shards.format import Entry, Split
 from tasks.evaluation import calibration
 from tasks.evaluation.behaviour import BEHAVIOUR, Preferences, pairs, passages
+from tasks.evaluation.boilerplate import BoilerplateModel
 from tasks.evaluation.choice import Choices, questions
 from tasks.evaluation.findings import verdict
-from tasks.evaluation.generation import asked, repeated
-from tasks.evaluation.likelihood import Judged, Reader, Text, judge
+from tasks.evaluation.generation import repeated_share, select
+from tasks.evaluation.likelihood import ScoringConfig, Text, TokenScores, score_tokens
 from tasks.evaluation.memorization import Extraction
-from tasks.evaluation.params import ExtractionParams, WordingParams
+from tasks.evaluation.metrics import METRICS
+from tasks.evaluation.params import BoilerplateParams, ExtractionParams
 from tasks.evaluation.probes import as_text
-from tasks.evaluation.report import interval, number
-from tasks.evaluation.scores import MORE_IS_BETTER, Score
-from tasks.evaluation.table import FEWEST, flat, table
-from tasks.evaluation.wording import Wording
+from tasks.evaluation.report import interval
+from tasks.evaluation.scores import Score
+from tasks.evaluation.table import MIN_ITEMS, flat, table
 
-READER = Reader(batch_tokens=256, precision="float32")
+SCORING_CONFIG = ScoringConfig(batch_tokens=256, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,14 @@ def llama(tiny_checkpoint: Path) -> Llama:
 
 
 def split_of(texts: list[Text], category: str = "made-up") -> Split:
-    tokens, loss = (np.concatenate([getattr(t, part) for t in texts]) for part in ("tokens", "counts"))
+    tokens, loss = (np.concatenate([getattr(t, part) for t in texts]) for part in ("tokens", "loss_mask"))
     entries = [Entry(content_id(str(n)), category, "made-up", 10) for n in range(len(texts))]
     return Split([tokens], [loss], [np.cumsum([0, *(len(t.tokens) for t in texts)])], entries, np.array([0, len(texts)]))
 
 
-def document(number: int, question: str, answer: str, *, group: str = "", topic: str = "", category: str = "made-up") -> Document:
-    key = content_id(str(number))
-    return Document(key, question, answer, "made-up", category, group or key, str(number), split="test", topic=topic)
+def document(index: int, question: str, answer: str, *, group: str = "", topic: str = "", category: str = "made-up") -> Document:
+    key = content_id(str(index))
+    return Document(key, question, answer, "made-up", category, group or key, str(index), split="test", topic=topic)
 
 
 def random_text(length: int, seed: int) -> Text:
@@ -55,41 +56,41 @@ def random_text(length: int, seed: int) -> Text:
 
 def test_tokens_are_judged_as_the_whole_logits_say_whatever_shares_their_batch(llama: Llama) -> None:
     texts = [random_text(length, length) for length in (2, 9, 40, 40, 120, 31)]
-    for text, judged in zip(texts, judge(llama, texts, READER, what="test"), strict=True):
+    for text, token_scores in zip(texts, score_tokens(llama, texts, SCORING_CONFIG, label="test"), strict=True):
         with torch.inference_mode():
             scores = torch.log_softmax(llama.model(torch.from_numpy(text.tokens.astype(np.int64))[None])[0].float(), 1)
-        places = text.counted()
-        ids = text.tokens[places].astype(np.int64)
-        before = scores[places - 1].numpy()
-        np.testing.assert_allclose(judged.nats, -before[np.arange(len(ids)), ids], atol=1e-4)
-        np.testing.assert_array_equal(judged.likeliest, before.argmax(1) == ids)
-        np.testing.assert_allclose(judged.confidence, np.exp(before.max(1)), atol=1e-5)
+        positions = text.scored_positions()
+        ids = text.tokens[positions].astype(np.int64)
+        before = scores[positions - 1].numpy()
+        np.testing.assert_allclose(token_scores.nll, -before[np.arange(len(ids)), ids], atol=1e-4)
+        np.testing.assert_array_equal(token_scores.is_greedy, before.argmax(1) == ids)
+        np.testing.assert_allclose(token_scores.confidence, np.exp(before.max(1)), atol=1e-5)
 
 
 def test_a_text_longer_than_the_context_is_judged_whole_and_each_token_once(tiny_checkpoint: Path) -> None:
     short = Llama.build(tiny_checkpoint, max_seq_len=16)
     text = random_text(70, 5)
-    (judged,) = judge(short, [text], READER, what="test")
-    assert len(judged.nats) == len(text.counted())
-    (first,) = judge(short, [Text(text.tokens[:16], text.counts[:16])], READER, what="test")
-    np.testing.assert_allclose(judged.nats[: len(first.nats)], first.nats, atol=1e-5)
-    (nothing,) = judge(short, [Text(text.tokens, np.zeros(70, np.uint8))], READER, what="test")
-    assert len(nothing.nats) == 0
+    (token_scores,) = score_tokens(short, [text], SCORING_CONFIG, label="test")
+    assert len(token_scores.nll) == len(text.scored_positions())
+    (first,) = score_tokens(short, [Text(text.tokens[:16], text.loss_mask[:16])], SCORING_CONFIG, label="test")
+    np.testing.assert_allclose(token_scores.nll[: len(first.nll)], first.nll, atol=1e-5)
+    (nothing,) = score_tokens(short, [Text(text.tokens, np.zeros(70, np.uint8))], SCORING_CONFIG, label="test")
+    assert len(nothing.nll) == 0
 
 
-def test_fixed_wording_is_told_from_content() -> None:
+def test_boilerplate_and_content_are_told_apart() -> None:
     # A question that ends 5 6 7; the answer: The mode of inheritance of DISEASE is described as autosomal FORM inheritance END
     answers = [[10, 11, 12, 13, 14, 100 + n, 20, 21, 22, 23, 30 + n % 3, 24, 2] for n in range(60)]
     texts = [Text(np.array([100 + n, 5, 6, 7, *a], np.uint32), np.array([0] * 4 + [1] * len(a), np.uint8)) for n, a in enumerate(answers)]
-    wording = Wording(split_of(texts), WordingParams(share=0.05, certainty=0.9))
-    mask = wording.mask("made-up", texts[0].tokens, texts[0].counts)
+    boilerplate = BoilerplateModel(split_of(texts), BoilerplateParams(share=0.05, certainty=0.9))
+    mask = boilerplate.mask("made-up", texts[0].tokens, texts[0].loss_mask)
     fixed = [10, 11, 12, 13, 14, 23, 24, 2]
     assert [int(t) for t, is_fixed in zip(answers[0], mask, strict=True) if is_fixed] == fixed
     # An answer that goes on otherwise where all others agree says something.
     other = texts[0].tokens.copy()
     other[4 + 11] = 99
-    assert not wording.mask("made-up", other, texts[0].counts)[11]
-    assert not wording.mask("another category", texts[0].tokens, texts[0].counts).any()
+    assert not boilerplate.mask("made-up", other, texts[0].loss_mask)[11]
+    assert not boilerplate.mask("another category", texts[0].tokens, texts[0].loss_mask).any()
 
 
 def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_questions_topic() -> None:
@@ -98,11 +99,11 @@ def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_question
         for n in range(30)
     ]
     documents += [document(100 + n, "What else?", f"Another category says {n}.", category="rare") for n in range(3)]
-    made = questions(documents, seed=1, per_category=5)
-    assert len(made) == 5 and made == questions(documents[::-1], seed=1, per_category=5)
-    assert made != questions(documents, seed=2, per_category=5)
+    chosen = questions(documents, seed=1, per_category=5)
+    assert len(chosen) == 5 and chosen == questions(documents[::-1], seed=1, per_category=5)
+    assert chosen != questions(documents, seed=2, per_category=5)
     by_number = {d.position: d for d in documents}
-    for question in made:
+    for question in chosen:
         assert question.answers[0] == question.document.answer and len(set(question.answers)) == 4
         groups = set()
         for wrong in question.answers[1:]:
@@ -114,15 +115,18 @@ def test_wrong_choices_are_of_the_same_kind_from_other_groups_about_the_question
 
 def test_the_chosen_answer_is_that_of_the_least_nats_per_byte(llama: Llama) -> None:
     documents = [document(n, q, a) for n, (q, a) in enumerate(sentences(40))]
-    made = questions(documents, seed=1, per_category=6)
-    probe = Choices(made, llama.tokenizer)
-    values = list(probe.values(judge(llama, probe.texts, READER, what="test")))
+    chosen = questions(documents, seed=1, per_category=6)
+    probe = Choices(chosen, llama.tokenizer)
+    values = list(probe.values(score_tokens(llama, probe.texts, SCORING_CONFIG, label="test")))
     choices = [v for v in values if v.metric == "choice"]
-    for question, value in zip(made, choices, strict=True):
+    for question, value in zip(chosen, choices, strict=True):
         texts = [as_text(replace(question.document, answer=answer), llama.tokenizer) for answer in question.answers]
-        costs = [j.nats.sum() / len(a.encode()) for j, a in zip(judge(llama, texts, READER, what="test"), question.answers, strict=True)]
+        costs = [
+            j.nll.sum() / len(a.encode())
+            for j, a in zip(score_tokens(llama, texts, SCORING_CONFIG, label="test"), question.answers, strict=True)
+        ]
         assert value.total == float(int(np.argmin(costs)) == 0)
-    assert len([v for v in values if v.metric == "invariance"]) == sum(bool(q.reworded) for q in made)
+    assert len([v for v in values if v.metric == "consistency"]) == sum(bool(q.rephrased) for q in chosen)
 
 
 def test_no_fixed_answer_is_right_on_more_than_half_of_the_behaviour_items() -> None:
@@ -136,7 +140,7 @@ def test_no_fixed_answer_is_right_on_more_than_half_of_the_behaviour_items() -> 
 
 def test_a_preference_is_right_where_the_right_answer_is_likelier(llama: Llama) -> None:
     probe = Preferences(pairs()[:3], llama.tokenizer)
-    cheap, dear = (Judged(np.full(3, nats), np.zeros(3, bool), np.zeros(3)) for nats in (0.1, 9.0))
+    cheap, dear = (TokenScores(np.full(3, nats), np.zeros(3, bool), np.zeros(3)) for nats in (0.1, 9.0))
     totals = [v.total for v in probe.values([cheap, dear, dear, cheap, cheap, cheap])]
     assert totals[:2] == [1.0, 0.0]
 
@@ -149,55 +153,60 @@ def test_extraction_is_what_greedy_decoding_writes(llama: Llama) -> None:
         written = [t[0].id for t in generate(llama.model, [prompt], max_new_tokens=5) if t[0]]
         other = [*written[:4], (written[4] + 1) % 400] if seed % 2 else written
         texts.append(Text(np.array([*prompt, *other], np.uint32), np.array([0] * 6 + [1] * 5, np.uint8)))
-    texts.append(Text(texts[0].tokens[:9], texts[0].counts[:9]))  # too short
+    texts.append(Text(texts[0].tokens[:9], texts[0].loss_mask[:9]))  # too short
     probe = Extraction("train", split_of(texts), params, seed=1)
-    found = {v.item.id: v.total for v in probe.values(judge(llama, probe.texts, READER, what="test"))}
-    assert found == {content_id(str(n)): float(n % 2 == 0) for n in range(6)}
+    preferred = {v.item.id: v.total for v in probe.values(score_tokens(llama, probe.texts, SCORING_CONFIG, label="test"))}
+    assert preferred == {content_id(str(n)): float(n % 2 == 0) for n in range(6)}
 
 
 def test_repeated_4_grams_are_counted() -> None:
-    assert repeated([1, 2, 3]) == 0 and repeated([1, 2, 3, 4, 5]) == 0
-    assert repeated([7] * 9) == pytest.approx(5 / 6)
+    assert repeated_share([1, 2, 3]) == 0 and repeated_share([1, 2, 3, 4, 5]) == 0
+    assert repeated_share([7] * 9) == pytest.approx(5 / 6)
 
 
 def test_questions_to_generate_from_are_of_every_kind() -> None:
     documents = [document(n, f"What is {n}?", "It is.", category=f"category {n % 3}") for n in range(20)]
     documents.append(document(50, "", "Running text asks nothing.", category="text"))
     documents.append(document(51, "Rare?", "It is.", category="rare"))
-    assert Counter(d.category for d in asked(documents, seed=1, count=13)) == {f"category {n}": 4 for n in range(3)} | {"rare": 1}
+    assert Counter(d.category for d in select(documents, seed=1, count=13)) == {f"category {n}": 4 for n in range(3)} | {"rare": 1}
     # A corpus of one category is asked as often.
-    assert len(asked([d for d in documents if d.category == "category 1"], seed=1, count=6)) == 6
-    assert len(asked(documents, seed=1, count=500)) == 21
-    assert asked(documents, seed=1, count=9) == asked(documents[::-1], seed=1, count=9)
+    assert len(select([d for d in documents if d.category == "category 1"], seed=1, count=6)) == 6
+    assert len(select(documents, seed=1, count=500)) == 21
+    assert select(documents, seed=1, count=9) == select(documents[::-1], seed=1, count=9)
 
 
 def test_calibration_error_is_the_distance_between_confidence_and_share_right() -> None:
     random = np.random.default_rng(1)
-    judged = []
+    token_scores = []
     for _ in range(40):
         confidence = random.random(200)
-        judged.append(Judged(np.zeros(200), random.random(200) < confidence, confidence))
-    honest = calibration.counted(judged)
-    sure = calibration.counted([Judged(j.nats, j.likeliest, np.full(200, 0.95)) for j in judged])
-    assert calibration.errors(honest).value < 0.03
-    told = calibration.errors(sure)
-    assert told.value == pytest.approx(0.95 - np.mean([j.likeliest.mean() for j in judged])) and told.low < told.value < told.high
+        token_scores.append(TokenScores(np.zeros(200), random.random(200) < confidence, confidence))
+    honest = calibration.count_by_confidence(token_scores)
+    sure = calibration.count_by_confidence([TokenScores(j.nll, j.is_greedy, np.full(200, 0.95)) for j in token_scores])
+    assert calibration.error(honest).value < 0.03
+    interval = calibration.error(sure)
+    assert (
+        interval.value == pytest.approx(0.95 - np.mean([j.is_greedy.mean() for j in token_scores]))
+        and interval.low < interval.value < interval.high
+    )
     assert calibration.change(honest, sure).low > 0
 
 
 def scores(metric: str, count: int, base: float, tuned: float, **of: str) -> list[Score]:
-    known = {"split": "test", "category": "k", "source": "s"} | of
-    return [Score(metric, str(n), weight=2.0, base=base + n % 3, tuned=tuned + n % 3, **known) for n in range(count)]
+    item = {"split": "test", "category": "k", "source": "s"} | of
+    return [Score(metric, str(n), weight=2.0, base=base + n % 3, tuned=tuned + n % 3, **item) for n in range(count)]
 
 
 def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_are_enough_items() -> None:
-    made = table([*scores("answer_nats", 30, 4, 2, category="a"), *scores("answer_nats", 5, 4, 6, category="b", source="t")])
-    row = made["test"]["all"]["answer_nats"]
+    metrics = table([*scores("answer_nll", 30, 4, 2, category="a"), *scores("answer_nll", 5, 4, 6, category="b", source="t")])
+    row = metrics["test"]["all"]["answer_nll"]
     assert row["items"] == 35 and row["weight"] == 70 and row["perplexity"]["base"] == pytest.approx(math.exp(row["base"]["value"]))
-    few = made["test"]["category"]["b"]["answer_nats"]
-    assert len(few) and few["items"] < FEWEST and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
-    assert set(made["test"]["source"]) == {"s", "t"}
-    assert flat(made)["test/category/a/answer_nats/tuned"] == pytest.approx(made["test"]["category"]["a"]["answer_nats"]["tuned"]["value"])
+    few = metrics["test"]["category"]["b"]["answer_nll"]
+    assert len(few) and few["items"] < MIN_ITEMS and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
+    assert set(metrics["test"]["source"]) == {"s", "t"}
+    assert flat(metrics)["test/category/a/answer_nll/tuned"] == pytest.approx(
+        metrics["test"]["category"]["a"]["answer_nll"]["tuned"]["value"]
+    )
 
 
 def test_what_was_never_seen_is_not_taken_for_impossible() -> None:
@@ -211,16 +220,11 @@ def test_what_was_never_seen_is_not_taken_for_impossible() -> None:
 
 
 def test_a_verdict_needs_an_interval_without_zero_and_knows_what_is_better() -> None:
-    assert verdict("answer_nats", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
+    assert verdict("answer_nll", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
     assert verdict("choice", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "worse"
     assert verdict("calibration_error", {"change": {"value": -1, "low": -2, "high": -0.5}}) == "better"
     assert verdict("choice", {"change": {"value": 1, "low": -0.1, "high": 2}}) == verdict("choice", {"change": {"value": 1}}) == "unclear"
     assert (
-        number("choice", 0.25) == "25.0 %" and interval("answer_nats", {"value": 1.0, "low": 0.5, "high": 2.0}) == "1.000 (0.500 to 2.000)"
+        METRICS["choice"].format(0.25) == "25.0 %"
+        and interval("answer_nll", {"value": 1.0, "low": 0.5, "high": 2.0}) == "1.000 (0.500 to 2.000)"
     )
-
-
-def test_every_metric_of_a_score_has_a_direction_and_a_title() -> None:
-    from tasks.evaluation.findings import TITLES
-
-    assert set(MORE_IS_BETTER) | {"calibration_error"} == set(TITLES)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from flows import review
 from tasks.evaluation import calibration
-from tasks.evaluation.findings import MOST_CHARACTERS, findings, tags
-from tasks.evaluation.likelihood import Judged
+from tasks.evaluation.findings import MAX_CHARACTERS, findings, tags
+from tasks.evaluation.likelihood import TokenScores
 from tasks.evaluation.report import page
 from tasks.evaluation.scores import Score
 from tasks.evaluation.table import table
@@ -22,8 +22,8 @@ from tasks.registry.model_card import base_terms, card, trained_on
 from tasks.registry.summary import show
 from tasks.runtime.files import write_whole
 
-FACTS = {"wording_share": 0.2, "max_new_tokens": 96, "target": 32}
-COUNTS = calibration.counted([Judged(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])
+FACTS = {"boilerplate_share": 0.2, "max_new_tokens": 96, "target": 32}
+COUNTS = calibration.count_by_confidence([TokenScores(np.zeros(9), np.ones(9, bool), np.linspace(0.1, 0.9, 9))])
 SEEN = {
     "documents_seen": 331.0,
     "tokens_seen": 30329.0,
@@ -45,38 +45,38 @@ def of(metric: str, base: float, tuned: float, count: int = 40, split: str = "te
 @pytest.fixture
 def scored() -> list[Score]:
     return [
-        *of("answer_nats", math.log(20), math.log(10)),
+        *of("answer_nll", math.log(20), math.log(10)),
         *of("repetition", 0.142, 0.426),
         *of("choice", 0.3, 0.295),
         *of("stop", 0.5, 0.9, count=4),  # too few for an interval
-        *of("general_nats", 3.0, 3.2, split="general"),
+        *of("general_nll", 3.0, 3.2, split="general"),
         *of("extraction", 0.0, 0.5, split="train"),
     ]
 
 
 def test_a_list_says_what_changed_in_figures_that_people_read(scored: list[Score]) -> None:
-    found = findings(table(scored))
-    assert list(found) == ["worse", "better", "unclear"]
-    assert [told.partition(" (+")[0] for told in found["worse"]] == [
+    lists = findings(table(scored))
+    assert list(lists) == ["worse", "better", "unclear"]
+    assert [sentence.partition(" (+")[0] for sentence in lists["worse"]] == [
         "repeated 4-grams in answers 14.7 % → 43.6 %",
         "perplexity per token of general text 20.19 → 24.78",
         "texts continued word for word (train) 0.5 % → 51.0 %",
     ]
-    (better,) = found["better"]
+    (better,) = lists["better"]
     assert better.startswith("perplexity per token of held-out answers 20.10 → 10.10 (-49.7 %, 95 % from -") and better.endswith(
         "; 40 items)"
     )
-    assert [told.partition(" (")[0] for told in found["unclear"]] == [
+    assert [sentence.partition(" (")[0] for sentence in lists["unclear"]] == [
         "right choices of four 30.5 % → 30.5 %",
         "answers that end by themselves 50.5 % → 91.0 %",
     ]
-    assert "+28.9 points, 95 % from +28." in found["worse"][0]
+    assert "+28.9 points, 95 % from +28." in lists["worse"][0]
 
 
 def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = table(scored)
-    found = findings(metrics)
-    everything = [told for listed in found.values() for told in listed]
+    lists = findings(metrics)
+    everything = [sentence for listed in lists.values() for sentence in listed]
     assert len(everything) == 6
     # The decision that is taken on these scores is about the same changes.
     assert {(row.metric, row.split) for row in gate.table(scored)} == {(m, split) for split, parts in metrics.items() for m in parts["all"]}
@@ -92,12 +92,12 @@ def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Pa
     terminal = said.getvalue()
     text_card = written_card(metrics, gate.table(scored))
     report = unescape(page(metrics, dict.fromkeys(("base", "tuned"), COUNTS), [], FACTS))
-    for told in everything:
-        assert told in terminal and told in text_card and told in report and told in review.decision()
-        assert any(told in listed for listed in tags(metrics).values())
+    for sentence in everything:
+        assert sentence in terminal and sentence in text_card and sentence in report and sentence in review.decision()
+        assert any(sentence in listed for listed in tags(metrics).values())
     # In the terminal what is worse comes first, and before the decision.
-    places = [terminal.index(word) for word in ("\nWorse:", "\nBetter:", "\nUnclear:", "\nDecision: first, promoted")]
-    assert places == sorted(places)
+    positions = [terminal.index(word) for word in ("\nWorse:", "\nBetter:", "\nUnclear:", "\nDecision: first, promoted")]
+    assert positions == sorted(positions)
     assert "The model was trained on a little." in terminal
 
 
@@ -132,6 +132,6 @@ def test_the_card_tells_what_training_saw_and_not_what_there_was() -> None:
 
 def test_a_list_that_the_tracking_store_would_refuse_is_cut_and_says_so() -> None:
     many = [score for n in range(90) for score in of("repetition", 0.1, 0.5, split=f"task{n}")]
-    told = tags(table(many))
-    assert len(told["worse"]) < 5000 and told["worse"].endswith("(metrics.json has them all)") and len(told["worse"]) > MOST_CHARACTERS
-    assert told["better"] == told["unclear"] == "nothing"
+    texts = tags(table(many))
+    assert len(texts["worse"]) < 5000 and texts["worse"].endswith("(metrics.json has them all)") and len(texts["worse"]) > MAX_CHARACTERS
+    assert texts["better"] == texts["unclear"] == "nothing"

@@ -9,10 +9,10 @@ from helpers.builders import SIGNS, write_tiny_checkpoint
 
 from model.generation.completion import Llama
 from tasks.evaluation import harness
-from tasks.evaluation.likelihood import Reader
+from tasks.evaluation.likelihood import ScoringConfig
 from tasks.runtime.digests import tree_sha256
 
-READER = Reader(batch_tokens=1024, precision="float32")
+SCORING_CONFIG = ScoringConfig(batch_tokens=1024, precision="float32")
 TASK = """
 task: signs
 dataset_path: json
@@ -68,30 +68,30 @@ def test_our_log_likelihoods_are_those_of_the_hugging_face_backend(tmp_path: Pat
     from tasks.evaluation.harness_model import Adapter
 
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
-    ours = Adapter(Llama.build(checkpoint), READER)
+    adapter = Adapter(Llama.build(checkpoint), SCORING_CONFIG)
     reference = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="float32")
-    theirs = HFLM(pretrained=reference, tokenizer=AutoTokenizer.from_pretrained(checkpoint), batch_size=16, device="cpu")
+    reference_model = HFLM(pretrained=reference, tokenizer=AutoTokenizer.from_pretrained(checkpoint), batch_size=16, device="cpu")
     tasks = loaded(write_task(tmp_path / "task"))
-    found, wanted = likelihoods(ours, tasks), likelihoods(theirs, tasks)
-    assert len(found) == 200 and set(found) == set(wanted)
-    for number, of_item in found.items():
-        for (one, greedy), (other, also) in zip(of_item, wanted[number], strict=True):
+    actual, expected = likelihoods(adapter, tasks), likelihoods(reference_model, tasks)
+    assert len(actual) == 200 and set(actual) == set(expected)
+    for index, of_item in actual.items():
+        for (one, greedy), (other, also) in zip(of_item, expected[index], strict=True):
             assert float(one) == pytest.approx(float(other), abs=1e-3) and greedy == also
     # Whole texts, also without context, shorter and longer than the context.
     texts = ["Condition 3 shows fever.", "A red rash. " * 200]
     rolling = [[Instance("loglikelihood_rolling", {}, (text,), n) for n, text in enumerate(texts)] for _ in range(2)]
-    assert ours.loglikelihood_rolling(rolling[0]) == pytest.approx(theirs.loglikelihood_rolling(rolling[1]), rel=1e-5, abs=1e-3)
+    assert adapter.loglikelihood_rolling(rolling[0]) == pytest.approx(reference_model.loglikelihood_rolling(rolling[1]), rel=1e-5, abs=1e-3)
     pairs = [Instance("loglikelihood", {}, ("", " fever and cough"), 0), Instance("loglikelihood", {}, ("A stiff ", "neck"), 1)]
-    for (one, _), (other, _) in zip(ours.loglikelihood(pairs), theirs.loglikelihood(pairs), strict=True):
+    for (one, _), (other, _) in zip(adapter.loglikelihood(pairs), reference_model.loglikelihood(pairs), strict=True):
         assert one == pytest.approx(other, abs=1e-3)
     asked = Instance("generate_until", {}, ("What are the signs of", {"until": ["\n"], "max_gen_toks": 12}), 0)
-    assert ours.generate_until([asked]) == theirs.generate_until([asked])
+    assert adapter.generate_until([asked]) == reference_model.generate_until([asked])
 
 
 def test_each_item_is_a_choice_with_its_own_value(tmp_path: Path) -> None:
     llama = Llama.build(write_tiny_checkpoint(tmp_path / "checkpoint"))
     tasks = loaded(write_task(tmp_path / "task", 20))
-    values = list(harness.values(llama, tasks, READER))
+    values = list(harness.values(llama, tasks, SCORING_CONFIG))
     assert [v.item.id for v in values] == [f"signs-{n}" for n in range(20)]
     assert {(v.metric, v.item.split, v.item.category, v.item.source, v.weight) for v in values} == {
         ("choice", "task", "signs", "signs.yaml", 1)
@@ -113,10 +113,10 @@ def test_task_files_that_cannot_be_taken_are_named(tmp_path: Path) -> None:
         loaded(generating)
     secret = write_task(tmp_path / "secret", 3)
     (secret.parent / "items.jsonl").write_text('{"question": "Zebrafink", broken\n')
-    with pytest.raises(ValueError, match="can be loaded") as told:
+    with pytest.raises(ValueError, match="can be loaded") as error:
         loaded(secret)
-    assert "Zebrafink" not in str(told.value)
+    assert "Zebrafink" not in str(error.value)
 
 
 def test_without_tasks_the_harness_is_not_asked(tmp_path: Path) -> None:
-    assert harness.load({}) == [] and list(harness.values(Llama.build(write_tiny_checkpoint(tmp_path / "c")), [], READER)) == []
+    assert harness.load({}) == [] and list(harness.values(Llama.build(write_tiny_checkpoint(tmp_path / "c")), [], SCORING_CONFIG)) == []

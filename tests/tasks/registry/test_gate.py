@@ -24,12 +24,12 @@ from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(
-    primary=Primary(metric="answer_nats", split="test", gain=0.005, items=100),
+    primary=Primary(metric="answer_nll", split="test", gain=0.005, items=100),
     thresholds=(
-        Threshold(metric="answer_nats", split="test", figure="change", most=0.0),
+        Threshold(metric="answer_nll", split="test", figure="change", most=0.0),
         Threshold(metric="extraction", figure="tuned", most=0.1),
     ),
-    guarded=(Guarded(metric="answer_nats", split="ood", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
+    guarded=(Guarded(metric="answer_nll", split="ood", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
 )
 
 
@@ -37,8 +37,8 @@ def scores(nats: float, *, right: float = 0.7, other: float = 2.0, count: int = 
     """Of a model with these values; the same items, more or less hard, for every call."""
     hard = np.random.default_rng(1).normal(0, 0.5, count)
     noise = np.random.default_rng(seed).normal(0, 1, count) * jitter
-    found = [Score("answer_nats", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
-    found += [Score("answer_nats", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
+    found = [Score("answer_nll", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
+    found += [Score("answer_nll", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
     return found + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
 
 
@@ -52,7 +52,7 @@ def decided(ours: list[Score], theirs: list[Score] | None, folder: Path, params:
 @pytest.mark.parametrize(
     ("ours", "verdict", "words"),
     [
-        (scores(1.9), "better", "answer_nats, test: -0.1000 (95 % from -0.1000 to -0.1000) over 200 items: better than the champion"),
+        (scores(1.9), "better", "answer_nll, test: -0.1000 (95 % from -0.1000 to -0.1000) over 200 items: better than the champion"),
         (scores(2.0), "unclear", "not shown to be better than the champion by more than 0.005"),
         (scores(1.998), "unclear", "not shown to be better"),  # surely better, by too little
         (scores(2.0, jitter=0.02), "unclear", "not shown to be better"),
@@ -60,7 +60,7 @@ def decided(ours: list[Score], theirs: list[Score] | None, folder: Path, params:
         (scores(1.9, right=0.4), "refused", "choice: -0.3000"),
         (scores(1.9, right=0.6), "unclear", "choice: -0.1000"),
         (scores(1.9, right=0.9), "better", "better than the champion"),
-        (scores(1.9, other=2.2), "refused", "answer_nats, other: +0.2000"),
+        (scores(1.9, other=2.2), "refused", "answer_nll, other: +0.2000"),
         (scores(1.9, other=2.02), "better", "better than the champion"),  # within the margin
         (scores(1.0, count=20), "refused", "measured on 20 items; fewer than 100 show nothing"),
         (scores(4.5), "refused", "less the base model's is 0.46"),
@@ -138,7 +138,7 @@ def test_few_shared_items_show_nothing(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nats"):
+    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nll"):
         Primary(metric="accuracy", gain=0, items=1)
 
 
@@ -152,7 +152,7 @@ def test_the_decision_is_a_file_and_a_page(tmp_path: Path) -> None:
     path = write_decision(tmp_path, 3, Challenge(found, against, {"What is it?": "Old."}), tmp_path / "evaluation")
     content = json.loads(path.read_text())
     assert content["number"] == 3 and content["verdict"] == "better" and content["champion"]["version"] == 2
-    assert {row["metric"] for row in content["table"]} == {"answer_nats", "choice"}
+    assert {row["metric"] for row in content["table"]} == {"answer_nll", "choice"}
     page = path.with_suffix(".html").read_text()
     assert content["findings"] == findings(table(scores(1.9)))
     assert all(escape(told) in page for listed in content["findings"].values() for told in listed)
@@ -175,7 +175,7 @@ class TestModels:
     def test_the_champion_with_noise_is_not_better(self, finished: Project, tmp_path: Path) -> None:
         champion = finished.path / "artifacts" / "model"
         theirs = self.scored(finished, champion, tmp_path / "champion")
-        params = GateParams(primary=Primary(metric="answer_nats", split="test", gain=0.005, items=10), thresholds=(), guarded=())
+        params = GateParams(primary=Primary(metric="answer_nll", split="test", gain=0.005, items=10), thresholds=(), guarded=())
         assert decided(theirs, theirs, tmp_path, params).verdict == "unclear"
         for seed in range(5):
             noisy = tmp_path / f"noisy{seed}"

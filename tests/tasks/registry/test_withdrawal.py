@@ -29,7 +29,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return made
 
 
-def score(key: str, metric: str = "answer_nats") -> Score:
+def score(key: str, metric: str = "answer_nll") -> Score:
     return Score(metric, key, "test", "qa", "a.csv", 1, 2, 1)
 
 

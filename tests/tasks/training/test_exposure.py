@@ -17,7 +17,7 @@ from tasks.corpus.shards.format import open_split
 from tasks.registry.package import write_seen as write_seen_of
 from tasks.training import loop, packing
 from tasks.training.exposure import FILE, Seen, read_seen, seen_digest, write_seen
-from tasks.training.packing import Row, epoch_tokens, fed, training_rows
+from tasks.training.packing import Row, consumed, epoch_tokens, training_rows
 from tasks.training.params import FinetuneParams
 
 
@@ -82,38 +82,41 @@ def test_what_is_counted_is_what_training_was_fed(
     for _ in kills:
         with pytest.raises(KilledError):
             finished(parts, tmp_path / "run", params)
-    told = finished(parts, tmp_path / "run", params)
-    kept, taken = int(told["step_kept"]), int(told["steps_taken"])
+    metrics = finished(parts, tmp_path / "run", params)
+    kept, taken = int(metrics["step_kept"]), int(metrics["steps_taken"])
     assert taken == params.steps == max(rows) and (kept < taken) == (params.keep == "best")
     split = open_split(parts[1], "train")
-    of_kept = [piece for step in range(1, kept + 1) for row in rows[step] for piece in row]
-    everything = {piece.document for of_step in rows.values() for row in of_step for piece in row}
-    numbers = {piece.document for piece in of_kept}
-    assert told["documents_seen"] == len(numbers) and told["documents_fed"] == len(everything) >= len(numbers)
-    assert told["tokens_with_loss_seen"] == sum(int(split.document(p.document)[1][p.start + 1 : p.stop].sum()) for p in of_kept)
-    assert told["tokens_seen"] == sum(p.stop - p.start - (p.start > 0) for p in of_kept) <= told["tokens_fed"]
-    assert told["epochs_seen"] == told["tokens_seen"] / epoch_tokens(split, params.seq_len)
+    of_kept = [segment for step in range(1, kept + 1) for row in rows[step] for segment in row]
+    everything = {segment.document for of_step in rows.values() for row in of_step for segment in row}
+    numbers = {segment.document for segment in of_kept}
+    assert metrics["documents_seen"] == len(numbers) and metrics["documents_fed"] == len(everything) >= len(numbers)
+    assert metrics["tokens_with_loss_seen"] == sum(int(split.document(p.document)[1][p.start + 1 : p.stop].sum()) for p in of_kept)
+    assert metrics["tokens_seen"] == sum(p.stop - p.start - (p.start > 0) for p in of_kept) <= metrics["tokens_fed"]
+    assert metrics["epochs_seen"] == metrics["tokens_seen"] / epoch_tokens(split, params.seq_len)
     seen = dict(read_seen(tmp_path / "run" / "curves" / FILE))
     assert {d for d, s in seen.items() if s == Seen("train", "trained")} == {seen_digest(split.entries[n].id) for n in numbers}
     used = {"selected" if params.keep == "best" else "scored"}
     assert {s.use for s in seen.values() if s.split == "validation"} == used
-    assert sum(s.split == "validation" for s in seen.values()) == told["documents_validated"] > 0
+    assert sum(s.split == "validation" for s in seen.values()) == metrics["documents_validated"] > 0
 
 
 def test_an_epoch_is_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "WINDOW", 5)
-    split = in_memory([10, 200, 30, 40, 150, 60, 64, 65], without_loss=[2, 4])  # two without loss, some in pieces
-    rows = [place.epoch for _, place in zip(range(40), (p for _, p in training_rows(split, 64, seed=3)), strict=False)]
-    (once,) = fed(split, 64, seed=3, rows=[rows.count(0)])
+    split = in_memory([10, 200, 30, 40, 150, 60, 64, 65], without_loss=[2, 4])  # two without loss, some in segments
+    rows = [state.epoch for _, state in zip(range(40), (p for _, p in training_rows(split, 64, seed=3)), strict=False)]
+    (once,) = consumed(split, 64, seed=3, rows=[rows.count(0)])
     assert once.tokens == epoch_tokens(split, 64) == 10 + 200 + 40 + 60 + 64 + 65
     assert once.documents == {0, 1, 3, 5, 6, 7}
-    assert fed(split, 64, seed=3, rows=[0, 3]) == [packing.Fed(frozenset(), 0, 0, packing.Place()), *fed(split, 64, seed=3, rows=[3])]
+    assert consumed(split, 64, seed=3, rows=[0, 3]) == [
+        packing.Consumed(frozenset(), 0, 0, packing.LoaderState()),
+        *consumed(split, 64, seed=3, rows=[3]),
+    ]
 
 
 def test_the_first_piece_of_a_document_is_enough_to_have_seen_it() -> None:
     split = in_memory([500])
-    (ours,) = fed(split, 64, seed=0, rows=[1])
-    assert ours.documents == {0} and ours.tokens < 500
+    (first,) = consumed(split, 64, seed=0, rows=[1])
+    assert first.documents == {0} and first.tokens < 500
 
 
 def test_a_record_of_which_training_saw_a_copy_was_seen(parts: tuple[Path, Path], tmp_path: Path) -> None:
@@ -126,11 +129,11 @@ def test_a_record_of_which_training_saw_a_copy_was_seen(parts: tuple[Path, Path]
     for name in ("one", "two"):
         write_seen_of(parts[1], tmp_path / "variants", tmp_path / "trained.gz", tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    found = dict(read_seen(tmp_path / "one"))
-    assert found.keys() == {seen_digest(key) for of_split in names.values() for key in of_split}
-    assert {key for key in names["train"] if found[seen_digest(key)].use == "trained"} == {original, copy, fed_one}
-    assert found[seen_digest(held_out)] == Seen("validation", "selected")
-    assert {found[seen_digest(key)] for key in names["validation"][1:]} == {Seen("validation", "unused")}
+    seen_records = dict(read_seen(tmp_path / "one"))
+    assert seen_records.keys() == {seen_digest(key) for of_split in names.values() for key in of_split}
+    assert {key for key in names["train"] if seen_records[seen_digest(key)].use == "trained"} == {original, copy, fed_one}
+    assert seen_records[seen_digest(held_out)] == Seen("validation", "selected")
+    assert {seen_records[seen_digest(key)] for key in names["validation"][1:]} == {Seen("validation", "unused")}
     assert not any(key in gzip.decompress((tmp_path / "one").read_bytes()).decode() for of_split in names.values() for key in of_split)
 
 
@@ -159,7 +162,7 @@ def test_rows_that_are_not_those_of_the_run_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The count rests on packing the rows once more: where that does not end where training did, it is no count."""
-    count = ft.fed
-    monkeypatch.setattr(ft, "fed", lambda *a, **k: [replace(f, place=packing.Place(7)) for f in count(*a, **k)])
+    count = ft.consumed
+    monkeypatch.setattr(ft, "consumed", lambda *a, **k: [replace(f, loader=packing.LoaderState(7)) for f in count(*a, **k)])
     with pytest.raises(ValueError, match="other rows than the run was trained on"):
         finished(parts, tmp_path / "run", PARAMS)

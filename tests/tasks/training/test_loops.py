@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders import TINY, random_model
-from helpers.training import ALONE, PARAMS, rows_of, run
+from helpers.training import PARAMS, SINGLE_PROCESS, rows_of, run
 
 from tasks.corpus.shards.format import Split, open_split
 from tasks.training import loop
-from tasks.training.packing import LONGEST_LOOP, LOOPED, SHORTEST_LOOP, Batch, looped, training_rows
+from tasks.training.packing import MAX_LOOP, MIN_LOOP, MIN_REPEATED, Batch, loop_batch, training_rows
 
 AGAINST = PARAMS.model_copy(update={"unlikelihood": 1.0, "seq_len": 256})
 
 
 def batch_of(split: Split, step: int, width: int = 256) -> Batch:
     rows = [row for row, _ in zip((r for r, _ in training_rows(split, 64, seed=1)), range(8), strict=False)]
-    return looped(rows, split, width, seed=1, step=step)
+    return loop_batch(rows, split, width, seed=1, step=step)
 
 
 def test_a_loop_is_the_beginning_of_an_answer_whose_last_tokens_come_again(parts: tuple[Path, Path]) -> None:
@@ -25,18 +25,18 @@ def test_a_loop_is_the_beginning_of_an_answer_whose_last_tokens_come_again(parts
     sizes = set()
     for step in range(1, 30):
         batch = batch_of(split, step)
-        tokens, numbers, again = batch.tokens[0].numpy(), batch.documents[0].numpy(), batch.supervised[0].numpy()
-        assert len(batch.numbers) > 2 and not again[numbers < 0].any()
-        for number, document in enumerate(batch.numbers):
-            (here,) = np.nonzero(numbers == number)
+        tokens, numbers, again = batch.tokens[0].numpy(), batch.segment_ids[0].numpy(), batch.loss_mask[0].numpy()
+        assert len(batch.document_indices) > 2 and not again[numbers < 0].any()
+        for index, document in enumerate(batch.document_indices):
+            (here,) = np.nonzero(numbers == index)
             ids, loss = split.document(document)
             (repeated,) = np.nonzero(again[here])
             start = int(repeated[0])
-            assert len(repeated) >= LOOPED and (repeated == np.arange(start, len(here))).all()
-            # It begins as a piece of the document does, within the answer, and not after its last token.
+            assert len(repeated) >= MIN_REPEATED and (repeated == np.arange(start, len(here))).all()
+            # It begins as a segment of the document does, within the answer, and not after its last token.
             at = next(n for n in range(len(ids) - start + 1) if (tokens[here[:start]] == ids[n : n + start]).all())
             assert loss[at + start - 1] and at + start < len(ids)
-            period = next(n for n in range(SHORTEST_LOOP, LONGEST_LOOP + 1) if (tokens[here[start:]] == tokens[here[start - n : -n]]).all())
+            period = next(n for n in range(MIN_LOOP, MAX_LOOP + 1) if (tokens[here[start:]] == tokens[here[start - n : -n]]).all())
             sizes.add(period)
     assert len(sizes) > 4
 
@@ -49,23 +49,23 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(parts: tuple[Path, Path]) 
 
 def test_without_an_answer_that_is_long_enough_nothing_is_asked(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
-    assert not looped([[]], split, 32, seed=1, step=1).supervised.any()
+    assert not loop_batch([[]], split, 32, seed=1, step=1).loss_mask.any()
     model = random_model(TINY)
-    assert loop.backward_loops(model, 1, [[]], split, AGAINST, ALONE) == 0
+    assert loop.backward_loops(model, 1, [[]], split, AGAINST, SINGLE_PROCESS) == 0
 
 
 def test_a_step_against_loops_makes_what_came_again_less_likely(parts: tuple[Path, Path]) -> None:
     """By as much as its gradient promises, and by more than chance would."""
     split, model = open_split(parts[1], "train"), random_model(TINY)
     rows = rows_of(split, 4)
-    before = loop.backward_loops(model, 1, rows, split, AGAINST, ALONE)
+    before = loop.backward_loops(model, 1, rows, split, AGAINST, SINGLE_PROCESS)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     promised = 1e-3 * float(sum((g**2).sum() for g in gradients))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.sub_(1e-3 * parameter.grad)
-    after = loop.backward_loops(model, 1, rows, split, AGAINST, ALONE)
+    after = loop.backward_loops(model, 1, rows, split, AGAINST, SINGLE_PROCESS)
     assert before - after == pytest.approx(promised, rel=0.05) and promised > 0
 
 
@@ -74,7 +74,7 @@ def test_the_weight_of_the_loss_is_that_of_its_gradients(parts: tuple[Path, Path
 
     def gradient(weight: float) -> torch.Tensor:
         model = random_model(TINY)
-        loop.backward_loops(model, 1, rows_of(split, 4), split, AGAINST.model_copy(update={"unlikelihood": weight}), ALONE)
+        loop.backward_loops(model, 1, rows_of(split, 4), split, AGAINST.model_copy(update={"unlikelihood": weight}), SINGLE_PROCESS)
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     torch.testing.assert_close(gradient(2.5), 2.5 * gradient(1.0))

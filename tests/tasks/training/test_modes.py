@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
 from model.lora import TARGETS
-from tasks.training import optim, step_metrics
+from tasks.training import step_metrics
 from tasks.training.loop import StoppedError
-from tasks.training.params import ADAPTED
+from tasks.training.params import MODES, Mode
 
 STEPS, STOP = 200, 40
 TEN = PARAMS.model_copy(
@@ -43,20 +43,20 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A SIGTERM to this process after a step."""
-    append = step_metrics.Points.append
+    append = step_metrics.StepMetricsLog.append
 
-    def append_and_leave(self: step_metrics.Points, point: step_metrics.Point) -> None:
-        append(self, point)
-        if point["step"] == STOP:
+    def append_and_leave(self: step_metrics.StepMetricsLog, metrics: step_metrics.StepMetrics) -> None:
+        append(self, metrics)
+        if metrics["step"] == STOP:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(step_metrics.Points, "append", append_and_leave)
+    monkeypatch.setattr(step_metrics.StepMetricsLog, "append", append_and_leave)
     yield
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("mode", optim.MODES)
-def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: str, leaving: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: Mode, leaving: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     params = TEN.model_copy(update={"mode": mode})
     with pytest.raises(StoppedError, match=f"stopped after step {STOP} of {STEPS}"):
         run(ten, tmp_path / "run", params)
@@ -70,11 +70,11 @@ def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: str, leaving: None
     before, after = load_model(ten[0]), load_model(model)
     changed = {n for (n, a), b in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(a, b)}
     adapted = {n for n, _ in before.named_parameters() if "_proj." in n}
-    assert changed == (adapted if mode in ADAPTED else {n for n, _ in before.named_parameters() if optim.MODES[mode](n)})
+    assert changed == (adapted if MODES[mode].adapter else {n for n, _ in before.named_parameters() if MODES[mode].trains(n)})
 
     ids = torch.randint(after.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(0))
     logits = after(ids)
     torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(model)(ids).logits, logits, atol=1e-4, rtol=0)
-    if mode in ADAPTED:
-        theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(ten[0]), model / "adapter").eval()
-        torch.testing.assert_close(theirs(ids).logits, logits, atol=1e-3, rtol=0)
+    if MODES[mode].adapter:
+        reference = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(ten[0]), model / "adapter").eval()
+        torch.testing.assert_close(reference(ids).logits, logits, atol=1e-3, rtol=0)

@@ -34,8 +34,8 @@ def nodes() -> Iterator[tuple[str, str]]:
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
         ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
-        for number, name in enumerate(names, 1):
-            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "cable")
+        for index, name in enumerate(names, 1):
+            ip("-n", name, "address", "add", f"10.77.0.{index}/24", "dev", "cable")
             ip("-n", name, "link", "set", "cable", "up")
         yield names
     finally:
@@ -78,12 +78,12 @@ def test_two_nodes_train_together_and_the_loss_of_one_is_survived(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    told = (folder / "10.77.0.1.log").read_text()
-    assert "going on after step" in told, told
-    found = step_metrics.read(states)
-    assert [p["step"] for p in found] == list(range(1, 121))
+    log = (folder / "10.77.0.1.log").read_text()
+    assert "going on after step" in log, log
+    history = step_metrics.read(states)
+    assert [p["step"] for p in history] == list(range(1, 121))
     _, alone = run(parts, tmp_path / "alone", PARAMS)
-    assert [p["loss"] for p in found] == pytest.approx([p["loss"] for p in alone], abs=1e-3)
+    assert [p["loss"] for p in history] == pytest.approx([p["loss"] for p in alone], abs=1e-3)
 
 
 def test_a_dask_cluster_on_two_nodes_makes_the_same_shards(copied: Project, nodes: tuple[str, str], tmp_path: Path) -> None:

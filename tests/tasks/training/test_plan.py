@@ -33,9 +33,9 @@ def measured(config: LlamaConfig, params: FinetuneParams) -> int:
     """Bytes of tensors at the highest, as a GPU's allocator would count them."""
     command = [sys.executable, "-m", "helpers.measure_peak", json.dumps(asdict(config)), params.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    return int(found.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return int(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -50,7 +50,7 @@ def test_planned_memory_is_what_an_adapter_takes(name: str) -> None:
 
 def compare(name: str, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode})
-    planned = preflight.needed(CONFIGS[name], params, narrow=False, devices=1).peak
+    planned = preflight.memory_needed(CONFIGS[name], params, use_bf16=False, devices=1).peak
     assert planned == pytest.approx(measured(CONFIGS[name], params), rel=0.15)
 
 
@@ -69,16 +69,16 @@ def compare(name: str, mode: str) -> None:
 )
 def test_planned_memory_of_other_ways(changes: dict[str, object]) -> None:
     params = BIG.model_copy(update=changes)
-    planned = preflight.needed(DEEP, params, narrow=params.precision == "bfloat16", devices=1).peak
+    planned = preflight.memory_needed(DEEP, params, use_bf16=params.precision == "bfloat16", devices=1).peak
     assert planned == pytest.approx(measured(DEEP, params), rel=0.15)
 
 
 @pytest.mark.parametrize("mode", ["lora", "norm_wq"])
 def test_what_does_not_change_is_narrow_from_the_start(tiny_checkpoint: Path, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode, "precision": "bfloat16"})
-    model = loop.adapted(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
+    model = loop.load_base_with_adapter(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
     loaded = {name: p.dtype for name, p in model.named_parameters()}
-    assert {p.dtype for p in loop.readied(model, params).parameters()} == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in loop.prepare_for_training(model, params).parameters()} == {torch.bfloat16, torch.float32}
     assert {name: p.dtype for name, p in model.named_parameters()} == loaded
 
 
@@ -88,7 +88,7 @@ def test_parameters_are_counted_as_published() -> None:
 
 
 def test_devices_share_weights_gradients_and_moments() -> None:
-    alone, of_eight = (preflight.needed(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=n) for n in (1, 8))
+    alone, of_eight = (preflight.memory_needed(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=n) for n in (1, 8))
     assert of_eight.gradients == alone.gradients // 8
     assert of_eight.optimizer == alone.optimizer // 8
     assert of_eight.weights < alone.weights / 2
@@ -103,15 +103,15 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path,
 @pytest.mark.parametrize(("memory", "advice"), [(60e9, "it fits with"), (1e9, "it needs a larger machine")])
 def test_the_smallest_change_that_fits_is_named(memory: float, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
-        preflight.check_memory(SIZES["llama-3.1-8b"], BIG, narrow=True, devices=1, device="cuda", memory=memory)
+        preflight.check_memory(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=1, device="cuda", memory=memory)
 
 
 def test_the_command_prints_a_plan() -> None:
     command = [sys.executable, "-m", "tasks.training", "plan", "--size", "llama-3.1-8b", "--mode", "lora", "--gpus", "1", "--seq", "2048"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    rows = {line[:12].strip(): line for line in found.stdout.splitlines()}
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    rows = {line[:12].strip(): line for line in process.stdout.splitlines()}
     assert "too small" in rows["RTX 4090"]
     assert "fits" in rows["H100 SXM"] and "kWh" in rows["H100 SXM"]
 

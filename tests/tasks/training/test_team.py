@@ -20,7 +20,7 @@ def torchrun(processes: int) -> str:
     return f"{sys.executable} -m torch.distributed.run --nproc-per-node {processes}"
 
 
-def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.Point], Path]:
+def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: object) -> tuple[list[step_metrics.StepMetrics], Path]:
     """The stage in a folder of its own; what it measured, and its checkpoint directory."""
     folder.mkdir(exist_ok=True)
     params = CROSSED.model_copy(update=changes)
@@ -36,13 +36,13 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
 
 @pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
-    alone, made = run(parts, tmp_path / "1", 1, mode=mode)
+    alone, model = run(parts, tmp_path / "1", 1, mode=mode)
     for processes in (2, 4):
-        together, theirs = run(parts, tmp_path / str(processes), processes, mode=mode)
+        together, other_model = run(parts, tmp_path / str(processes), processes, mode=mode)
         for name in ("loss", "gradient_norm", "validation_loss"):
-            ours, other = ([p[name] for p in history if name in p] for history in (alone, together))
-            torch.testing.assert_close(torch.tensor(ours), torch.tensor(other), atol=1e-5, rtol=1e-5)
-        for a, b in zip(load_model(made).parameters(), load_model(theirs).parameters(), strict=True):
+            expected, actual = ([p[name] for p in history if name in p] for history in (alone, together))
+            torch.testing.assert_close(torch.tensor(expected), torch.tensor(actual), atol=1e-5, rtol=1e-5)
+        for a, b in zip(load_model(model).parameters(), load_model(other_model).parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
@@ -67,21 +67,21 @@ def test_a_state_of_two_processes_is_gone_on_from_by_others(
         [*command, "-m", "tasks.training", "worker", *arguments], cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     assert re.search("going on after step 3 of 6", result.stdout), result.stdout + result.stderr
-    found = step_metrics.read(folder / checkpoints.folder_of(key))
-    assert [p["step"] for p in found] == [1, 2, 3, 4, 5, 6]
-    for a, b in zip(whole, found, strict=True):
+    history = step_metrics.read(folder / checkpoints.folder_of(key))
+    assert [p["step"] for p in history] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(whole, history, strict=True):
         assert abs(a["loss"] - b["loss"]) < 1e-5
 
 
 def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path: Path) -> None:
     alone, together = (run(parts, tmp_path / str(n), n, mode="dora", precision="bfloat16", steps=2)[0] for n in (1, 2))
-    for ours, theirs in zip(alone, together, strict=True):
-        assert abs(ours["loss"] - theirs["loss"]) < 0.02  # what passes from layer to layer is bfloat16 too
+    for expected, actual in zip(alone, together, strict=True):
+        assert abs(expected["loss"] - actual["loss"]) < 0.02  # what passes from layer to layer is bfloat16 too
 
 
 def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for launcher, told in (("no-such-launcher", "there is no command no-such-launcher"), ("false", "ended with status 1")):
+    for launcher, message in (("no-such-launcher", "there is no command no-such-launcher"), ("false", "ended with status 1")):
         monkeypatch.setenv(ft.LAUNCH, launcher)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             ft.finetune(*parts, tmp_path / "model", tmp_path / "curves", params=CROSSED)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.builders import TINY, random_model, write_tiny_checkpoint
 from helpers.project import ROOT
-from helpers.training import ALONE, PARAMS, in_memory, rows_of, run
+from helpers.training import PARAMS, SINGLE_PROCESS, in_memory, rows_of, run
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -24,24 +24,24 @@ from tasks import finetune as ft
 from tasks.corpus.shards.format import open_split
 from tasks.training import loop, optim, packing
 from tasks.training.checkpoints import State
-from tasks.training.packing import Place, stacked, training_rows
-from tasks.training.params import FinetuneParams, Mode, Schedule, Target
+from tasks.training.packing import LoaderState, collate, training_rows
+from tasks.training.params import MODES, FinetuneParams, Mode, Schedule, Target
 
 
 def test_every_supervised_token_stands_in_an_epoch_once(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
     lengths = split.lengths()
     assert lengths.max() > PARAMS.seq_len
-    rows = [row for row, place in takewhile(lambda r: r[1].epoch == 0, training_rows(split, PARAMS.seq_len, seed=1))]
+    rows = [row for row, _ in takewhile(lambda r: r[1].epoch == 0, training_rows(split, PARAMS.seq_len, seed=1))]
     seen: Counter[tuple[int, int]] = Counter()
     for row in rows:
         assert sum(p.stop - p.start for p in row) <= PARAMS.seq_len
-        assert stacked([row], split, PARAMS.seq_len).tokens.shape == (1, PARAMS.seq_len)
-        for piece in row:
-            seen.update((piece.document, t) for t in range(piece.start + 1, piece.stop))
+        assert collate([row], split, PARAMS.seq_len).tokens.shape == (1, PARAMS.seq_len)
+        for segment in row:
+            seen.update((segment.document, t) for t in range(segment.start + 1, segment.stop))
     assert set(seen.values()) == {1}
     assert set(seen) == {(d, t) for d in range(len(split)) for t in range(1, lengths[d])}
-    supervised = sum(int(stacked([row], split, PARAMS.seq_len).supervised.sum()) for row in rows)
+    supervised = sum(int(collate([row], split, PARAMS.seq_len).loss_mask.sum()) for row in rows)
     assert supervised == sum(int(split.document(d)[1].sum()) for d in range(len(split)))
 
 
@@ -49,7 +49,7 @@ def test_epochs_are_shuffled_differently_and_training_goes_on_from_a_place(monke
     monkeypatch.setattr(packing, "WINDOW", 7)
     split = in_memory([10, 20, 30, 40, 50, 60] * 5)
 
-    def rows(count: int, seed: int = 3, start: Place | None = None) -> list[tuple[packing.Row, Place]]:
+    def rows(count: int, seed: int = 3, start: LoaderState | None = None) -> list[tuple[packing.Row, LoaderState]]:
         return list(islice(training_rows(split, 64, seed=seed, start=start), count))
 
     whole = rows(60)
@@ -69,7 +69,7 @@ def test_documents_without_loss_are_left_out_and_counted() -> None:
     split = in_memory([10, 200, 10, 10], without_loss=[0, 3])
     assert split.supervised().tolist() == [0, 200, 10, 0]
     rows = takewhile(lambda r: r[1].epoch == 0, training_rows(split, 64, seed=1))
-    assert {piece.document for row, _ in rows for piece in row} == {1, 2}
+    assert {segment.document for row, _ in rows for segment in row} == {1, 2}
 
 
 def test_loss_and_gradients_are_those_of_transformers() -> None:
@@ -79,11 +79,11 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
     supervised[:, 0] = False
     reference = LlamaForCausalLM(LlamaConfig(**config_json(TINY, torch.float32)))
     reference.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in model.state_dict().items()})
-    theirs = reference(ids, labels=ids.masked_fill(~supervised, -100)).loss
-    theirs.backward()
-    ours = loss.total_loss(model.hidden(ids), model.lm_head, ids, supervised) / supervised.sum()
-    ours.backward()
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    expected = reference(ids, labels=ids.masked_fill(~supervised, -100)).loss
+    expected.backward()
+    actual = loss.total_loss(model.hidden(ids), model.lm_head, ids, supervised) / supervised.sum()
+    actual.backward()
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     gradients = {n.removeprefix("model."): p.grad for n, p in reference.named_parameters()}
     for name, parameter in model.named_parameters():
         ours_of, theirs_of = parameter.grad, gradients[name]
@@ -94,10 +94,10 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
 def test_other_documents_in_a_row_change_nothing_of_a_document(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
     model = random_model(TINY)
-    batch = stacked(rows_of(split, 4), split, 64)
-    second = batch.documents == 1
+    batch = collate(rows_of(split, 4), split, 64)
+    second = batch.segment_ids == 1
     changed = batch.tokens.where(second, (batch.tokens + 7) % TINY.vocab_size)
-    logits, others = (model(tokens, documents_BT=batch.documents)[second] for tokens in (batch.tokens, changed))
+    logits, others = (model(tokens, documents_BT=batch.segment_ids)[second] for tokens in (batch.tokens, changed))
     assert torch.equal(logits, others)
 
 
@@ -107,9 +107,9 @@ def test_a_packed_documents_losses_are_those_it_has_alone(parts: tuple[Path, Pat
     rows = rows_of(split, 6)
 
     def losses(rows: list[packing.Row], length: int) -> torch.Tensor:
-        return loop.of_batch(loss.token_losses, model, stacked(rows, split, length), "float32")
+        return loop.batch_loss(loss.token_losses, model, collate(rows, split, length), "float32")
 
-    alone = [losses([[piece]], piece.stop - piece.start) for row in rows for piece in row]
+    alone = [losses([[segment]], segment.stop - segment.start) for row in rows for segment in row]
     packed_losses = losses(rows, 64)
     torch.testing.assert_close(packed_losses, torch.cat(alone), atol=1e-5, rtol=0)
 
@@ -121,7 +121,7 @@ def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[
 
     def gradients(size: int) -> tuple[float, list[torch.Tensor]]:
         model = random_model(TINY)
-        value = loop.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), ALONE)
+        value = loop.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), SINGLE_PROCESS)
         return value, [p.grad for p in model.parameters() if p.grad is not None]
 
     whole, of_whole = gradients(8)
@@ -134,10 +134,10 @@ def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[
 def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
 
-    def gradients(recompute: bool) -> list[torch.Tensor]:
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
         model = random_model(TINY)
-        model.recompute = recompute
-        loop.backward(model, rows_of(split, 4), split, PARAMS, ALONE)
+        model.recompute = checkpointing
+        loop.backward(model, rows_of(split, 4), split, PARAMS, SINGLE_PROCESS)
         return [p.grad for p in model.parameters() if p.grad is not None]
 
     for a, b in zip(gradients(False), gradients(True), strict=True):
@@ -153,16 +153,16 @@ def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path)
 def test_the_losses_of_a_tiny_run_are_those_on_file(parts: tuple[Path, Path], tmp_path: Path) -> None:
     """A change that moves them changes what training does; then the file is written anew, with a reason."""
     _, history = run(parts, tmp_path / "run", PARAMS)
-    found = {name: [round(p[name], 6) for p in history if name in p] for name in ("loss", "gradient_norm", "validation_loss")}
+    curves = {name: [round(p[name], 6) for p in history if name in p] for name in ("loss", "gradient_norm", "validation_loss")}
     golden = json.loads((ROOT / "tests" / "golden-losses.json").read_text())
-    assert found.keys() == golden.keys()
+    assert curves.keys() == golden.keys()
     for name, values in golden.items():
-        assert found[name] == pytest.approx(values, rel=1e-4), name
+        assert curves[name] == pytest.approx(values, rel=1e-4), name
 
 
 @pytest.mark.parametrize("schedule", optim.SCHEDULES)
 def test_the_schedule_rises_to_the_peak_and_falls_to_the_floor(schedule: str) -> None:
-    rates = [optim.rate(schedule, s, steps=20, warmup=4, floor=0.1, decay=0.25) for s in range(20)]
+    rates = [optim.lr_factor(schedule, s, steps=20, warmup=4, floor=0.1, decay=0.25) for s in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0 and math.isclose(rates[-1], 0.1)
     assert all(a >= b for a, b in pairwise(rates[4:]))
@@ -173,13 +173,13 @@ def test_the_weights_with_the_lowest_validation_loss_are_kept_and_training_ends_
     overfit = {"steps": 150, "lr": 1e-2, "lr_floor": 1.0, "warmup": 0, "validate_every": 10, "keep": "best", "patience": 3}
     params = PARAMS.model_copy(update=overfit)
     _, history = run(parts, tmp_path / "run", params)
-    found = {p["step"]: p["validation_loss"] for p in history if "validation_loss" in p}
-    best = min(found, key=lambda step: found[step])
+    losses = {p["step"]: p["validation_loss"] for p in history if "validation_loss" in p}
+    best = min(losses, key=lambda step: losses[step])
     assert best < history[-1]["step"] == best + 30 < 150
     split = open_split(parts[1], "validation")
     rows = packing.sample(split, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     kept = load_model(tmp_path / "run" / "model")
-    assert math.isclose(loop.mean_loss(kept, split, rows, params, ALONE), found[best], abs_tol=1e-5)
+    assert math.isclose(loop.mean_loss(kept, split, rows, params, SINGLE_PROCESS), losses[best], abs_tol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_documents(parts: tuple[Path, Path]) -> None:
@@ -190,28 +190,28 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_doc
     optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     split = open_split(parts[1], "train")
     with pytest.raises(ValueError, match=r"not finite at step 1; documents in the batch: \w+"):
-        loop.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, ALONE, state=State())
+        loop.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, SINGLE_PROCESS, state=State())
     assert torch.equal(before, model.layers[0].mlp.up_proj.weight)  # type: ignore[union-attr, arg-type]
 
 
 def test_rows_longer_than_the_context_are_refused(parts: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match="finetune.seq_len is 512, the model's context only 256"):
-        ft.check_fit(*parts, PARAMS.model_copy(update={"seq_len": 512}))
+        ft.preflight(*parts, PARAMS.model_copy(update={"seq_len": 512}))
 
 
 def test_shards_of_another_tokenizer_are_refused(parts: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_tiny_checkpoint(tmp_path / "other", replace(TINY, vocab_size=300))
     with pytest.raises(ValueError, match="another tokenizer or chat template"):
-        ft.check_fit(other, parts[1], PARAMS)
+        ft.preflight(other, parts[1], PARAMS)
 
 
 def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path, Path]) -> None:
-    ended = State(step=6, best=2, best_loss=1.0, worse=2)
+    ended = State(step=6, best_step=2, best_loss=1.0, without_improvement=2)
     model = random_model(TINY)
     optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     train, held_out = (open_split(parts[1], split) for split in ("train", "validation"))
     params = PARAMS.model_copy(update={"patience": 2})
-    assert loop.train_steps(model, optimizer, train, held_out, [], params, ALONE, state=ended) == ended
+    assert loop.train_steps(model, optimizer, train, held_out, [], params, SINGLE_PROCESS, state=ended) == ended
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
@@ -225,7 +225,7 @@ def test_a_compiled_run_has_the_losses_of_the_plain_one(parts: tuple[Path, Path]
 
 def test_a_batch_of_more_rows_than_there_are_is_refused(parts: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"finetune.batch is 5000 rows of 64 tokens, all of the train split makes \d+"):
-        ft.check_fit(*parts, PARAMS.model_copy(update={"batch": 5000}))
+        ft.preflight(*parts, PARAMS.model_copy(update={"batch": 5000}))
 
 
 def test_unknown_modes_and_schedules_are_named() -> None:
@@ -235,4 +235,4 @@ def test_unknown_modes_and_schedules_are_named() -> None:
 
 
 def test_the_names_in_params_are_those_that_the_model_library_knows() -> None:
-    assert get_args(Mode) == tuple(optim.MODES) and get_args(Schedule) == tuple(optim.SCHEDULES) and get_args(Target) == lora.TARGETS
+    assert get_args(Mode) == tuple(MODES) and get_args(Schedule) == tuple(optim.SCHEDULES) and get_args(Target) == lora.TARGETS

@@ -1,4 +1,4 @@
-"""States of a run on disk: whole or passed over, the same for any number of processes, and the points told beside them."""
+"""States of a run on disk: complete or skipped, the same for any number of processes, and the metrics of each step."""
 
 import signal
 import subprocess
@@ -53,15 +53,15 @@ def test_a_damaged_newest_state_is_passed_over_and_named(capfd: pytest.CaptureFi
     assert checkpoints.resume(KEY, model, optimizer) == state_at(2)
     checkpoints.save(KEY, state_at(3), model, optimizer)
     assert {path.name for path in checkpoints.folder_of(KEY).iterdir()} == {"00000002", "00000003"}
-    told = capfd.readouterr().out
-    assert "00000004 is damaged (exp_avg/" in told and "going back to the state before it" in told
+    output = capfd.readouterr().out
+    assert "00000004 is damaged (exp_avg/" in output and "going back to the state before it" in output
 
 
 def test_only_the_newest_states_and_the_best_weights_they_speak_of_are_kept() -> None:
     model, optimizer = trained_a_step()
     for step in (1, 2, 3, 4):
         checkpoints.save_best(KEY, step, model)
-        checkpoints.save(KEY, State(step=step, best=min(step, 3)), model, optimizer)
+        checkpoints.save(KEY, State(step=step, best_step=min(step, 3)), model, optimizer)
     kept = {path.name for path in checkpoints.folder_of(KEY).iterdir()}
     assert kept == {"00000003", "00000004", "best-00000003"}
 
@@ -82,9 +82,9 @@ except ValueError as error:
 print(sorted(p.name for p in checkpoints.folder_of(KEY).iterdir()), checkpoints.newest(KEY)[1].step)
 """
     Path("program.py").write_text(program)
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = f"mount -t tmpfs -o size=2m none {place} && cd {place} && exec {sys.executable} ../program.py"
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f"mount -t tmpfs -o size=2m none {small} && cd {small} && exec {sys.executable} ../program.py"
     result = subprocess.run(["unshare", "--mount", "sh", "-c", mount], capture_output=True, text=True, check=False)
     if "unshare" in result.stderr:
         pytest.skip("this account may not make a file system of its own")
@@ -94,12 +94,12 @@ print(sorted(p.name for p in checkpoints.folder_of(KEY).iterdir()), checkpoints.
 
 def test_points_are_written_once_and_a_torn_last_line_goes() -> None:
     folder = Path("run")
-    first = step_metrics.Points(folder)
+    first = step_metrics.StepMetricsLog(folder)
     for step in (1.0, 2.0):
         first.append({"step": step, "loss": step})
-    with open(folder / step_metrics.POINTS, "a", encoding="utf-8") as file:
+    with open(folder / step_metrics.FILE, "a", encoding="utf-8") as file:
         file.write('{"step": 3.0, "lo')
-    again = step_metrics.Points(folder)
+    again = step_metrics.StepMetricsLog(folder)
     for step in (2.0, 3.0):
         again.append({"step": step, "loss": -step})
     assert [(p["step"], p["loss"]) for p in step_metrics.read(folder)] == [(1.0, 1.0), (2.0, 2.0), (3.0, -3.0)]
@@ -139,9 +139,9 @@ def test_the_tracker_sees_points_while_a_run_goes_on_and_every_one_once_in_the_e
             [sys.executable, "-m", "tasks.registry", "follow", "finetune", step_metrics.record_of(folder), str(folder)],
             stdin=subprocess.PIPE,
         )
-        told = step_metrics.Points(folder)
+        log = step_metrics.StepMetricsLog(folder)
         for step in range(3 * life - 2, 3 * life + 2):
-            told.append({"step": float(step), "loss": 1.0 / step})
+            log.append({"step": float(step), "loss": 1.0 / step})
         deadline = time.monotonic() + 600
         while len(_steps(store)) < 3 * life + 1:
             assert time.monotonic() < deadline and follower.poll() is None

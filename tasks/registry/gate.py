@@ -1,7 +1,7 @@
 """Whether a model may become champion: thresholds on its own scores, a paired comparison with the champion's, and both in words.
 
 Thresholds are Great Expectations expectations over one row of measures. The champion is compared item by item: the primary metric
-must be better by more than ``gain``, a guarded one not worse by more than its margin (non-inferiority; Piaggio et al. 2012,
+must be better by more than ``min_improvement``, a guardrail not worse by more than its margin (non-inferiority; Piaggio et al. 2012,
 doi:10.1001/jama.2012.87802), each by the whole of its 95 % interval. It knows nothing of models, MLflow or aliases.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tasks.corpus.measures import Facts
 from tasks.evaluation.scores import MORE_IS_BETTER, Interval, Score, change, difference, estimate
-from tasks.registry.params import GateParams, Guarded, Primary, Threshold
+from tasks.registry.params import GateParams, Guardrail, Primary, Threshold
 
 SUITE = "evaluation"
 Verdict = Literal["first", "better", "unclear", "refused"]
@@ -69,7 +69,7 @@ def decide(ours: Sequence[Score], theirs: Sequence[Score] | None, params: GatePa
     if theirs is None:
         return Decision("first", ("There is no champion, and every threshold is met.", *told), rows)
     first = _comparison(ours, theirs, params.primary)
-    others = [_comparison(ours, theirs, guard) for guard in params.guarded]
+    others = [_comparison(ours, theirs, guardrail) for guardrail in params.guardrails]
     if any(c.judgement == "worse" for c in (first, *others)):
         verdict: Verdict = "refused"
     elif not unsure and first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
@@ -108,10 +108,10 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
             continue
         column = f"{threshold.metric}_{threshold.split or 'all'}_{threshold.figure}_{number}"
         figure = threshold.of_figure(members)
-        for name, (value, least, most, decides) in _checks(threshold, figure, len(members)).items():
+        for name, (value, minimum, maximum, decides) in _checks(threshold, figure, len(members)).items():
             measures[column + name] = value
             severity = expectations.FAIL if decides else expectations.WARN
-            suite.append(between(column=column + name, min_value=least, max_value=most, severity=severity))
+            suite.append(between(column=column + name, min_value=minimum, max_value=maximum, severity=severity))
             words[column + name] = _sentence(threshold, figure, len(members))
     row: list[Facts] = [measures]
     report.mkdir(parents=True, exist_ok=True)
@@ -124,16 +124,16 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
 
 
 def _checks(threshold: Threshold, figure: Interval, items: int) -> dict[str, tuple[float, float | None, float | None, bool]]:
-    """What is compared, by a name of its own: a value, at least, at most, and whether missing it refuses or leaves in doubt."""
+    """What is compared, by a name of its own: a value, its minimum, its maximum, and whether missing it refuses or leaves in doubt."""
     if threshold.items is None:
-        return {"": (figure.value, threshold.least, threshold.most, True)}
+        return {"": (figure.value, threshold.min, threshold.max, True)}
     found: dict[str, tuple[float, float | None, float | None, bool]] = {"_items": (items, threshold.items, None, False)}
-    if threshold.most is not None:
-        found |= {"_low": (figure.low, None, threshold.most, items >= threshold.items), "_most": (figure.high, None, threshold.most, False)}
-    if threshold.least is not None:
+    if threshold.max is not None:
+        found |= {"_low": (figure.low, None, threshold.max, items >= threshold.items), "_max": (figure.high, None, threshold.max, False)}
+    if threshold.min is not None:
         found |= {
-            "_high": (figure.high, threshold.least, None, items >= threshold.items),
-            "_least": (figure.low, threshold.least, None, False),
+            "_high": (figure.high, threshold.min, None, items >= threshold.items),
+            "_min": (figure.low, threshold.min, None, False),
         }
     return found
 
@@ -148,7 +148,7 @@ def _sentence(threshold: Threshold, figure: Interval, items: int) -> str:
     return f"{threshold.name} {what} {spread}, and must be {threshold.limits} by the whole interval."
 
 
-def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary | Guarded) -> Comparison:
+def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary | Guardrail) -> Comparison:
     found = _compared(params.of(ours), params.of(theirs))
     if found is None:
         return Comparison(params.metric, params.split, 0, None, "not measured", f"{params.name} was not measured on items that both share.")
@@ -157,16 +157,16 @@ def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary 
     if items < params.items:
         few = f"{stated}; fewer than {params.items} show nothing."
         return Comparison(params.metric, params.split, items, interval, "too few", few)
-    judgement, words = _better(worse, params.gain) if isinstance(params, Primary) else _no_worse(worse, params.margin)
+    judgement, words = _better(worse, params.min_improvement) if isinstance(params, Primary) else _no_worse(worse, params.margin)
     return Comparison(params.metric, params.split, items, interval, judgement, f"{stated}: {words}.")
 
 
-def _better(worse: Interval, gain: float) -> tuple[Judgement, str]:
-    if worse.high < -gain:
-        return "better", f"better than the champion by more than {gain:g}"
-    if worse.low > 0 and worse.value > gain:
+def _better(worse: Interval, min_improvement: float) -> tuple[Judgement, str]:
+    if worse.high < -min_improvement:
+        return "better", f"better than the champion by more than {min_improvement:g}"
+    if worse.low > 0 and worse.value > min_improvement:
         return "worse", "worse than the champion"
-    return "unclear", f"not shown to be better than the champion by more than {gain:g}"
+    return "unclear", f"not shown to be better than the champion by more than {min_improvement:g}"
 
 
 def _no_worse(worse: Interval, margin: float) -> tuple[Judgement, str]:

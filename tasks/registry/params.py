@@ -31,7 +31,7 @@ class Measured(Params):
 
 
 class Primary(Measured):
-    gain: float = Field(ge=0)  # by which the challenger must be better
+    min_improvement: float = Field(ge=0)  # by which the challenger must be better
     items: int = Field(ge=1)  # fewer show nothing
 
 
@@ -39,8 +39,8 @@ class Threshold(Measured):
     """A limit. With ``items`` the whole 95 % interval must keep it, and fewer items show nothing: so that none is met by chance."""
 
     figure: Literal["tuned", "change"]  # the tuned model's value, or that less the base model's
-    most: float | None = None
-    least: float | None = None
+    max: float | None = None
+    min: float | None = None
     items: int | None = Field(None, ge=1)
 
     def of_figure(self, members: Sequence[Score]) -> Interval:
@@ -48,11 +48,11 @@ class Threshold(Measured):
 
     @property
     def limits(self) -> str:
-        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.least), ("most", self.most)) if limit is not None]
+        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.min), ("most", self.max)) if limit is not None]
         return " and ".join(limits)
 
 
-class Guarded(Measured):
+class Guardrail(Measured):
     margin: float = Field(ge=0)  # by which the challenger may be worse
     items: int = Field(ge=1)
 
@@ -60,7 +60,7 @@ class Guarded(Measured):
 class GateParams(Params):
     primary: Primary
     thresholds: tuple[Threshold, ...]
-    guarded: tuple[Guarded, ...]
+    guardrails: tuple[Guardrail, ...]
 
 
 class RegisterParams(GateParams):

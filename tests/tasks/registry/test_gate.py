@@ -19,17 +19,17 @@ from tasks.evaluation.scores import Score, read_scores
 from tasks.evaluation.table import table
 from tasks.registry.challenge import Challenge, write_decision
 from tasks.registry.gate import Decision, decide
-from tasks.registry.params import GateParams, Guarded, Primary, RegisterParams, Threshold
+from tasks.registry.params import GateParams, Guardrail, Primary, RegisterParams, Threshold
 from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(
-    primary=Primary(metric="answer_nats", split="test", gain=0.005, items=100),
+    primary=Primary(metric="answer_nats", split="test", min_improvement=0.005, items=100),
     thresholds=(
-        Threshold(metric="answer_nats", split="test", figure="change", most=0.0),
-        Threshold(metric="extraction", figure="tuned", most=0.1),
+        Threshold(metric="answer_nats", split="test", figure="change", max=0.0),
+        Threshold(metric="extraction", figure="tuned", max=0.1),
     ),
-    guarded=(Guarded(metric="answer_nats", split="other", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
+    guardrails=(Guardrail(metric="answer_nats", split="other", margin=0.05, items=50), Guardrail(metric="choice", margin=0.1, items=50)),
 )
 
 
@@ -139,7 +139,7 @@ def test_few_shared_items_show_nothing(tmp_path: Path) -> None:
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nats"):
-        Primary(metric="accuracy", gain=0, items=1)
+        Primary(metric="accuracy", min_improvement=0, items=1)
 
 
 def test_the_decision_is_a_file_and_a_page(tmp_path: Path) -> None:
@@ -175,7 +175,9 @@ class TestModels:
     def test_the_champion_with_noise_is_not_better(self, finished: Project, tmp_path: Path) -> None:
         champion = finished.path / "artifacts" / "model"
         theirs = self.scored(finished, champion, tmp_path / "champion")
-        params = GateParams(primary=Primary(metric="answer_nats", split="test", gain=0.005, items=10), thresholds=(), guarded=())
+        params = GateParams(
+            primary=Primary(metric="answer_nats", split="test", min_improvement=0.005, items=10), thresholds=(), guardrails=()
+        )
         assert decided(theirs, theirs, tmp_path, params).verdict == "unclear"
         for seed in range(5):
             noisy = tmp_path / f"noisy{seed}"

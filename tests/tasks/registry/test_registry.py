@@ -92,7 +92,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     assert champion(copied) == 3
 
     # The same checkpoint under another gate: one version, a further decision.
-    gate = {"metric": "answer_nats", "split": "test", "gain": 0.5, "items": 10}
+    gate = {"metric": "answer_nats", "split": "test", "min_improvement": 0.5, "items": 10}
     copied.set_params("register", primary=gate, sign_off="none")
     commit(copied)
     copied.run("dvc", "repro")

@@ -19,8 +19,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from flows import prefect_address
 from flows.ui import start_prefect
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.services import Service, kept_running
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml

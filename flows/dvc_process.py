@@ -19,8 +19,9 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from prefect import get_run_logger
 
+from tasks.runtime import dvc
 from tasks.runtime.files import write_whole
-from tasks.runtime.settings import CACHES
+from tasks.runtime.permissions import CACHES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_CACHE = ROOT / CACHES["DVC_SITE_CACHE_DIR"]
@@ -69,7 +70,7 @@ def dvc_lines(arguments: list[str]) -> Iterator[str]:
     for _ in _waits():
         lines: list[str] = []
         try:
-            for line in lines_of([sys.executable, "-m", "dvc", *arguments]):
+            for line in lines_of(dvc.command(*arguments)):
                 lines.append(line)
                 yield line
         except subprocess.CalledProcessError:

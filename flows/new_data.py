@@ -25,7 +25,7 @@ from flows import notices
 from flows.dvc_process import changes, lines_of
 from flows.pipeline import OPTIONS, UNAVAILABLE, bring_all_up_to_date, code, prepare
 from tasks.runtime.files import write_whole
-from tasks.runtime.git import NOT_CODE
+from tasks.runtime.git import NOT_CODE, tracked_files
 
 DATA = Path("data")
 SETTLED = float(os.environ.get("PIPELINE_SETTLED_SECONDS", "30"))  # without a change in data/, before its files are taken for whole
@@ -83,9 +83,8 @@ def _seconds_of_quiet() -> float:
 
 def _fingerprint() -> str:
     """Of the raw files and of everything that git tracks, without what a run itself changes."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")
-    files = {Path(name) for name in tracked if name and name not in NOT_CODE} | set(DATA.rglob("*"))
-    stats = [(str(path), found.st_size, found.st_mtime_ns) for path in sorted(files) if (found := _stat(path))]
+    files = {Path(name) for name in tracked_files() if name not in NOT_CODE} | set(DATA.rglob("*"))
+    stats = [(str(path), stat.st_size, stat.st_mtime_ns) for path in sorted(files) if (stat := _stat(path))]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 

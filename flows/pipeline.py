@@ -32,8 +32,9 @@ from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remo
 from flows.revision import NotThere, Unusable, check_out
 from tasks.runtime import chain
 from tasks.runtime.digests import files_in
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import INTERRUPTED, end_with_parent, interrupts_held, take_interrupts
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"

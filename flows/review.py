@@ -4,17 +4,17 @@ The files that the stages wrote are read; nothing here holds text of records.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from tasks.evaluation.findings import findings
+from tasks.runtime import artifacts
+from tasks.runtime.artifacts import REGISTRATION
 
-REGISTRATION = Path("artifacts/registration.json")
-METRICS = Path("artifacts/evaluation/metrics.json")
-FUNNEL = Path("artifacts/reports/preprocess/funnel.json")
+METRICS = artifacts.EVALUATION / artifacts.METRICS
+FUNNEL = artifacts.REPORTS / "preprocess" / artifacts.FUNNEL
 
 
 def registration() -> dict[str, Any]:

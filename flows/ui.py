@@ -11,8 +11,9 @@ from urllib.request import urlopen
 
 from flows import prefect_address
 from tasks.registry import tracking
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.services import Service, kept_running
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 LONGEST_START = 120.0
 

@@ -6,12 +6,12 @@ DVC, Prefect or MLflow; dvc.yaml alone says which paths it gets, the last of the
 
 import inspect
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -19,9 +19,10 @@ from typing import Annotated, get_type_hints
 from tasks.params import read_params
 from tasks.runtime import chain, disk, record
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.files import whole
 from tasks.runtime.params import Params
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import INTERRUPTED, asked_to_stop, end_with_parent, take_interrupts
-from tasks.runtime.settings import close_to_others
 
 _OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
@@ -134,20 +135,13 @@ def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
 
 def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> Summary:
     """Run the stage on names beside its outputs', and give it those when it is done; whatever happens, nothing half-written stays."""
-    partial = {p: path.with_name(f".{path.name}.partial") for p, path in paths.outs.items()}
-    try:
-        for path in partial.values():
-            _remove(path)
+    with ExitStack() as stack:
+        partial = {}
+        for parameter, path in paths.outs.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            partial[parameter] = stack.enter_context(whole(path))
         with disk.told_when_full(_written(paths)):  # here, while what was written still fills the disk
-            summary = stage(**paths.inputs, **partial, **given)
-        for p, path in paths.outs.items():
-            _remove(path)
-            partial[p].rename(path)
-    finally:
-        for path in partial.values():
-            _remove(path)
-    return summary
+            return stage(**paths.inputs, **partial, **given)
 
 
 def _written(paths: _Paths) -> list[Path]:
@@ -158,10 +152,3 @@ def _bring_back(name: str) -> None:
     """DVC has removed the outputs of the stage by now (it sets DVC_STAGE); where the stage did not begin, they must not be lost."""
     if os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name and (back := chain.bring_back(name)):
         print(f"{name}: did not begin; what DVC had removed is back: {', '.join(back)}", file=sys.stderr)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tasks.corpus.documents import SPLITS
 from tasks.corpus.shards.format import open_split, read_index
-
-DOCUMENTS, VARIANTS, SHARDS = Path("artifacts/documents"), Path("artifacts/variants"), Path("artifacts/shards")
+from tasks.runtime.artifacts import DOCUMENTS, SHARDS, VARIANTS
 
 
 def places(record_id: str) -> Iterator[str]:

@@ -167,8 +167,8 @@ def main() -> None:
     """Parse first, so that help and a mistyped command cost no imports."""
     options = arguments().parse_args()
     from tasks.runtime.errors import Unavailable
+    from tasks.runtime.permissions import close_project
     from tasks.runtime.processes import INTERRUPTED
-    from tasks.runtime.settings import close_project
 
     try:
         close_project()

@@ -24,6 +24,7 @@ from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
 from tasks.registry.lineage.signature import KEY, sign
 from tasks.registry.model_card import base_terms, card
 from tasks.registry.versions import Package
+from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK, DVC_YAML, RAW, REPORTS
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
@@ -32,8 +33,7 @@ from tasks.training.exposure import Seen, read_seen, seen_digest
 from tasks.training.exposure import write_seen as write_seen_file
 
 # What a rebuild needs besides the commit.
-REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
-RAW, REPORTS = "data", "artifacts/reports/"
+REPRODUCTION = (PARAMS, DVC_YAML, DVC_LOCK, DATA_POINTER, Path("requirements.lock"))
 CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parents[2] / "model"
 NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
 
@@ -66,12 +66,12 @@ def make(
     versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
     trees = _trees(records)
     checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
-    stated = manifest(Path(RAW))
+    stated = manifest(RAW)
     text = card(
         name=name,
         terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
         corpus=stated,
-        raw=sorted(p.relative_to(RAW).as_posix() for p in Path(RAW).rglob("*") if p.is_file() and p.name != MANIFEST),
+        raw=sorted(p.relative_to(RAW).as_posix() for p in RAW.rglob("*") if p.is_file() and p.name != MANIFEST),
         records=records,
         table=decision.table,
         findings=findings(metrics),
@@ -137,7 +137,7 @@ def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
 def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Of each suite of expectations that the stages' reports hold: how many were met, and how many were not."""
     found: dict[str, dict[str, Any]] = {}
-    reports = [(name, path) for name, tree in trees.items() if name.startswith(REPORTS) for path in sorted(tree.rglob("*.json"))]
+    reports = [(name, path) for name, tree in trees.items() if name.startswith(f"{REPORTS}/") for path in sorted(tree.rglob("*.json"))]
     for name, path in reports:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("results"), list) and "success" in content:

@@ -9,7 +9,6 @@ import os
 import re
 import select
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,10 +33,12 @@ from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC041
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.registry import relocation
+from tasks.runtime import git
 from tasks.runtime.digests import dvc_digest
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.permissions import refuse_foreign
 from tasks.runtime.record import PENDING
-from tasks.runtime.settings import refuse_foreign, setting
+from tasks.runtime.settings import setting
 from tasks.training import step_metrics
 
 EXPERIMENT = "medical-llm"
@@ -52,11 +53,7 @@ def main_worktree() -> Path:
     for parent in (here, *here.parents):
         if parent.name == ".dvc":  # .dvc/tmp/exps/…: a copy that DVC throws away
             return parent.parent
-    try:
-        common = subprocess.run(["git", "rev-parse", "--git-common-dir"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return here
-    return (here / common).resolve().parent
+    return git.main_worktree(here)
 
 
 def tracking_uri() -> str:

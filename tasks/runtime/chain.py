@@ -7,8 +7,6 @@ stage that wrote it, and the record with dvc.lock, which git holds. Where they d
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,11 +18,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tasks.runtime import dvc
+from tasks.runtime.artifacts import DVC_LOCK, DVC_YAML, RECORDS
 from tasks.runtime.digests import dvc_digest
 
-RECORDS = Path("artifacts/runs")
-PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-MOST_FILES = 5  # that a message names
+MAX_FILES = 5  # that a message names
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def bring_back(stage: str) -> list[str]:
 def producers(records: Path = RECORDS) -> list[Producer]:
     """The stages of dvc.yaml that keep their record in this directory."""
     found, locked = [], _locked()
-    for stage, definition in ((_yaml(PIPELINE) if PIPELINE.exists() else {}).get("stages") or {}).items():
+    for stage, definition in ((_yaml(DVC_YAML) if DVC_YAML.exists() else {}).get("stages") or {}).items():
         outs = tuple(str(out) if isinstance(out, str) else str(next(iter(out))) for out in definition.get("outs", ()))
         record = os.path.relpath(records / f"{stage}.json")
         if record in outs:
@@ -154,7 +152,7 @@ def _of_output(producer: Producer, path: str, digest: str) -> Iterator[str]:
     written, locked = _read(producer.record)["outputs"].get(path), producer.locked.get(path)
     if written is None or written != (locked or written):
         by_hand = f"after a run of it by hand, 'dvc commit {producer.stage}' is what is missing"
-        yield f"{producer.record} and {LOCK} do not agree on {path}; run 'dvc repro {producer.stage}' ({by_hand})"
+        yield f"{producer.record} and {DVC_LOCK} do not agree on {path}; run 'dvc repro {producer.stage}' ({by_hand})"
     elif digest != written:
         yield _differs(producer.stage, path, written)
 
@@ -207,19 +205,19 @@ def _changed(path: str, listed: Mapping[str, str]) -> list[str]:
 
 
 def _names(path: str, names: list[str]) -> str:
-    told = ["/".join(part for part in (path, name) if part) for name in names[:MOST_FILES]]
-    return (", ".join(told) or path) + (f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else "")
+    told = ["/".join(part for part in (path, name) if part) for name in names[:MAX_FILES]]
+    return (", ".join(told) or path) + (f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else "")
 
 
 def _listed(digest: str) -> dict[str, str]:
     """Digests by name of the files that DVC's cache lists under a directory's digest; a file's own, under the empty name."""
-    if not digest.endswith(".dir"):
+    if not digest.endswith(dvc.LISTING):
         return {"": digest}
     return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(_object(digest).read_bytes())}
 
 
 def _object(digest: str) -> Path:
-    return _cache() / "files" / "md5" / digest[:2] / digest[2:]
+    return dvc.object_path(dvc.objects_dir(_cache()), digest)
 
 
 def _cache() -> Path:
@@ -229,14 +227,15 @@ def _cache() -> Path:
 @cache
 def _cache_of(_directory: str) -> Path:
     """DVC's cache of the project here. Only asked for when something is wrong: DVC takes a second to answer."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return Path(result.stdout.strip() if result.returncode == 0 else ".dvc/cache")
+    try:
+        return dvc.cache_dir()
+    except dvc.DvcError:
+        return Path(".dvc/cache")
 
 
 def _locked() -> dict[str, dict[str, str]]:
     """Digests of the outputs of each stage, as DVC wrote them down."""
-    stages = (_yaml(LOCK).get("stages") or {}) if LOCK.exists() else {}
+    stages = (_yaml(DVC_LOCK).get("stages") or {}) if DVC_LOCK.exists() else {}
     return {stage: _digests(entry) for stage, entry in stages.items()}
 
 

@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def plan(options: argparse.Namespace) -> None:
-    from tasks.runtime.settings import close_to_others
+    from tasks.runtime.permissions import close_to_others
     from tasks.training import plan as planning
 
     close_to_others()

@@ -5,7 +5,6 @@ between them, on numbers.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from tasks.corpus.documents import EVALUATION, SPLITS, Document, Rejected, Spill
 from tasks.corpus.measures import Facts, measure, write_facts
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
+from tasks.runtime.files import whole
 
 # Of the fates of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -293,10 +293,8 @@ def _rejections(work: Path, name: str) -> Iterator[Callable[[Mapping[str, object
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[str]]:
     """A file that is there when it is whole: two processes may make the same one after another's death."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8") as file:
+    with whole(path, unique=True) as partial, open(partial, "w", encoding="utf-8") as file:
         yield file
-    partial.rename(path)
 
 
 def _facts(directory: Path, partition: int, facts: Iterable[Facts]) -> None:
@@ -306,9 +304,8 @@ def _facts(directory: Path, partition: int, facts: Iterable[Facts]) -> None:
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    np.save(partial, array)
-    partial.rename(path)
+    with whole(path, unique=True) as partial, open(partial, "wb") as file:
+        np.save(file, array)
 
 
 def _compared_by(document: Document, rules: Rules) -> dict[str, int]:

@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tasks.registry.lineage.signature import SIGNATURE
+from tasks.runtime import artifacts
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.regular_files import read_regular, regular_sha256
 
 FORMAT = 3
 FILE = "passport.json"
-CHECKPOINT, EVALUATION = "artifacts/model", "artifacts/evaluation"  # the trees of which a version carries copies
+CHECKPOINT, EVALUATION = str(artifacts.MODEL), str(artifacts.EVALUATION)  # the trees of which a version carries copies
 COPY = "checkpoint/"  # where a version carries the former
 # What a serving host must have, by what it is called to people.
 SERVED = {"weights": "*.safetensors", "config": "config.json", "tokenizer": "tokenizer.json", "template": "tokenizer_config.json"}

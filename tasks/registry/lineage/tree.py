@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.registry.lineage.passport import CHECKPOINT, EVALUATION
+from tasks.runtime.artifacts import BASE, DOCUMENTS, RAW, REPORTS, SHARDS, VARIANTS
 
-MOST_COUNTS = 6
+MAX_COUNTS = 6
 COUNTED = ("documents", "tokens", "records", "variants", "parameters", "best_step", "best_validation_loss")
 MEANING = {
-    "data": "raw files",
-    "artifacts/documents": "clean documents",
-    "artifacts/variants": "augmented documents",
-    "artifacts/shards": "shards",
-    "artifacts/base": "base model",
+    str(RAW): "raw files",
+    str(DOCUMENTS): "clean documents",
+    str(VARIANTS): "augmented documents",
+    str(SHARDS): "shards",
+    str(BASE): "base model",
     CHECKPOINT: "model",
     EVALUATION: "evaluation",
 }
@@ -38,7 +39,7 @@ def ancestry(document: Mapping[str, Any]) -> list[Node]:
     def node(path: str, digest: str) -> Node:
         stage = writer.get(path, "")
         read = document["stages"][stage]["inputs"] if stage else {}
-        return Node(path, digest, stage, [node(p, d) for p, d in read.items() if not p.startswith("artifacts/reports/")])
+        return Node(path, digest, stage, [node(p, d) for p, d in read.items() if not p.startswith(f"{REPORTS}/")])
 
     written = {path: digest for record in document["stages"].values() for path, digest in record["outputs"].items()}
     return [node(path, written[path]) for path in (CHECKPOINT, EVALUATION) if path in written]
@@ -50,12 +51,12 @@ def counts(record: Mapping[str, Any]) -> list[str]:
     return [
         f"{name.replace('_', ' ')} {value:,.0f}" if value == int(value) else f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in found
-    ][:MOST_COUNTS]
+    ][:MAX_COUNTS]
 
 
 def gates_of(document: Mapping[str, Any], stage: str) -> list[str]:
     """The results of a stage's expectations, in words."""
-    reports = {path for path in document["stages"][stage]["outputs"] if path.startswith("artifacts/reports/")}
+    reports = {path for path in document["stages"][stage]["outputs"] if path.startswith(f"{REPORTS}/")}
     told = []
     for name, gate in document["gates"].items():
         if gate["report"] in reports:

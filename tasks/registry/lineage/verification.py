@@ -20,6 +20,7 @@ from tasks.registry.lineage import passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
 from tasks.registry.promotion import decisions
+from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK
 from tasks.runtime.chain import broken_links
 from tasks.runtime.regular_files import read_regular, regular_sha256
 
@@ -140,7 +141,7 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
 
 def here(document: dict[str, Any]) -> Iterator[Finding]:
     """The trees in this directory. Where DVC's files say that another version of one is here, that one is absent."""
-    present = _pointers(Path("dvc.lock"), Path("data.dvc"))
+    present = _pointers(DVC_LOCK, DATA_POINTER)
     for name, tree in document["trees"].items():
         if present.get(name, tree["dvc"]) != tree["dvc"] and Path(name).exists():
             yield Finding("absent", name, "", "another version of it is here, as DVC's files say")

@@ -14,11 +14,11 @@ import pytest
 from helpers.accounts import GROUP, MEMBER, OTHER, OWNER, as_root, run_as
 from helpers.project import ROOT, Project
 
-from tasks.runtime.settings import CACHES
+from tasks.runtime.permissions import CACHES
 
 pytestmark: list[pytest.MarkDecorator] = [] if os.geteuid() == 0 else [pytest.mark.system]
 STAGE = (sys.executable, "-m", "tasks.augment")  # its first act is to close the project; then it asks for its paths
-CLOSE = (sys.executable, "-c", "from tasks.runtime.settings import close_to_others; close_to_others(); print('closed')")
+CLOSE = (sys.executable, "-c", "from tasks.runtime.permissions import close_to_others; close_to_others(); print('closed')")
 
 
 ATTEMPTS = (
@@ -143,7 +143,7 @@ def test_libraries_look_into_no_directory_with_a_name_that_others_know(machine: 
     home = machine.folder / "shared"
     machine.other("mkdir -p .config/matplotlib torchinductor_account61001 && echo 'backend: evil' > .config/matplotlib/matplotlibrc")
     script = (
-        "from tasks.runtime.settings import close_to_others; close_to_others()\n"
+        "from tasks.runtime.permissions import close_to_others; close_to_others()\n"
         "import matplotlib; from torch._inductor.runtime.cache_dir_utils import cache_dir; from dvc.repo import Repo\n"
         "import huggingface_hub.constants as hub, tldextract.cache\n"
         "print('\\n'.join(map(str, ('looks', matplotlib.get_configdir(), matplotlib.get_cachedir(), cache_dir(), Repo().site_cache_dir,\n"

@@ -59,7 +59,7 @@ def changes() -> dict[str, Any]:
     for _ in _waits():
         try:
             with _repository() as repo:
-                return {name: what for name, what in repo.status().items() if what != ["always changed"]}
+                return {name: reasons for name, reasons in repo.status().items() if reasons != ["always changed"]}
         except LockError:
             continue
     raise TimeoutError(f"another DVC process has kept this repository busy for {LONGEST_WAIT:.0f} s")

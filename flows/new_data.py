@@ -66,13 +66,13 @@ def drift() -> State[Any]:
             lines.append(line)
     except subprocess.CalledProcessError:
         return Completed(name="Skipped", message="\n".join(lines[-3:]))
-    told = next((line.removeprefix("drift: ") for line in reversed(lines) if line.startswith("drift: ")), "")
-    create_markdown_artifact(told, key="drift", description="New records beside the training corpus; artifacts/drift/drift.html")
-    if "differ from the training corpus" in told:
-        get_run_logger().warning(told)
-        notices.send("new data differs from the training corpus", told)
-        return Completed(name="Warned", message=told)
-    return Completed(message=told)
+    message = next((line.removeprefix("drift: ") for line in reversed(lines) if line.startswith("drift: ")), "")
+    create_markdown_artifact(message, key="drift", description="New records beside the training corpus; artifacts/drift/drift.html")
+    if "differ from the training corpus" in message:
+        get_run_logger().warning(message)
+        notices.send("new data differs from the training corpus", message)
+        return Completed(name="Warned", message=message)
+    return Completed(message=message)
 
 
 def _seconds_of_quiet() -> float:

@@ -132,7 +132,7 @@ def code(revision: str) -> State[Any]:
         check_files()
         if Path("data").exists() and not TO_PULL.exists() and not is_up_to_date(DATA):
             raise Unusable(f"data/ holds what {DATA} does not know; 'dvc add data' and commit it, or run without a revision")
-        told = check_out(revision)
+        done = check_out(revision)
         if not is_up_to_date(DATA):
             TO_PULL.parent.mkdir(exist_ok=True)
             TO_PULL.touch()
@@ -142,7 +142,7 @@ def code(revision: str) -> State[Any]:
         return Failed(message=str(error))
     except (NotThere, subprocess.CalledProcessError) as error:
         return Failed(name=UNAVAILABLE, message=f"{revision} or its data could not be fetched: {error}")
-    return Completed(message=told)
+    return Completed(message=done)
 
 
 @task(task_run_name="params", cache_policy=NO_CACHE)

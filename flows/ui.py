@@ -51,8 +51,8 @@ def start(command: list[str], port: int, health: str, environment: dict[str, str
     log.unlink(missing_ok=True)
     program = str(Path(sys.executable).with_name(command[0]))
     arguments = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
-    told = {name: value.format(address=address) for name, value in environment.items()}
-    server = Service(f"the {command[0]} server", arguments, told, log)
+    resolved = {name: value.format(address=address) for name, value in environment.items()}
+    server = Service(f"the {command[0]} server", arguments, resolved, log)
     server.start()
     services.append(server)
     deadline = time.monotonic() + LONGEST_START
@@ -66,11 +66,11 @@ def start(command: list[str], port: int, health: str, environment: dict[str, str
 
 
 def _free(port: int) -> int:
-    for wanted in (port, 0):
+    for candidate in (port, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", wanted))
+                probe.bind(("127.0.0.1", candidate))
                 return int(probe.getsockname()[1])
             except OSError:
                 continue

@@ -109,10 +109,10 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         raise
     summary = _work(stage, paths, given)
     if started and paths.record:
-        told = {p: path for p, path in paths.outs.items() if p not in paths.private}
+        public_outs = {p: path for p, path in paths.outs.items() if p not in paths.private}
         reports = [str(paths.outs[p]) for p in summary.reports]
         with disk.told_when_full(_written(paths)):
-            record.finish(started, paths.record, told, summary.metrics, summary.history, reports, known_as=summary.record)
+            record.finish(started, paths.record, public_outs, summary.metrics, summary.history, reports, known_as=summary.record)
         from tasks.registry import tracking  # imports mlflow, which costs seconds; and logging must not make a stage run again
 
         tracking.replay_pending()  # if the store answers; one that is down stops nothing
@@ -123,9 +123,9 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
 def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
     hints = get_type_hints(stage, include_extras=True)
     parameters = [p for p in inspect.signature(stage).parameters if p != "params"]
-    wanted = [*parameters, "record"] if keep_record else parameters
-    if len(arguments) != len(wanted):
-        raise ValueError(f"usage: python -m tasks.{stage.__name__} {' '.join(wanted)}  (dvc.yaml has the paths)")
+    expected = [*parameters, "record"] if keep_record else parameters
+    if len(arguments) != len(expected):
+        raise ValueError(f"usage: python -m tasks.{stage.__name__} {' '.join(expected)}  (dvc.yaml has the paths)")
     paths = dict(zip(parameters, arguments, strict=False))
     marks = {p: getattr(hints[p], "__metadata__", ()) for p in parameters}
     outs = {p: path for p, path in paths.items() if _OUT in marks[p]}

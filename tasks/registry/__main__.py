@@ -18,46 +18,48 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tasks.registry", description="Registered versions of the model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(run: Callable[[argparse.Namespace], "int | str | None"], what: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.removesuffix("_"), help=what, description=what[0].upper() + what[1:] + ".")
+    def command(run: Callable[[argparse.Namespace], "int | str | None"], help_text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__.removesuffix("_"), help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
         added.set_defaults(run=run)
         return added
 
     command(list_, "list versions, decisions, and what happened to the aliases")
-    made = command(promote, "make a version champion")
-    made.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger unless told")
-    made.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
-    back = command(rollback, "make the previous champion champion again")
-    for decided in (made, back):
+    promoting = command(promote, "make a version champion")
+    promoting.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger unless told")
+    promoting.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
+    rolling_back = command(rollback, "make the previous champion champion again")
+    for decided in (promoting, rolling_back):
         decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name unless told")
         decided.add_argument("--why", default="", help="the reason, which is recorded")
-    shown = command(show, "show what a version was made from, down to the raw files")
-    shown.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
-    verified = command(verify, "compare every file of a version with its passport")
-    verified.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
-    verified.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    verified.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY unless told)")
-    found = command(record, "find a record: its raw file, its shard, and the versions that saw it")
-    found.add_argument("id")
-    again = command(rebuild, "make a version's weights again from its commit, and compare them bit for bit")
-    again.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
-    freed = command(gc, "free disk space; what a registered version needs stays")
-    freed.add_argument("--dry-run", action="store_true", help="say what would go")
-    freed.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
-    freed.add_argument("--incomplete", action="store_true", help="also where it is not known here which files a version's directory has")
-    forgotten = command(forget, "remove older copies of withdrawn records from this machine, and list what remains")
-    forgotten.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
-    drifted = command(drift, "compare new documents with the champion's training corpus")
-    drifted.add_argument("documents", type=Path)
-    drifted.add_argument("report", type=Path)
+    showing = command(show, "show what a version was made from, down to the raw files")
+    showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    verifying = command(verify, "compare every file of a version with its passport")
+    verifying.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
+    verifying.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
+    verifying.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY unless told)")
+    locating = command(record, "find a record: its raw file, its shard, and the versions that saw it")
+    locating.add_argument("id")
+    rebuilding = command(rebuild, "make a version's weights again from its commit, and compare them bit for bit")
+    rebuilding.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    collecting = command(gc, "free disk space; what a registered version needs stays")
+    collecting.add_argument("--dry-run", action="store_true", help="say what would go")
+    collecting.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
+    collecting.add_argument(
+        "--incomplete", action="store_true", help="also where it is not known here which files a version's directory has"
+    )
+    purging = command(forget, "remove older copies of withdrawn records from this machine, and list what remains")
+    purging.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
+    drifting = command(drift, "compare new documents with the champion's training corpus")
+    drifting.add_argument("documents", type=Path)
+    drifting.add_argument("report", type=Path)
     for measure, limit in LIMITS.items():
-        drifted.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
-    followed = commands.add_parser("follow")  # training starts it, nobody types it
-    followed.set_defaults(run=follow)
+        drifting.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
+    following = commands.add_parser("follow")  # training starts it, nobody types it
+    following.set_defaults(run=follow)
     for name in ("stage", "record", "folder"):
-        followed.add_argument(name)
-    closed = command(chain, "check that what is here is what the stages wrote")
-    closed.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all unless told")
+        following.add_argument(name)
+    checking = command(chain, "check that what is here is what the stages wrote")
+    checking.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all unless told")
     return parser
 
 
@@ -140,12 +142,12 @@ def drift(options: argparse.Namespace) -> None:
 def chain(options: argparse.Namespace) -> "str | None":
     from tasks.runtime.chain import problems, producers
 
-    known = [producer.stage for producer in producers()]
-    if unknown := set(options.stages) - set(known):
-        raise ValueError(f"there is no stage {', '.join(sorted(unknown))} that keeps a record; there are {', '.join(known)}")
-    if found := dict.fromkeys(problems(stages=options.stages)):
-        return "\n".join(f"chain: {problem}" for problem in found)
-    print(f"chain: what is here of {', '.join(options.stages or known)} is what they wrote")
+    stages = [producer.stage for producer in producers()]
+    if unknown := set(options.stages) - set(stages):
+        raise ValueError(f"there is no stage {', '.join(sorted(unknown))} that keeps a record; there are {', '.join(stages)}")
+    if broken := dict.fromkeys(problems(stages=options.stages)):
+        return "\n".join(f"chain: {problem}" for problem in broken)
+    print(f"chain: what is here of {', '.join(options.stages or stages)} is what they wrote")
     return None
 
 

@@ -51,32 +51,32 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
     from tasks.registry import promotion, versions
 
     name = params.model_dump()["name"]
-    ours = read_scores(evaluation)
+    challenger = read_scores(evaluation)
     number = versions.aliases(client, name).get(promotion.CHAMPION)
     if number is None:
-        return Challenge(decide(ours, None, params, folder / "gate"), None, {})
+        return Challenge(decide(challenger, None, params, folder / "gate"), None, {})
     against: dict[str, Any] = {"version": int(number)}
-    theirs, unknown, answers = None, "", {}
+    champion_scores, unknown, answers = None, "", {}
     if version is not None and str(version.version) == str(number):
         unknown = "it is this version itself"
     else:
-        champion = client.get_model_version(name, str(number))
+        champion_version = client.get_model_version(name, str(number))
         try:
-            _check_whole(client, champion)
-            answers = _answers(client, champion)
-            theirs = _stored(client, champion, evaluation)
+            _check_whole(client, champion_version)
+            answers = _answers(client, champion_version)
+            champion_scores = _stored(client, champion_version, evaluation)
             against["scores"] = "stored with an evaluation on the same items"
-            if theirs is None:
-                theirs = rescored(scored, versions.artifact(client, champion.run_id, "checkpoint"), folder / "champion")
+            if champion_scores is None:
+                champion_scores = rescored(scored, versions.artifact(client, champion_version.run_id, "checkpoint"), folder / "champion")
                 against["scores"] = "scored again on today's items"
-            theirs, left_out = _held_out(client, champion, theirs)
+            champion_scores, left_out = _held_out(client, champion_version, champion_scores)
             if left_out:
                 against["scores"] += f"; {left_out} that were in its train or validation split do not count"
         except (ValueError, OSError, RuntimeError) as error:
             unknown = f"version {number} cannot be loaded or scored any more ({error})"
     if unknown:
         against["scores"] = f"none: {unknown}"
-    return Challenge(decide(ours, theirs, params, folder / "gate", unknown=unknown), against, answers)
+    return Challenge(decide(challenger, champion_scores, params, folder / "gate", unknown=unknown), against, answers)
 
 
 def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
@@ -95,9 +95,9 @@ def _held_out(client: Any, champion: Any, scores: list[Score]) -> tuple[list[Sco
     group of two, may have moved them since. Of those that it did not come to, it may have learnt from others of their group."""
     from tasks.registry import promotion
 
-    asked = {s.id for s in scores if s.split != "train"}
-    known = promotion.seen_by(client, champion, asked) or {}
-    moved = {key for key, seen in known.items() if seen.split in promotion.TRAINING}
+    ids = {s.id for s in scores if s.split != "train"}
+    exposure = promotion.seen_by(client, champion, ids) or {}
+    moved = {key for key, seen in exposure.items() if seen.split in promotion.TRAINING}
     return [s for s in scores if s.split == "train" or s.id not in moved], len(moved)
 
 
@@ -143,17 +143,17 @@ def _answers(client: Any, champion: Any) -> dict[str, str | None]:
     return {row["prompt"]: row["tuned"] for row in json.loads((folder / "answers.json").read_bytes())}
 
 
-def write_decision(folder: Path, number: int, made: Challenge, evaluation: Path) -> Path:
+def write_decision(folder: Path, number: int, decided: Challenge, evaluation: Path) -> Path:
     """``decision-<n>.json`` and the same as a page; the path of the former."""
     path = folder / f"decision-{number}.json"
     answers = json.loads((evaluation / "answers.json").read_bytes())
     content = {
         "number": number,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "champion": made.champion,
-        **asdict(made.decision),
+        "champion": decided.champion,
+        **asdict(decided.decision),
         "findings": findings(json.loads((evaluation / "metrics.json").read_bytes())),
-        "answers": [row | ({"champion": made.answers.get(row["prompt"])} if made.champion else {}) for row in answers],
+        "answers": [row | ({"champion": decided.answers.get(row["prompt"])} if decided.champion else {}) for row in answers],
         "evaluation": digests_of(evaluation),
     }
     page = path.with_suffix(".html")

@@ -106,8 +106,8 @@ def make(
 
 def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file by its path in the version."""
-    found = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
-    return dict(sorted((found | {path.name: sha256(path) for path in files}).items()))
+    digests = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
+    return dict(sorted((digests | {path.name: sha256(path) for path in files}).items()))
 
 
 def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
@@ -136,20 +136,20 @@ def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
 
 def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Of each suite of expectations that the stages' reports hold: how many were met, and how many were not."""
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     reports = [(name, path) for name, tree in trees.items() if name.startswith(f"{REPORTS}/") for path in sorted(tree.rglob("*.json"))]
     for name, path in reports:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("results"), list) and "success" in content:
             missed = [r["expectation_config"].get("severity") for r in content["results"] if not r["success"]]
             failed = sum(severity == "critical" for severity in missed)
-            found[path.stem] = {
+            results[path.stem] = {
                 "report": name,
                 "passed": len(content["results"]) - len(missed),
                 "warned": len(missed) - failed,
                 "failed": failed,
             }
-    return found
+    return results
 
 
 def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:

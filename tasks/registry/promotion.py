@@ -79,10 +79,10 @@ def rollback(client: tracking.MlflowClient, name: str, *, who: str, why: str) ->
 
 def _set_aliases(client: tracking.MlflowClient, name: str, line: list[str]) -> None:
     present = versions.aliases(client, name)
-    for alias, wanted in ((CHAMPION, line[-1:]), (PREVIOUS, line[-2:-1])):
-        if wanted and str(present.get(alias)) != wanted[0]:
-            client.set_registered_model_alias(name, alias, wanted[0])
-        elif not wanted and alias in present:
+    for alias, version_line in ((CHAMPION, line[-1:]), (PREVIOUS, line[-2:-1])):
+        if version_line and str(present.get(alias)) != version_line[0]:
+            client.set_registered_model_alias(name, alias, version_line[0])
+        elif not version_line and alias in present:
             client.delete_registered_model_alias(name, alias)
 
 
@@ -188,13 +188,13 @@ def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> 
         path = versions.artifact(client, version.run_id, SEEN)
     except ValueError:
         return None
-    wanted = {seen_digest(i): i for i in ids}
-    found = {wanted[digest]: seen for digest, seen in read_seen(path) if digest in wanted}
-    for key in _scored_by(client, version, set(wanted.values())):
-        seen = found.get(key, Seen("none", "unused"))
+    id_of = {seen_digest(i): i for i in ids}
+    exposure = {id_of[digest]: seen for digest, seen in read_seen(path) if digest in id_of}
+    for key in _scored_by(client, version, set(id_of.values())):
+        seen = exposure.get(key, Seen("none", "unused"))
         if seen.use == "unused" or (seen.use == "unknown" and seen.split not in TRAINING):
-            found[key] = Seen(seen.split, "scored")
-    return found
+            exposure[key] = Seen(seen.split, "scored")
+    return exposure
 
 
 def _scored_by(client: tracking.MlflowClient, version: Any, ids: set[str]) -> set[str]:
@@ -222,22 +222,22 @@ def mark_tainted(client: tracking.MlflowClient, name: str, ids: Iterable[str]) -
     """Mark the versions that saw one of these records, or may have; the numbers of those that were not marked before. A version that
     had one in a split, and did not come to it, is not tainted, and says so by the tag ``spared``.
     """
-    wanted = sorted(set(ids))
-    if not wanted:
+    withdrawn_ids = sorted(set(ids))
+    if not withdrawn_ids:
         return []
     marked = []
     for version in versions.versions_of(client, name):
         # A further decision may have scored more.
-        asked = hashlib.sha256("\n".join([EXPOSURE, str(_decisions(version)), *wanted]).encode()).hexdigest()[:16]
+        asked = hashlib.sha256("\n".join([EXPOSURE, str(_decisions(version)), *withdrawn_ids]).encode()).hexdigest()[:16]
         if version.tags.get("taint.asked") == asked:
             continue
-        found = list((seen_by(client, version, wanted) or {}).values())
-        if word := _tainted_by(found):
+        exposures = list((seen_by(client, version, withdrawn_ids) or {}).values())
+        if word := _tainted_by(exposures):
             if version.tags.get("tainted") != word:
                 client.set_model_version_tag(name, version.version, "tainted", word)
                 _append(client, name, "taint", version.version, "register", word)
                 marked.append(version.version)
-        elif found and version.tags.get("spared") != (word := f"{_records(len(found))} in its splits, which it did not come to"):
+        elif exposures and version.tags.get("spared") != (word := f"{_records(len(exposures))} in its splits, which it did not come to"):
             client.set_model_version_tag(name, version.version, "spared", word)
             _append(client, name, "spare", version.version, "register", word)
         client.set_model_version_tag(name, version.version, "taint.asked", asked)
@@ -251,9 +251,9 @@ def taint_of(version: Any) -> str:
     return f"not tainted: {spared}" if (spared := version.tags.get("spared")) else ""
 
 
-def _tainted_by(found: Iterable[Seen]) -> str:
+def _tainted_by(exposures: Iterable[Seen]) -> str:
     """In words what a version did with the records that it must not have seen; empty where it saw none."""
-    uses = Counter(seen.use for seen in found if seen.taints)
+    uses = Counter(seen.use for seen in exposures if seen.taints)
     trained, maybe = uses["trained"] + uses["selected"], uses["unknown"]
     sure = uses.total() - maybe
     words = [f"saw {_records(sure)}, {trained} of them in training"] if sure else []

@@ -114,8 +114,8 @@ def _case(evaluation: str, params: RegisterParams) -> str:
 
 def _number(tags: dict[str, str], case: str) -> int:
     """The number of the decision on a case, 0 where there is none."""
-    found = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
-    return int(found[0].split(".")[1]) if found else 0
+    matching = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
+    return int(matching[0].split(".")[1]) if matching else 0
 
 
 def _decision_tags(number: int, decision: Decision, document: Path, case: str) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _create(
     behind = read_records(records)
     document = challenge.write_decision(folder, 1, challenged, evaluation)
 
-    def made(number: int) -> package.Package:
+    def make_package(number: int) -> package.Package:
         return package.make(
             folder / f"package-{number}",
             tuned,
@@ -163,24 +163,24 @@ def _create(
     return versions.create_version(
         tracking.connect(),
         params.name,
-        made,
+        make_package,
         tags=tags | findings.tags(_metrics(evaluation)) | _decision_tags(1, challenged.decision, document, case),
         inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
         metrics=behind["validate"]["metrics"],
     )
 
 
-def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge, case: str, folder: Path) -> None:
+def _decided_again(client: Any, version: Any, evaluation: Path, challenged: Challenge, case: str, folder: Path) -> None:
     """A further numbered record on a version that is there."""
     from tasks.registry import challenge
 
     number = 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
-    document = challenge.write_decision(folder, number, made, evaluation)
+    document = challenge.write_decision(folder, number, challenged, evaluation)
     client.log_artifacts(version.run_id, str(evaluation), f"evaluation-{number}")
     client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
     for path in (document.with_suffix(".html"), document):
         client.log_artifact(version.run_id, str(path))
-    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, made.decision, document, case)
+    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, challenged.decision, document, case)
     # The case last: without it the record does not count, and a re-run writes it again.
     for name, value in sorted(tags.items(), key=lambda tag: tag[0].endswith(".case")):
         client.set_model_version_tag(version.name, version.version, name, value)
@@ -188,8 +188,8 @@ def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge,
 
 def _metrics(evaluation: Path) -> dict[str, Any]:
     """The evaluation's table."""
-    found: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
-    return found
+    metrics: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
+    return metrics
 
 
 def _is_experiment() -> bool:

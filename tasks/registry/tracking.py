@@ -91,13 +91,13 @@ def _create(path: Path) -> None:
     folder = path.parent / ".cache"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mlflow-", dir=folder) as partial:
-        made = Path(partial) / path.name
+        database = Path(partial) / path.name
         try:
-            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+            MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
         except SQLAlchemyError as error:
             raise OSError(f"{path} cannot be created: {' '.join(str(error).split())[:200]}") from None
         with suppress(FileExistsError):  # another process was first
-            os.link(made, path)
+            os.link(database, path)
 
 
 def replay_pending() -> None:
@@ -190,16 +190,16 @@ def follow(stage: str, record: str, folder: Path) -> None:
 
     A store that does not answer is asked again, ever less often; what it missed it gets with the stage's record at the latest.
     """
-    told, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
+    sent, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], SECONDS)[0])
-        found = step_metrics.read(folder)
-        if len(found) > told and (ended or time.monotonic() >= silent_until):
+        points = step_metrics.read(folder)
+        if len(points) > sent and (ended or time.monotonic() >= silent_until):
             try:
                 client = client or connect()
-                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(found[0]["time"])).info.run_id
-                tell_points(client, run_id, found[told:])
-                told, pause = len(found), SECONDS
+                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(points[0]["time"])).info.run_id
+                tell_points(client, run_id, points[sent:])
+                sent, pause = len(points), SECONDS
             except Exception:  # whatever it is, the record is told again in the end
                 pause = min(2 * pause, 60.0)
             silent_until = time.monotonic() + pause
@@ -209,8 +209,8 @@ def follow(stage: str, record: str, folder: Path) -> None:
 
 def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begin: int) -> Run:
     """The run of a record, made if the store has none."""
-    found = _runs(client, experiment, f"tags.record = '{record}'")
-    return found[0] if found else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
+    runs = _runs(client, experiment, f"tags.record = '{record}'")
+    return runs[0] if runs else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
 
 
 def metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
@@ -234,14 +234,14 @@ def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict
 
 def run_of_record(client: MlflowClient, record: str) -> Run | None:
     """The run that shows a record, where the store has one."""
-    found = _runs(client, experiment_of(client), f"tags.record = '{record}'")
-    return found[0] if found else None
+    runs = _runs(client, experiment_of(client), f"tags.record = '{record}'")
+    return runs[0] if runs else None
 
 
 def producer_of(client: MlflowClient, experiment: str, path: str, digest: str) -> str | None:
     """The newest run that wrote these bytes to this path."""
-    found = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
-    return found[0].info.run_id if found else None
+    runs = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
+    return runs[0].info.run_id if runs else None
 
 
 def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
@@ -249,8 +249,8 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 
 
 def experiment_of(client: MlflowClient) -> str:
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        return str(experiment.experiment_id)
     embedded = client.tracking_uri.startswith("sqlite:")
     location = (main_worktree() / relocation.ARTIFACTS).as_uri() if embedded else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))

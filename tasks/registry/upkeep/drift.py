@@ -54,8 +54,8 @@ class Corpus:
 
     def sample(self, sort: str) -> list[Document]:
         chosen = sorted((share(SEED, d.id), d.id) for d in self.read(sort))[:SAMPLE]
-        wanted = {key for _, key in chosen}
-        return [d for d in self.read(sort) if d.id in wanted]
+        ids = {key for _, key in chosen}
+        return [d for d in self.read(sort) if d.id in ids]
 
 
 def corpus_of(documents: Path, seen: dict[str, str]) -> Corpus:
@@ -84,11 +84,11 @@ def lengths(corpus: Corpus, limit: float) -> Measure:
 
 def vocabulary(corpus: Corpus, limit: float) -> Measure:
     """The share of words that stand in no training document, beyond that of the held-out ones."""
-    known = {hash_text(word) for d in corpus.read("train") for text in d.texts() for word in words(text)}
+    train_words = {hash_text(word) for d in corpus.read("train") for text in d.texts() for word in words(text)}
 
     def unknown(sort: str) -> float | None:
-        found = [hash_text(word) not in known for d in corpus.read(sort) for text in d.texts() for word in words(text)]
-        return sum(found) / len(found) if found else None
+        unknown_flags = [hash_text(word) not in train_words for d in corpus.read(sort) for text in d.texts() for word in words(text)]
+        return sum(unknown_flags) / len(unknown_flags) if unknown_flags else None
 
     held_out, new = unknown("test"), unknown("new") or 0.0
     return Measure("vocabulary", "share of words unknown to training", 0.0, held_out, new, new - (held_out or 0.0), limit)
@@ -96,8 +96,8 @@ def vocabulary(corpus: Corpus, limit: float) -> Measure:
 
 def sources(corpus: Corpus) -> Measure:
     """The share of documents from files that training does not know; every new file has such, so there is no limit."""
-    known = {d.source for d in corpus.read("train")}
-    held_out, new = ([d.source not in known for d in corpus.read(sort)] for sort in ("test", "new"))
+    train_sources = {d.source for d in corpus.read("train")}
+    held_out, new = ([d.source not in train_sources for d in corpus.read(sort)] for sort in ("test", "new"))
     share_of = sum(new) / len(new)
     return Measure(
         "sources",
@@ -114,8 +114,8 @@ def identifiers(corpus: Corpus, limit: float) -> Measure:
     """Marks that de-identification left, per 1,000 documents, beyond those of the training documents."""
 
     def marks(sort: str) -> float | None:
-        found = [sum(len(_MARK.findall(text)) for text in d.texts()) for d in corpus.read(sort)]
-        return 1000 * sum(found) / len(found) if found else None
+        counts = [sum(len(_MARK.findall(text)) for text in d.texts()) for d in corpus.read(sort)]
+        return 1000 * sum(counts) / len(counts) if counts else None
 
     train, new = marks("train") or 0.0, marks("new") or 0.0
     return Measure("identifiers", "identifiers masked per 1,000 documents", train, marks("test"), new, new - train, limit)
@@ -138,10 +138,10 @@ def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
         return estimate(scores, "tuned") if scores else None
 
     held_out, new = nats("test"), nats("new")
-    known = new or Interval(0.0, 0.0, 0.0)
-    excess = known.low - (held_out.high if held_out else known.low)
+    measured = new or Interval(0.0, 0.0, 0.0)
+    excess = measured.low - (held_out.high if held_out else measured.low)
     return Measure(
-        "nats", "the champion's nats per answer token", None, held_out.value if held_out else None, known.value, max(excess, 0.0), limit
+        "nats", "the champion's nats per answer token", None, held_out.value if held_out else None, measured.value, max(excess, 0.0), limit
     )
 
 
@@ -153,9 +153,9 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
     except ValueError:
         return "there is no champion yet to compare with"
     ids = [d.id for split in OWN for d in read_documents(documents, split)]
-    if (known := promotion.seen_by(client, champion, ids)) is None:
+    if (exposure := promotion.seen_by(client, champion, ids)) is None:
         return f"version {champion.version} does not say which records it saw"
-    seen = {key: record.split for key, record in known.items() if record.split in SPLITS}
+    seen = {key: record.split for key, record in exposure.items() if record.split in SPLITS}
     new = len(ids) - len(seen)
     if new < FEWEST:
         return f"{new} new documents; fewer than {FEWEST} show nothing"

@@ -34,36 +34,38 @@ class Forgotten:
 
 def forget(ids: set[str]) -> Forgotten:
     """``ValueError`` where the present outputs still hold one of the ids."""
-    told = Forgotten()
+    purged = Forgotten()
     cache = dvc.objects_dir(dvc.cache_dir())
     needed = _needed(cache)
     holding = {digest for digest, path in dvc.objects_in(cache) if _holds(path, ids)}
     if present := holding & needed:
         raise ValueError(f"the present outputs still hold records that are to be forgotten ({len(present)} files); run 'dvc repro' first")
     folders = {digest: members for digest, members in _folders(cache) if holding & set(members)}
-    places = {place for digest in holding for place in _places(dvc.object_path(cache, digest), ids)}
-    for digest, path in _raw_copies(cache, {source for source, _ in places}):
+    origins = {origin for digest in holding for origin in _places(dvc.object_path(cache, digest), ids)}
+    for digest, path in _raw_copies(cache, {source for source, _ in origins}):
         holding |= {digest} - needed
         if digest in needed:
-            told.remains += [f"data/{s}, {position}: the raw record, also in DVC's cache ({digest})" for s, position in places if s == path]
+            purged.remains += [
+                f"data/{s}, {position}: the raw record, also in DVC's cache ({digest})" for s, position in origins if s == path
+            ]
     gone = (holding | set(folders) | {member for members in folders.values() for member in members}) - needed
     for digest in sorted(gone):
         if (copy := dvc.object_path(cache, digest)).exists():
             copy.unlink()
-            told.removed.append(f"DVC's cache: {digest}")
+            purged.removed.append(f"DVC's cache: {digest}")
     with open(_list_of_forgotten(cache), "a", encoding="utf-8") as file:
         file.writelines(f"{digest}\n" for digest in sorted(gone))
-    told.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
+    purged.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
     for directory in map(Path, CACHES):
         if directory.exists() and (directory.name == "train" or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
             shutil.rmtree(directory)
-            told.removed.append(str(directory))
+            purged.removed.append(str(directory))
     if count := _without_rejected(ids):
-        told.removed.append(f"{REJECTED}: {count} records")
-    told.remains += _models(set(folders), ids)
+        purged.removed.append(f"{REJECTED}: {count} records")
+    purged.remains += _models(set(folders), ids)
     for remote in (line.split()[0] for line in dvc.dvc("remote", "list").splitlines()):
-        told.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
-    return told
+        purged.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
+    return purged
 
 
 def forgotten(cache: Path) -> set[str]:
@@ -147,11 +149,11 @@ def _without_rejected(ids: set[str]) -> int:
 def _models(folders: set[str], ids: set[str]) -> list[str]:
     """Registered versions that were made from the directories, as their tags say, and whether they came to the records."""
     client, name = tracking.connect(), read_section("register", RegisterParams).name
-    told = []
+    sentences = []
     for version in versions.versions_of(client, name):
         if folders & set(version.tags.values()):
             seen = promotion.seen_by(client, version, ids)
             spared = seen and not any(record.taints for record in seen.values())
             word = "which had them in its splits and did not come to them" if spared else "whose weights were trained or scored on them"
-            told.append(f"{version.name} version {version.version} in the model registry, {word}")
-    return told
+            sentences.append(f"{version.name} version {version.version} in the model registry, {word}")
+    return sentences

@@ -33,7 +33,7 @@ def ours(base: Path, documents: Path, work: Path) -> None:
     arguments = [
         (base.absolute(), some, False, (work / "cache").absolute()) for some in tokenize.partitions([documents / "train.jsonl"]).values()
     ]
-    names = in_order(tokenize.tokenize, arguments, what="tokenizing")
+    names = in_order(tokenize.tokenize, arguments, desc="tokenizing")
     made = (document for name in names for document in tokenize.load(work / "cache" / name))
     write_shards("train", made, work / "shards", max_tokens=1 << 24)
 

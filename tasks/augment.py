@@ -19,7 +19,7 @@ from tasks.corpus.measures import Facts, read_facts
 from tasks.corpus.params import AugmentParams
 from tasks.corpus.readers.hpo import lay_synonyms
 from tasks.runtime.files import write_whole
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 
 EXAMPLES = 5
 WORK = Path(".cache/augment")
@@ -38,7 +38,7 @@ class Told:
 Method = Callable[[Document, int, Mapping[str, str]], Document | None]
 
 
-def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> Summary:
+def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> StageResult:
     """Write the variants of the train split, and what of the split replay is trained on; originals stay where they are."""
     told = {name: Told() for name in METHODS}
     terms = lay.lay_terms(pair for path in sorted(data.rglob("*.obo")) for pair in lay_synonyms(path))
@@ -69,7 +69,7 @@ def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: 
     print(f"{total:,} variants of {counts['documents']:,} train documents: {', '.join(rows) or 'none'}; {counts['replayed']:,} replayed")
     metrics = {f"variants_{name}": float(t.made) for name, t in told.items()} | {f"dropped_{n}": float(t.dropped) for n, t in told.items()}
     totals = {"train_documents": float(counts["documents"]), "variants": float(total), "replayed": float(counts["replayed"])}
-    return Summary(metrics=totals | metrics, reports=("report",))
+    return StageResult(metrics=totals | metrics, reports=("report",))
 
 
 def copies(document: Document, params: AugmentParams, terms: Mapping[str, str], told: Mapping[str, Told]) -> list[Document]:

@@ -19,13 +19,13 @@ from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
-from tasks.stage import Out, PrivateOut, Summary, run_stage
+from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
 FAILED = Path(".cache/failed-preprocess")
 
 
-def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> Summary:
+def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> StageResult:
     """Read, clean, compare, split by group, check, write; every record not taken is counted, and kept in ``rejected``."""
     work = WORK.absolute()
     shutil.rmtree(work, ignore_errors=True)
@@ -51,7 +51,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         by_split[rule] += n * (step == "documents")
     metrics |= {f"documents_{split}": by_split[split] for split in SPLITS if by_split[split]}
     print(f"{metrics['documents']:,} documents of {metrics['records']:,} records; {told(tally)}")
-    return Summary(metrics={k: float(v) for k, v in metrics.items()}, reports=("report",))
+    return StageResult(metrics={k: float(v) for k, v in metrics.items()}, reports=("report",))
 
 
 def all_public(data: Path) -> bool:

@@ -19,14 +19,14 @@ from tasks.corpus.params import ShardParams
 from tasks.corpus.shards import tokenize
 from tasks.corpus.shards.format import Shard, TokenizedDocument, write_index, write_shards
 from tasks.runtime.pool import in_order
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 
 WORK = Path(".cache/shard")
 COUNTS = ("documents", "tokens", "supervised")
 SMALL = 2_000_000  # bytes of documents that one process tokenizes sooner than a pool starts
 
 
-def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
+def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> StageResult:
     """Tokenize every split, the variants with train; check; write, also a report on all of the data, to which ``cleaning`` is
     preprocess's part.
     """
@@ -62,7 +62,7 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
         if path.name not in used:
             path.unlink()
     metrics = {f"{of}_{split}": float(sum(getattr(s, of) for s in some)) for split, some in written.items() for of in COUNTS}
-    return Summary(metrics=metrics, reports=("report",))
+    return StageResult(metrics=metrics, reports=("report",))
 
 
 def _samples(documents: Path, variants: Path) -> list[Document]:
@@ -75,7 +75,7 @@ def _tokenize(base: Path, stretches: Mapping[int, list[tokenize.Stretch]], all_c
     small = sum(s.end - s.start for some in stretches.values() for s in some) < SMALL
     arguments = [(base.absolute(), some, all_count, tokenize.CACHE.absolute()) for some in stretches.values()]
     # In order, so that what is done is written while the rest is tokenized.
-    return in_order(tokenize.tokenize, arguments, what=f"tokenizing {split}", here=small)
+    return in_order(tokenize.tokenize, arguments, desc=f"tokenizing {split}", here=small)
 
 
 def _noted(names: Iterable[str], used: set[str]) -> Iterator[str]:

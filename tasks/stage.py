@@ -1,6 +1,6 @@
 """Runs a stage: paths from the command line, params from ``params.yaml``, outputs whole or not at all, and its record.
 
-A stage is a plain function ``def shard(documents: Path, shards: Out, *, params: ShardParams) -> Summary``. It knows nothing of
+A stage is a plain function ``def shard(documents: Path, shards: Out, *, params: ShardParams) -> StageResult``. It knows nothing of
 DVC, Prefect or MLflow; dvc.yaml alone says which paths it gets, the last of them the file of its record.
 """
 
@@ -30,30 +30,30 @@ PrivateOut = Annotated[Path, _OUT, _PRIVATE]  # one that stays on this machine: 
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a stage tells about its run: numbers, numbers per step, and those of its outputs that a person reads."""
+class StageResult:
+    """What a stage reports of its run: metrics, metrics per step, and which of its outputs a person reads."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
-    record: str = ""  # the record's id, where the tracker was told of the run while it went on
+    record: str = ""  # the record's id, where the tracker has the run already
 
 
-Stage = Callable[..., Summary]
+Stage = Callable[..., StageResult]
 
 
-def check_params(checked: Out) -> Summary:
+def check_params(checked: Out) -> StageResult:
     """The first stage of dvc.yaml. Every stage reads all sections of params.yaml before it works, and so does this one; it has no other
     work. Every other stage depends on its output, which never changes: so nothing runs again for it, and where it fails DVC stops before
     it has removed an output of any other stage.
     """
     checked.write_text("every section of params.yaml is valid\n", encoding="utf-8")
-    return Summary()
+    return StageResult()
 
 
 def run_stage(stage: Stage, *, record: bool = True) -> None:
-    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend, 75 (EX_TEMPFAIL of
-    sysexits.h) for what may go by itself, or 130 after Ctrl-C.
+    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can fix, 75 (EX_TEMPFAIL of
+    sysexits.h) for what may pass by itself, or 130 after Ctrl-C.
 
     ``record=False``: the stage keeps no record, and its command line ends with its own paths.
     """
@@ -107,12 +107,12 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
     except (ValueError, OSError):
         _bring_back(name)
         raise
-    summary = _work(stage, paths, given)
+    result = _work(stage, paths, given)
     if started and paths.record:
         public_outs = {p: path for p, path in paths.outs.items() if p not in paths.private}
-        reports = [str(paths.outs[p]) for p in summary.reports]
+        reports = [str(paths.outs[p]) for p in result.reports]
         with disk.told_when_full(_written(paths)):
-            record.finish(started, paths.record, public_outs, summary.metrics, summary.history, reports, known_as=summary.record)
+            record.finish(started, paths.record, public_outs, result.metrics, result.history, reports, known_as=result.record)
         from tasks.registry import tracking  # imports mlflow, which costs seconds; and logging must not make a stage run again
 
         tracking.replay_pending()  # if the store answers; one that is down stops nothing
@@ -133,8 +133,8 @@ def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
     return _Paths(inputs, outs, frozenset(p for p in outs if _PRIVATE in marks[p]), arguments[-1] if keep_record else None)
 
 
-def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> Summary:
-    """Run the stage on names beside its outputs', and give it those when it is done; whatever happens, nothing half-written stays."""
+def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> StageResult:
+    """Run the stage on temporary names, which get the outputs' names when it is done; after an error nothing half-written stays."""
     with ExitStack() as stack:
         partial = {}
         for parameter, path in paths.outs.items():

@@ -26,7 +26,7 @@ def asked(documents: Sequence[Document], *, seed: int, count: int) -> list[Docum
 
 def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int, what: str) -> Iterator[Value]:
     """Greedy answers, at most ``max_new_tokens`` long."""
-    for start in progress(range(0, len(documents), TOGETHER), unit="batch", what=what):
+    for start in progress(range(0, len(documents), TOGETHER), unit="batch", desc=what):
         some = documents[start : start + TOGETHER]
         completions = llama.chat_completion([_dialog(d) for d in some], max_gen_len=max_new_tokens, temperature=0.0)
         for document, completion in zip(some, completions, strict=True):

@@ -67,7 +67,7 @@ def judge(llama: Llama, texts: Sequence[Text], reader: Reader, *, what: str) -> 
     """Every text, in the order given. One longer than the context is read in parts, each of which sees nothing of those before it."""
     parts = sorted(_parts(texts, llama.model.config.max_seq_len), key=len)
     found: dict[int, dict[int, tuple[Tensor, ...]]] = {number: {} for number in range(len(texts))}
-    bar = progress(total=sum(map(len, parts)), unit="token", what=what)
+    bar = progress(total=sum(map(len, parts)), unit="token", desc=what)
     for group in _grouped(parts, reader.batch_tokens):
         for part, columns in zip(group, _read(llama, texts, group, reader), strict=True):
             found[part.text][part.start] = columns

@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,22 +26,22 @@ def arguments() -> argparse.ArgumentParser:
 
     command(list_, "list versions, decisions, and what happened to the aliases")
     promoting = command(promote, "make a version champion")
-    promoting.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger unless told")
+    promoting.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger by default")
     promoting.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
     rolling_back = command(rollback, "make the previous champion champion again")
     for decided in (promoting, rolling_back):
-        decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name unless told")
+        decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name by default")
         decided.add_argument("--why", default="", help="the reason, which is recorded")
     showing = command(show, "show what a version was made from, down to the raw files")
-    showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     verifying = command(verify, "compare every file of a version with its passport")
     verifying.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
     verifying.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    verifying.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY unless told)")
+    verifying.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY by default)")
     locating = command(record, "find a record: its raw file, its shard, and the versions that saw it")
     locating.add_argument("id")
     rebuilding = command(rebuild, "make a version's weights again from its commit, and compare them bit for bit")
-    rebuilding.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
+    rebuilding.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     collecting = command(gc, "free disk space; what a registered version needs stays")
     collecting.add_argument("--dry-run", action="store_true", help="say what would go")
     collecting.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
@@ -48,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
         "--incomplete", action="store_true", help="also where it is not known here which files a version's directory has"
     )
     purging = command(forget, "remove older copies of withdrawn records from this machine, and list what remains")
-    purging.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
+    purging.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn by default")
     drifting = command(drift, "compare new documents with the champion's training corpus")
     drifting.add_argument("documents", type=Path)
     drifting.add_argument("report", type=Path)
@@ -59,7 +60,7 @@ def arguments() -> argparse.ArgumentParser:
     for name in ("stage", "record", "folder"):
         following.add_argument(name)
     checking = command(chain, "check that what is here is what the stages wrote")
-    checking.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all unless told")
+    checking.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all by default")
     return parser
 
 
@@ -95,7 +96,7 @@ def verify(options: argparse.Namespace) -> int:
     from tasks.registry.lineage import verification
 
     key = options.public_key or verification.public_key()
-    return lineage.told(lineage.verify(options.version, deployed=options.deployed, public_key=key))
+    return lineage.print_findings(lineage.verify(options.version, deployed=options.deployed, public_key=key))
 
 
 def record(options: argparse.Namespace) -> None:
@@ -124,11 +125,11 @@ def forget(options: argparse.Namespace) -> None:
     from tasks.registry.upkeep import forget as upkeep
 
     if not (ids := set(options.ids) or set(withdrawn())):
-        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and none were told")
-    told = upkeep.forget(ids)
-    for line in told.removed or ["nothing: no copy was found"]:
+        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and no ids were given")
+    purged = upkeep.purge(ids)
+    for line in purged.removed or ["nothing: no copy was found"]:
         print(f"removed  {line}")
-    for line in told.remains:
+    for line in purged.remains:
         print(f"remains  {line}")
     print("Copies outside of this directory, backups and clones for instance, are not known here.")
 
@@ -174,7 +175,12 @@ def main() -> None:
 
     try:
         close_project()
-        sys.exit(options.run(options))
+        status = options.run(options)
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:  # `| head` has read what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)  # the same command may succeed later

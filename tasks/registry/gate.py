@@ -45,6 +45,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
+    """What the gate decided, why, and the numbers behind it."""
+
     verdict: Verdict
     reasons: tuple[str, ...]
     table: tuple[Row, ...]
@@ -119,8 +121,8 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
     report.mkdir(parents=True, exist_ok=True)
     gate = expectations.check(SUITE, row, suite, report, report)
     failed, warned = (
-        [sentence for column, sentence in words.items() if any(f"({column})" in of_gate for of_gate in found)]
-        for found in (gate.failed, gate.warned)
+        [sentence for column, sentence in words.items() if any(f"({column})" in result for result in results)]
+        for results in (gate.failed, gate.warned)
     )
     return list(dict.fromkeys(failed)), [sentence for sentence in dict.fromkeys(warned) if sentence not in failed], notes
 

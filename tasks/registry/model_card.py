@@ -196,8 +196,8 @@ worse is what changed by the whole interval.
 **{{ name | capitalize }}:**{% if not listed %} nothing{% endif %}
 
 
-{% for told in listed %}
-* {{ told }}
+{% for sentence in listed %}
+* {{ sentence }}
 {% endfor %}
 
 {% endfor %}

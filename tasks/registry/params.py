@@ -17,7 +17,7 @@ class Measured(Params):
 
     @field_validator("metric")
     @classmethod
-    def known(cls, metric: str) -> str:
+    def metric_exists(cls, metric: str) -> str:
         if metric not in MORE_IS_BETTER:
             raise ValueError(f"there is no metric {metric!r}; the metrics: {', '.join(MORE_IS_BETTER)}")
         return metric

@@ -44,7 +44,7 @@ from tasks.training import step_metrics
 EXPERIMENT = "medical-llm"
 DATABASE = "mlflow.db"
 SECONDS = 2.0  # between looks at what a run has measured
-MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
+MAX_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
 
 
 def main_worktree() -> Path:
@@ -258,7 +258,7 @@ def experiment_of(client: MlflowClient) -> str:
 
 def dataset(path: str, digest: str) -> DatasetInput:
     source = json.dumps({"path": path, "dvc": digest})
-    dataset = Dataset(name=path, digest=digest[:MOST_DATASET_DIGEST], source_type="local", source=source)
+    dataset = Dataset(name=path, digest=digest[:MAX_DATASET_DIGEST], source_type="local", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
 
 

@@ -21,19 +21,19 @@ R = TypeVar("R")
 ATTEMPTS = 4  # of work whose process was killed
 
 
-def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> list[R]:
+def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, desc: str, here: bool = False) -> list[R]:
     """``function(*a)`` for each of ``arguments``, in their order; ``here``: in this process, for work that is not worth a pool.
 
     An exception in one of them is raised; work whose worker died is done again.
     """
-    return list(in_order(function, arguments, what=what, here=here))
+    return list(in_order(function, arguments, desc=desc, here=here))
 
 
-def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> Iterator[R]:
+def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, desc: str, here: bool = False) -> Iterator[R]:
     """As ``run_all``, each result as soon as it and those before it are there, while work on the others goes on."""
     count = min(workers(), len(arguments))
     address = setting("DASK_SCHEDULER_ADDRESS")
-    bar = progress(total=len(arguments), unit="part", what=what)
+    bar = progress(total=len(arguments), unit="part", desc=desc)
     try:
         if address:
             results = _on_cluster(address, function, arguments)

@@ -118,7 +118,7 @@ def train_steps(
     rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=narrow(us.device, params.precision)) * us.size
     energy = Energy(us.device, before=points.all[-1]["energy_wh"] if points and points.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.place)
-    bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if us.rank == 0 else None
+    bar = progress(total=params.steps, unit="step", desc="fine-tuning", done=state.step) if us.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
         if no_better(state, params):
             break

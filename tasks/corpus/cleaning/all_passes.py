@@ -39,11 +39,11 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[Tally, list
 
     def over_files() -> None:
         arguments = [(data, n, i, _role(n, params), options_for(n, params.files), work) for i, n in enumerate(names)]
-        _merge(tally, run_all(passes.read, arguments, what="reading", here=here))
+        _merge(tally, run_all(passes.read, arguments, desc="reading", here=here))
 
     def over_partitions(function: Any, what: str, *arguments: Any) -> None:
         partitions = sorted(int(path.name) for path in (work / "raw").glob("*"))
-        _merge(tally, run_all(function, [(p, *arguments, work) for p in partitions], what=what, here=here))
+        _merge(tally, run_all(function, [(p, *arguments, work) for p in partitions], desc=what, here=here))
 
     over_files()
     _refuse_unreadable(tally, data)

@@ -63,7 +63,7 @@ def measure(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[S
     keys = sorted(groups)
     arguments = [(table, groups[table, name, language], language, carriers, params, seed) for table, name, language in keys]
     # By rules alone that takes less time than the processes of a pool need to import what finds them.
-    measured = dict(zip(keys, run_all(_measured, arguments, what="planted identifiers", here=not params.entity_model), strict=True))
+    measured = dict(zip(keys, run_all(_measured, arguments, desc="planted identifiers", here=not params.entity_model), strict=True))
     by_name: dict[tuple[str, str], list[Hits]] = {}
     for (table, name, _), hits in measured.items():
         by_name.setdefault((table, name), []).extend(hits)

@@ -20,6 +20,7 @@ from tasks.training.exposure import WORDS
 
 
 def show(which: str) -> None:
+    """Print a version: its aliases, commit, newest decision and the tree of what it was made from."""
     client = tracking.connect()
     version = versions.find(client, which)
     document = passport.read_passport(versions.artifact(client, str(version.run_id), passport.FILE))
@@ -54,7 +55,7 @@ def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Ite
     return verification.verify(version, deployed=deployed, public_key=public_key)
 
 
-def told(findings: Iterator[Finding]) -> int:
+def print_findings(findings: Iterator[Finding]) -> int:
     """Print all but what is equal, of which only the count per tree. The exit status: 1 where a file differs, 2 where all are as the
     passport says and nobody vouches for the passport."""
     equal: Counter[str] = Counter()

@@ -128,7 +128,8 @@ def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Fin
         later[name] = digest
         if (folder / name).is_file() and regular_sha256(folder / name) == digest:
             decision = json.loads((folder / name).read_bytes())
-            later |= {f"evaluation-{number}/{path}": of for path, of in decision["evaluation"].items()} | decision.get("beside", {})
+            later |= {f"evaluation-{number}/{path}": sha for path, sha in decision["evaluation"].items()}
+            later |= decision.get("files") or decision.get("beside", {})  # the latter up to format 1
     yield from passport.compare_version(passport_read.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
     for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):

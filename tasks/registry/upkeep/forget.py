@@ -25,21 +25,21 @@ CACHES = (".cache/tokens", ".cache/failed-preprocess", ".cache/preprocess", ".ca
 
 
 @dataclass
-class Forgotten:
+class Purged:
     """What was removed, and what remains and where."""
 
     removed: list[str] = field(default_factory=list)
     remains: list[str] = field(default_factory=list)
 
 
-def forget(ids: set[str]) -> Forgotten:
+def purge(ids: set[str]) -> Purged:
     """``ValueError`` where the present outputs still hold one of the ids."""
-    purged = Forgotten()
+    purged = Purged()
     cache = dvc.objects_dir(dvc.cache_dir())
     needed = _needed(cache)
     holding = {digest for digest, path in dvc.objects_in(cache) if _holds(path, ids)}
     if present := holding & needed:
-        raise ValueError(f"the present outputs still hold records that are to be forgotten ({len(present)} files); run 'dvc repro' first")
+        raise ValueError(f"the present outputs still hold records that are to be purged ({len(present)} files); run 'dvc repro' first")
     folders = {digest: members for digest, members in _folders(cache) if holding & set(members)}
     origins = {origin for digest in holding for origin in _places(dvc.object_path(cache, digest), ids)}
     for digest, path in _raw_copies(cache, {source for source, _ in origins}):
@@ -53,7 +53,7 @@ def forget(ids: set[str]) -> Forgotten:
         if (copy := dvc.object_path(cache, digest)).exists():
             copy.unlink()
             purged.removed.append(f"DVC's cache: {digest}")
-    with open(_list_of_forgotten(cache), "a", encoding="utf-8") as file:
+    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
         file.writelines(f"{digest}\n" for digest in sorted(gone))
     purged.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
     for directory in map(Path, CACHES):
@@ -68,13 +68,13 @@ def forget(ids: set[str]) -> Forgotten:
     return purged
 
 
-def forgotten(cache: Path) -> set[str]:
+def purged_objects(cache: Path) -> set[str]:
     """Objects that were removed from DVC's cache on purpose, though an older version may name them."""
-    path = _list_of_forgotten(cache)
+    path = _list_of_purged(cache)
     return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
 
 
-def _list_of_forgotten(cache: Path) -> Path:
+def _list_of_purged(cache: Path) -> Path:
     return cache.parent.parent / "forgotten.txt"
 
 

@@ -54,7 +54,7 @@ def collect(*, shared: bool, dry: bool, incomplete: bool = False) -> None:
 
 def _digests(cache: Path, *, incomplete: bool) -> set[str]:
     """Every object that a registered version or the workspace names."""
-    listings = needed.Listings(cache, gone=forget.forgotten(cache), incomplete=incomplete)
+    listings = needed.Listings(cache, gone=forget.purged_objects(cache), incomplete=incomplete)
     name = read_section("register", RegisterParams).name
     client = tracking.connect()
     for version in versions.versions_of(client, name):

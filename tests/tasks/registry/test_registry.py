@@ -88,7 +88,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     # A decision that is carried out late, after another version became champion.
     number, late = promotion.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
     store(copied).delete_model_version_tag("medical-llm", "2", f"decision.{number}.outcome")
-    assert promotion.carry_out(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
+    assert promotion.apply_decision(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
     assert champion(copied) == 3
 
     # The same checkpoint under another gate: one version, a further decision.

@@ -17,7 +17,7 @@ SECONDS = 60.0
 PROGRAM = """
 import sys
 from tasks.runtime import services
-services.SETTLED_SECONDS, services.MOST_SECONDS, services.MOST_ENDS = 20, 0.2, 3
+services.SETTLED_SECONDS, services.MAX_SECONDS, services.MAX_ENDS = 20, 0.2, 3
 with services.kept_running() as found:
     for name, command in (("one", sys.argv[1]), ("two", "sleep 600 & exec sleep 600")):
         service = services.Service(name, ["sh", "-c", command])

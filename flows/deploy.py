@@ -78,6 +78,7 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
+    """Start server and worker, apply the deployments, and keep both running until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description="Run the deployments of prefect.yaml, until Ctrl-C.")
     parser.add_argument("--apply", action="store_true", help="only tell the server of PREFECT_API_URL of them, and end")
     if parser.parse_args().apply:

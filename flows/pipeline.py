@@ -209,6 +209,7 @@ def _run(arguments: list[str], lines: list[str] | None = None) -> None:
 
 
 def main() -> None:
+    """Run the pipeline once from the command line; exit status 1 where it fails, 130 after Ctrl-C."""
     try:
         with interrupts_held():
             get_client(sync_client=True)  # Prefect's temporary server, where none is named; Ctrl-C is for us, who end it last

@@ -69,6 +69,7 @@ def funnel() -> list[dict[str, str | int]]:
 
 
 def decision() -> str:
+    """The version, the decision on it and the findings, as Markdown."""
     registered = registration()
     if not (decided := registered.get("decision")):
         return f"{registered['name']}: no version was made"

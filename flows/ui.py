@@ -19,6 +19,7 @@ LONGEST_START = 120.0
 
 
 def main() -> None:
+    """Start MLflow's and Prefect's servers, unless others are named, and print their addresses."""
     try:
         close_to_others(prefect_home())
         if not (mlflow := tracking.tracking_uri()).startswith("http"):
@@ -37,6 +38,7 @@ def main() -> None:
 
 
 def start_prefect(services: list[Service]) -> str:
+    """Start Prefect's server; its address."""
     # Without this its page asks port 4200, whatever --port says.
     return start(["prefect", "server", "start"], 4200, "/api/health", {"PREFECT_SERVER_UI_API_URL": "{address}/api"}, services)
 

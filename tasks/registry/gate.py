@@ -53,6 +53,7 @@ class Decision:
     comparisons: tuple[Comparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON's types."""
         return asdict(self)
 
 

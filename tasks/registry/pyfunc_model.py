@@ -21,6 +21,7 @@ class MedicalModel(PythonModel):
     """Takes a list of texts, or a table with them in its one column; gives a list of texts."""
 
     def load_context(self, context: Any) -> None:
+        """Compare the files with the passport, then load the model; ``ValueError`` where a file differs."""
         del context  # the checkpoint directory is the one that this file stands in
         directory = Path(__file__).parent
         weights = compared(directory)
@@ -30,6 +31,7 @@ class MedicalModel(PythonModel):
 
     # Without hints: MLflow would take them for the signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """One text per prompt. ``model_input``: a list of texts or a table with one column; ``params``: some of ``PARAMS``."""
         del context
         chosen = PARAMS | (params or {})
         prompts = [str(prompt) for prompt in (model_input.iloc[:, 0] if hasattr(model_input, "columns") else model_input)]

@@ -57,6 +57,7 @@ def main_worktree() -> Path:
 
 
 def tracking_uri() -> str:
+    """The store's address: the setting ``MLFLOW_TRACKING_URI``, or the embedded store of the main worktree."""
     return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / DATABASE}"
 
 
@@ -249,6 +250,7 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 
 
 def experiment_of(client: MlflowClient) -> str:
+    """The id of the pipeline's experiment, which is made if the store has none."""
     if experiment := client.get_experiment_by_name(EXPERIMENT):
         return str(experiment.experiment_id)
     embedded = client.tracking_uri.startswith("sqlite:")
@@ -257,6 +259,7 @@ def experiment_of(client: MlflowClient) -> str:
 
 
 def dataset(path: str, digest: str) -> DatasetInput:
+    """An input of a run by its path and DVC's digest, the digest cut to MLflow's limit."""
     source = json.dumps({"path": path, "dvc": digest})
     dataset = Dataset(name=path, digest=digest[:MAX_DATASET_DIGEST], source_type="local", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])

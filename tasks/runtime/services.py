@@ -65,6 +65,7 @@ class Service:
             self._due = now + wait
 
     def end(self) -> None:
+        """Send SIGTERM, wait for the process, and kill what it left behind."""
         self.process.terminate()
         self.process.wait()
         self._clear()

@@ -14,6 +14,7 @@ WIDE, HIGH, GAP, ROW = 196, 58, 52, 84  # of a box, between columns, between row
 
 
 def page(name: str, document: Mapping[str, Any], runs: Mapping[str, str]) -> str:
+    """The page as HTML. ``document``: the passport; ``runs``: by stage what the tracking store says of its run."""
     trees = ancestry(document)
     shown: set[str] = set()
 

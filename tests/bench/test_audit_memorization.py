@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.builders import write_tiny_checkpoint
-from helpers.evaluation import made
+from helpers.evaluation import evaluated
 from helpers.training import PARAMS
 
 from bench.audit_memorization import Plan, audit, page
@@ -15,7 +15,7 @@ PLAN = Plan(counts=(1, 10, 100), each=4, documents=50, references=127, limit=5.0
 
 
 def test_exposure_rises_with_repetition_and_the_gate_refuses_the_most_repeated(tmp_path: Path) -> None:
-    folder = made(tmp_path)
+    folder = evaluated(tmp_path)
     before = tree_sha256(folder)
     training = PARAMS.model_copy(update={"lr": 3e-3, "batch": 4, "micro_batch": 4, "seq_len": 96})
     exposures = audit(folder / "base", folder / "shards", PLAN, training)

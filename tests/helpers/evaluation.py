@@ -12,7 +12,7 @@ from tasks.shard import shard
 SECRET = "Zebrafink Quastenflosser"
 
 
-def made(folder: Path, *, test: int = 24, public: bool = False) -> Path:
+def evaluated(folder: Path, *, test: int = 24, public: bool = False) -> Path:
     """Base, tuned, documents and shards of a private corpus: questions, text of another origin, general text."""
     base = write_tiny_checkpoint(folder / "base")
     write_tiny_checkpoint(folder / "tuned", seed=1)

@@ -51,8 +51,8 @@ class Project:
         return result
 
     def params(self, section: str) -> dict[str, object]:
-        found: dict[str, object] = YAML(typ="safe").load(self.path / "params.yaml")[section]
-        return found
+        section_values: dict[str, object] = YAML(typ="safe").load(self.path / "params.yaml")[section]
+        return section_values
 
     def set_params(self, section: str, **values: object) -> None:
         yaml = YAML(typ="safe")

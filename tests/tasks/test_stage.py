@@ -23,7 +23,7 @@ def test_the_default_params_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("register:", "registre:", "unknown section 'registre'; did you mean 'register'?"),
         ("register:", "registre:", "section 'register' is missing"),
@@ -51,10 +51,10 @@ def test_the_default_params_are_valid() -> None:
         ("base:\n", "base: [\n", "not YAML"),
     ],
 )
-def test_a_wrong_param_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_a_wrong_param_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match="params.yaml") as error:
         read_params(edited(tmp_path, old, new))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers.evaluation import made
+from helpers.evaluation import evaluated
 from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
@@ -40,7 +40,7 @@ def run(folder: Path, out: str, params: ValidateParams = PARAMS, *, tuned: str =
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("validate"))
+    return evaluated(tmp_path_factory.mktemp("validate"))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_no_text_of_a_record_and_no_answer_of_the_tuned_model_is_told_of_a_priva
 
 
 def test_answers_are_told_where_every_source_is_public(tmp_path: Path) -> None:
-    folder = made(tmp_path, public=True)
+    folder = evaluated(tmp_path, public=True)
     (pair,) = json.loads((run(folder, "evaluation") / "answers.json").read_text())
     assert isinstance(pair["tuned"], str)
 
@@ -121,13 +121,13 @@ def test_the_scorer_changes_with_what_changes_scores_and_the_items_with_what_is_
 
 
 def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Path) -> None:
-    folder = made(tmp_path / "none")
+    folder = evaluated(tmp_path / "none")
     index = json.loads((folder / "shards" / "index.json").read_text())
     del index["splits"]["test"]
     (folder / "shards" / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"holds no test documents; look at the splits in data/ and at preprocess\.test_share"):
         run(folder, "evaluation")
-    other = made(tmp_path / "other", test=20)
+    other = evaluated(tmp_path / "other", test=20)
     (other / "shards").rename(other / "own")
     (other / "shards").symlink_to(parts / "shards")
     with pytest.raises(ValueError, match="hold different test documents; run 'dvc repro shard'"):
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Pat
 
 
 def test_few_documents_give_values_without_intervals(tmp_path: Path) -> None:
-    few = run(made(tmp_path, test=4), "evaluation")
+    few = run(evaluated(tmp_path, test=4), "evaluation")
     row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nats"]
     assert row["items"] == 4 and set(row["tuned"]) == {"value"}
 

@@ -34,9 +34,9 @@ def test_an_error_in_a_process_is_the_callers(monkeypatch: pytest.MonkeyPatch) -
         run_all(fail, [(0,), (0,)], desc="failing")
 
 
-@pytest.mark.parametrize("told", ["0", "many", "-1"])
-def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    monkeypatch.setenv("WORKERS", told)
+@pytest.mark.parametrize("value", ["0", "many", "-1"])
+def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WORKERS", value)
     with pytest.raises(ValueError, match="WORKERS is"):
         run_all(fail, [(0,), (1,)], desc="failing")
 

@@ -28,8 +28,8 @@ from tasks.evaluation.likelihood import ScoringConfig, Text, score_tokens
 from tasks.evaluation.probes import as_text
 from tasks.params import read_params
 from tasks.runtime.files import write_whole
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import tune_malloc
-from tasks.runtime.settings import close_to_others
 from tasks.training import optim
 from tasks.training.checkpoints import State, trained
 from tasks.training.distributed import ProcessGroup

@@ -34,7 +34,7 @@ def our_stage(base: Path, documents: Path, work: Path) -> None:
         (base.absolute(), partition, False, (work / "cache").absolute())
         for partition in tokenize.partitions([documents / "train.jsonl"]).values()
     ]
-    names = in_order(tokenize.tokenize, arguments, what="tokenizing")
+    names = in_order(tokenize.tokenize, arguments, desc="tokenizing")
     documents_of_all = (document for name in names for document in tokenize.load(work / "cache" / name))
     write_shards("train", documents_of_all, work / "shards", max_tokens=1 << 24)
 

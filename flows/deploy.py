@@ -19,8 +19,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from flows import prefect_address
 from flows.ui import start_prefect
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.services import Service, kept_running
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 POOL = "local"
 TAG = "medical-llm"  # of the deployments in prefect.yaml
@@ -77,6 +78,7 @@ def prefect(*arguments: str) -> None:
 
 
 def main() -> None:
+    """Start server and worker, apply the deployments, and keep both running until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description="Run the deployments of prefect.yaml, until Ctrl-C.")
     parser.add_argument("--apply", action="store_true", help="only tell the server of PREFECT_API_URL of them, and end")
     if parser.parse_args().apply:

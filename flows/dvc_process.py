@@ -19,8 +19,9 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from prefect import get_run_logger
 
+from tasks.runtime import dvc
 from tasks.runtime.files import write_whole
-from tasks.runtime.settings import CACHES
+from tasks.runtime.permissions import CACHES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_CACHE = ROOT / CACHES["DVC_SITE_CACHE_DIR"]
@@ -58,7 +59,7 @@ def changes() -> dict[str, Any]:
     for _ in _waits():
         try:
             with _repository() as repo:
-                return {name: what for name, what in repo.status().items() if what != ["always changed"]}
+                return {name: reasons for name, reasons in repo.status().items() if reasons != ["always changed"]}
         except LockError:
             continue
     raise TimeoutError(f"another DVC process has kept this repository busy for {LONGEST_WAIT:.0f} s")
@@ -69,7 +70,7 @@ def dvc_lines(arguments: list[str]) -> Iterator[str]:
     for _ in _waits():
         lines: list[str] = []
         try:
-            for line in lines_of([sys.executable, "-m", "dvc", *arguments]):
+            for line in lines_of(dvc.command(*arguments)):
                 lines.append(line)
                 yield line
         except subprocess.CalledProcessError:

@@ -24,10 +24,11 @@ from prefect.states import Completed, Failed, State
 from flows import notices
 from flows.dvc_process import changes, lines_of
 from flows.pipeline import OPTIONS, UNAVAILABLE, bring_all_up_to_date, code, prepare
+from tasks.registry.upkeep.drift_result import Status
+from tasks.runtime.artifacts import DOCUMENTS, DRIFT, DRIFT_PAGE, DRIFT_RESULT, RAW
 from tasks.runtime.files import write_whole
-from tasks.runtime.git import NOT_CODE
+from tasks.runtime.git import NOT_CODE, tracked_files
 
-DATA = Path("data")
 SETTLED = float(os.environ.get("PIPELINE_SETTLED_SECONDS", "30"))  # without a change in data/, before its files are taken for whole
 FAILED = Path(".cache/new-data-failed.json")
 
@@ -58,34 +59,34 @@ def on_new_data(revision: str = "") -> State[Any]:
 
 @task(task_run_name="drift", cache_policy=NO_CACHE)
 def drift() -> State[Any]:
-    """New records beside those that the champion knows; a warning is a notice, and a failure here stops nothing."""
+    """Compare new records with those that the champion knows; a warning is a notice, and a failure here stops nothing."""
     lines: list[str] = []
     try:
-        for line in lines_of([sys.executable, "-m", "tasks.registry", "drift", "artifacts/documents", "artifacts/drift"]):
+        for line in lines_of([sys.executable, "-m", "tasks.registry", "drift", str(DOCUMENTS), str(DRIFT)]):
             get_run_logger().info(line)
             lines.append(line)
     except subprocess.CalledProcessError:
         return Completed(name="Skipped", message="\n".join(lines[-3:]))
-    told = next((line.removeprefix("drift: ") for line in reversed(lines) if line.startswith("drift: ")), "")
-    create_markdown_artifact(told, key="drift", description="New records beside the training corpus; artifacts/drift/drift.html")
-    if "differ from the training corpus" in told:
-        get_run_logger().warning(told)
-        notices.send("new data differs from the training corpus", told)
-        return Completed(name="Warned", message=told)
-    return Completed(message=told)
+    result = json.loads((DRIFT / DRIFT_RESULT).read_text(encoding="utf-8"))
+    message = result["message"]
+    create_markdown_artifact(message, key="drift", description=f"New records against the training corpus; {DRIFT / DRIFT_PAGE}")
+    if result["status"] == Status.DIFFERENT:
+        get_run_logger().warning(message)
+        notices.send("new data differs from the training corpus", message)
+        return Completed(name="Warned", message=message)
+    return Completed(message=message)
 
 
 def _seconds_of_quiet() -> float:
     """Since the last change of a file in data/, or of its name."""
-    times = [path.lstat().st_ctime for path in (DATA, *DATA.rglob("*"))] if DATA.exists() else []
+    times = [path.lstat().st_ctime for path in (RAW, *RAW.rglob("*"))] if RAW.exists() else []
     return time.time() - max(times, default=0.0)
 
 
 def _fingerprint() -> str:
     """Of the raw files and of everything that git tracks, without what a run itself changes."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")
-    files = {Path(name) for name in tracked if name and name not in NOT_CODE} | set(DATA.rglob("*"))
-    stats = [(str(path), found.st_size, found.st_mtime_ns) for path in sorted(files) if (found := _stat(path))]
+    files = {Path(name) for name in tracked_files() if name not in NOT_CODE} | set(RAW.rglob("*"))
+    stats = [(str(path), stat.st_size, stat.st_mtime_ns) for path in sorted(files) if (stat := _stat(path))]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 

@@ -32,8 +32,9 @@ from flows.dvc_process import GUARD, ROOT, dvc_lines, free_stale_locks, has_remo
 from flows.revision import NotThere, Unusable, check_out
 from tasks.runtime import chain
 from tasks.runtime.digests import files_in
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import INTERRUPTED, end_with_parent, interrupts_held, take_interrupts
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 Stage = Literal["base", "preprocess", "augment", "shard", "finetune", "validate", "register"]
 DATA = "data.dvc"
@@ -131,7 +132,7 @@ def code(revision: str) -> State[Any]:
         check_files()
         if Path("data").exists() and not TO_PULL.exists() and not is_up_to_date(DATA):
             raise Unusable(f"data/ holds what {DATA} does not know; 'dvc add data' and commit it, or run without a revision")
-        told = check_out(revision)
+        done = check_out(revision)
         if not is_up_to_date(DATA):
             TO_PULL.parent.mkdir(exist_ok=True)
             TO_PULL.touch()
@@ -141,7 +142,7 @@ def code(revision: str) -> State[Any]:
         return Failed(message=str(error))
     except (NotThere, subprocess.CalledProcessError) as error:
         return Failed(name=UNAVAILABLE, message=f"{revision} or its data could not be fetched: {error}")
-    return Completed(message=told)
+    return Completed(message=done)
 
 
 @task(task_run_name="params", cache_policy=NO_CACHE)
@@ -208,6 +209,7 @@ def _run(arguments: list[str], lines: list[str] | None = None) -> None:
 
 
 def main() -> None:
+    """Run the pipeline once from the command line; exit status 1 where it fails, 130 after Ctrl-C."""
     try:
         with interrupts_held():
             get_client(sync_client=True)  # Prefect's temporary server, where none is named; Ctrl-C is for us, who end it last

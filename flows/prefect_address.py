@@ -18,6 +18,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tasks.runtime.files import whole
+
 ENV = Path(".env")
 KEY, SERVER_KEY = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"  # Prefect's names: what is sent, what is demanded
 LOCK = Path(".cache/deploy.lock")
@@ -89,7 +91,6 @@ def _write(lines: list[str]) -> None:
     if not lines:
         ENV.unlink(missing_ok=True)
     elif lines != _lines():
-        part = ENV.with_name(f"{ENV.name}.part")
-        part.touch(mode=0o600)
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        part.replace(ENV)
+        with whole(ENV) as partial:
+            partial.touch(mode=0o600)
+            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,17 +4,17 @@ The files that the stages wrote are read; nothing here holds text of records.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from tasks.evaluation.findings import findings
+from tasks.runtime import artifacts
+from tasks.runtime.artifacts import REGISTRATION
 
-REGISTRATION = Path("artifacts/registration.json")
-METRICS = Path("artifacts/evaluation/metrics.json")
-FUNNEL = Path("artifacts/reports/preprocess/funnel.json")
+METRICS = artifacts.EVALUATION / artifacts.METRICS
+FUNNEL = artifacts.REPORTS / "preprocess" / artifacts.FUNNEL
 
 
 def registration() -> dict[str, Any]:
@@ -57,9 +57,9 @@ def scores() -> list[dict[str, str | int]]:
     return rows
 
 
-def _interval(found: dict[str, float]) -> str:
-    spread = f" ({found['low']:.4g} to {found['high']:.4g})" if "low" in found else ""
-    return f"{found['value']:.4g}{spread}"
+def _interval(interval: dict[str, float]) -> str:
+    spread = f" ({interval['low']:.4g} to {interval['high']:.4g})" if "low" in interval else ""
+    return f"{interval['value']:.4g}{spread}"
 
 
 def funnel() -> list[dict[str, str | int]]:
@@ -69,25 +69,26 @@ def funnel() -> list[dict[str, str | int]]:
 
 
 def decision() -> str:
-    found = registration()
-    if not (told := found.get("decision")):
-        return f"{found['name']}: no version was made"
-    reasons = "\n".join(f"* {reason}" for reason in told["reasons"])
+    """The version, the decision on it and the findings, as Markdown."""
+    registered = registration()
+    if not (decided := registered.get("decision")):
+        return f"{registered['name']}: no version was made"
+    reasons = "\n".join(f"* {reason}" for reason in decided["reasons"])
     listed = findings(json.loads(METRICS.read_text(encoding="utf-8")))
-    lists = "\n\n".join(f"**{name}**\n\n" + ("\n".join(f"* {one}" for one in some) or "nothing") for name, some in listed.items())
-    return f"**{found['name']} version {found['version']}**: {told['verdict']}, {told['outcome']}\n\n{reasons}\n\n{lists}"
+    lists = "\n\n".join(f"**{name}**\n\n" + ("\n".join(f"* {one}" for one in sentences) or "nothing") for name, sentences in listed.items())
+    return f"**{registered['name']} version {registered['version']}**: {decided['verdict']}, {decided['outcome']}\n\n{reasons}\n\n{lists}"
 
 
 def links() -> dict[str, str]:
     """MLflow's pages of the version and of the runs behind it, where MLflow is a server."""
     from tasks.registry import tracking
 
-    found, server = registration(), tracking.tracking_uri().rstrip("/")
-    if not server.startswith("http") or not found.get("version"):
+    registered, server = registration(), tracking.tracking_uri().rstrip("/")
+    if not server.startswith("http") or not registered.get("version"):
         return {}
     client = tracking.connect()
-    version = client.get_model_version(found["name"], str(found["version"]))
-    pages = {"mlflow-version": f"{server}/#/models/{found['name']}/versions/{found['version']}"}
+    version = client.get_model_version(registered["name"], str(registered["version"]))
+    pages = {"mlflow-version": f"{server}/#/models/{registered['name']}/versions/{registered['version']}"}
     experiment = tracking.experiment_of(client)
     runs = {"register": version.run_id} | {tag.removeprefix("run."): run for tag, run in version.tags.items() if tag.startswith("run.")}
     return pages | {f"mlflow-run-{stage}": f"{server}/#/experiments/{experiment}/runs/{run}" for stage, run in runs.items()}

@@ -1,9 +1,9 @@
 """The git revision that a flow works with."""
 
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from tasks.runtime import git
 from tasks.runtime.git import NOT_CODE, code_version
 
 LOCK = Path("requirements.lock")
@@ -34,7 +34,7 @@ def check_out(revision: str) -> str:
         _git("checkout", "--quiet", "--", "dvc.lock")
     if _is_branch(revision):
         _git("checkout", "--quiet", revision)
-        if _answers("rev-parse", "--verify", "--quiet", f"{revision}@{{upstream}}"):
+        if git.succeeds("rev-parse", "--verify", "--quiet", f"{revision}@{{upstream}}"):
             _git("merge", "--quiet", "--ff-only", f"{revision}@{{upstream}}")
     else:
         _git("checkout", "--quiet", "--detach", revision)
@@ -43,7 +43,7 @@ def check_out(revision: str) -> str:
 
 
 def _is_branch(name: str) -> bool:
-    return _answers("show-ref", "--verify", "--quiet", f"refs/heads/{name}")
+    return git.succeeds("show-ref", "--verify", "--quiet", f"refs/heads/{name}")
 
 
 def _must_be_installed() -> None:
@@ -63,12 +63,8 @@ def _installed(name: str) -> str:
         return ""
 
 
-def _answers(*arguments: str) -> bool:
-    return subprocess.run(["git", *arguments], capture_output=True, check=False).returncode == 0
-
-
 def _git(*arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise Unusable(f"git {arguments[0]}: {' '.join((result.stderr or result.stdout).split())}")
-    return result.stdout.strip()
+    try:
+        return git.git(*arguments).strip()
+    except git.GitError as error:
+        raise Unusable(str(error)) from None

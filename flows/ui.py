@@ -11,13 +11,15 @@ from urllib.request import urlopen
 
 from flows import prefect_address
 from tasks.registry import tracking
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.services import Service, kept_running
-from tasks.runtime.settings import close_to_others, prefect_home
+from tasks.runtime.settings import prefect_home
 
 LONGEST_START = 120.0
 
 
 def main() -> None:
+    """Start MLflow's and Prefect's servers, unless others are named, and print their addresses."""
     try:
         close_to_others(prefect_home())
         if not (mlflow := tracking.tracking_uri()).startswith("http"):
@@ -36,6 +38,7 @@ def main() -> None:
 
 
 def start_prefect(services: list[Service]) -> str:
+    """Start Prefect's server; its address."""
     # Without this its page asks port 4200, whatever --port says.
     return start(["prefect", "server", "start"], 4200, "/api/health", {"PREFECT_SERVER_UI_API_URL": "{address}/api"}, services)
 
@@ -50,8 +53,8 @@ def start(command: list[str], port: int, health: str, environment: dict[str, str
     log.unlink(missing_ok=True)
     program = str(Path(sys.executable).with_name(command[0]))
     arguments = [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)]
-    told = {name: value.format(address=address) for name, value in environment.items()}
-    server = Service(f"the {command[0]} server", arguments, told, log)
+    resolved = {name: value.format(address=address) for name, value in environment.items()}
+    server = Service(f"the {command[0]} server", arguments, resolved, log)
     server.start()
     services.append(server)
     deadline = time.monotonic() + LONGEST_START
@@ -65,11 +68,11 @@ def start(command: list[str], port: int, health: str, environment: dict[str, str
 
 
 def _free(port: int) -> int:
-    for wanted in (port, 0):
+    for candidate in (port, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", wanted))
+                probe.bind(("127.0.0.1", candidate))
                 return int(probe.getsockname()[1])
             except OSError:
                 continue

@@ -13,7 +13,7 @@ from serve.connection import Connection
 from serve.models import Opening, RefusedError, id_of
 from serve.rollout import Rollout
 from serve.trust import KEYS, KEYS_FILE, Limits, Trust, is_loopback, keys_of
-from tasks.runtime.settings import close_project
+from tasks.runtime.permissions import close_project
 
 POLL_SECONDS = 3.0
 

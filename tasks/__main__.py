@@ -10,6 +10,7 @@ import sys
 
 
 def main() -> None:
+    """Run the stage that the first argument names, as ``python -m`` would."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until run_stage takes it
     if len(sys.argv) < 2:
         sys.exit("usage: python -m tasks STAGE PATH …  (dvc.yaml has the paths)")

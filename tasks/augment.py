@@ -20,7 +20,7 @@ from tasks.corpus.params import AugmentParams
 from tasks.corpus.readers.hpo import lay_synonyms
 from tasks.corpus.row_metrics import RowMetrics, read_row_metrics
 from tasks.runtime.files import write_whole
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 
 MAX_EXAMPLES = 5
 WORK = Path(".cache/augment")
@@ -39,7 +39,7 @@ class MethodStats:
 Method = Callable[[Document, int, Mapping[str, str]], Document | None]
 
 
-def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> Summary:
+def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> StageResult:
     """Write the variants of the train split, and what of the split replay is trained on; originals stay where they are."""
     stats = {name: MethodStats() for name in METHODS}
     terms = lay.lay_terms(pair for path in sorted(data.rglob("*.obo")) for pair in lay_synonyms(path))
@@ -59,7 +59,7 @@ def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: 
     print(f"{total:,} variants of {counts['documents']:,} train documents: {', '.join(rows) or 'none'}; {counts['replayed']:,} replayed")
     totals = {"train_documents": counts["documents"], "variants": total, "replayed": counts["replayed"]}
     totals |= {f"variants_{name}": s.kept for name, s in stats.items()} | {f"dropped_{name}": s.dropped for name, s in stats.items()}
-    return Summary(metrics={name: float(value) for name, value in totals.items()}, reports=("report",))
+    return StageResult(metrics={name: float(value) for name, value in totals.items()}, reports=("report",))
 
 
 def _augmented(

@@ -19,7 +19,7 @@ from model.tokenizer.tokenizer import Tokenizer
 from tasks.runtime.digests import tree_sha256
 from tasks.runtime.progress import progress
 from tasks.runtime.wheels import extract, fetch_wheel
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 from tasks.training.params import BaseParams
 
 # ChatML (as SmolLM2 uses it) without the default system prompt, which would cost 20 tokens in front of every question.
@@ -29,7 +29,7 @@ CHATML = (
 )
 
 
-def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
+def base(checkpoint_dir: Out, *, params: BaseParams) -> StageResult:
     """Write the base model's directory and open it once, so that a broken source ends here and not in training."""
     source = Path(params.source)
     if "==" in params.source:
@@ -55,7 +55,7 @@ def base(checkpoint_dir: Out, *, params: BaseParams) -> Summary:
     check_weights(checkpoint_dir)
     _check_tokenizer(checkpoint_dir, config)
     print(f"base: {config.n_layers} layers of width {config.dim}, vocabulary {config.vocab_size:,}, context {config.max_seq_len:,}")
-    return Summary(metrics={"parameters": float(count_parameters(config))})
+    return StageResult(metrics={"parameters": float(count_parameters(config))})
 
 
 def _check_digest(source: Path, params: BaseParams) -> None:
@@ -66,7 +66,7 @@ def _check_digest(source: Path, params: BaseParams) -> None:
 
 
 def _watched(names: Sequence[str]) -> Iterable[str]:
-    return progress(names, total=len(names), unit="tensor", what="converting")
+    return progress(names, total=len(names), unit="tensor", desc="converting")
 
 
 def _gguf_member(wheel: Path, name: str) -> str:

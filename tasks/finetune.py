@@ -25,7 +25,7 @@ from tasks.corpus.shards.format import Split, open_split, read_index
 from tasks.runtime.digests import code_digest, dvc_digest
 from tasks.runtime.processes import forced, tune_malloc
 from tasks.runtime.settings import setting
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 from tasks.training import checkpoints, optim, step_metrics
 from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = (ROOT / "model", ROOT / "tasks" / "training", ROOT / "tasks" / "corpus" / "shards", Path(__file__).resolve())
 
 
-def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: FinetuneParams) -> Summary:
+def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: FinetuneParams) -> StageResult:
     """Train the base model on the train shards and write it as a checkpoint directory, with its curves and what it saw."""
     tune_malloc()
     dropped = preflight(base, shards, params)
@@ -69,7 +69,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)
-    return Summary(metrics=metrics, history=history, reports=("report",), record=record)
+    return StageResult(metrics=metrics, history=history, reports=("report",), record=record)
 
 
 def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:

@@ -18,13 +18,13 @@ from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.row_metrics import read_row_metrics
 from tasks.runtime.files import write_whole
-from tasks.stage import Out, PrivateOut, Summary, run_stage
+from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
 FAILED = Path(".cache/failed-preprocess")
 
 
-def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> Summary:
+def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> StageResult:
     """Read, clean, compare, split by group, check, write; every record not taken is counted, and kept in ``rejected``."""
     work = WORK.absolute()
     shutil.rmtree(work, ignore_errors=True)
@@ -45,7 +45,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     write_whole(report / "funnel.json", {"rows": list(counts.rows()), "decontamination": decontamination, "public": public})
     metrics |= _count_metrics(counts)
     print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records; {summarize_removed(counts)}")
-    return Summary(metrics=metrics, reports=("report",))
+    return StageResult(metrics=metrics, reports=("report",))
 
 
 def _count_metrics(counts: RuleCounts) -> dict[str, float]:

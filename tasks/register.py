@@ -17,7 +17,7 @@ from tasks.registry.registration import Exposure, read_records, registered
 from tasks.registry.summary import show
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.files import write_whole
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 
 LINE = 110  # characters of a line where there is no terminal to ask
 
@@ -35,7 +35,7 @@ def register(
     registration: Out,
     *,
     params: RegisterParams,
-) -> Summary:
+) -> StageResult:
     """Find or make the version of this checkpoint, decide on this evaluation of it, and write name, number, digests and decision.
 
     ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
@@ -49,7 +49,7 @@ def register(
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
     show(tuned, evaluation, result, trained_on(read_records(records)), Console(width=None if sys.stdout.isatty() else LINE))
-    return Summary()
+    return StageResult()
 
 
 if __name__ == "__main__":

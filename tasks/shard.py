@@ -19,14 +19,14 @@ from tasks.corpus.row_metrics import RowMetrics, read_row_metrics
 from tasks.corpus.shards import tokenize
 from tasks.corpus.shards.format import Shard, TokenizedDocument, write_index, write_shards
 from tasks.runtime.pool import in_order
-from tasks.stage import Out, Summary, run_stage
+from tasks.stage import Out, StageResult, run_stage
 
 WORK = Path(".cache/shard")
 COUNTS = ("documents", "tokens", "supervised")
 SMALL = 2_000_000  # bytes of documents that one process tokenizes sooner than a pool starts
 
 
-def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> Summary:
+def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: Out, report: Out, *, params: ShardParams) -> StageResult:
     """Tokenize every split, the variants with train; check; write the shards and the data report, of which ``cleaning`` is
     preprocess's part.
     """
@@ -56,7 +56,7 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
         if path.name not in used:
             path.unlink()
     metrics = {f"{count}_{split}": float(_total(of_split, count)) for split, of_split in written.items() for count in COUNTS}
-    return Summary(metrics=metrics, reports=("report",))
+    return StageResult(metrics=metrics, reports=("report",))
 
 
 def _total(shards: Iterable[Shard], count: str) -> int:
@@ -75,7 +75,7 @@ def _tokenize(base: Path, ranges: Mapping[int, list[tokenize.ByteRange]], loss_o
     cache = tokenize.CACHE.absolute()
     arguments = [(base.absolute(), of_partition, loss_on_all, cache) for of_partition in ranges.values()]
     # In order, so that what is done is written while the rest is tokenized.
-    return in_order(tokenize.tokenize, arguments, what=f"tokenizing {split}", here=small)
+    return in_order(tokenize.tokenize, arguments, desc=f"tokenizing {split}", here=small)
 
 
 def _write_split(

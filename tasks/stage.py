@@ -1,17 +1,17 @@
 """Runs a stage: paths from the command line, params from ``params.yaml``, outputs whole or not at all, and its record.
 
-A stage is a plain function ``def shard(documents: Path, shards: Out, *, params: ShardParams) -> Summary``. It knows nothing of
+A stage is a plain function ``def shard(documents: Path, shards: Out, *, params: ShardParams) -> StageResult``. It knows nothing of
 DVC, Prefect or MLflow; dvc.yaml alone says which paths it gets, the last of them the file of its record.
 """
 
 import inspect
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -19,9 +19,10 @@ from typing import Annotated, get_type_hints
 from tasks.params import read_params
 from tasks.runtime import chain, disk, record
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.files import whole
 from tasks.runtime.params import Params
+from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import INTERRUPTED, asked_to_stop, end_with_parent, take_interrupts
-from tasks.runtime.settings import close_to_others
 
 _OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
@@ -29,30 +30,30 @@ PrivateOut = Annotated[Path, _OUT, _PRIVATE]  # one that stays on this machine: 
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a stage tells about its run: numbers, numbers per step, and those of its outputs that a person reads."""
+class StageResult:
+    """What a stage reports of its run: metrics, metrics per step, and which of its outputs a person reads."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
-    record: str = ""  # the record's id, where the tracker was told of the run while it went on
+    record: str = ""  # the record's id, where the tracker has the run already
 
 
-Stage = Callable[..., Summary]
+Stage = Callable[..., StageResult]
 
 
-def check_params(checked: Out) -> Summary:
+def check_params(checked: Out) -> StageResult:
     """The first stage of dvc.yaml. Every stage reads all sections of params.yaml before it works, and so does this one; it has no other
     work. Every other stage depends on its output, which never changes: so nothing runs again for it, and where it fails DVC stops before
     it has removed an output of any other stage.
     """
     checked.write_text("every section of params.yaml is valid\n", encoding="utf-8")
-    return Summary()
+    return StageResult()
 
 
 def run_stage(stage: Stage, *, record: bool = True) -> None:
-    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can mend, 75 (EX_TEMPFAIL of
-    sysexits.h) for what may go by itself, or 130 after Ctrl-C.
+    """The ``__main__`` of a stage's module; exits with one line and status 1 for what its user can fix, 75 (EX_TEMPFAIL of
+    sysexits.h) for what may pass by itself, or 130 after Ctrl-C.
 
     ``record=False``: the stage keeps no record, and its command line ends with its own paths.
     """
@@ -106,12 +107,12 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
     except (ValueError, OSError):
         _bring_back(name)
         raise
-    summary = _work(stage, paths, given)
+    result = _work(stage, paths, given)
     if started and paths.record:
-        told = {p: path for p, path in paths.outs.items() if p not in paths.private}
-        reports = [str(paths.outs[p]) for p in summary.reports]
+        public_outs = {p: path for p, path in paths.outs.items() if p not in paths.private}
+        reports = [str(paths.outs[p]) for p in result.reports]
         with disk.told_when_full(_written(paths)):
-            record.finish(started, paths.record, told, summary.metrics, summary.history, reports, known_as=summary.record)
+            record.finish(started, paths.record, public_outs, result.metrics, result.history, reports, known_as=result.record)
         from tasks.registry import tracking  # imports mlflow, which costs seconds; and logging must not make a stage run again
 
         tracking.replay_pending()  # if the store answers; one that is down stops nothing
@@ -122,9 +123,9 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
 def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
     hints = get_type_hints(stage, include_extras=True)
     parameters = [p for p in inspect.signature(stage).parameters if p != "params"]
-    wanted = [*parameters, "record"] if keep_record else parameters
-    if len(arguments) != len(wanted):
-        raise ValueError(f"usage: python -m tasks.{stage.__name__} {' '.join(wanted)}  (dvc.yaml has the paths)")
+    expected = [*parameters, "record"] if keep_record else parameters
+    if len(arguments) != len(expected):
+        raise ValueError(f"usage: python -m tasks.{stage.__name__} {' '.join(expected)}  (dvc.yaml has the paths)")
     paths = dict(zip(parameters, arguments, strict=False))
     marks = {p: getattr(hints[p], "__metadata__", ()) for p in parameters}
     outs = {p: path for p, path in paths.items() if _OUT in marks[p]}
@@ -132,22 +133,15 @@ def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:
     return _Paths(inputs, outs, frozenset(p for p in outs if _PRIVATE in marks[p]), arguments[-1] if keep_record else None)
 
 
-def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> Summary:
-    """Run the stage on names beside its outputs', and give it those when it is done; whatever happens, nothing half-written stays."""
-    partial = {p: path.with_name(f".{path.name}.partial") for p, path in paths.outs.items()}
-    try:
-        for path in partial.values():
-            _remove(path)
+def _work(stage: Stage, paths: _Paths, given: dict[str, Params]) -> StageResult:
+    """Run the stage on temporary names, which get the outputs' names when it is done; after an error nothing half-written stays."""
+    with ExitStack() as stack:
+        partial = {}
+        for parameter, path in paths.outs.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            partial[parameter] = stack.enter_context(whole(path))
         with disk.told_when_full(_written(paths)):  # here, while what was written still fills the disk
-            summary = stage(**paths.inputs, **partial, **given)
-        for p, path in paths.outs.items():
-            _remove(path)
-            partial[p].rename(path)
-    finally:
-        for path in partial.values():
-            _remove(path)
-    return summary
+            return stage(**paths.inputs, **partial, **given)
 
 
 def _written(paths: _Paths) -> list[Path]:
@@ -158,10 +152,3 @@ def _bring_back(name: str) -> None:
     """DVC has removed the outputs of the stage by now (it sets DVC_STAGE); where the stage did not begin, they must not be lost."""
     if os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name and (back := chain.bring_back(name)):
         print(f"{name}: did not begin; what DVC had removed is back: {', '.join(back)}", file=sys.stderr)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--only-for", type=Path, metavar="FILE.dvc", help="refuse where this file points at another corpus")
     options = parser.parse_args()
     from tasks.corpus.default_corpus import MANIFEST, SOURCES, build, is_default_corpus
-    from tasks.runtime.settings import close_to_others
+    from tasks.runtime.permissions import close_to_others
 
     try:
         close_to_others()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tasks.corpus.documents import SPLITS
 from tasks.corpus.shards.format import HEADER, Shards
-
-DOCUMENTS, VARIANTS, SHARDS = Path("artifacts/documents"), Path("artifacts/variants"), Path("artifacts/shards")
+from tasks.runtime.artifacts import DOCUMENTS, SHARDS, VARIANTS
 
 
 def locations(record_id: str) -> Iterator[str]:

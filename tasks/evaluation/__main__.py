@@ -4,7 +4,6 @@ It takes hours. It writes next to the stage's evaluation, not in its place: no s
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,20 +26,18 @@ def main() -> None:
     options = parser.parse_args()
     from tasks.evaluation.params import ValidateParams
     from tasks.evaluation.run import evaluate
+    from tasks.runtime.files import whole
     from tasks.runtime.params import read_section
+    from tasks.runtime.permissions import close_to_others
     from tasks.runtime.processes import tune_malloc
-    from tasks.runtime.settings import close_to_others
 
     out = options.evaluation
-    partial = out.with_name(f".{out.name}.partial")
     tune_malloc()
     try:
         close_to_others()
         params = full(read_section("validate", ValidateParams))
-        shutil.rmtree(partial, ignore_errors=True)
-        evaluate(options.base, options.tuned, options.documents, options.cleaning, options.shards, partial, params)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        with whole(out) as partial:
+            evaluate(options.base, options.tuned, options.documents, options.cleaning, options.shards, partial, params)
     except (ValueError, OSError) as error:
         sys.exit(f"evaluation: {error}")
     print(f"report: {out / 'report.html'}")

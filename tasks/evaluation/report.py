@@ -126,11 +126,11 @@ many rows some do by chance.</p>
 {% for split, title in splits.items() if split in metrics %}
 <h2>{{ title }}</h2>
 {% if split == "test" %}
-<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.boilerplate_share) }} % of the answers'
-tokens are boilerplate, which the tokens before them decide in training answers of the category (tasks/evaluation/boilerplate.py); content
-is the rest, and what a short run learns first is boilerplate. The four choices are the right answer and three of the same category from other
-held-out groups, put about the question's topic; chance is 25 %. Generated answers were greedy and at most {{ facts.max_new_tokens }} tokens
-long.</p>
+<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.boilerplate_share) }} % of the
+answers' tokens are boilerplate, which the tokens before them decide in training answers of the category
+(tasks/evaluation/boilerplate.py); content is the rest, and what a short run learns first is boilerplate. The four choices are the
+right answer and three of the same category from other held-out groups, put about the question's topic; chance is 25 %. Generated
+answers were greedy and at most {{ facts.max_new_tokens }} tokens long.</p>
 {% elif split == "train" %}
 <p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Boilerplate is continued without having
 been memorized: compare with the same row of the held-out documents.</p>

@@ -3,10 +3,12 @@
 import argparse
 import getpass
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 CHAMPION = "models:/medical-llm@champion"
 VERSION = f"a version: {CHAMPION}, models:/NAME/NUMBER, or of the model of params.yaml an alias or a number"
@@ -15,59 +17,74 @@ LIMITS = {"length": 0.25, "vocabulary": 0.1, "identifiers": 20.0, "nats": 0.25}
 
 
 def arguments() -> argparse.ArgumentParser:
+    """The parser of every command; each sets ``run``, the function of its name."""
     parser = argparse.ArgumentParser(prog="python -m tasks.registry", description="Registered versions of the model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(run: Callable[[argparse.Namespace], "int | str | None"], what: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.removesuffix("_"), help=what, description=what[0].upper() + what[1:] + ".")
-        added.set_defaults(run=run)
-        return added
-
-    command(list_, "list versions, decisions, and what happened to the aliases")
-    made = command(promote, "make a version champion")
-    made.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger unless told")
-    made.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
-    back = command(rollback, "make the previous champion champion again")
-    for decided in (made, back):
-        decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name unless told")
-        decided.add_argument("--why", default="", help="the reason, which is recorded")
-    shown = command(show, "show what a version was made from, down to the raw files")
-    shown.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
-    verified = command(verify, "compare every file of a version with its passport")
-    verified.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
-    verified.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    verified.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY unless told)")
-    found = command(record, "find a record: its raw file, its shard, and the versions that saw it")
-    found.add_argument("id")
-    again = command(rebuild, "make a version's weights again from its commit, and compare them bit for bit")
-    again.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion unless told")
-    freed = command(gc, "free disk space; what a registered version needs stays")
-    freed.add_argument("--dry-run", action="store_true", help="say what would go")
-    freed.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
-    freed.add_argument("--incomplete", action="store_true", help="also where it is not known here which files a version's directory has")
-    forgotten = command(forget, "remove older copies of withdrawn records from this machine, and list what remains")
-    forgotten.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn unless told")
-    drifted = command(drift, "compare new documents with the champion's training corpus")
-    drifted.add_argument("documents", type=Path)
-    drifted.add_argument("report", type=Path)
-    for measure, limit in LIMITS.items():
-        drifted.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
-    followed = commands.add_parser("follow")  # training starts it, nobody types it
-    followed.set_defaults(run=follow)
+    _add_version_commands(commands)
+    _add_upkeep_commands(commands)
+    following = commands.add_parser("follow")  # training starts it, nobody types it
+    following.set_defaults(run=follow)
     for name in ("stage", "record", "folder"):
-        followed.add_argument(name)
-    closed = command(chain, "check that what is here is what the stages wrote")
-    closed.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all unless told")
+        following.add_argument(name)
     return parser
 
 
+def _command(commands: Any, run: Callable[[argparse.Namespace], "int | str | None"], help_text: str) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(
+        run.__name__.removesuffix("_"), help=help_text, description=help_text[0].upper() + help_text[1:] + "."
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def _add_version_commands(commands: Any) -> None:
+    _command(commands, list_, "list versions, decisions, and what happened to the aliases")
+    promoting = _command(commands, promote, "make a version champion")
+    promoting.add_argument("version", nargs="?", default="challenger", help=f"{VERSION}; the challenger by default")
+    promoting.add_argument("--allow-dirty", action="store_true", help="although it was made with uncommitted code")
+    rolling_back = _command(commands, rollback, "make the previous champion champion again")
+    for decided in (promoting, rolling_back):
+        decided.add_argument("--by", default=getpass.getuser(), help="who decides; the user's name by default")
+        decided.add_argument("--why", default="", help="the reason, which is recorded")
+    showing = _command(commands, show, "show what a version was made from, down to the raw files")
+    showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
+    verifying = _command(commands, verify, "compare every file of a version with its passport")
+    verifying.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
+    verifying.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
+    verifying.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY by default)")
+    locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
+    locating.add_argument("id")
+    rebuilding = _command(commands, rebuild, "make a version's weights again from its commit, and compare them bit for bit")
+    rebuilding.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
+
+
+def _add_upkeep_commands(commands: Any) -> None:
+    collecting = _command(commands, gc, "free disk space; what a registered version needs stays")
+    collecting.add_argument("--dry-run", action="store_true", help="say what would go")
+    collecting.add_argument("--shared", action="store_true", help="also where DVC's cache lies outside this directory")
+    collecting.add_argument(
+        "--incomplete", action="store_true", help="also where it is not known here which files a version's directory has"
+    )
+    purging = _command(commands, forget, "remove older copies of withdrawn records from this machine, and list what remains")
+    purging.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn by default")
+    drifting = _command(commands, drift, "compare new documents with the champion's training corpus")
+    drifting.add_argument("documents", type=Path)
+    drifting.add_argument("report", type=Path)
+    for measure, limit in LIMITS.items():
+        drifting.add_argument(f"--{measure}", type=float, default=limit, help=f"warn beyond this (default {limit:g})")
+    checking = _command(commands, chain, "check that what is here is what the stages wrote")
+    checking.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; all by default")
+
+
 def list_(_: argparse.Namespace) -> None:
+    """Print versions, decisions and what happened to the aliases."""
     from tasks.registry import promotion
 
     promotion.show(_name())
 
 
 def promote(options: argparse.Namespace) -> None:
+    """Make a version champion; ``ValueError`` says why it must not be."""
     from tasks.registry import promotion
 
     name = _name()
@@ -76,6 +93,7 @@ def promote(options: argparse.Namespace) -> None:
 
 
 def rollback(options: argparse.Namespace) -> None:
+    """Make the previous champion champion again."""
     from tasks.registry import promotion, tracking
 
     name = _name()
@@ -83,26 +101,30 @@ def rollback(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
+    """Print what a version was made from."""
     from tasks.registry.lineage import show as lineage
 
     lineage.show(options.version)
 
 
 def verify(options: argparse.Namespace) -> int:
+    """Compare a version or a deployed directory with its passport; the exit status is ``print_findings``'."""
     from tasks.registry.lineage import show as lineage
     from tasks.registry.lineage import verification
 
     key = options.public_key or verification.public_key()
-    return lineage.told(lineage.verify(options.version, deployed=options.deployed, public_key=key))
+    return lineage.print_findings(lineage.verify(options.version, deployed=options.deployed, public_key=key))
 
 
 def record(options: argparse.Namespace) -> None:
+    """Print where a record is and which versions saw it."""
     from tasks.registry.lineage import show as lineage
 
     lineage.record(options.id)
 
 
 def rebuild(options: argparse.Namespace) -> "str | None":
+    """Make a version's weights again; a message where they come out with other bytes."""
     from tasks.registry.upkeep import rebuild as again
 
     if differing := again.rebuild(options.version):
@@ -112,44 +134,50 @@ def rebuild(options: argparse.Namespace) -> "str | None":
 
 
 def gc(options: argparse.Namespace) -> None:
+    """Free disk space."""
     from tasks.registry.upkeep.gc import collect
 
     collect(shared=options.shared, dry=options.dry_run, incomplete=options.incomplete)
 
 
 def forget(options: argparse.Namespace) -> None:
+    """Remove copies of withdrawn records from this machine; ``ValueError`` where there are no ids."""
     from tasks.registry.promotion import withdrawn
     from tasks.registry.upkeep import forget as upkeep
 
     if not (ids := set(options.ids) or set(withdrawn())):
-        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and none were told")
-    told = upkeep.forget(ids)
-    for line in told.removed or ["nothing: no copy was found"]:
+        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and no ids were given")
+    purged = upkeep.purge(ids)
+    for line in purged.removed or ["nothing: no copy was found"]:
         print(f"removed  {line}")
-    for line in told.remains:
+    for line in purged.remains:
         print(f"remains  {line}")
     print("Copies outside of this directory, backups and clones for instance, are not known here.")
 
 
 def drift(options: argparse.Namespace) -> None:
+    """Compare new documents with the champion's corpus and write the report."""
     from tasks.registry.upkeep import drift as upkeep
 
-    print(f"drift: {upkeep.drift(options.documents, options.report, limits={m: getattr(options, m) for m in LIMITS})}")
+    result = upkeep.drift(options.documents, options.report, limits={measure: getattr(options, measure) for measure in LIMITS})
+    print(f"drift: {result.message}")
 
 
 def chain(options: argparse.Namespace) -> "str | None":
+    """Check that outputs are what the stages wrote; a message where they are not."""
     from tasks.runtime.chain import problems, producers
 
-    known = [producer.stage for producer in producers()]
-    if unknown := set(options.stages) - set(known):
-        raise ValueError(f"there is no stage {', '.join(sorted(unknown))} that keeps a record; there are {', '.join(known)}")
-    if found := dict.fromkeys(problems(stages=options.stages)):
-        return "\n".join(f"chain: {problem}" for problem in found)
-    print(f"chain: what is here of {', '.join(options.stages or known)} is what they wrote")
+    stages = [producer.stage for producer in producers()]
+    if unknown := set(options.stages) - set(stages):
+        raise ValueError(f"there is no stage {', '.join(sorted(unknown))} that keeps a record; there are {', '.join(stages)}")
+    if broken := dict.fromkeys(problems(stages=options.stages)):
+        return "\n".join(f"chain: {problem}" for problem in broken)
+    print(f"chain: what is here of {', '.join(options.stages or stages)} is what they wrote")
     return None
 
 
 def follow(options: argparse.Namespace) -> None:
+    """Forward a run's step metrics to the tracking store until standard input closes."""
     from tasks.registry import tracking
 
     os.nice(19)  # the run that is followed comes first
@@ -167,12 +195,17 @@ def main() -> None:
     """Parse first, so that help and a mistyped command cost no imports."""
     options = arguments().parse_args()
     from tasks.runtime.errors import Unavailable
+    from tasks.runtime.permissions import close_project
     from tasks.runtime.processes import INTERRUPTED
-    from tasks.runtime.settings import close_project
 
     try:
         close_project()
-        sys.exit(options.run(options))
+        status = options.run(options)
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:  # `| head` has read what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)  # the same command may succeed later

@@ -1,4 +1,4 @@
-"""Brings the champion's scores beside the challenger's, and keeps what was decided as a numbered record.
+"""Compares the challenger's scores with the champion's, and keeps what was decided as a numbered record.
 
 The champion's stored scores serve where the same scorer scored the same items; else it is scored again on today's. Where it cannot be,
 that is said, and it stays champion.
@@ -17,11 +17,13 @@ from tasks.evaluation.scores import Score, read_scores
 from tasks.registry.gate import Decision, decide
 from tasks.registry.lineage.passport import compare_checkpoint, digests_of
 from tasks.registry.params import GateParams
+from tasks.runtime.artifacts import ANSWERS, METRICS, SCORER, SCORES
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import read_section
 
-SCORER = "scorer.json"
+# 2: `created` and `files`, which were `made` and `beside`; the gate's files by the names that the version has.
+DECISION_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,32 +53,32 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
     from tasks.registry import promotion, versions
 
     name = params.model_dump()["name"]
-    ours = read_scores(evaluation)
+    challenger = read_scores(evaluation)
     number = versions.aliases(client, name).get(promotion.CHAMPION)
     if number is None:
-        return Challenge(decide(ours, None, params, folder / "gate"), None, {})
+        return Challenge(decide(challenger, None, params, folder / "gate"), None, {})
     against: dict[str, Any] = {"version": int(number)}
-    theirs, unknown, answers = None, "", {}
+    champion_scores, unknown, answers = None, "", {}
     if version is not None and str(version.version) == str(number):
         unknown = "it is this version itself"
     else:
-        champion = client.get_model_version(name, str(number))
+        champion_version = client.get_model_version(name, str(number))
         try:
-            _check_whole(client, champion)
-            answers = _answers(client, champion)
-            theirs = _stored(client, champion, evaluation)
+            _check_whole(client, champion_version)
+            answers = _answers(client, champion_version)
+            champion_scores = _stored(client, champion_version, evaluation)
             against["scores"] = "stored with an evaluation on the same items"
-            if theirs is None:
-                theirs = rescored(scored, versions.artifact(client, champion.run_id, "checkpoint"), folder / "champion")
+            if champion_scores is None:
+                champion_scores = rescored(scored, versions.artifact(client, champion_version.run_id, "checkpoint"), folder / "champion")
                 against["scores"] = "scored again on today's items"
-            theirs, left_out = _held_out(client, champion, theirs)
+            champion_scores, left_out = _held_out(client, champion_version, champion_scores)
             if left_out:
                 against["scores"] += f"; {left_out} that were in its train or validation split do not count"
         except (ValueError, OSError, RuntimeError) as error:
             unknown = f"version {number} cannot be loaded or scored any more ({error})"
     if unknown:
         against["scores"] = f"none: {unknown}"
-    return Challenge(decide(ours, theirs, params, folder / "gate", unknown=unknown), against, answers)
+    return Challenge(decide(challenger, champion_scores, params, folder / "gate", unknown=unknown), against, answers)
 
 
 def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
@@ -95,9 +97,9 @@ def _held_out(client: Any, champion: Any, scores: list[Score]) -> tuple[list[Sco
     group of two, may have moved them since. Of those that it did not come to, it may have learnt from others of their group."""
     from tasks.registry import promotion
 
-    asked = {s.id for s in scores if s.split != "train"}
-    known = promotion.seen_by(client, champion, asked) or {}
-    moved = {key for key, seen in known.items() if seen.split in promotion.TRAINING}
+    ids = {s.id for s in scores if s.split != "train"}
+    exposure = promotion.seen_by(client, champion, ids) or {}
+    moved = {key for key, seen in exposure.items() if seen.split in promotion.TRAINING}
     return [s for s in scores if s.split == "train" or s.id not in moved], len(moved)
 
 
@@ -127,7 +129,7 @@ def _stored(client: Any, champion: Any, evaluation: Path) -> list[Score] | None:
             continue
         listed = json.loads(document.read_text(encoding="utf-8"))["evaluation"]
         untouched = sha256(document) == champion.tags.get(f"decision.{number}.sha256") and all(
-            sha256(folder / name) == listed[name] for name in (SCORER, "scores.jsonl")
+            sha256(folder / name) == listed[name] for name in (SCORER, SCORES)
         )
         if untouched and json.loads((folder / SCORER).read_bytes()) == json.loads(scorer):
             return read_scores(folder)
@@ -140,26 +142,28 @@ def _answers(client: Any, champion: Any) -> dict[str, str | None]:
 
     number = promotion.latest_decision(client, champion)[0]
     folder = versions.artifact(client, champion.run_id, f"evaluation-{number}" if number > 1 else "evaluation")
-    return {row["prompt"]: row["tuned"] for row in json.loads((folder / "answers.json").read_bytes())}
+    return {row["prompt"]: row["tuned"] for row in json.loads((folder / ANSWERS).read_bytes())}
 
 
-def write_decision(folder: Path, number: int, made: Challenge, evaluation: Path) -> Path:
+def write_decision(folder: Path, number: int, decided: Challenge, evaluation: Path) -> Path:
     """``decision-<n>.json`` and the same as a page; the path of the former."""
     path = folder / f"decision-{number}.json"
-    answers = json.loads((evaluation / "answers.json").read_bytes())
+    answers = json.loads((evaluation / ANSWERS).read_bytes())
     content = {
+        "format": DECISION_FORMAT,
         "number": number,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "champion": made.champion,
-        **asdict(made.decision),
-        "findings": findings(json.loads((evaluation / "metrics.json").read_bytes())),
-        "answers": [row | ({"champion": made.answers.get(row["prompt"])} if made.champion else {}) for row in answers],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "champion": decided.champion,
+        **asdict(decided.decision),
+        "findings": findings(json.loads((evaluation / METRICS).read_bytes())),
+        "answers": [row | ({"champion": decided.answers.get(row["prompt"])} if decided.champion else {}) for row in answers],
         "evaluation": digests_of(evaluation),
     }
     page = path.with_suffix(".html")
     page.write_text(_PAGE.render(**content, titles=TITLES), encoding="utf-8")
-    gate = {f"gate-{number}/{name}": digest for name, digest in digests_of(folder / "gate").items()}
-    write_whole(path, content | {"beside": {page.name: sha256(page)} | gate})
+    stored_as = "gate" if number == 1 else f"gate-{number}"
+    gate = {f"{stored_as}/{name}": digest for name, digest in digests_of(folder / "gate").items()}
+    write_whole(path, content | {"files": {page.name: sha256(page)} | gate})
     return path
 
 
@@ -179,12 +183,12 @@ dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }
 td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 </style>
 <h1>{{ titles[verdict] }}</h1>
-<p>Decision {{ number }}, {{ made }}. {% if champion %}Champion: version {{ champion.version }}, {{ champion.scores }}.{% endif %}
+<p>Decision {{ number }}, {{ created }}. {% if champion %}Champion: version {{ champion.version }}, {{ champion.scores }}.{% endif %}
 <ul>{% for reason in reasons %}<li>{{ reason }}{% endfor %}</ul>
 <h2>Worse, better, unclear</h2>
 {% for name, listed in findings.items() %}
 <h3 class="{{ name }}">{{ name }}</h3>
-<ul>{% for told in listed %}<li>{{ told }}{% else %}<li>nothing{% endfor %}</ul>
+<ul>{% for sentence in listed %}<li>{{ sentence }}{% else %}<li>nothing{% endfor %}</ul>
 {% endfor %}
 {% macro interval(of) %}{{ "%.4f" | format(of.value) }} ({{ "%.4f" | format(of.low) }} to {{ "%.4f" | format(of.high) }}){% endmacro %}
 {% if comparisons %}

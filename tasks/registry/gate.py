@@ -1,7 +1,7 @@
 """Whether a model may become champion: thresholds on its own scores, a paired comparison with the champion's, and both in words.
 
 Thresholds are Great Expectations expectations over one row of measures. The champion is compared item by item: the primary metric
-must be better by more than ``gain``, a guarded one not worse by more than its margin (non-inferiority; Piaggio et al. 2012,
+must be better by more than ``min_improvement``, a guardrail not worse by more than its margin (non-inferiority; Piaggio et al. 2012,
 doi:10.1001/jama.2012.87802), each by the whole of its 95 % interval. It knows nothing of models, MLflow or aliases.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tasks.corpus.row_metrics import RowMetrics
 from tasks.evaluation.metrics import METRICS
 from tasks.evaluation.scores import Interval, Score, change, difference, estimate
-from tasks.registry.params import GateParams, Guarded, Primary, Threshold
+from tasks.registry.params import GateParams, Guardrail, Primary, Threshold
 
 SUITE = "evaluation"
 Verdict = Literal["first", "better", "unclear", "refused"]
@@ -46,31 +46,36 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
+    """What the gate decided, why, and the numbers behind it."""
+
     verdict: Verdict
     reasons: tuple[str, ...]
     table: tuple[Row, ...]
     comparisons: tuple[Comparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON's types."""
         return asdict(self)
 
 
-def decide(ours: Sequence[Score], theirs: Sequence[Score] | None, params: GateParams, report: Path, *, unknown: str = "") -> Decision:
+def decide(
+    challenger: Sequence[Score], champion: Sequence[Score] | None, params: GateParams, report: Path, *, unknown: str = ""
+) -> Decision:
     """``theirs``: the champion's scores of the same items; none where there is no champion, or, with ``unknown``, where the reason
     that it says keeps it from being scored. The thresholds' results are written into ``report``.
     """
-    rows = table(ours)
-    failed, unsure, told = _thresholds(ours, params, report)
+    rows = table(challenger)
+    failed, unsure, notes = _thresholds(challenger, params, report)
     if failed:
-        return Decision("refused", (*failed, *unsure, *told), rows)
+        return Decision("refused", (*failed, *unsure, *notes), rows)
     if unknown:
-        return Decision("unclear", (f"The champion cannot be compared with: {unknown}. It stays champion.", *unsure, *told), rows)
-    if theirs is None and unsure:
-        return Decision("unclear", (*unsure, *told), rows)
-    if theirs is None:
-        return Decision("first", ("There is no champion, and every threshold is met.", *told), rows)
-    first = _comparison(ours, theirs, params.primary)
-    others = [_comparison(ours, theirs, guard) for guard in params.guarded]
+        return Decision("unclear", (f"The champion cannot be compared with: {unknown}. It stays champion.", *unsure, *notes), rows)
+    if champion is None and unsure:
+        return Decision("unclear", (*unsure, *notes), rows)
+    if champion is None:
+        return Decision("first", ("There is no champion, and every threshold is met.", *notes), rows)
+    first = _comparison(challenger, champion, params.primary)
+    others = [_comparison(challenger, champion, guardrail) for guardrail in params.guardrails]
     if any(c.judgement == "worse" for c in (first, *others)):
         verdict: Verdict = "refused"
     elif not unsure and first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
@@ -82,7 +87,7 @@ def decide(ours: Sequence[Score], theirs: Sequence[Score] | None, params: GatePa
     rest = [c.words for c in (first, *others) if c.words not in decisive]
     if verdict == "unclear":
         decisive = [*unsure, *decisive]
-    return Decision(verdict, (*decisive, *rest, *told), rows, (first, *others))
+    return Decision(verdict, (*decisive, *rest, *notes), rows, (first, *others))
 
 
 def table(scores: Sequence[Score]) -> tuple[Row, ...]:
@@ -102,72 +107,72 @@ def _thresholds(scores: Sequence[Score], params: GateParams, report: Path) -> tu
     measures: dict[str, str | int | float | None] = {"items": len(params.primary.of(scores))}
     suite = [between(column="items", min_value=params.primary.items, severity=expectations.FAIL)]
     words = {"items": f"{params.primary.name} was measured on {measures['items']} items; fewer than {params.primary.items} show nothing."}
-    told = []
-    for number, threshold in enumerate(params.thresholds):
+    notes = []
+    for index, threshold in enumerate(params.thresholds):
         if not (members := threshold.of(scores)):
-            told.append(f"{threshold.name} was not measured, so its threshold says nothing.")
+            notes.append(f"{threshold.name} was not measured, so its threshold says nothing.")
             continue
-        column = f"{threshold.metric}_{threshold.split or 'all'}_{threshold.figure}_{number}"
+        column = f"{threshold.metric}_{threshold.split or 'all'}_{threshold.figure}_{index}"
         figure = threshold.of_figure(members)
-        for name, (value, least, most, decides) in _checks(threshold, figure, len(members)).items():
+        for name, (value, minimum, maximum, decides) in _checks(threshold, figure, len(members)).items():
             measures[column + name] = value
             severity = expectations.FAIL if decides else expectations.WARN
-            suite.append(between(column=column + name, min_value=least, max_value=most, severity=severity))
+            suite.append(between(column=column + name, min_value=minimum, max_value=maximum, severity=severity))
             words[column + name] = _sentence(threshold, figure, len(members))
     row: list[RowMetrics] = [measures]
     report.mkdir(parents=True, exist_ok=True)
     gate = expectations.check(SUITE, row, suite, report, report)
     failed, warned = (
-        [sentence for column, sentence in words.items() if any(f"({column})" in of_gate for of_gate in found)]
-        for found in (gate.failed, gate.warned)
+        [sentence for column, sentence in words.items() if any(f"({column})" in result for result in results)]
+        for results in (gate.failed, gate.warned)
     )
-    return list(dict.fromkeys(failed)), [sentence for sentence in dict.fromkeys(warned) if sentence not in failed], told
+    return list(dict.fromkeys(failed)), [sentence for sentence in dict.fromkeys(warned) if sentence not in failed], notes
 
 
 def _checks(threshold: Threshold, figure: Interval, items: int) -> dict[str, tuple[float, float | None, float | None, bool]]:
-    """What is compared, by a name of its own: a value, at least, at most, and whether missing it refuses or leaves in doubt."""
+    """What is compared, by a name of its own: a value, its minimum, its maximum, and whether missing it refuses or leaves in doubt."""
     if threshold.items is None:
-        return {"": (figure.value, threshold.least, threshold.most, True)}
-    found: dict[str, tuple[float, float | None, float | None, bool]] = {"_items": (items, threshold.items, None, False)}
-    if threshold.most is not None:
-        found |= {"_low": (figure.low, None, threshold.most, items >= threshold.items), "_most": (figure.high, None, threshold.most, False)}
-    if threshold.least is not None:
-        found |= {
-            "_high": (figure.high, threshold.least, None, items >= threshold.items),
-            "_least": (figure.low, threshold.least, None, False),
+        return {"": (figure.value, threshold.min, threshold.max, True)}
+    checks: dict[str, tuple[float, float | None, float | None, bool]] = {"_items": (items, threshold.items, None, False)}
+    if threshold.max is not None:
+        checks |= {"_low": (figure.low, None, threshold.max, items >= threshold.items), "_max": (figure.high, None, threshold.max, False)}
+    if threshold.min is not None:
+        checks |= {
+            "_high": (figure.high, threshold.min, None, items >= threshold.items),
+            "_min": (figure.low, threshold.min, None, False),
         }
-    return found
+    return checks
 
 
 def _sentence(threshold: Threshold, figure: Interval, items: int) -> str:
-    what = "is" if threshold.figure == "tuned" else "less the base model's is"
+    verb = "is" if threshold.figure == "tuned" else "less the base model's is"
     if threshold.items is None:
-        return f"{threshold.name} {what} {figure.value:.4g}, and must be {threshold.limits}."
+        return f"{threshold.name} {verb} {figure.value:.4g}, and must be {threshold.limits}."
     if items < threshold.items:
         return f"{threshold.name} was measured on {items} items; fewer than {threshold.items} do not show that it is {threshold.limits}."
     spread = f"{figure.value:.4g} (95 % from {figure.low:.4g} to {figure.high:.4g}) over {items} items"
-    return f"{threshold.name} {what} {spread}, and must be {threshold.limits} by the whole interval."
+    return f"{threshold.name} {verb} {spread}, and must be {threshold.limits} by the whole interval."
 
 
-def _comparison(ours: Sequence[Score], theirs: Sequence[Score], params: Primary | Guarded) -> Comparison:
-    found = _compared(params.of(ours), params.of(theirs))
-    if found is None:
+def _comparison(challenger: Sequence[Score], champion: Sequence[Score], params: Primary | Guardrail) -> Comparison:
+    compared = _compared(params.of(challenger), params.of(champion))
+    if compared is None:
         return Comparison(params.metric, params.split, 0, None, "not measured", f"{params.name} was not measured on items that both share.")
-    interval, worse, items = found
+    interval, worse, items = compared
     stated = f"{params.name}: {_difference(interval)} over {items} items"
     if items < params.items:
         few = f"{stated}; fewer than {params.items} show nothing."
         return Comparison(params.metric, params.split, items, interval, "too few", few)
-    judgement, words = _better(worse, params.gain) if isinstance(params, Primary) else _no_worse(worse, params.margin)
+    judgement, words = _better(worse, params.min_improvement) if isinstance(params, Primary) else _no_worse(worse, params.margin)
     return Comparison(params.metric, params.split, items, interval, judgement, f"{stated}: {words}.")
 
 
-def _better(worse: Interval, gain: float) -> tuple[Judgement, str]:
-    if worse.high < -gain:
-        return "better", f"better than the champion by more than {gain:g}"
-    if worse.low > 0 and worse.value > gain:
+def _better(worse: Interval, min_improvement: float) -> tuple[Judgement, str]:
+    if worse.high < -min_improvement:
+        return "better", f"better than the champion by more than {min_improvement:g}"
+    if worse.low > 0 and worse.value > min_improvement:
         return "worse", "worse than the champion"
-    return "unclear", f"not shown to be better than the champion by more than {gain:g}"
+    return "unclear", f"not shown to be better than the champion by more than {min_improvement:g}"
 
 
 def _no_worse(worse: Interval, margin: float) -> tuple[Judgement, str]:
@@ -178,14 +183,14 @@ def _no_worse(worse: Interval, margin: float) -> tuple[Judgement, str]:
     return "unclear", f"may be worse than the champion by more than the margin of {margin:g}"
 
 
-def _compared(ours: Sequence[Score], theirs: Sequence[Score]) -> tuple[Interval, Interval, int] | None:
+def _compared(challenger: Sequence[Score], champion: Sequence[Score]) -> tuple[Interval, Interval, int] | None:
     """Ours less theirs, the same so that more of it is worse, and on how many items."""
-    keys = {(s.metric, s.split, s.id) for s in theirs}
-    items = sum((s.metric, s.split, s.id) in keys for s in ours)
+    keys = {(s.metric, s.split, s.id) for s in champion}
+    items = sum((s.metric, s.split, s.id) in keys for s in challenger)
     if not items:
         return None
-    found = difference(theirs, ours)
-    return found, Interval(-found.value, -found.high, -found.low) if METRICS[ours[0].metric].higher_is_better else found, items
+    raw = difference(champion, challenger)
+    return raw, Interval(-raw.value, -raw.high, -raw.low) if METRICS[challenger[0].metric].higher_is_better else raw, items
 
 
 def _difference(interval: Interval) -> str:

@@ -84,19 +84,19 @@ def card(
 
 def trained_on(records: Mapping[str, Mapping[str, Any]]) -> str:
     """How much the model saw of the train split, in words: of a model whose record does not say, that it does not."""
-    told, there = records.get("finetune", {}).get("metrics", {}), records.get("shard", {}).get("metrics", {})
-    if "documents_seen" not in told:
+    metrics, shard_metrics = records.get("finetune", {}).get("metrics", {}), records.get("shard", {}).get("metrics", {})
+    if "documents_seen" not in metrics:
         return "fine-tuned; how much of the train split training came to is not stated"
-    epochs, whole = told["epochs_seen"], there.get("documents_train", 0)
+    epochs, whole = metrics["epochs_seen"], shard_metrics.get("documents_train", 0)
     share = f"{epochs:.2f} epochs" if epochs >= 1 else f"{100 * epochs:.2g} % of one epoch"
     sentence = (
-        f"trained on {told['documents_seen']:,.0f} documents, {told['tokens_seen']:,.0f} tokens "
-        f"({told['tokens_with_loss_seen']:,.0f} of them with loss): {share} of the {whole:,.0f} documents in the train split"
+        f"trained on {metrics['documents_seen']:,.0f} documents, {metrics['tokens_seen']:,.0f} tokens "
+        f"({metrics['tokens_with_loss_seen']:,.0f} of them with loss): {share} of the {whole:,.0f} documents in the train split"
     )
-    if told["step_kept"] < told["steps_taken"]:
+    if metrics["step_kept"] < metrics["steps_taken"]:
         sentence += (
-            f"; these are the weights of step {told['step_kept']:.0f} of {told['steps_taken']:.0f}, in all of which training came to "
-            f"{told['documents_fed']:,.0f} documents, {told['tokens_fed']:,.0f} tokens"
+            f"; these are the weights of step {metrics['step_kept']:.0f} of {metrics['steps_taken']:.0f}, in all of which training came to "
+            f"{metrics['documents_fed']:,.0f} documents, {metrics['tokens_fed']:,.0f} tokens"
         )
     return sentence
 
@@ -182,8 +182,8 @@ worse is what changed by the whole interval.
 **{{ name | capitalize }}:**{% if not listed %} nothing{% endif %}
 
 
-{% for told in listed %}
-* {{ told }}
+{% for sentence in listed %}
+* {{ sentence }}
 {% endfor %}
 
 {% endfor %}

@@ -1,4 +1,4 @@
-"""What a version carries beside its checkpoint: the pyfunc's code, the model card, the passport, the records it saw, its lineage.
+"""What a version carries besides its checkpoint: the pyfunc's code, the model card, the passport, the records it saw, its lineage.
 
 Everything is made in a folder, before the tracking store is asked to take any of it.
 """
@@ -6,8 +6,8 @@ Everything is made in a folder, before the tracking store is asked to take any o
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
 from tasks.registry.lineage.signature import KEY, sign
 from tasks.registry.model_card import base_terms, card
 from tasks.registry.versions import Package
+from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK, DVC_YAML, RAW, REPORTS
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
@@ -33,82 +34,92 @@ from tasks.training.exposure import Seen, read_seen, seen_digest
 from tasks.training.exposure import write_seen as write_seen_file
 
 # What a rebuild needs besides the commit.
-REPRODUCTION = (PARAMS, Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"), Path("requirements.lock"))
-RAW, REPORTS = "data", "artifacts/reports/"
+REPRODUCTION = (PARAMS, DVC_YAML, DVC_LOCK, DATA_POINTER, Path("requirements.lock"))
 CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parents[2] / "model"
 NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
 
 
-def make(
-    folder: Path,
-    tuned: Path,
-    evaluation: Path,
-    shards: Path,
-    variants: Path,
-    training: Path,
-    records: dict[str, dict[str, Any]],
-    name: str,
-    number: int,
-    decision: Decision,
-    metrics: Mapping[str, Any],
-    *,
-    gate: Path,
-    code: Mapping[str, str],
-    run_files: Iterable[Path],
-    runs: Mapping[str, str],
-    documents: Iterable[Path],
-) -> Package:
-    """``number``: the version's, in the registry; ``training``: finetune's report; ``metrics``: the evaluation's table; ``gate``: the
-    folder with its results; ``run_files``: the records' files; ``runs``: ids by stage; ``documents``: the decision's files.
-    """
-    beside = folder / "checkpoint"
+@dataclass(frozen=True)
+class Contents:
+    """What a version is made from."""
+
+    name: str
+    tuned: Path  # the checkpoint
+    evaluation: Path
+    shards: Path
+    variants: Path
+    training: Path  # finetune's report
+    gate: Path  # the folder with the gate's results
+    records: dict[str, dict[str, Any]]  # by stage
+    run_files: Sequence[Path]  # the records' files
+    runs: Mapping[str, str]  # ids in the tracking store by stage
+    code: Mapping[str, str]  # commit, and whether it was dirty
+    decision: Decision
+    documents: Sequence[Path]  # the decision's files
+    metrics: Mapping[str, Any]  # the evaluation's table
+
+
+def make(folder: Path, contents: Contents, number: int) -> Package:
+    """Make in ``folder`` what the version with this number carries besides its checkpoint and evaluation; all of it as a package."""
+    added = folder / "checkpoint"  # what comes to the files of the checkpoint
     folder.mkdir(parents=True)
     packages = [f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED]
-    versions.write_pyfunc(beside, CODE, packages, LIBRARY, name=name, number=number)
-    trees = _trees(records)
-    checkpoint = next(d for path, d in records["finetune"]["outputs"].items() if Path(path) == tuned)
-    stated = read_manifest(Path(RAW))
-    text = card(
-        name=name,
-        terms=base_terms(str(records.get("base", {}).get("params", {}).get("source", "")), read_config(tuned).vocab_size),
-        corpus=stated,
-        raw=sorted(p.relative_to(RAW).as_posix() for p in Path(RAW).rglob("*") if p.is_file() and p.name != MANIFEST),
-        records=records,
-        table=decision.table,
-        findings=findings(metrics),
-        checkpoint=checkpoint,
-        code={"commit": code["commit"], "dirty": code["dirty"] == "true"},
-    )
-    (beside / "README.md").write_text(text, encoding="utf-8")
-    write_seen(shards, variants, training / SEEN, folder / SEEN)
-    content = passport(
-        version={"name": name, "number": number, "made": datetime.now(UTC).isoformat(timespec="seconds")},
-        records=records,
-        trees=trees,
-        runs=list(run_files),
-        code=code,
-        gates=gates(trees),
-        decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
-        corpus=stated,
-    )
+    versions.write_pyfunc(added, CODE, packages, LIBRARY, name=contents.name, number=number)
+    corpus = read_manifest(RAW)
+    (added / "README.md").write_text(_card(contents, corpus), encoding="utf-8")
+    write_seen(contents.shards, contents.variants, contents.training / SEEN, folder / SEEN)
+    document = _passport(contents, number, corpus)
     page = folder / "lineage.html"
-    page.write_text(lineage_page.page(name, content, {stage: f"run {run}" for stage, run in runs.items()}), encoding="utf-8")
-    folders = [("checkpoint", tuned), ("checkpoint", beside), ("evaluation", evaluation), ("gate", gate)]
-    files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *documents]
-    content["artifacts"] = listed(folders, files)
-    forms = versions.note_forms(name, number)
-    content["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in forms]}
-    signed = _write_signed(folder / FILE, content)
+    runs = {stage: f"run {run}" for stage, run in contents.runs.items()}
+    page.write_text(lineage_page.page(contents.name, document, runs), encoding="utf-8")
+    folders = [("checkpoint", contents.tuned), ("checkpoint", added), ("evaluation", contents.evaluation), ("gate", contents.gate)]
+    files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *contents.documents]
+    document["artifacts"] = listed(folders, files)
+    forms = versions.note_forms(contents.name, number)
+    document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in forms]}
+    signed = _write_signed(folder / FILE, document)
     for path in signed:
-        (beside / path.name).write_bytes(path.read_bytes())
+        (added / path.name).write_bytes(path.read_bytes())
     tags = {tag: sha256(path) for tag, path in zip(("passport.sha256", "passport.signature"), signed, strict=False)}
     return Package(folders, [*files, *signed], tags)
 
 
+def _card(contents: Contents, corpus: list[dict[str, Any]]) -> str:
+    """The model card as Markdown."""
+    records = contents.records
+    source = str(records.get("base", {}).get("params", {}).get("source", ""))
+    return card(
+        name=contents.name,
+        terms=base_terms(source, read_config(contents.tuned).vocab_size),
+        corpus=corpus,
+        raw=sorted(p.relative_to(RAW).as_posix() for p in RAW.rglob("*") if p.is_file() and p.name != MANIFEST),
+        records=records,
+        table=contents.decision.table,
+        findings=findings(contents.metrics),
+        checkpoint=next(digest for path, digest in records["finetune"]["outputs"].items() if Path(path) == contents.tuned),
+        code={"commit": contents.code["commit"], "dirty": contents.code["dirty"] == "true"},
+    )
+
+
+def _passport(contents: Contents, number: int, corpus: list[dict[str, Any]]) -> dict[str, Any]:
+    """The passport without the digests of the version's own files."""
+    trees, decision = _trees(contents.records), contents.decision
+    return passport(
+        version={"name": contents.name, "number": number, "made": datetime.now(UTC).isoformat(timespec="seconds")},
+        records=contents.records,
+        trees=trees,
+        runs=contents.run_files,
+        code=contents.code,
+        gates=gates(trees),
+        decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
+        corpus=corpus,
+    )
+
+
 def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file by its path in the version."""
-    found = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
-    return dict(sorted((found | {path.name: sha256(path) for path in files}).items()))
+    digests = {f"{name}/{path}": digest for name, folder in folders for path, digest in digests_of(folder).items()}
+    return dict(sorted((digests | {path.name: sha256(path) for path in files}).items()))
 
 
 def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
@@ -126,20 +137,20 @@ def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
 
 def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Of each suite of expectations that the stages' reports hold: how many were met, and how many were not."""
-    found: dict[str, dict[str, Any]] = {}
-    reports = [(name, path) for name, tree in trees.items() if name.startswith(REPORTS) for path in sorted(tree.rglob("*.json"))]
+    results: dict[str, dict[str, Any]] = {}
+    reports = [(name, path) for name, tree in trees.items() if name.startswith(f"{REPORTS}/") for path in sorted(tree.rglob("*.json"))]
     for name, path in reports:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("results"), list) and "success" in content:
             missed = [r["expectation_config"].get("severity") for r in content["results"] if not r["success"]]
             failed = sum(severity == "critical" for severity in missed)
-            found[path.stem] = {
+            results[path.stem] = {
                 "report": name,
                 "passed": len(content["results"]) - len(missed),
                 "warned": len(missed) - failed,
                 "failed": failed,
             }
-    return found
+    return results
 
 
 def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:

@@ -18,21 +18,26 @@ class Measured(Params):
 
     @field_validator("metric")
     @classmethod
-    def known(cls, metric: str) -> str:
+    def metric_exists(cls, metric: str) -> str:
+        """``ValueError`` where no metric has this name."""
         if metric not in SCORED:
             raise ValueError(f"there is no metric {metric!r}; the metrics: {', '.join(SCORED)}")
         return metric
 
     @property
     def name(self) -> str:
+        """The metric and, where one is given, its split."""
         return f"{self.metric}, {self.split}" if self.split else self.metric
 
     def of(self, scores: Sequence[Score]) -> list[Score]:
+        """The scores that this entry is about."""
         return [s for s in scores if s.metric == self.metric and self.split in ("", s.split)]
 
 
 class Primary(Measured):
-    gain: float = Field(ge=0)  # by which the challenger must be better
+    """The metric on which a challenger must be better than the champion."""
+
+    min_improvement: float = Field(ge=0)  # by which the challenger must be better
     items: int = Field(ge=1)  # fewer show nothing
 
 
@@ -40,30 +45,38 @@ class Threshold(Measured):
     """A limit. With ``items`` the whole 95 % interval must keep it, and fewer items show nothing: so that none is met by chance."""
 
     figure: Literal["tuned", "change"]  # the tuned model's value, or that less the base model's
-    most: float | None = None
-    least: float | None = None
+    max: float | None = None
+    min: float | None = None
     items: int | None = Field(None, ge=1)
 
     def of_figure(self, members: Sequence[Score]) -> Interval:
+        """The figure of the threshold with its 95 % interval, over these scores."""
         return estimate(members, "tuned") if self.figure == "tuned" else change(members)
 
     @property
     def limits(self) -> str:
-        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.least), ("most", self.most)) if limit is not None]
+        """The limits in words."""
+        limits = [f"at {of} {limit:g}" for of, limit in (("least", self.min), ("most", self.max)) if limit is not None]
         return " and ".join(limits)
 
 
-class Guarded(Measured):
+class Guardrail(Measured):
+    """A metric on which a challenger must not be worse than the champion by more than a margin."""
+
     margin: float = Field(ge=0)  # by which the challenger may be worse
     items: int = Field(ge=1)
 
 
 class GateParams(Params):
+    """What decides whether a version may become champion."""
+
     primary: Primary
     thresholds: tuple[Threshold, ...]
-    guarded: tuple[Guarded, ...]
+    guardrails: tuple[Guardrail, ...]
 
 
 class RegisterParams(GateParams):
+    """The section ``register``."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     sign_off: Literal["none", "required"]

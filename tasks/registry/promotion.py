@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from tasks.corpus.params import PreprocessParams
@@ -25,6 +26,21 @@ EVENT = "event."
 EXPOSURE = "2"  # of what a taint follows from: a version that was asked before it is asked again
 TRAINING = ("train", "validation")  # the splits that training reads
 PROMOTABLE = ("first", "better")
+
+
+class Outcome(StrEnum):
+    """What a decision led to. The value is the text of the version's tag ``decision.<n>.outcome``."""
+
+    PROMOTED = "promoted"
+    KEPT = "kept"
+    REFUSED = "refused"
+    TAINTED = "tainted"
+    NEEDS_ALLOW_DIRTY = "waits for --allow-dirty"
+    NEEDS_REASON = "waits for --why, as another version became champion meanwhile"
+    NEEDS_SIGN_OFF = "waits for sign-off"
+
+
+CLOSED = (Outcome.REFUSED, Outcome.TAINTED, Outcome.PROMOTED)  # outcomes after which the version is no challenger
 
 
 def events(client: tracking.MlflowClient, name: str) -> list[dict[str, Any]]:
@@ -79,38 +95,42 @@ def rollback(client: tracking.MlflowClient, name: str, *, who: str, why: str) ->
 
 def _set_aliases(client: tracking.MlflowClient, name: str, line: list[str]) -> None:
     present = versions.aliases(client, name)
-    for alias, wanted in ((CHAMPION, line[-1:]), (PREVIOUS, line[-2:-1])):
-        if wanted and str(present.get(alias)) != wanted[0]:
-            client.set_registered_model_alias(name, alias, wanted[0])
-        elif not wanted and alias in present:
+    for alias, version_line in ((CHAMPION, line[-1:]), (PREVIOUS, line[-2:-1])):
+        if version_line and str(present.get(alias)) != version_line[0]:
+            client.set_registered_model_alias(name, alias, version_line[0])
+        elif not version_line and alias in present:
             client.delete_registered_model_alias(name, alias)
 
 
-def carry_out(client: tracking.MlflowClient, name: str, version: str, number: int, decision: dict[str, Any], *, sign_off: bool) -> str:
-    """What a decision leads to, in one word that stands on the version as ``decision.<n>.outcome``; done once."""
+def apply_decision(client: tracking.MlflowClient, name: str, version: str, number: int, decision: dict[str, Any], *, sign_off: bool) -> str:
+    """Do once what a decision leads to, and write it on the version as ``decision.<n>.outcome``: the text of an ``Outcome``."""
     tags = client.get_model_version(name, version).tags
-    if done := tags.get(f"decision.{number}.outcome"):
-        return done
-    if decision["verdict"] == "refused":
-        outcome = "refused"
-    elif decision["verdict"] not in PROMOTABLE:
-        outcome = "kept"
-    elif tags.get("tainted"):
-        outcome = "tainted"
-    elif tags.get("code.dirty") != "false":
-        outcome = "waits for --allow-dirty"
-    elif str(versions.aliases(client, name).get(CHAMPION, "")) not in (_compared(decision), str(version)):
-        outcome = "waits for --why, as another version became champion meanwhile"
-    elif sign_off:
-        outcome = "waits for sign-off"
-    else:
+    if earlier := tags.get(f"decision.{number}.outcome"):
+        return earlier
+    outcome = _outcome(client, name, version, decision, tags, sign_off=sign_off)
+    if outcome is Outcome.PROMOTED:
         promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}")
-        outcome = "promoted"
     newest = str(version) == str(versions.versions_of(client, name)[-1].version)
-    if outcome not in ("refused", "tainted", "promoted") and newest and str(version) not in champions(events(client, name)):
+    if outcome not in CLOSED and newest and str(version) not in champions(events(client, name)):
         client.set_registered_model_alias(name, CHALLENGER, version)
-    client.set_model_version_tag(name, version, f"decision.{number}.outcome", outcome)
-    return outcome
+    client.set_model_version_tag(name, version, f"decision.{number}.outcome", outcome.value)
+    return outcome.value
+
+
+def _outcome(
+    client: tracking.MlflowClient, name: str, version: str, decision: dict[str, Any], tags: dict[str, str], *, sign_off: bool
+) -> Outcome:
+    if decision["verdict"] == "refused":
+        return Outcome.REFUSED
+    if decision["verdict"] not in PROMOTABLE:
+        return Outcome.KEPT
+    if tags.get("tainted"):
+        return Outcome.TAINTED
+    if tags.get("code.dirty") != "false":
+        return Outcome.NEEDS_ALLOW_DIRTY
+    if str(versions.aliases(client, name).get(CHAMPION, "")) not in (_compared(decision), str(version)):
+        return Outcome.NEEDS_REASON
+    return Outcome.NEEDS_SIGN_OFF if sign_off else Outcome.PROMOTED
 
 
 def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdict: str) -> str:
@@ -175,7 +195,7 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
         raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
     word = f"signed off on decision-{number}.json ({version.tags[f'decision.{number}.sha256'][:12]})" + (f": {why}" if why else "")
     promote(client, name, version.version, who=by, why=word + (" (dirty allowed)" if allow_dirty else ""))
-    client.set_model_version_tag(name, version.version, f"decision.{number}.outcome", "promoted")
+    client.set_model_version_tag(name, version.version, f"decision.{number}.outcome", Outcome.PROMOTED.value)
     return version.version
 
 
@@ -188,29 +208,25 @@ def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> 
         path = versions.artifact(client, version.run_id, SEEN)
     except ValueError:
         return None
-    wanted = {seen_digest(i): i for i in ids}
-    found = {wanted[digest]: seen for digest, seen in read_seen(path) if digest in wanted}
-    for key in _scored_by(client, version, set(wanted.values())):
-        seen = found.get(key, Seen("none", "unused"))
+    id_of = {seen_digest(i): i for i in ids}
+    exposure = {id_of[digest]: seen for digest, seen in read_seen(path) if digest in id_of}
+    for key in _scored_by(client, version, set(id_of.values())):
+        seen = exposure.get(key, Seen("none", "unused"))
         if seen.use == "unused" or (seen.use == "unknown" and seen.split not in TRAINING):
-            found[key] = Seen(seen.split, "scored")
-    return found
+            exposure[key] = Seen(seen.split, "scored")
+    return exposure
 
 
 def _scored_by(client: tracking.MlflowClient, version: Any, ids: set[str]) -> set[str]:
     """Of these records those with a score in one of the evaluations that a version carries."""
     scored = set()
-    for number in range(1, _decisions(version) + 1):
+    for number in range(1, decisions(version) + 1):
         try:
             folder = versions.artifact(client, version.run_id, f"evaluation-{number}" if number > 1 else "evaluation")
         except ValueError:
             continue  # its files were removed
         scored |= {score.id for score in read_scores(folder)} & ids
     return scored
-
-
-def _decisions(version: Any) -> int:
-    return sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
 
 
 def withdrawn() -> tuple[str, ...]:
@@ -222,22 +238,22 @@ def mark_tainted(client: tracking.MlflowClient, name: str, ids: Iterable[str]) -
     """Mark the versions that saw one of these records, or may have; the numbers of those that were not marked before. A version that
     had one in a split, and did not come to it, is not tainted, and says so by the tag ``spared``.
     """
-    wanted = sorted(set(ids))
-    if not wanted:
+    withdrawn_ids = sorted(set(ids))
+    if not withdrawn_ids:
         return []
     marked = []
     for version in versions.versions_of(client, name):
         # A further decision may have scored more.
-        asked = hashlib.sha256("\n".join([EXPOSURE, str(_decisions(version)), *wanted]).encode()).hexdigest()[:16]
+        asked = hashlib.sha256("\n".join([EXPOSURE, str(decisions(version)), *withdrawn_ids]).encode()).hexdigest()[:16]
         if version.tags.get("taint.asked") == asked:
             continue
-        found = list((seen_by(client, version, wanted) or {}).values())
-        if word := _tainted_by(found):
+        exposures = list((seen_by(client, version, withdrawn_ids) or {}).values())
+        if word := _tainted_by(exposures):
             if version.tags.get("tainted") != word:
                 client.set_model_version_tag(name, version.version, "tainted", word)
                 _append(client, name, "taint", version.version, "register", word)
                 marked.append(version.version)
-        elif found and version.tags.get("spared") != (word := f"{_records(len(found))} in its splits, which it did not come to"):
+        elif exposures and version.tags.get("spared") != (word := f"{_records(len(exposures))} in its splits, which it did not come to"):
             client.set_model_version_tag(name, version.version, "spared", word)
             _append(client, name, "spare", version.version, "register", word)
         client.set_model_version_tag(name, version.version, "taint.asked", asked)
@@ -251,9 +267,9 @@ def taint_of(version: Any) -> str:
     return f"not tainted: {spared}" if (spared := version.tags.get("spared")) else ""
 
 
-def _tainted_by(found: Iterable[Seen]) -> str:
+def _tainted_by(exposures: Iterable[Seen]) -> str:
     """In words what a version did with the records that it must not have seen; empty where it saw none."""
-    uses = Counter(seen.use for seen in found if seen.taints)
+    uses = Counter(seen.use for seen in exposures if seen.taints)
     trained, maybe = uses["trained"] + uses["selected"], uses["unknown"]
     sure = uses.total() - maybe
     words = [f"saw {_records(sure)}, {trained} of them in training"] if sure else []
@@ -267,6 +283,7 @@ def _records(count: int) -> str:
 
 
 def show(name: str) -> None:
+    """Print every version with its decisions, then what happened to the aliases; ``ValueError`` where the model is not registered."""
     client = tracking.connect()
     roles: dict[str, list[str]] = {}
     try:

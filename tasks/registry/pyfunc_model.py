@@ -21,6 +21,7 @@ class MedicalModel(PythonModel):
     """Takes a list of texts, or a table with them in its one column; gives a list of texts."""
 
     def load_context(self, context: Any) -> None:
+        """Compare the files with the passport, then load the model; ``ValueError`` where a file differs."""
         del context  # the checkpoint directory is the one that this file stands in
         directory = Path(__file__).parent
         weights = compared(directory)
@@ -30,6 +31,7 @@ class MedicalModel(PythonModel):
 
     # Without hints: MLflow would take them for the signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """One text per prompt. ``model_input``: a list of texts or a table with one column; ``params``: some of ``PARAMS``."""
         del context
         chosen = PARAMS | (params or {})
         prompts = [str(prompt) for prompt in (model_input.iloc[:, 0] if hasattr(model_input, "columns") else model_input)]
@@ -41,12 +43,12 @@ class MedicalModel(PythonModel):
         }
         texts = []
         for start in range(0, len(prompts), BATCH):
-            some = prompts[start : start + BATCH]
+            batch = prompts[start : start + BATCH]
             if chosen["chat"]:
-                found = self.llama.chat_completion([[{"role": "user", "content": prompt}] for prompt in some], **settings)
+                completions = self.llama.chat_completion([[{"role": "user", "content": prompt}] for prompt in batch], **settings)
             else:
-                found = self.llama.text_completion(some, **settings)
-            texts += [completion.text for completion in found]
+                completions = self.llama.text_completion(batch, **settings)
+            texts += [completion.text for completion in completions]
         return texts
 
 
@@ -54,13 +56,13 @@ def compared(directory: Path) -> dict[str, str]:
     """The digests of the weights, once everything else in a version is exactly what its passport lists; ``ValueError`` where not."""
     document = json.loads((directory / "passport.json").read_bytes())
     listed, alternatives = document["artifacts"], document["alternatives"]
-    wanted = {name.removeprefix("checkpoint/"): digest for name, digest in listed.items() if name.startswith("checkpoint/")}
-    weights = {name: digest for name, digest in wanted.items() if name.endswith(".safetensors")}
+    expected = {name.removeprefix("checkpoint/"): digest for name, digest in listed.items() if name.startswith("checkpoint/")}
+    weights = {name: digest for name, digest in expected.items() if name.endswith(".safetensors")}
     present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()}
-    differing = set(wanted) ^ (set(present) - {"passport.json", "passport.sig"})
+    differing = set(expected) ^ (set(present) - {"passport.json", "passport.sig"})
     differing |= {name for name, path in present.items() if path.is_symlink() or not path.is_file()}
-    for name in set(wanted) - set(weights) - differing:
-        allowed = (wanted[name], *alternatives.get(f"checkpoint/{name}", ()))
+    for name in set(expected) - set(weights) - differing:
+        allowed = (expected[name], *alternatives.get(f"checkpoint/{name}", ()))
         if hashlib.sha256(present[name].read_bytes()).hexdigest() not in allowed:
             differing.add(name)
     if differing:

@@ -30,58 +30,104 @@ class Exposure:
     training: Path
 
 
-def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
-    from tasks.registry import challenge, promotion, tracking, versions
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint with its evaluation, and what identifies both."""
 
+    scored: Scored
+    tuned: Path
+    seen: Exposure
+    evaluation: Path
+    records: Path
+    params: RegisterParams
+    behind: dict[str, dict[str, Any]]  # the stages' records, by stage
+    digests: dict[str, str]  # what the version carries as tags
+    case: str  # the digest of what a decision is about
+
+
+def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
+    """Find or make the version of this checkpoint and the decision on this evaluation; the content of registration.json.
+
+    ``ValueError`` where files here are not what the stages wrote. A dry run, of an experiment, changes nothing in the registry.
+    """
+    from tasks.registry import promotion, tracking, versions
+
+    candidate = _candidate(scored, tuned, seen, evaluation, records, params)
+    client = tracking.connect()
+    run_ids = tracking.replay_all(client, list(candidate.behind.values()))
+    version: Any = versions.find_version(client, params.name, "checkpoint", candidate.digests["checkpoint"])
+    decided_before = bool(version and _number(version.tags, candidate.case))
+    dry_run = _is_experiment() and not os.environ.get("REGISTER_VERSION")
+    if not decided_before and dry_run:
+        return _only_logged(client, candidate)
+    if decided_before:
+        print(f"register: {params.name} version {version.version} has this checkpoint already")
+    else:
+        version = _decide(client, candidate, version, run_ids)
+    if not dry_run:
+        for tainted in promotion.mark_tainted(client, params.name, promotion.withdrawn()):
+            print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
+    return _result(client, candidate, client.get_model_version(params.name, version.version), dry_run=dry_run)
+
+
+def _candidate(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> Candidate:
+    """``ValueError`` where no record here is of the run that made the checkpoint."""
     chain.check_records(records)
     digest = dvc_digest(tuned)
     behind = read_records(records)
     if digest not in behind.get("finetune", {}).get("outputs", {}).values():
         chain.check(records)  # says what was changed
         raise ValueError(f"{records} holds no record of the run that made {tuned}; run 'dvc repro --force finetune'")
-    digests = _digests(behind, digest)
-    client = tracking.connect()
-    run_ids = tracking.replay_all(client, list(behind.values()))
-    version: Any = versions.find_version(client, params.name, "checkpoint", digest)
     case = _case(dvc_digest(evaluation), params)
-    decided = _number(version.tags, case) if version else 0
-    looks_only = _is_experiment() and not os.environ.get("REGISTER_VERSION")
-    if not decided and looks_only:
-        tried = os.environ.get("DVC_EXP_NAME", "experiment")
-        compared = [behind[stage] for stage in ("shard", "finetune", "validate")]
-        tracking.tell_experiment(client, tried, f"{digest}-{case}", compared)
-        print("register: no version is made from a DVC experiment or a linked worktree; set REGISTER_VERSION=1 to make one")
-        return {"name": params.name, "version": None, "digests": dict(sorted(digests.items())), "decision": None}
-    if decided:
-        print(f"register: {params.name} version {version.version} has this checkpoint already")
-    else:
-        chain.check(records)  # all that the decision and the version are made from
-        with tempfile.TemporaryDirectory() as folder:
-            made = challenge.challenge(client, scored, evaluation, params, version, Path(folder))
-            if version is None:
-                tags = digests | {f"run.{stage}": run for stage, run in run_ids.items()}
-                version = _create(tuned, scored.shards, seen, evaluation, records, tags, params, made, case, Path(folder))
-                size = sum(p.stat().st_size for folder in (tuned, evaluation) for p in folder.rglob("*") if p.is_file())
-                print(f"register: {params.name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
-            else:
-                _decided_again(client, version, evaluation, made, case, Path(folder))
-    if not looks_only:
-        for tainted in promotion.mark_tainted(client, params.name, promotion.withdrawn()):
-            print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
-    version = client.get_model_version(params.name, version.version)
-    number = _number(version.tags, case)
-    told = promotion.latest_decision(client, version, number)[1]
-    if looks_only:
+    return Candidate(scored, tuned, seen, evaluation, records, params, behind, _digests(behind, digest), case)
+
+
+def _only_logged(client: Any, candidate: Candidate) -> dict[str, Any]:
+    """A run of the experiment in the tracking store, and no version."""
+    from tasks.registry import tracking
+
+    name = os.environ.get("DVC_EXP_NAME", "experiment")
+    compared = [candidate.behind[stage] for stage in ("shard", "finetune", "validate")]
+    tracking.tell_experiment(client, name, f"{candidate.digests['checkpoint']}-{candidate.case}", compared)
+    print("register: no version is made from a DVC experiment or a linked worktree; set REGISTER_VERSION=1 to make one")
+    return {"name": candidate.params.name, "version": None, "digests": dict(sorted(candidate.digests.items())), "decision": None}
+
+
+def _decide(client: Any, candidate: Candidate, version: Any, run_ids: dict[str, str]) -> Any:
+    """The version with a new decision on this evaluation: a new version where there was none."""
+    from tasks.registry import challenge
+
+    chain.check(candidate.records)  # all that the decision and the version are made from
+    name, evaluation = candidate.params.name, candidate.evaluation
+    with tempfile.TemporaryDirectory() as folder:
+        challenged = challenge.challenge(client, candidate.scored, evaluation, candidate.params, version, Path(folder))
+        if version is not None:
+            _decided_again(client, version, evaluation, challenged, candidate.case, Path(folder))
+            return version
+        version = _create(candidate, run_ids, challenged, Path(folder))
+    size = sum(p.stat().st_size for folder in (candidate.tuned, evaluation) for p in folder.rglob("*") if p.is_file())
+    print(f"register: {name} version {version.version} is new; it takes {size / 1e6:,.1f} MB among MLflow's artifacts")
+    return version
+
+
+def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -> dict[str, Any]:
+    """Apply the decision on the candidate's evaluation, and say what the version carries."""
+    from tasks.registry import promotion
+
+    name, digests, sign_off = candidate.params.name, candidate.digests, candidate.params.sign_off == "required"
+    number = _number(version.tags, candidate.case)
+    decision = promotion.latest_decision(client, version, number)[1]
+    if dry_run:
         outcome = version.tags.get(f"decision.{number}.outcome", "")
     else:
-        outcome = promotion.carry_out(client, params.name, version.version, number, told, sign_off=params.sign_off == "required")
-    print(f"register: decision {number} on version {version.version}: {told['verdict']}, {outcome}")
+        outcome = promotion.apply_decision(client, name, version.version, number, decision, sign_off=sign_off)
+    print(f"register: decision {number} on version {version.version}: {decision['verdict']}, {outcome}")
     if differing := [name for name, digest in digests.items() if name.startswith("dvc.") and version.tags.get(name) != digest]:
         print(f"register: that version was made with other bytes in {', '.join(n.removeprefix('dvc.') for n in differing)}")
     # A pure function of the version: what it carries, not what is here now.
-    carried = {name: value for name, value in version.tags.items() if name in digests or name.startswith("dvc.")}
-    said = {"number": number, "outcome": outcome} | {name: told[name] for name in ("verdict", "reasons", "champion", "comparisons")}
-    return {"name": params.name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": said}
+    carried = {tag: value for tag, value in version.tags.items() if tag in digests or tag.startswith("dvc.")}
+    stated = {"number": number, "outcome": outcome} | {key: decision[key] for key in ("verdict", "reasons", "champion", "comparisons")}
+    return {"name": name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": stated}
 
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:
@@ -91,6 +137,7 @@ def read_records(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def record_files(directory: Path) -> list[Path]:
+    """The files of the stages' records, sorted by name."""
     return sorted(directory.glob("[!.]*.json"))
 
 
@@ -114,8 +161,8 @@ def _case(evaluation: str, params: RegisterParams) -> str:
 
 def _number(tags: dict[str, str], case: str) -> int:
     """The number of the decision on a case, 0 where there is none."""
-    found = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
-    return int(found[0].split(".")[1]) if found else 0
+    matching = [tag for tag, value in tags.items() if tag.startswith("decision.") and tag.endswith(".case") and value == case]
+    return int(matching[0].split(".")[1]) if matching else 0
 
 
 def _decision_tags(number: int, decision: Decision, document: Path, case: str) -> dict[str, str]:
@@ -123,64 +170,50 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
     return {f"decision.{number}.{name}": value for name, value in tags.items()}
 
 
-def _create(
-    tuned: Path,
-    shards: Path,
-    seen: Exposure,
-    evaluation: Path,
-    records: Path,
-    tags: dict[str, str],
-    params: RegisterParams,
-    challenged: Challenge,
-    case: str,
-    folder: Path,
-) -> Any:
+def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge, folder: Path) -> Any:
+    """A new version, with its first decision."""
     from tasks.registry import challenge, package, tracking, versions
 
-    behind = read_records(records)
-    document = challenge.write_decision(folder, 1, challenged, evaluation)
-
-    def made(number: int) -> package.Package:
-        return package.make(
-            folder / f"package-{number}",
-            tuned,
-            evaluation,
-            shards,
-            seen.variants,
-            seen.training,
-            behind,
-            params.name,
-            number,
-            challenged.decision,
-            _metrics(evaluation),
-            gate=folder / "gate",
-            code={"commit": tags["code.commit"], "dirty": tags["code.dirty"]},
-            run_files=record_files(records),
-            runs={tag.removeprefix("run."): run for tag, run in tags.items() if tag.startswith("run.")},
-            documents=[document, document.with_suffix(".html")],
-        )
-
+    metrics = _metrics(candidate.evaluation)
+    document = challenge.write_decision(folder, 1, challenged, candidate.evaluation)
+    contents = package.Contents(
+        name=candidate.params.name,
+        tuned=candidate.tuned,
+        evaluation=candidate.evaluation,
+        shards=candidate.scored.shards,
+        variants=candidate.seen.variants,
+        training=candidate.seen.training,
+        gate=folder / "gate",
+        records=candidate.behind,
+        run_files=record_files(candidate.records),
+        runs=run_ids,
+        code={"commit": candidate.digests["code.commit"], "dirty": candidate.digests["code.dirty"]},
+        decision=challenged.decision,
+        documents=[document, document.with_suffix(".html")],
+        metrics=metrics,
+    )
+    tags = candidate.digests | {f"run.{stage}": run for stage, run in run_ids.items()}
     return versions.create_version(
         tracking.connect(),
-        params.name,
-        made,
-        tags=tags | findings.tags(_metrics(evaluation)) | _decision_tags(1, challenged.decision, document, case),
-        inputs={str(path): dvc_digest(path) for path in (tuned, evaluation)},
-        metrics=behind["validate"]["metrics"],
+        candidate.params.name,
+        lambda number: package.make(folder / f"package-{number}", contents, number),
+        tags=tags | findings.tags(metrics) | _decision_tags(1, challenged.decision, document, candidate.case),
+        inputs={str(path): dvc_digest(path) for path in (candidate.tuned, candidate.evaluation)},
+        metrics=candidate.behind["validate"]["metrics"],
     )
 
 
-def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge, case: str, folder: Path) -> None:
+def _decided_again(client: Any, version: Any, evaluation: Path, challenged: Challenge, case: str, folder: Path) -> None:
     """A further numbered record on a version that is there."""
     from tasks.registry import challenge
 
     number = 1 + sum(tag.startswith("decision.") and tag.endswith(".case") for tag in version.tags)
-    document = challenge.write_decision(folder, number, made, evaluation)
+    document = challenge.write_decision(folder, number, challenged, evaluation)
     client.log_artifacts(version.run_id, str(evaluation), f"evaluation-{number}")
     client.log_artifacts(version.run_id, str(folder / "gate"), f"gate-{number}")
     for path in (document.with_suffix(".html"), document):
         client.log_artifact(version.run_id, str(path))
-    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, made.decision, document, case)
+    tags = findings.tags(_metrics(evaluation)) | _decision_tags(number, challenged.decision, document, case)
     # The case last: without it the record does not count, and a re-run writes it again.
     for name, value in sorted(tags.items(), key=lambda tag: tag[0].endswith(".case")):
         client.set_model_version_tag(version.name, version.version, name, value)
@@ -188,8 +221,8 @@ def _decided_again(client: Any, version: Any, evaluation: Path, made: Challenge,
 
 def _metrics(evaluation: Path) -> dict[str, Any]:
     """The evaluation's table."""
-    found: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
-    return found
+    metrics: dict[str, Any] = json.loads((evaluation / "metrics.json").read_bytes())
+    return metrics
 
 
 def _is_experiment() -> bool:

@@ -1,4 +1,4 @@
-"""What a run came to, for the terminal: the table, two answers side by side, the registered version and what to try next."""
+"""The result of a run, for the terminal: the table, two answers side by side, the registered version and what to try next."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from tasks.evaluation.findings import findings
 TITLES = {"test": "Answer perplexity on held-out groups", "ood": "Answer perplexity on text of another origin"}
 COLOURS = {"worse": "bold red", "better": "green", "unclear": "default"}
 WITHHELD = "withheld: not every source of the training text is public"
-MOST_CHARACTERS = 420
+MAX_CHARACTERS = 420
 NEXT = """\
   python -m model generate {checkpoint} --chat --prompt "What is arachnodactyly?"
   python -m tasks.registry show {version}
@@ -44,8 +44,8 @@ def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], train
     console.print(Text(f"The model was {trained}."))
     for name, listed in findings(metrics).items():
         console.print(Text(f"{name.capitalize()}: {'' if listed else 'nothing'}".rstrip(), style=COLOURS[name]))
-        for told in listed:
-            console.print(Text(f"  {told}", style=COLOURS[name]))
+        for sentence in listed:
+            console.print(Text(f"  {sentence}", style=COLOURS[name]))
     if decision := registration["decision"]:
         console.print(Text(f"Decision: {decision['verdict']}, {decision['outcome']}"))
         for reason in decision["reasons"]:
@@ -73,4 +73,4 @@ def _table(title: str, parts: dict[str, Any]) -> Table:
 
 def _cut(text: str) -> Text:
     """The text as it is: what a model or a user wrote is no markup."""
-    return Text(text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …")
+    return Text(text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + " …")

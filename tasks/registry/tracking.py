@@ -9,7 +9,6 @@ import os
 import re
 import select
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,16 +33,18 @@ from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC041
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.registry import relocation
+from tasks.runtime import git
 from tasks.runtime.digests import dvc_digest
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.permissions import refuse_foreign
 from tasks.runtime.record import PENDING
-from tasks.runtime.settings import refuse_foreign, setting
+from tasks.runtime.settings import setting
 from tasks.training import step_metrics
 
 EXPERIMENT = "medical-llm"
 DATABASE = "mlflow.db"
 SECONDS = 2.0  # between looks at what a run has measured
-MOST_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
+MAX_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
 
 
 def main_worktree() -> Path:
@@ -52,14 +53,11 @@ def main_worktree() -> Path:
     for parent in (here, *here.parents):
         if parent.name == ".dvc":  # .dvc/tmp/exps/…: a copy that DVC throws away
             return parent.parent
-    try:
-        common = subprocess.run(["git", "rev-parse", "--git-common-dir"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return here
-    return (here / common).resolve().parent
+    return git.main_worktree(here)
 
 
 def tracking_uri() -> str:
+    """The store's address: the setting ``MLFLOW_TRACKING_URI``, or the embedded store of the main worktree."""
     return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / DATABASE}"
 
 
@@ -94,13 +92,13 @@ def _create(path: Path) -> None:
     folder = path.parent / ".cache"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mlflow-", dir=folder) as partial:
-        made = Path(partial) / path.name
+        database = Path(partial) / path.name
         try:
-            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+            MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
         except SQLAlchemyError as error:
             raise OSError(f"{path} cannot be created: {' '.join(str(error).split())[:200]}") from None
         with suppress(FileExistsError):  # another process was first
-            os.link(made, path)
+            os.link(database, path)
 
 
 def replay_pending() -> None:
@@ -193,16 +191,16 @@ def follow(stage: str, record: str, folder: Path) -> None:
 
     A store that does not answer is asked again, ever less often; what it missed it gets with the stage's record at the latest.
     """
-    told, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
+    sent, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], SECONDS)[0])
-        found = step_metrics.read(folder)
-        if len(found) > told and (ended or time.monotonic() >= silent_until):
+        points = step_metrics.read(folder)
+        if len(points) > sent and (ended or time.monotonic() >= silent_until):
             try:
                 client = client or connect()
-                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(found[0]["time"])).info.run_id
-                tell_points(client, run_id, found[told:])
-                told, pause = len(found), SECONDS
+                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(points[0]["time"])).info.run_id
+                tell_points(client, run_id, points[sent:])
+                sent, pause = len(points), SECONDS
             except Exception:  # whatever it is, the record is told again in the end
                 pause = min(2 * pause, 60.0)
             silent_until = time.monotonic() + pause
@@ -212,8 +210,8 @@ def follow(stage: str, record: str, folder: Path) -> None:
 
 def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begin: int) -> Run:
     """The run of a record, made if the store has none."""
-    found = _runs(client, experiment, f"tags.record = '{record}'")
-    return found[0] if found else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
+    runs = _runs(client, experiment, f"tags.record = '{record}'")
+    return runs[0] if runs else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
 
 
 def metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
@@ -237,14 +235,14 @@ def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict
 
 def run_of_record(client: MlflowClient, record: str) -> Run | None:
     """The run that shows a record, where the store has one."""
-    found = _runs(client, experiment_of(client), f"tags.record = '{record}'")
-    return found[0] if found else None
+    runs = _runs(client, experiment_of(client), f"tags.record = '{record}'")
+    return runs[0] if runs else None
 
 
 def producer_of(client: MlflowClient, experiment: str, path: str, digest: str) -> str | None:
     """The newest run that wrote these bytes to this path."""
-    found = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
-    return found[0].info.run_id if found else None
+    runs = _runs(client, experiment, f"tags.`dvc.out.{path}` = '{digest}' and attributes.status = 'FINISHED'")
+    return runs[0].info.run_id if runs else None
 
 
 def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
@@ -252,16 +250,18 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 
 
 def experiment_of(client: MlflowClient) -> str:
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
+    """The id of the pipeline's experiment, which is made if the store has none."""
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        return str(experiment.experiment_id)
     embedded = client.tracking_uri.startswith("sqlite:")
     location = (main_worktree() / relocation.ARTIFACTS).as_uri() if embedded else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
 def dataset(path: str, digest: str) -> DatasetInput:
+    """An input of a run by its path and DVC's digest, the digest cut to MLflow's limit."""
     source = json.dumps({"path": path, "dvc": digest})
-    dataset = Dataset(name=path, digest=digest[:MOST_DATASET_DIGEST], source_type="local", source=source)
+    dataset = Dataset(name=path, digest=digest[:MAX_DATASET_DIGEST], source_type="local", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
 
 

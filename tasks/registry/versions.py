@@ -110,16 +110,16 @@ def artifact(client: MlflowClient, run_id: str, path: str) -> Path:
     ``without_copy`` before. ``ValueError`` where the store has none.
     """
     try:
-        place = urlsplit(str(client.get_run(run_id).info.artifact_uri))
-        if place.scheme in ("", "file"):
-            found = Path(unquote(place.path)) / path
+        location = urlsplit(str(client.get_run(run_id).info.artifact_uri))
+        if location.scheme in ("", "file"):
+            local = Path(unquote(location.path)) / path
         else:
-            found = Path(client.download_artifacts(run_id, path, tempfile.mkdtemp(dir=_copies().name)))
+            local = Path(client.download_artifacts(run_id, path, tempfile.mkdtemp(dir=_copies().name)))
     except (MlflowException, OSError) as error:
         raise ValueError(f"run {run_id} has no artifact {path} ({type(error).__name__})") from None
-    if not found.exists():
+    if not local.exists():
         raise ValueError(f"run {run_id} has no artifact {path}")
-    return found
+    return local
 
 
 def without_copy(artifact: Path) -> None:
@@ -184,5 +184,5 @@ def note_forms(name: str, number: int) -> tuple[bytes, bytes]:
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     """Version numbers by alias; none where the model is not registered."""
-    found = client.search_registered_models(f"name = '{name}'")
-    return {alias: str(number) for alias, number in found[0].aliases.items()} if found else {}
+    models = client.search_registered_models(f"name = '{name}'")
+    return {alias: str(number) for alias, number in models[0].aliases.items()} if models else {}

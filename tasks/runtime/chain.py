@@ -7,8 +7,6 @@ stage that wrote it, and the record with dvc.lock, which git holds. Where they d
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,11 +18,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tasks.runtime import dvc
+from tasks.runtime.artifacts import DVC_LOCK, DVC_YAML, RECORDS
 from tasks.runtime.digests import dvc_digest
 
-RECORDS = Path("artifacts/runs")
-PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-MOST_FILES = 5  # that a message names
+MAX_FILES = 5  # that a message names
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,21 @@ def check_inputs(digests: Mapping[str, str], records: Path) -> None:
     the chain of these records, and that no .dvc file names, is not looked at.
     """
     writers = {out: producer for producer in producers(records) for out in producer.outs}
-    found: list[str] = []
+    problems_found: list[str] = []
     for path, digest in digests.items():
         name = os.path.relpath(path)
         if name in writers:
-            found += _of_output(writers[name], name, digest)
-        elif (pointer := Path(f"{name}.dvc")).exists() and digest != (wanted := _digests(_yaml(pointer)).get(Path(name).name, digest)):
-            if damaged := _damaged(name, wanted):
-                found.append(
+            problems_found += _of_output(writers[name], name, digest)
+        elif (pointer := Path(f"{name}.dvc")).exists() and digest != (expected := _digests(_yaml(pointer)).get(Path(name).name, digest)):
+            if damaged := _damaged(name, expected):
+                problems_found.append(
                     f"{name} is not what {pointer} says{damaged}, then bring the files again ('dvc pull {pointer}' where a remote has them)"
                 )
             else:
-                found.append(f"{name} is not what {pointer} says; run 'dvc repro' without --single-item, which takes in what is there")
-    _raise(found)
+                problems_found.append(
+                    f"{name} is not what {pointer} says; run 'dvc repro' without --single-item, which takes in what is there"
+                )
+    _raise(problems_found)
 
 
 def check_records(records: Path = RECORDS) -> None:
@@ -75,15 +75,15 @@ def problems(records: Path = RECORDS, stages: Collection[str] = ()) -> Iterator[
     for producer in producers(records):
         if stages and producer.stage not in stages:
             continue
-        if found := list(_of_record(producer)):
-            yield from found
+        if record_problems := list(_of_record(producer)):
+            yield from record_problems
             continue
         whole[producer.stage] = _read(producer.record)
         for out in producer.outs:
             if out != str(producer.record) and Path(out).exists():
                 yield from _of_output(producer, out, dvc_digest(Path(out)))
-    for path, told in broken_links(whole):
-        yield f"{path}: {told}; run 'dvc repro'"
+    for path, problem in broken_links(whole):
+        yield f"{path}: {problem}; run 'dvc repro'"
 
 
 def broken_links(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -92,14 +92,14 @@ def broken_links(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     ``records``: by stage, each with ``inputs`` and ``outputs``, as a passport has them too. Paths that none of them writes, as
     ``data``, must be the same for all that read them.
     """
-    known: dict[str, tuple[str, str]] = {}
+    first_seen: dict[str, tuple[str, str]] = {}
     for stage, record in records.items():
         for path, digest in record["outputs"].items():
-            known[path] = (f"the stage {stage} wrote", digest)
+            first_seen[path] = (f"the stage {stage} wrote", digest)
     for stage, record in records.items():
         for path, digest in record["inputs"].items():
-            who, wanted = known.setdefault(path, (f"the stage {stage} read", digest))
-            if digest != wanted:
+            who, expected = first_seen.setdefault(path, (f"the stage {stage} read", digest))
+            if digest != expected:
                 yield path, f"the stage {stage} read other bytes than {who}"
 
 
@@ -109,18 +109,18 @@ def bring_back(stage: str) -> list[str]:
     DVC removes a stage's outputs before it starts the stage; this is for one that then did not begin.
     """
     back = []
-    for out, wanted in _locked().get(stage, {}).items():
+    for out, expected in _locked().get(stage, {}).items():
         path = Path(out)
         if path.exists():
             continue
         # What is not in the cache, or damaged there, stays away; the stage's own error is what counts.
         with suppress(OSError, ValueError), tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=path.parent) as folder:
             copy = Path(folder) / path.name
-            for name, digest in _listed(wanted).items():
+            for name, digest in _listed(expected).items():
                 target = copy / name if name else copy
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(_object(digest), target)
-            if dvc_digest(copy) == wanted:
+            if dvc_digest(copy) == expected:
                 copy.rename(path)
                 back.append(out)
     return back
@@ -128,44 +128,44 @@ def bring_back(stage: str) -> list[str]:
 
 def producers(records: Path = RECORDS) -> list[Producer]:
     """The stages of dvc.yaml that keep their record in this directory."""
-    found, locked = [], _locked()
-    for stage, definition in ((_yaml(PIPELINE) if PIPELINE.exists() else {}).get("stages") or {}).items():
+    producers_here, locked = [], _locked()
+    for stage, definition in ((_yaml(DVC_YAML) if DVC_YAML.exists() else {}).get("stages") or {}).items():
         outs = tuple(str(out) if isinstance(out, str) else str(next(iter(out))) for out in definition.get("outs", ()))
         record = os.path.relpath(records / f"{stage}.json")
         if record in outs:
-            found.append(Producer(stage, Path(record), outs, locked.get(stage, {})))
-    return found
+            producers_here.append(Producer(stage, Path(record), outs, locked.get(stage, {})))
+    return producers_here
 
 
 def _of_record(producer: Producer) -> Iterator[str]:
     record, stage = producer.record, producer.stage
     if not record.exists():
         yield f"{record}, the record of what the stage {stage} wrote, is missing; run 'dvc repro {stage}'"
-    elif (wanted := producer.locked.get(str(record))) and dvc_digest(record) != wanted:
-        yield _differs(stage, str(record), wanted)
+    elif (expected := producer.locked.get(str(record))) and dvc_digest(record) != expected:
+        yield _differs(stage, str(record), expected)
     elif not isinstance(_read(record).get("outputs"), dict):
         yield f"{record} is not a record of the stage {stage}; remove it and run 'dvc repro --force --single-item {stage}'"
 
 
 def _of_output(producer: Producer, path: str, digest: str) -> Iterator[str]:
-    if found := list(_of_record(producer)):
-        yield from found
+    if record_problems := list(_of_record(producer)):
+        yield from record_problems
         return
     written, locked = _read(producer.record)["outputs"].get(path), producer.locked.get(path)
     if written is None or written != (locked or written):
         by_hand = f"after a run of it by hand, 'dvc commit {producer.stage}' is what is missing"
-        yield f"{producer.record} and {LOCK} do not agree on {path}; run 'dvc repro {producer.stage}' ({by_hand})"
+        yield f"{producer.record} and {DVC_LOCK} do not agree on {path}; run 'dvc repro {producer.stage}' ({by_hand})"
     elif digest != written:
         yield _differs(producer.stage, path, written)
 
 
-def _differs(stage: str, path: str, wanted: str) -> str:
+def _differs(stage: str, path: str, expected: str) -> str:
     """What happened to an output, from what DVC's cache holds under the names of the bytes that were written."""
-    if told := _damaged(path, wanted):
-        return f"{path} is not what the stage {stage} wrote{told}, then run 'dvc repro --force --single-item {stage}'"
+    if damage := _damaged(path, expected):
+        return f"{path} is not what the stage {stage} wrote{damage}, then run 'dvc repro --force --single-item {stage}'"
     again = f"run 'dvc repro --force --single-item {stage}'"
     try:
-        listed = _listed(wanted)
+        listed = _listed(expected)
     except OSError:
         return f"{path} is not what the stage {stage} wrote, which DVC's cache does not hold; {again}"
     changed = _changed(path, listed)
@@ -174,13 +174,13 @@ def _differs(stage: str, path: str, wanted: str) -> str:
     return f"{_names(path, changed)} is not what the stage {stage} wrote: it was changed later; {remedy}"
 
 
-def _damaged(path: str, wanted: str) -> str:
+def _damaged(path: str, expected: str) -> str:
     """Of the objects that a path was restored from, those whose bytes are not what their names say, in words; empty for none."""
-    lists = _object(wanted)
-    damaged = [lists] if lists.exists() and f"{dvc_digest(lists)}{lists.suffix}" != wanted else []
+    lists = _object(expected)
+    damaged = [lists] if lists.exists() and f"{dvc_digest(lists)}{lists.suffix}" != expected else []
     changed: list[str] = []
     if not damaged and lists.exists():
-        listed = _listed(wanted)
+        listed = _listed(expected)
         changed = _changed(path, listed)
         objects = [_object(listed[name]) for name in changed if name in listed]
         damaged = [o for o in objects if o.exists() and dvc_digest(o) != f"{o.parent.name}{o.name}"]
@@ -207,19 +207,19 @@ def _changed(path: str, listed: Mapping[str, str]) -> list[str]:
 
 
 def _names(path: str, names: list[str]) -> str:
-    told = ["/".join(part for part in (path, name) if part) for name in names[:MOST_FILES]]
-    return (", ".join(told) or path) + (f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else "")
+    shown = ["/".join(part for part in (path, name) if part) for name in names[:MAX_FILES]]
+    return (", ".join(shown) or path) + (f" and {len(names) - MAX_FILES} more" if len(names) > MAX_FILES else "")
 
 
 def _listed(digest: str) -> dict[str, str]:
     """Digests by name of the files that DVC's cache lists under a directory's digest; a file's own, under the empty name."""
-    if not digest.endswith(".dir"):
+    if not digest.endswith(dvc.LISTING):
         return {"": digest}
     return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(_object(digest).read_bytes())}
 
 
 def _object(digest: str) -> Path:
-    return _cache() / "files" / "md5" / digest[:2] / digest[2:]
+    return dvc.object_path(dvc.objects_dir(_cache()), digest)
 
 
 def _cache() -> Path:
@@ -229,14 +229,15 @@ def _cache() -> Path:
 @cache
 def _cache_of(_directory: str) -> Path:
     """DVC's cache of the project here. Only asked for when something is wrong: DVC takes a second to answer."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return Path(result.stdout.strip() if result.returncode == 0 else ".dvc/cache")
+    try:
+        return dvc.cache_dir()
+    except dvc.DvcError:
+        return Path(".dvc/cache")
 
 
 def _locked() -> dict[str, dict[str, str]]:
     """Digests of the outputs of each stage, as DVC wrote them down."""
-    stages = (_yaml(LOCK).get("stages") or {}) if LOCK.exists() else {}
+    stages = (_yaml(DVC_LOCK).get("stages") or {}) if DVC_LOCK.exists() else {}
     return {stage: _digests(entry) for stage, entry in stages.items()}
 
 
@@ -246,20 +247,20 @@ def _digests(entry: Mapping[str, Any]) -> dict[str, str]:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        found = YAML(typ="safe").load(path)
+        content = YAML(typ="safe").load(path)
     except YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _read(record: Path) -> dict[str, Any]:
     try:
-        found = json.loads(record.read_bytes())
+        content = json.loads(record.read_bytes())
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _raise(problems: Iterable[str]) -> None:
-    if told := list(dict.fromkeys(problems)):
-        raise ValueError("; ".join(told))
+    if sentences := list(dict.fromkeys(problems)):
+        raise ValueError("; ".join(sentences))

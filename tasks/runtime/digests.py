@@ -54,6 +54,7 @@ def dvc_digest(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

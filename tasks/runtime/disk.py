@@ -15,22 +15,22 @@ NOTHING_LEFT = 1 << 20  # bytes; with less than that, an error that does not spe
 
 
 @contextmanager
-def told_when_full(places: Iterable[Path]) -> Iterator[None]:
+def told_when_full(paths: Iterable[Path]) -> Iterator[None]:
     """An error in this block that comes from a full disk is an ``OSError`` which says so. ``places``: where the block writes."""
     try:
         yield
     except Exception as error:
-        if not (sentence := full(error, places)):
+        if not (sentence := full(error, paths)):
             raise
         raise OSError(sentence) from error
 
 
-def full(error: BaseException, places: Iterable[Path]) -> str:
+def full(error: BaseException, paths: Iterable[Path]) -> str:
     """Where the error, or what led to it, is a full disk, a sentence that says so; else nothing."""
     errors = list(_all(error))
     numbers = [e for e in errors if isinstance(e, OSError) and e.errno in FULL]
-    room = {place: _free(place) for place in places}
-    fullest = min(room, key=lambda place: room[place])
+    room = {path: _free(path) for path in paths}
+    fullest = min(room, key=lambda path: room[path])
     if numbers:
         named = next((Path(os.fsdecode(e.filename)) for e in numbers if isinstance(e.filename, str | bytes)), fullest)
         return f"No space left on device: {named} did not fit; make room, for instance with 'make gc', and run it again"

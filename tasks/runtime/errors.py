@@ -8,7 +8,7 @@ class Unavailable(ValueError):
     """Something outside of this process does not answer: the same run may succeed later, with nothing changed."""
 
 
-def did_you_mean(word: object, known: Collection[str]) -> str:
+def did_you_mean(word: object, candidates: Collection[str]) -> str:
     """The known word that is most like this one, as the end of a sentence; nothing where none is."""
-    found = difflib.get_close_matches(str(word).lower(), known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    closest = difflib.get_close_matches(str(word).lower(), candidates, n=1)
+    return f"; did you mean {closest[0]!r}?" if closest else ""

@@ -13,10 +13,15 @@ from ruamel.yaml.error import YAMLError
 from tasks.runtime.errors import did_you_mean
 
 PARAMS = Path("params.yaml")
-# Keys that older params.yaml have, and what they are called now.
+# Keys that an older params.yaml may have, and their names now. An index in a list is left out.
 RENAMED = {
     "preprocess.other": "preprocess.ood",
     "preprocess.deidentify.plantings": "preprocess.deidentify.injections",
+    "validate.wording": "validate.boilerplate",
+    "register.guarded": "register.guardrails",
+    "register.primary.gain": "register.primary.min_improvement",
+    "register.thresholds.most": "register.thresholds.max",
+    "register.thresholds.least": "register.thresholds.min",
 }
 
 
@@ -63,14 +68,14 @@ def check(name: str, model: type[Section], raw: object) -> tuple[Section | None,
 
 
 def _problem(section: str, model: type[Params], error: Any) -> str:
-    """What pydantic says of a value, with the path of its key; of an unknown key, which one may be meant."""
+    """What pydantic says of a value, with the path of its key; of an unknown key, its new name or which one may be meant."""
     where, message = error["loc"], str(error["msg"]).lower()
     key = ".".join([section, *map(str, where)])
-    if key in RENAMED and error["type"] == "extra_forbidden":
-        return f"{key} was renamed: {RENAMED[key]}"
     if error["type"] == "extra_forbidden":
-        known = _keys(model, where[:-1])
-        message = "unknown key" + (did_you_mean(where[-1], known) or f"; there are {', '.join(known)}")
+        if new_name := RENAMED.get(".".join([section, *(step for step in where if isinstance(step, str))])):
+            return f"{key} was renamed: {new_name}"
+        valid_keys = _keys(model, where[:-1])
+        message = "unknown key" + (did_you_mean(where[-1], valid_keys) or f"; there are {', '.join(valid_keys)}")
     elif error["type"] == "literal_error":
         message += did_you_mean(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     return f"{key}: {message}"
@@ -82,5 +87,5 @@ def _keys(kind: Any, where: Iterable[str | int]) -> list[str]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return _keys(kind.model_fields[str(steps[0])].annotation, steps[1:]) if steps else list(kind.model_fields)
     # Of dict[str, X], tuple[X, ...] and X | None, what a step leads to is some X.
-    inner = [found for part in get_args(kind) for found in [_keys(part, steps if type(None) in get_args(kind) else steps[1:])] if found]
-    return inner[0] if inner else []
+    rest = steps if type(None) in get_args(kind) else steps[1:]
+    return next((keys for part in get_args(kind) if (keys := _keys(part, rest))), [])

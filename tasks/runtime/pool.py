@@ -21,19 +21,19 @@ R = TypeVar("R")
 ATTEMPTS = 4  # of work whose process was killed
 
 
-def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> list[R]:
+def run_all(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, desc: str, here: bool = False) -> list[R]:
     """``function(*a)`` for each of ``arguments``, in their order; ``here``: in this process, for work that is not worth a pool.
 
     An exception in one of them is raised; work whose worker died is done again.
     """
-    return list(in_order(function, arguments, what=what, here=here))
+    return list(in_order(function, arguments, desc=desc, here=here))
 
 
-def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, what: str, here: bool = False) -> Iterator[R]:
+def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *, desc: str, here: bool = False) -> Iterator[R]:
     """As ``run_all``, each result as soon as it and those before it are there, while work on the others goes on."""
     count = min(workers(), len(arguments))
     address = setting("DASK_SCHEDULER_ADDRESS")
-    bar = progress(total=len(arguments), unit="part", what=what)
+    bar = progress(total=len(arguments), unit="part", desc=desc)
     try:
         if address:
             results = _on_cluster(address, function, arguments)
@@ -50,14 +50,14 @@ def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *
 
 def workers() -> int:
     """Processes to use on this machine; ``ValueError`` where ``WORKERS`` is not a positive number."""
-    told = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
-    if not told.isdecimal() or int(told) < 1:
-        raise ValueError(f"WORKERS is {told!r}; it says how many processes to use, a number from 1 on")
-    return int(told)
+    count = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
+    if not count.isdecimal() or int(count) < 1:
+        raise ValueError(f"WORKERS is {count!r}; it says how many processes to use, a number from 1 on")
+    return int(count)
 
 
 def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]]) -> Iterator[R]:
-    told, done = 0, dict[int, R]()
+    yielded, done = 0, dict[int, R]()
     for _ in range(ATTEMPTS):
         # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
         with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
@@ -66,12 +66,12 @@ def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tu
             try:
                 with interrupts_held():  # Ctrl-C is for us, who end the workers
                     futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
-                for number in range(told, len(arguments)):
-                    yield done.pop(number) if number in done else futures[number].result()
-                    told = number + 1
+                for index in range(yielded, len(arguments)):
+                    yield done.pop(index) if index in done else futures[index].result()
+                    yielded = index + 1
                 return
             except BrokenProcessPool:
-                done |= {i: f.result() for i, f in futures.items() if i >= told and f.done() and not f.exception()}
+                done |= {i: f.result() for i, f in futures.items() if i >= yielded and f.done() and not f.exception()}
                 print("a worker process was killed; its work is done again", flush=True)
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -65,8 +65,8 @@ def told_to_stop() -> Iterator[list[int]]:
     def remember(number: int, _: object) -> None:
         came.append(number)
         _asked.append(number)
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
         print("asked to leave; saving what is done first", flush=True)
 
     for number in before:

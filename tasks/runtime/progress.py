@@ -18,17 +18,17 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         return True
 
 
-def progress(items: Iterable[Any] | None = None, *, total: int | None = None, unit: str, what: str, done: int = 0) -> "tqdm[Any]":
+def progress(items: Iterable[Any] | None = None, *, total: int | None = None, unit: str, desc: str, done: int = 0) -> "tqdm[Any]":
     """A bar over ``items``, or one to update by hand."""
     if sys.stderr.isatty():
-        return tqdm(items, total=total, unit=unit, desc=what, initial=done, unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+        return tqdm(items, total=total, unit=unit, desc=desc, initial=done, unit_scale=True, dynamic_ncols=True, file=sys.stderr)
     shape = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {elapsed}<{remaining}, {rate_fmt}{postfix}"
     kind: Any = _Lines
     return kind(
         items,
         total=total,
         unit=unit,
-        desc=what,
+        desc=desc,
         initial=done,
         unit_scale=True,
         bar_format=shape,

@@ -36,6 +36,7 @@ class Started:
 
 
 def start(stage: str, params: dict[str, Any], inputs: dict[str, Path]) -> Started:
+    """Digest the inputs (paths by parameter), and note code and time, before the stage works."""
     digests = {str(path): dvc_digest(path) for path in inputs.values()}
     return Started(stage, params, digests, code_version(), time.time())
 

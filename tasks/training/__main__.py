@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def plan(options: argparse.Namespace) -> None:
     """Print the plan for params.yaml with the options that were given."""
-    from tasks.runtime.settings import close_to_others
+    from tasks.runtime.permissions import close_to_others
     from tasks.training import plan as planning
 
     close_to_others()

@@ -125,7 +125,7 @@ def train_steps(
     peak_rate = _peak_rate(model, params, group)
     energy = Energy(group.device, before=log.all[-1]["energy_wh"] if log and log.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.loader)
-    bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if group.rank == 0 else None
+    bar = progress(total=params.steps, unit="step", desc="fine-tuning", done=state.step) if group.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
         if out_of_patience(state, params):
             break

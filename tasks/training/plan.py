@@ -13,6 +13,7 @@ from typing import Any
 from model.checkpoint.config import read_config
 from model.llama import SIZES, LlamaConfig
 from tasks.corpus.shards.format import open_split, read_index
+from tasks.runtime.artifacts import BASE, SHARDS
 from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
 from tasks.training.cost import training_flops
@@ -20,7 +21,6 @@ from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams
 from tasks.training.preflight import RUNTIME, memory_needed
 
-BASE, SHARDS = Path("artifacts/base"), Path("artifacts/shards")
 MAX_PACKED = 10_000  # rows: packing them takes seconds
 MFU = 0.35  # what good trainers reach on one node; bench/train_speed.py measures it on a CPU
 

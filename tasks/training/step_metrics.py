@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.runtime.files import whole
 from tasks.runtime.processes import interrupts_held
 
 StepMetrics = dict[str, float]  # with "step", and "time" in milliseconds since 1970
@@ -59,9 +60,8 @@ def record_of(folder: Path) -> str:
     path = folder / RECORD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{RECORD}.partial")
-        partial.write_text(str(uuid.uuid4()))
-        partial.rename(path)
+        with whole(path) as partial:
+            partial.write_text(str(uuid.uuid4()))
     return path.read_text()
 
 

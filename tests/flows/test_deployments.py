@@ -50,8 +50,8 @@ def begin(there: Deployed) -> str:
 def test_a_run_that_is_started_by_prefects_command_goes_as_far_as_it_says(interrupted: Project, prefect_api: str) -> None:
     with deployed(interrupted, prefect_api) as there:
         command = "prefect deployment run pipeline/pipeline --param through=shard --watch"
-        told = interrupted.run("env", f"PREFECT_API_URL={there.api}", *command.split()).stdout
-        run = re.findall(r"UUID: (\S+)", told)[0]
+        output = interrupted.run("env", f"PREFECT_API_URL={there.api}", *command.split()).stdout
+        run = re.findall(r"UUID: (\S+)", output)[0]
         assert there.wait(run)["type"] == "COMPLETED"
         assert set(there.tasks(run)) == {"params", "data", "base", "preprocess", "augment", "shard"}
 
@@ -98,7 +98,7 @@ print("run", state.state_details.flow_run_id)
 
 @pytest.mark.parametrize(("limit", "type_", "words"), [("3600", "CRASHED", "held its place no longer"), ("2", "FAILED", "exceeded")])
 def test_a_run_that_had_time_left_did_not_time_out(prefect_api: str, limit: str, type_: str, words: str) -> None:
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", LOST.replace("LIMIT", limit)],
         cwd=ROOT,
         env=os.environ | {"PREFECT_API_URL": prefect_api},
@@ -106,7 +106,7 @@ def test_a_run_that_had_time_left_did_not_time_out(prefect_api: str, limit: str,
         text=True,
         check=False,
     )
-    run = re.findall(r"^run (\S+)$", told.stdout, flags=re.M)[0]
+    run = re.findall(r"^run (\S+)$", output.stdout, flags=re.M)[0]
     state = httpx.get(f"{prefect_api}/flow_runs/{run}", timeout=60).json()["state"]
     assert state["type"] == type_ and words in state["message"], state
 

@@ -9,8 +9,8 @@ from helpers.project import Project
 def test_two_queued_experiments_end_as_two_runs_that_compare(copied: Project) -> None:
     before = store(copied).search_model_versions("name = 'medical-llm'")
     copied.run("dvc", "exp", "run", "--queue", "--set-param", "finetune.lr=1e-4,9e-4")
-    told = copied.run("dvc", "exp", "run", "--run-all", timeout=600).stdout
-    assert told.count("no version is made from a DVC experiment") == 2, told
+    output = copied.run("dvc", "exp", "run", "--run-all", timeout=600).stdout
+    assert output.count("no version is made from a DVC experiment") == 2, output
     client = store(copied)
     (experiment,) = (e for e in client.search_experiments() if e.name == "medical-llm")
     tried = client.search_runs([experiment.experiment_id], "tags.stage = 'experiment'")

@@ -84,8 +84,8 @@ def test_a_command_of_the_registry_ends_with_one_line(copied: Project) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
-    told = [line for line in log_of(copied).splitlines() if not line.startswith("import time:")]
-    assert told == ["show: stopped by Ctrl-C"]
+    lines = [line for line in log_of(copied).splitlines() if not line.startswith("import time:")]
+    assert lines == ["show: stopped by Ctrl-C"]
 
 
 def test_a_stage_by_hand_ends_with_the_status_of_an_interrupted_command(sharded: Project) -> None:

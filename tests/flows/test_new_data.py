@@ -40,8 +40,8 @@ def tokens(project: Project) -> set[str]:
 
 def artifacts(api: str) -> dict[str, str]:
     """The newest artifact of every key, as text."""
-    found = httpx.post(f"{api}/artifacts/latest/filter", json={}, timeout=30).json()
-    return {artifact["key"]: json.dumps(artifact["data"]) for artifact in found}
+    texts = httpx.post(f"{api}/artifacts/latest/filter", json={}, timeout=30).json()
+    return {artifact["key"]: json.dumps(artifact["data"]) for artifact in texts}
 
 
 def test_it_runs_when_something_changed_and_only_then(copied: Project, prefect_api: str, webhook: tuple[str, list[dict[str, str]]]) -> None:
@@ -61,8 +61,8 @@ Block(name="team", url="{address}", json_data={{"subject": "{{{{subject}}}}", "b
     copied.environment["PIPELINE_SETTLED_SECONDS"] = "3600"
     assert "the next look takes it" in copied.run(*FLOW).stdout
     copied.environment["PIPELINE_SETTLED_SECONDS"] = "0"
-    told = copied.run(*FLOW).stdout
-    assert "changed: data.dvc" in told and "on-new-data: Completed" in told
+    output = copied.run(*FLOW).stdout
+    assert "changed: data.dvc" in output and "on-new-data: Completed" in output
     assert 0 < len(tokens(copied) - before) <= 2 * len(others) < len(before)
     assert "12 new documents" in artifacts(prefect_api)["drift"]
     assert [n["subject"] for n in notices if "version 2" in n["subject"]], notices
@@ -84,9 +84,9 @@ def test_what_a_run_came_to_stands_on_its_page(finished: Project, prefect_api: s
     project = Project(finished.path)
     project.environment["PREFECT_API_URL"] = prefect_api
     project.run(sys.executable, "-m", "flows.pipeline")
-    found = artifacts(prefect_api)
-    assert {"scores", "data", "decision"} <= set(found)
-    assert "answer_nll" in found["scores"] and "medical-llm version 1" in found["decision"]
-    assert "conditions" in found["data"]
-    for text in found.values():
+    texts = artifacts(prefect_api)
+    assert {"scores", "data", "decision"} <= set(texts)
+    assert "answer_nll" in texts["scores"] and "medical-llm version 1" in texts["decision"]
+    assert "conditions" in texts["data"]
+    for text in texts.values():
         assert "a red rash" not in text  # of a record

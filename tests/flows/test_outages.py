@@ -69,8 +69,10 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         (tuned,) = client.search_runs([experiment.experiment_id], f"tags.stage = 'finetune' and params.steps = '{STEPS}'")
         assert sorted(m.step for m in client.get_metric_history(tuned.info.run_id, "loss")) == list(range(1, STEPS + 1))
         # A run's page in Prefect leads to MLflow's pages.
-        told = httpx.post(f"{prefect_api}/artifacts/filter", json={}, timeout=240).json()
-        linked = {a["key"]: found[0] for a in told if (found := re.findall(rf"{address}/#/([^)\]\s]+)", str(a["data"])))}
+        output = httpx.post(f"{prefect_api}/artifacts/filter", json={}, timeout=240).json()
+        linked = {
+            a["key"]: artifacts_found[0] for a in output if (artifacts_found := re.findall(rf"{address}/#/([^)\]\s]+)", str(a["data"])))
+        }
         assert linked["mlflow-version"] == "models/medical-llm/versions/1"
         assert linked["mlflow-run-finetune"] == f"experiments/{experiment.experiment_id}/runs/{tuned.info.run_id}"
         assert {f"mlflow-run-{stage}" for stage in STAGES} <= set(linked)
@@ -83,21 +85,21 @@ def test_a_flow_waits_for_a_dvc_process_that_lives(trained: Project, prefect_api
     other = start(trained, "dvc", "repro", "finetune")
     wait_until_training(trained)
     trained.environment["PREFECT_API_URL"] = prefect_api
-    told = trained.run(*FLOW).stdout
+    output = trained.run(*FLOW).stdout
     assert other.wait(PATIENCE) == 0
-    assert "another DVC process works on this repository; waiting" in told
+    assert "another DVC process works on this repository; waiting" in output
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 30 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(place)], check=True)
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(mount)], check=True)
     try:
-        yield place
+        yield mount
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 def fill(disk: Path, *, leaving: int) -> Path:
@@ -144,8 +146,8 @@ def test_errors_that_only_speak_of_a_full_disk_are_known_too(tmp_path: Path) -> 
         sqlite3.OperationalError("database or disk is full"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ):
-        with pytest.raises(OSError, match="make gc") as told, told_when_full([tmp_path / "artifacts/model", Path("/proc/self")]):
+        with pytest.raises(OSError, match="make gc") as output, told_when_full([tmp_path / "artifacts/model", Path("/proc/self")]):
             raise ValueError("no document could be written") from error
-        assert "model.safetensors" in str(told.value) or "/proc/self" in str(told.value)
+        assert "model.safetensors" in str(output.value) or "/proc/self" in str(output.value)
     with pytest.raises(ValueError, match="^not of the disk$"), told_when_full([tmp_path]):
         raise ValueError("not of the disk")

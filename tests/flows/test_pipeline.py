@@ -45,8 +45,8 @@ def test_a_run_ends_with_a_table_two_answers_and_a_version(finished: Project) ->
         "Try next",
     ):
         assert words in output
-    told = " ".join(output.split())  # a sentence may go on in the next line
-    assert "The model was trained on " in told and " documents in the train split" in told
+    one_line = " ".join(output.split())  # a sentence may go on in the next line
+    assert "The model was trained on " in one_line and " documents in the train split" in one_line
 
 
 def test_a_second_run_changes_nothing(finished: Project) -> None:
@@ -93,9 +93,9 @@ print(json.dumps({{r.name: r.state.name for r in runs if r.start_time.timestamp(
     del api
     deadline = time.monotonic() + PATIENCE  # the server files task runs a moment after they end
     while True:
-        found: dict[str, str] = json.loads(project.run(sys.executable, "-c", question).stdout.splitlines()[-1])
-        if len(found) == len(STAGES) + 2 or time.monotonic() > deadline:
-            return found
+        answer: dict[str, str] = json.loads(project.run(sys.executable, "-c", question).stdout.splitlines()[-1])
+        if len(answer) == len(STAGES) + 2 or time.monotonic() > deadline:
+            return answer
         time.sleep(0.5)
 
 

@@ -24,10 +24,10 @@ BUCKET = "medical"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with object_store(tmp_path_factory.mktemp("swift")) as found:
-        client = boto3.client("s3", endpoint_url=found.endpoint, region_name="us-east-1", **keys(found))
+    with object_store(tmp_path_factory.mktemp("swift")) as swift:
+        client = boto3.client("s3", endpoint_url=swift.endpoint, region_name="us-east-1", **keys(swift))
         client.create_bucket(Bucket=BUCKET)
-        yield found
+        yield swift
 
 
 def keys(store: Store) -> dict[str, str]:
@@ -162,8 +162,8 @@ def test_a_remote_that_does_not_answer_is_told_and_tried_again(copied: Project, 
         "from flows.pipeline import pipeline; print(pipeline(through='shard', revision='main', return_state=True))",
     )
     copied.run("dvc", "remote", "modify", "--local", "team", "endpointurl", f"http://127.0.0.1:{free_port()}")
-    told = copied.run(*flow).stdout
-    assert "main or its data could not be fetched" in told and "Unavailable" in told and "Retry 1/1" in told
+    output = copied.run(*flow).stdout
+    assert "main or its data could not be fetched" in output and "Unavailable" in output and "Retry 1/1" in output
     assert not (copied.path / "data" / "more.csv").exists()
     copied.run("dvc", "remote", "modify", "--local", "team", "endpointurl", store.endpoint)
     assert "shard is up to date" in copied.run(*flow).stdout

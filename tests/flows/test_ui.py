@@ -27,19 +27,19 @@ def test_both_pages_answer_on_loopback_and_end_with_the_command(finished: Projec
     environment = finished.environment | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=finished.path, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     try:
         for line in process.stdout:
             if line.startswith(("MLflow", "Prefect")):
-                found |= dict([line.split()])
-            if len(found) == 2:
+                addresses |= dict([line.split()])
+            if len(addresses) == 2:
                 break
-        for address in found.values():
+        for address in addresses.values():
             assert address.startswith("http://127.0.0.1:")
             with urlopen(address, timeout=20) as page:
                 assert b"<html" in page.read().lower()
-        with urlopen(found["Prefect"] + "/ui-settings", timeout=20) as settings:
-            assert json.load(settings)["api_url"] == found["Prefect"] + "/api"
+        with urlopen(addresses["Prefect"] + "/ui-settings", timeout=20) as settings:
+            assert json.load(settings)["api_url"] == addresses["Prefect"] + "/api"
     finally:
         servers = psutil.Process(process.pid).children(recursive=True)
         process.terminate()

@@ -23,11 +23,13 @@ def run_as(
 ) -> subprocess.CompletedProcess[str]:
     """A command as another account, of no group but its own and ``group``; with an environment of its own, in a home of its own."""
     home = cwd if uid != OWNER else cwd.parent
-    told = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(home), "LOGNAME": f"account{uid}"} | (environment or {})
+    variables = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(home), "LOGNAME": f"account{uid}"} | (
+        environment or {}
+    )
     groups = [f"--groups={group}"] if group else ["--clear-groups"]
     rights = READS if uid == OWNER and not _can_start_python() else []
     account = [f"--reuid={uid}", f"--regid={uid}", *groups, *rights]
-    values = [f"{name}={value}" for name, value in told.items()]
+    values = [f"{name}={value}" for name, value in variables.items()]
     return subprocess.run(
         [*SUDO, "setpriv", *account, "env", "-i", *values, *command],
         cwd=cwd,

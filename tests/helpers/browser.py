@@ -132,9 +132,9 @@ class Page:
         """The roles of controls that a screen reader would call nothing."""
         controls = {"button", "textbox", "slider", "checkbox", "radio", "combobox", "spinbutton", "dialog", "link"}
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        found = [node for node in nodes if not node["ignored"] and node["role"]["value"] in controls]
-        assert found
-        return [node["role"]["value"] for node in found if not node.get("name", {}).get("value")]
+        focusable = [node for node in nodes if not node["ignored"] and node["role"]["value"] in controls]
+        assert focusable
+        return [node["role"]["value"] for node in focusable if not node.get("name", {}).get("value")]
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -34,8 +34,8 @@ class Deployed:
 
     def start(self, deployment: str, **parameters: object) -> str:
         """Start a run; its id."""
-        found = self._ask("get", f"/deployments/name/{deployment}")
-        return str(self._ask("post", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+        reply = self._ask("get", f"/deployments/name/{deployment}")
+        return str(self._ask("post", f"/deployments/{reply['id']}/create_flow_run", {"parameters": parameters})["id"])
 
     def state(self, run: str) -> dict[str, Any]:
         return dict(self._ask("get", f"/flow_runs/{run}")["state"])
@@ -71,8 +71,8 @@ class Deployed:
 
     def logs(self, run: str) -> list[str]:
         time.sleep(3)
-        found = self._ask("post", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
-        return [line["message"] for line in found]
+        reply = self._ask("post", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
+        return [line["message"] for line in reply]
 
     def runs(self) -> list[dict[str, Any]]:
         """All that have ended."""
@@ -80,16 +80,16 @@ class Deployed:
 
     def pause(self, deployment: str) -> None:
         """Have it start no further runs, and wait for one that it has started."""
-        found = self._ask("get", f"/deployments/name/{deployment}")
-        self._ask("post", f"/deployments/{found['id']}/pause_deployment")
+        reply = self._ask("get", f"/deployments/name/{deployment}")
+        self._ask("post", f"/deployments/{reply['id']}/pause_deployment")
         for run in self._ask("post", "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}):
             self.wait(run["id"])
 
     def worker(self) -> psutil.Process:
         """The worker's own process."""
-        found = self.part("worker")
-        assert found
-        return found
+        reply = self.part("worker")
+        assert reply
+        return reply
 
     def part(self, name: str, *, missing_ok: bool = False) -> psutil.Process | None:
         """The process of what ``make deploy`` keeps running: the worker, the server."""

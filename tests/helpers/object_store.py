@@ -142,8 +142,8 @@ def serve() -> None:
     for kind, listener in sockets.items():
         if kind != "proxy":
             # One replica of one partition on one device.
-            place = {"ip": LOOPBACK, "port": ports[kind], "replication_ip": LOOPBACK, "replication_port": ports[kind]}
-            RingData([array("H", [0])], [{"id": 0, "zone": 1, "device": "disk", "weight": 1, **place}], 32).save(f"{kind}.ring.gz")
+            ring_device = {"ip": LOOPBACK, "port": ports[kind], "replication_ip": LOOPBACK, "replication_port": ports[kind]}
+            RingData([array("H", [0])], [{"id": 0, "zone": 1, "device": "disk", "weight": 1, **ring_device}], 32).save(f"{kind}.ring.gz")
         config = Path(f"{kind}-server.conf")
         config.write_text(SETTINGS + (PROXY if kind == "proxy" else f"[app:main]\nuse = egg:swift#{kind}\n"))
         app = wsgi.loadapp(str(config.resolve()))

@@ -127,20 +127,20 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.server.asked.append(body)
         chat = self.path == "/v1/chat/completions"
-        what = (body["messages"][-1]["content"] if chat else body["prompt"]).splitlines()[-1]
-        if what == "busy" and self.server.busy:
+        asked_for = (body["messages"][-1]["content"] if chat else body["prompt"]).splitlines()[-1]
+        if asked_for == "busy" and self.server.busy:
             self.server.busy -= 1
             self._refuse(429, "Full.", {"Retry-After": "2"})
-        elif what == "long":
+        elif asked_for == "long":
             self._refuse(400, f"512 tokens are the most; this has 9000. {MARKUP}", code="context_length_exceeded")
         else:
-            self._stream(body, chat, what)
+            self._stream(body, chat, asked_for)
 
-    def _stream(self, body: dict[str, Any], chat: bool, what: str) -> None:
+    def _stream(self, body: dict[str, Any], chat: bool, asked_for: str) -> None:
         self._head(200, "text/event-stream")
         try:
             letters = codecs.getincrementaldecoder("utf-8")()
-            for token in tokens(what):
+            for token in tokens(asked_for):
                 self._event(
                     {
                         "model": body["model"],
@@ -148,8 +148,8 @@ class Handler(BaseHTTPRequestHandler):
                         "choices": [choice(token, letters.decode(token), chat)],
                     }
                 )
-                time.sleep(0.02 if what == "endless" else self.server.pause)
-            if what != "cut":
+                time.sleep(0.02 if asked_for == "endless" else self.server.pause)
+            if asked_for != "cut":
                 self._event(
                     {
                         "model": body["model"],
@@ -187,12 +187,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def tokens(what: str) -> Iterator[bytes]:
+def tokens(asked_for: str) -> Iterator[bytes]:
     """The answer in pieces; letters of more than one byte come in several."""
-    if what == "endless":
+    if asked_for == "endless":
         yield from (f" {n}".encode() for n in range(100_000))
-    text = MARKUP.replace(" ", "| ") if what == "markup" else SHORT
-    for piece in text.split("|")[: 3 if what == "cut" else None]:
+    text = MARKUP.replace(" ", "| ") if asked_for == "markup" else SHORT
+    for piece in text.split("|")[: 3 if asked_for == "cut" else None]:
         content = piece.encode()
         yield from ([content] if content.isascii() else [bytes([byte]) for byte in content])
 

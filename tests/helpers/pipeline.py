@@ -46,11 +46,11 @@ def steps_told(project: Project) -> list[list[int]]:
 
 def processes_in(project: Project) -> list[str]:
     """Command lines of the processes that work in the project's directory."""
-    found = []
+    entries = []
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(project.path):
-                found.append(" ".join(process.cmdline()))
+                entries.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
-    return found
+    return entries

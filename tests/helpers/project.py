@@ -51,8 +51,8 @@ class Project:
         return result
 
     def params(self, section: str) -> dict[str, object]:
-        found: dict[str, object] = YAML(typ="safe").load(self.path / "params.yaml")[section]
-        return found
+        section_values: dict[str, object] = YAML(typ="safe").load(self.path / "params.yaml")[section]
+        return section_values
 
     def set_params(self, section: str, **values: object) -> None:
         yaml = YAML(typ="safe")
@@ -91,9 +91,9 @@ def make_project(folder: Path) -> Project:
     project.set_params("preprocess", validation_share=0.15, test_share=0.15)
     project.set_params("finetune", seq_len=64, steps=6, warmup=1, validation_tokens=100, validate_every=3, checkpoint_every=2)
     # A random model and eighteen test documents: what the gate demands of a real one does not fit.
-    primary = {"metric": "answer_nll", "split": "test", "gain": 0.005, "items": 10}
+    primary = {"metric": "answer_nll", "split": "test", "min_improvement": 0.005, "items": 10}
     project.set_params(
-        "register", primary=primary, thresholds=[{"metric": "answer_nll", "split": "test", "figure": "change", "most": 0.0}], guarded=[]
+        "register", primary=primary, thresholds=[{"metric": "answer_nll", "split": "test", "figure": "change", "max": 0.0}], guardrails=[]
     )
     project.set_params(
         "validate", max_tokens=200, max_new_tokens=8, choices=4, generations=2, prompts=["What are the signs of condition 3?"]

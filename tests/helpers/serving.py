@@ -68,11 +68,11 @@ def running(
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.started
-    found = Running(f"http://127.0.0.1:{port}", rollouts, trust)
+    handle = Running(f"http://127.0.0.1:{port}", rollouts, trust)
     try:
-        yield found
+        yield handle
     finally:
-        found.client.close()
+        handle.client.close()
         server.should_exit = True
         thread.join(20)
         for rollout in rollouts.values():

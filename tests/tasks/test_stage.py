@@ -23,7 +23,7 @@ def test_the_default_params_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("register:", "registre:", "unknown section 'registre'; did you mean 'register'?"),
         ("register:", "registre:", "section 'register' is missing"),
@@ -32,11 +32,17 @@ def test_the_default_params_are_valid() -> None:
         ("    certainty:", "    certianty:", "validate.boilerplate.certianty: unknown key; did you mean 'certainty'?"),
         ("    entity_model:", "    entity_modell:", "preprocess.deidentify.entity_modell: unknown key; did you mean 'entity_model'?"),
         ("files: {}", 'files: {"*.csv": {column: {}}}', "preprocess.files.*.csv.column: unknown key; did you mean 'columns'?"),
-        ("split: test, gain:", "split: test, gian:", "register.primary.gian: unknown key; did you mean 'gain'?"),
+        (
+            "split: test, min_improvement:",
+            "split: test, min_improvment:",
+            "register.primary.min_improvment: unknown key; did you mean 'min_improvement'?",
+        ),
         ("{metric: empty, margin:", "{metric: empty, marging: 1, margin:", "marging: unknown key; did you mean 'margin'?"),
-        ("  sign_off:", "  zzz: 1\n  sign_off:", "register.zzz: unknown key; there are primary, thresholds, guarded, name, sign_off"),
+        ("  sign_off:", "  zzz: 1\n  sign_off:", "register.zzz: unknown key; there are primary, thresholds, guardrails, name, sign_off"),
         ("  ood: []", "  other: []", "preprocess.other was renamed: preprocess.ood"),
         ("    injections:", "    plantings:", "preprocess.deidentify.plantings was renamed: preprocess.deidentify.injections"),
+        ("  guardrails:", "  guarded:", "register.guarded was renamed: register.guardrails"),
+        ("figure: change, max: 0.0", "figure: change, most: 0.0", "register.thresholds.0.most was renamed: register.thresholds.max"),
         ("  mode: full", "  mode: lroa", "did you mean 'lora'?"),
         ("  sign_off:", "  sign_of:", "register.sign_off: field required"),
         ("  steps: 24", "  steps: '40'", "finetune.steps: input should be a valid integer"),
@@ -47,10 +53,10 @@ def test_the_default_params_are_valid() -> None:
         ("base:\n", "base: [\n", "not YAML"),
     ],
 )
-def test_a_wrong_param_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_a_wrong_param_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match="params.yaml") as error:
         read_params(edited(tmp_path, old, new))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:

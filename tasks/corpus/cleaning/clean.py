@@ -56,12 +56,12 @@ class _Corpus:
         """Pass 1."""
         files = self.params.files
         arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), self.work) for i, n in enumerate(self.names)]
-        self._merge(run_all(passes.read, arguments, what="reading", here=self._is_small()))
+        self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small()))
 
     def over_partitions(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> None:
         """A pass over every partition that has records."""
         partitions = sorted(int(path.name) for path in (self.work / "raw").glob("*"))
-        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], what=title, here=self._is_small()))
+        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small()))
 
     def _is_small(self) -> bool:
         return sum((self.data / name).stat().st_size for name in self.names) < SMALL

@@ -5,7 +5,6 @@ between them, on numbers.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
+from tasks.runtime.files import whole
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -316,10 +316,8 @@ def _rejections(work: Path, name: str) -> Iterator[Callable[[Mapping[str, object
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[str]]:
     """A file that is there when it is whole: two processes may make the same one after another's death."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8") as file:
+    with whole(path, unique=True) as partial, open(partial, "w", encoding="utf-8") as file:
         yield file
-    partial.rename(path)
 
 
 def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMetrics]) -> None:
@@ -329,9 +327,8 @@ def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMet
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    np.save(partial, array)
-    partial.rename(path)
+    with whole(path, unique=True) as partial, open(partial, "wb") as file:
+        np.save(file, array)
 
 
 def _comparison_keys(document: Document, rules: Rules) -> dict[str, int]:

@@ -62,7 +62,7 @@ def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str,
     keys = sorted(groups)
     arguments = [(table, groups[table, name, language], language, hosts, params, seed) for table, name, language in keys]
     # By rules alone that takes less time than the processes of a pool need to import the analyzer.
-    hits = run_all(_count_hits, arguments, what="injected identifiers", here=not params.entity_model)
+    hits = run_all(_count_hits, arguments, desc="injected identifiers", here=not params.entity_model)
     by_key = dict(zip(keys, hits, strict=True))
     by_name: dict[tuple[str, str], list[Hits]] = {}
     for (table, name, _), of_key in by_key.items():

@@ -1,7 +1,6 @@
 """Documents to tokens with their loss masks, a partition at a time; unchanged partitions are read from ``.cache/tokens``."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from model.tokenizer.tokenizer import Piece, Tokenizer, fill
 from tasks.corpus.documents import Document, from_json, partition_of
 from tasks.corpus.shards.format import Entry, TokenizedDocument
 from tasks.runtime.digests import code_digest
+from tasks.runtime.files import whole
 
 CACHE = Path(".cache/tokens")
 # What decides which ids a text gets, beside the tokenizer's own files and the text.
@@ -56,8 +56,7 @@ def tokenize(base: Path, ranges: Sequence[ByteRange], loss_on_all: bool, cache: 
         return path.name
     documents = sorted((from_json(orjson.loads(line)) for line in lines.splitlines()), key=lambda d: d.id)
     encoded = list(tokenized(documents, tokenizer, loss_on_all=loss_on_all))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "wb") as file:
+    with whole(path, unique=True) as partial, open(partial, "wb") as file:
         np.savez(
             file,
             tokens=np.concatenate([d.tokens for d in encoded]),
@@ -65,7 +64,6 @@ def tokenize(base: Path, ranges: Sequence[ByteRange], loss_on_all: bool, cache: 
             starts=np.cumsum([0, *(len(d.tokens) for d in encoded)]),
             entries=np.frombuffer(b"\n".join(orjson.dumps([*d.entry]) for d in encoded), np.uint8),
         )
-    partial.rename(path)
     return path.name
 
 

@@ -14,14 +14,15 @@ WIDE, HIGH, GAP, ROW = 196, 58, 52, 84  # of a box, between columns, between row
 
 
 def page(name: str, document: Mapping[str, Any], runs: Mapping[str, str]) -> str:
+    """The page as HTML. ``document``: the passport; ``runs``: by stage what the tracking store says of its run."""
     trees = ancestry(document)
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def again(node: Node) -> bool:
         """Whether a node stood there before."""
-        known = node.path in told
-        told.add(node.path)
-        return known
+        repeated = node.path in shown
+        shown.add(node.path)
+        return repeated
 
     return _PAGE.render(
         name=name,
@@ -52,15 +53,15 @@ def _picture(trees: list[Node], document: Mapping[str, Any]) -> str:
     rows: dict[str, int] = {}
     for path, column in sorted(columns.items(), key=lambda item: item[1]):
         rows[path] = sum(columns[other] == column for other in rows)
-    place = {path: (10 + columns[path] * (WIDE + GAP), 10 + rows[path] * ROW) for path in nodes}
+    position = {path: (10 + columns[path] * (WIDE + GAP), 10 + rows[path] * ROW) for path in nodes}
     boxes = []
     for path, node in nodes.items():
         started = document["stages"][node.stage]["started"][:16].replace("T", " ") if node.stage else "data.dvc"
-        boxes.append({"x": place[path][0], "y": place[path][1], "lines": [MEANING.get(path, path), started, node.digest[:12]]})
+        boxes.append({"x": position[path][0], "y": position[path][1], "lines": [MEANING.get(path, path), started, node.digest[:12]]})
     paths = []
     for source, target in sorted(edges):
-        x, y = place[source][0] + WIDE, place[source][1] + HIGH / 2
-        u, v = place[target][0], place[target][1] + HIGH / 2
+        x, y = position[source][0] + WIDE, position[source][1] + HIGH / 2
+        u, v = position[target][0], position[target][1] + HIGH / 2
         skips = columns[target] - columns[source] > 1
         bow = (1 + max(rows.values())) * ROW if skips and y == v else (y + v) / 2
         paths.append(

@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tasks.registry.lineage.signature import SIGNATURE
+from tasks.runtime import artifacts
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.regular_files import read_regular, regular_sha256
 
 FORMAT = 3
 FILE = "passport.json"
-CHECKPOINT, EVALUATION = "artifacts/model", "artifacts/evaluation"  # the trees of which a version carries copies
+CHECKPOINT, EVALUATION = str(artifacts.MODEL), str(artifacts.EVALUATION)  # the trees of which a version carries copies
 COPY = "checkpoint/"  # where a version carries the former
 # What a serving host must have, by what it is called to people.
 SERVED = {"weights": "*.safetensors", "config": "config.json", "tokenizer": "tokenizer.json", "template": "tokenizer_config.json"}
@@ -61,12 +62,14 @@ def passport(
     ``version``: name, number and time; ``trees``: where each path that the records name lies now; ``runs``: the records' files;
     ``corpus``: what is stated of the raw files. ``ValueError`` where a tree does not hold the bytes that its stage wrote or read.
     """
-    known = {path: digest for record in records.values() for path, digest in (record["inputs"] | record["outputs"]).items()}
+    recorded = {path: digest for record in records.values() for path, digest in (record["inputs"] | record["outputs"]).items()}
     listed = {}
     for name, path in sorted(trees.items()):
-        if (found := dvc_digest(path)) != known[name]:
-            raise ValueError(f"{path} is not what the runs behind the model read or wrote ({found}, not {known[name]}); run 'dvc repro'")
-        listed[name] = {"dvc": found, "files": digests_of(path)}
+        if (actual := dvc_digest(path)) != recorded[name]:
+            raise ValueError(
+                f"{path} is not what the runs behind the model read or wrote ({actual}, not {recorded[name]}); run 'dvc repro'"
+            )
+        listed[name] = {"dvc": actual, "files": digests_of(path)}
     listed |= {path.as_posix(): {"dvc": dvc_digest(path), "files": digests_of(path)} for path in runs}
     return {
         "format": FORMAT,
@@ -74,7 +77,7 @@ def passport(
         "code": dict(code),
         "corpus": [dict(entry) for entry in corpus],
         "trees": listed,
-        "unlisted": {name: digest for name, digest in sorted(known.items()) if name not in listed},
+        "unlisted": {name: digest for name, digest in sorted(recorded.items()) if name not in listed},
         "gates": dict(gates),
         "decision": dict(decision),
         "stages": {stage: {name: record.get(name) for name in OF_RECORDS} for stage, record in records.items()},
@@ -173,22 +176,22 @@ def parse_passport(content: bytes, called: str) -> dict[str, Any]:
     """As ``read_passport``, of a passport that was read already."""
     refusal = f"{called} is not a passport that this version reads (format {FORMAT})"
     try:
-        found = json.loads(content)
-        number = found["format"]
+        document = json.loads(content)
+        number = document["format"]
         shape = _FORMATS.get(number)
     except (KeyError, TypeError, RecursionError, ValueError):
         raise ValueError(refusal) from None
     if shape is None:
         raise ValueError(f"{called} has format {str(number)[:20]}; this version reads {' and '.join(map(str, _FORMATS))}")
     try:
-        shape.model_validate(found)
+        shape.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise ValueError(f"{refusal}: {'.'.join(map(str, first['loc']))[:200]}: {first['msg'].lower()}") from None
-    missing = [name for name in (CHECKPOINT, EVALUATION) if name not in found["trees"]]
+    missing = [name for name in (CHECKPOINT, EVALUATION) if name not in document["trees"]]
     if missing:
         raise ValueError(f"{refusal}: it lists no {' and no '.join(missing)}")
-    return dict(found) if number == FORMAT else _as_format_3(found)
+    return dict(document) if number == FORMAT else _as_format_3(document)
 
 
 def _as_format_3(old: dict[str, Any]) -> dict[str, Any]:
@@ -212,15 +215,15 @@ def is_unstated(document: Mapping[str, Any], name: str) -> bool:
 def compare_version(document: Mapping[str, Any], directory: Path, *, called: str, later: Mapping[str, str]) -> Iterator[Finding]:
     """The files of a version as the registry holds it. ``later``: digests of what came to it after its passport."""
     others = {name for folder in ("", COPY) for name in (folder + FILE, folder + SIGNATURE)}
-    wanted = {name: _allowed(document, name) for name in document["artifacts"]} | {name: {digest} for name, digest in later.items()}
-    for finding in _compare_exactly(wanted, directory, called, others):
+    expected = {name: _allowed(document, name) for name in document["artifacts"]} | {name: {digest} for name, digest in later.items()}
+    for finding in _compare_exactly(expected, directory, called, others):
         yield _of_its_format(document, finding, finding.name)
 
 
 def compare_checkpoint(document: Mapping[str, Any], directory: Path, *, called: str, unread: Container[str] = ()) -> Iterator[Finding]:
     """A version's checkpoint alone, as it was deployed or is to be loaded. ``unread``: files of which only the kind is looked at."""
-    wanted = {name: _allowed(document, COPY + name) for name in checkpoint_files(document)}
-    for finding in _compare_exactly(wanted, directory, called, {FILE, SIGNATURE}, unread):
+    expected = {name: _allowed(document, COPY + name) for name in checkpoint_files(document)}
+    for finding in _compare_exactly(expected, directory, called, {FILE, SIGNATURE}, unread):
         yield _of_its_format(document, finding, COPY + finding.name)
 
 
@@ -243,20 +246,20 @@ def compare_deployed(document: Mapping[str, Any], directory: Path, *, unread: Co
     """What a serving host must have: an absent file is told as one that differs."""
     for finding in compare_checkpoint(document, directory, called=str(directory), unread=unread):
         yield Finding("differs", finding.tree, finding.name, "missing") if finding.state == "absent" else finding
-    for what, pattern in SERVED.items():
+    for label, pattern in SERVED.items():
         if not any(directory.glob(pattern)):
-            yield Finding("differs", str(directory), pattern, f"no {what}")
+            yield Finding("differs", str(directory), pattern, f"no {label}")
 
 
 UNLISTED = "the passport does not list it"
 
 
 def _compare_exactly(
-    wanted: Mapping[str, Container[str]], directory: Path, called: str, others: Container[str], unread: Container[str] = ()
+    expected: Mapping[str, Container[str]], directory: Path, called: str, others: Container[str], unread: Container[str] = ()
 ) -> Iterator[Finding]:
     """Each regular file that must be there, and everything else that is there, except the files ``others``."""
     kinds = dict(_entries(directory))
-    for name, digests in wanted.items():
+    for name, digests in expected.items():
         kind = kinds.pop(name, None)
         if kind == "file":
             same = name in unread or regular_sha256(directory / name) in digests
@@ -291,7 +294,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def compare(tree: str, wanted: Mapping[str, str], directory: Path) -> Iterator[Finding]:
+def compare(tree: str, expected: Mapping[str, str], directory: Path) -> Iterator[Finding]:
     """Each file of a tree of the pipeline with what lies there; files that the passport does not list differ too.
 
     Here links to files count as the files, as they do for DVC, whose cache they may lead into.
@@ -299,7 +302,7 @@ def compare(tree: str, wanted: Mapping[str, str], directory: Path) -> Iterator[F
     if not directory.exists():
         yield Finding("absent", tree, "")
         return
-    for name, digest in wanted.items():
+    for name, digest in expected.items():
         path = directory / name if name else directory
         if not path.is_file():
             yield Finding("absent", tree, name) if not path.exists() else Finding("differs", tree, name, "is no file")
@@ -307,5 +310,5 @@ def compare(tree: str, wanted: Mapping[str, str], directory: Path) -> Iterator[F
             yield Finding("equal" if sha256(path) == digest else "differs", tree, name)
     if directory.is_dir():
         present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if not p.is_dir()}
-        for name in sorted(present - set(wanted)):
+        for name in sorted(present - set(expected)):
             yield Finding("differs", tree, name, UNLISTED)

@@ -20,6 +20,7 @@ from tasks.training.exposure import WORDS
 
 
 def show(which: str) -> None:
+    """Print a version: its aliases, commit, newest decision and the tree of what it was made from."""
     client = tracking.connect()
     version = versions.find(client, which)
     document = passport.read_passport(versions.artifact(client, str(version.run_id), passport.FILE))
@@ -37,14 +38,14 @@ def show(which: str) -> None:
 
 def _runs(client: tracking.MlflowClient, version: Any, document: dict[str, Any]) -> dict[str, str]:
     """What the store says of each stage's run. A version may have come from a store that knew it under another id."""
-    found = {}
+    runs = {}
     for stage, record in document["stages"].items():
         if run := tracking.run_of_record(client, record["record"]):
             imported = " (imported)" if run.data.tags.get("imported") else ""
-            found[stage] = f"run {run.info.run_id}{imported}"
+            runs[stage] = f"run {run.info.run_id}{imported}"
         else:
-            found[stage] = f"run {version.tags.get(f'run.{stage}')} (not in this store)"
-    return found
+            runs[stage] = f"run {version.tags.get(f'run.{stage}')} (not in this store)"
+    return runs
 
 
 def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Iterator[Finding]:
@@ -54,7 +55,7 @@ def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Ite
     return verification.verify(version, deployed=deployed, public_key=public_key)
 
 
-def told(findings: Iterator[Finding]) -> int:
+def print_findings(findings: Iterator[Finding]) -> int:
     """Print all but what is equal, of which only the count per tree. The exit status: 1 where a file differs, 2 where all are as the
     passport says and nobody vouches for the passport."""
     equal: Counter[str] = Counter()
@@ -74,20 +75,20 @@ def told(findings: Iterator[Finding]) -> int:
 
 def record(record_id: str) -> None:
     """Where a record is, and which versions saw it."""
-    known = False
-    for place in locations(record_id):
-        known = True
-        print(place)
+    located = False
+    for sentence in locations(record_id):
+        located = True
+        print(sentence)
     client = tracking.connect()
     name = read_section("register", RegisterParams).name
     for version in versions.versions_of(client, name):
-        found = seen_by(client, version, [record_id])
-        if found is None:
+        exposure = seen_by(client, version, [record_id])
+        if exposure is None:
             print(f"{name} version {version.version} does not say which records it saw")
-        elif found:
-            known = True
-            seen = found[record_id]
+        elif exposure:
+            located = True
+            seen = exposure[record_id]
             tainted = "; the version is tainted" if version.tags.get("tainted") else ""
             print(f"{name} version {version.version} {WORDS[seen.use]} (split {seen.split}){tainted}")
-    if not known:
+    if not located:
         raise ValueError(f"no record {record_id} is known here, and no version says that it saw it")

@@ -17,15 +17,15 @@ KEY, PUBLIC_KEY = "PASSPORT_KEY", "PASSPORT_PUBLIC_KEY"  # environment: the key 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """``ValueError`` where a file holds no key that can sign, or one that others than its owner can read."""
     try:
-        state = path.stat()
-        found = load_pem_private_key(path.read_bytes(), password=None)
+        status = path.stat()
+        key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError):
         raise ValueError(f"{path} holds no private key that can be read; make one with: openssl genpkey -algorithm ed25519") from None
-    if not isinstance(found, Ed25519PrivateKey):
+    if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{path} holds a key of another kind than Ed25519")
-    if state.st_mode & 0o077 or state.st_uid not in (os.geteuid(), 0):
+    if status.st_mode & 0o077 or status.st_uid not in (os.geteuid(), 0):
         raise ValueError(f"{path} can be read by others, who could sign with it; make a new key and close it: chmod 600 {path}")
-    return found
+    return key
 
 
 def check_key() -> None:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.registry.lineage.passport import CHECKPOINT, EVALUATION
+from tasks.runtime.artifacts import BASE, DOCUMENTS, RAW, REPORTS, SHARDS, VARIANTS
 
-MOST_COUNTS = 6
+MAX_COUNTS = 6
 COUNTED = ("documents", "tokens", "records", "variants", "parameters", "best_step", "best_validation_loss")
 MEANING = {
-    "data": "raw files",
-    "artifacts/documents": "clean documents",
-    "artifacts/variants": "augmented documents",
-    "artifacts/shards": "shards",
-    "artifacts/base": "base model",
+    str(RAW): "raw files",
+    str(DOCUMENTS): "clean documents",
+    str(VARIANTS): "augmented documents",
+    str(SHARDS): "shards",
+    str(BASE): "base model",
     CHECKPOINT: "model",
     EVALUATION: "evaluation",
 }
@@ -38,7 +39,7 @@ def ancestry(document: Mapping[str, Any]) -> list[Node]:
     def node(path: str, digest: str) -> Node:
         stage = writer.get(path, "")
         read = document["stages"][stage]["inputs"] if stage else {}
-        return Node(path, digest, stage, [node(p, d) for p, d in read.items() if not p.startswith("artifacts/reports/")])
+        return Node(path, digest, stage, [node(p, d) for p, d in read.items() if not p.startswith(f"{REPORTS}/")])
 
     written = {path: digest for record in document["stages"].values() for path, digest in record["outputs"].items()}
     return [node(path, written[path]) for path in (CHECKPOINT, EVALUATION) if path in written]
@@ -46,40 +47,43 @@ def ancestry(document: Mapping[str, Any]) -> list[Node]:
 
 def counts(record: Mapping[str, Any]) -> list[str]:
     """The figures of a run that say how much there was."""
-    found = [(n, v) for n, v in (record["metrics"] or {}).items() if v and n.startswith(COUNTED) and "/" not in n and "_per_" not in n]
+    figures = [(n, v) for n, v in (record["metrics"] or {}).items() if v and n.startswith(COUNTED) and "/" not in n and "_per_" not in n]
     return [
         f"{name.replace('_', ' ')} {value:,.0f}" if value == int(value) else f"{name.replace('_', ' ')} {value:.3f}"
-        for name, value in found
-    ][:MOST_COUNTS]
+        for name, value in figures
+    ][:MAX_COUNTS]
 
 
 def gates_of(document: Mapping[str, Any], stage: str) -> list[str]:
     """The results of a stage's expectations, in words."""
-    reports = {path for path in document["stages"][stage]["outputs"] if path.startswith("artifacts/reports/")}
-    told = []
+    reports = {path for path in document["stages"][stage]["outputs"] if path.startswith(f"{REPORTS}/")}
+    sentences = []
     for name, gate in document["gates"].items():
         if gate["report"] in reports:
-            told.append(f"{name}: {gate['passed']} met" + "".join(f", {gate[what]} {what}" for what in ("warned", "failed") if gate[what]))
-    return told
+            sentences.append(
+                f"{name}: {gate['passed']} met"
+                + "".join(f", {gate[outcome]} {outcome}" for outcome in ("warned", "failed") if gate[outcome])
+            )
+    return sentences
 
 
 def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]:
     """The trees as text. ``runs``: by stage what the tracking store says of its run."""
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def of(node: Node, lead: str, last: bool, top: bool) -> Iterator[str]:
         branch, rest = ("", "") if top else (("└─ ", "   ") if last else ("├─ ", "│  "))
-        again = "  (as above)" if node.path in told else ""
+        again = "  (as above)" if node.path in shown else ""
         yield f"{lead}{branch}{MEANING.get(node.path, node.path)}  {node.path}  {node.digest}{again}"
         lead += rest
         if again:
             return
-        told.add(node.path)
+        shown.add(node.path)
         inner = lead + ("│  " if node.children else "   ")
         for sentence in about(document, node, runs):
             yield inner + sentence
-        for number, child in enumerate(node.children):
-            yield from of(child, lead, number == len(node.children) - 1, False)
+        for index, child in enumerate(node.children):
+            yield from of(child, lead, index == len(node.children) - 1, False)
 
     for node in ancestry(document):
         yield from of(node, "  ", True, True)
@@ -98,6 +102,6 @@ def about(document: Mapping[str, Any], node: Node, runs: Mapping[str, str]) -> I
     commit = f"code {str(code.get('commit'))[:12]}{' with changes' if code.get('dirty') else ''}"
     yield f"{node.stage}  {runs.get(node.stage, 'run unknown here')}"
     yield f"{record['started'][:19]}Z, {record['seconds']:,.1f} s, {commit}"
-    if found := counts(record):
-        yield ", ".join(found)
+    if figures := counts(record):
+        yield ", ".join(figures)
     yield from (f"gate {sentence}" for sentence in gates_of(document, node.stage))

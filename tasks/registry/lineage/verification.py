@@ -20,6 +20,7 @@ from tasks.registry.lineage import passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
 from tasks.registry.promotion import decisions
+from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK
 from tasks.runtime.chain import broken_links
 from tasks.runtime.regular_files import read_regular, regular_sha256
 
@@ -69,10 +70,10 @@ def _origin(content: bytes, digest: str, signature: Path, version: Any | None, p
         yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
         yield from _signature_on(version, signature)
     if public_key is not None:
-        found = read_regular(signature) if os.path.lexists(signature) else b""
-        if not found:
+        signature_bytes = read_regular(signature) if os.path.lexists(signature) else b""
+        if not signature_bytes:
             yield Finding("differs", SIGNATURE, "", "the passport is not signed")
-        elif signed_by(content, found, public_key):
+        elif signed_by(content, signature_bytes, public_key):
             yield Finding("equal", SIGNATURE, "", f"by the owner of {public_key.name}")
         else:
             yield Finding("differs", SIGNATURE, "", f"not by the owner of {public_key.name}")
@@ -82,11 +83,11 @@ def _origin(content: bytes, digest: str, signature: Path, version: Any | None, p
 
 def _signature_on(version: Any, signature: Path) -> Iterator[Finding]:
     """The file of the signature, with what the registry says of it."""
-    wanted = version.tags.get("passport.signature")
-    if wanted is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
+    expected = version.tags.get("passport.signature")
+    if expected is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
         return  # there is none, or the version is older: its tag says only that there is one
-    if wanted is None or not os.path.lexists(signature) or regular_sha256(signature) != wanted:
-        note = "the version was registered without one" if wanted is None else "not the one that it was registered with"
+    if expected is None or not os.path.lexists(signature) or regular_sha256(signature) != expected:
+        note = "the version was registered without one" if expected is None else "not the one that it was registered with"
         yield Finding("differs", SIGNATURE, "", note)
 
 
@@ -104,20 +105,20 @@ def verify(version: Any | None, *, deployed: Path | None, public_key: Path | Non
     if deployed:
         if not deployed.is_dir():
             raise ValueError(f"{deployed} is no directory")
-        found = read(deployed, version=version, public_key=public_key)
-        yield from found.findings
-        yield from passport.compare_deployed(found.document, deployed) if found.document else ()
+        passport_read = read(deployed, version=version, public_key=public_key)
+        yield from passport_read.findings
+        yield from passport.compare_deployed(passport_read.document, deployed) if passport_read.document else ()
         return
     assert version is not None
     folder = versions.artifact(tracking.connect(), version.run_id, "")
-    found = read(folder, version=version, public_key=public_key)
-    yield from found.findings
-    if found.document:
-        yield from in_registry(folder, version, found)
-        yield from here(found.document)
+    passport_read = read(folder, version=version, public_key=public_key)
+    yield from passport_read.findings
+    if passport_read.document:
+        yield from in_registry(folder, version, passport_read)
+        yield from here(passport_read.document)
 
 
-def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
+def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Finding]:
     """A version's artifacts: exactly what its passport and its further decisions list."""
     called = f"{version.name}/{version.version}"
     later: dict[str, str] = {}
@@ -127,20 +128,21 @@ def in_registry(folder: Path, version: Any, found: Read) -> Iterator[Finding]:
         later[name] = digest
         if (folder / name).is_file() and regular_sha256(folder / name) == digest:
             decision = json.loads((folder / name).read_bytes())
-            later |= {f"evaluation-{number}/{path}": of for path, of in decision["evaluation"].items()} | decision.get("beside", {})
-    yield from passport.compare_version(found.document, folder, called=called, later=later)
+            later |= {f"evaluation-{number}/{path}": sha for path, sha in decision["evaluation"].items()}
+            later |= decision.get("files") or decision.get("beside", {})  # the latter up to format 1
+    yield from passport.compare_version(passport_read.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
     for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
         beside, copy = folder / name, folder / "checkpoint" / name
-        wanted = version.tags.get(tag) or (regular_sha256(beside) if os.path.lexists(beside) else None)
-        there = regular_sha256(copy) if os.path.lexists(copy) else None
-        if there != wanted:
-            yield Finding("absent" if there is None else "differs", f"{called}/checkpoint", name)
+        expected = version.tags.get(tag) or (regular_sha256(beside) if os.path.lexists(beside) else None)
+        actual = regular_sha256(copy) if os.path.lexists(copy) else None
+        if actual != expected:
+            yield Finding("absent" if actual is None else "differs", f"{called}/checkpoint", name)
 
 
 def here(document: dict[str, Any]) -> Iterator[Finding]:
     """The trees in this directory. Where DVC's files say that another version of one is here, that one is absent."""
-    present = _pointers(Path("dvc.lock"), Path("data.dvc"))
+    present = _pointers(DVC_LOCK, DATA_POINTER)
     for name, tree in document["trees"].items():
         if present.get(name, tree["dvc"]) != tree["dvc"] and Path(name).exists():
             yield Finding("absent", name, "", "another version of it is here, as DVC's files say")
@@ -152,8 +154,8 @@ def here(document: dict[str, Any]) -> Iterator[Finding]:
 
 def _pointers(*files: Path) -> dict[str, str]:
     """Digests by path, as DVC's files in this directory have them."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for content in (YAML(typ="safe").load(path) for path in files if path.exists()):
         stages = content.get("stages", {"": content}).values()
-        found |= {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
-    return found
+        digests |= {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
+    return digests

@@ -20,12 +20,14 @@ from tasks.corpus.documents import SPLITS, Document, read_documents, share
 from tasks.evaluation.scores import Interval, Score, estimate
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.params import RegisterParams
+from tasks.registry.upkeep.drift_result import DriftResult, Status
+from tasks.runtime.artifacts import DRIFT_PAGE, DRIFT_RESULT
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import read_section
 
 OWN = tuple(split for split in SPLITS if split != "replay")  # general text is not the corpus
 SAMPLE, SEED = 200, 2026  # documents that the champion reads, of each sort
-FEWEST = 10  # fewer new documents show nothing
+MIN_DOCUMENTS = 10  # fewer new documents show nothing
 _MARK = re.compile(rf"\[(?:{'|'.join(TYPES)})\]")
 
 
@@ -43,6 +45,7 @@ class Measure:
 
     @property
     def warns(self) -> bool:
+        """Whether the new documents are beyond the limit."""
         return self.limit is not None and self.excess > self.limit
 
 
@@ -53,9 +56,10 @@ class Corpus:
     read: Callable[[str], Iterator[Document]]  # train, test or new
 
     def sample(self, sort: str) -> list[Document]:
+        """At most ``SAMPLE`` documents of a sort, the same ones every time."""
         chosen = sorted((share(SEED, d.id), d.id) for d in self.read(sort))[:SAMPLE]
-        wanted = {key for _, key in chosen}
-        return [d for d in self.read(sort) if d.id in wanted]
+        ids = {key for _, key in chosen}
+        return [d for d in self.read(sort) if d.id in ids]
 
 
 def corpus_of(documents: Path, seen: dict[str, str]) -> Corpus:
@@ -84,11 +88,11 @@ def lengths(corpus: Corpus, limit: float) -> Measure:
 
 def vocabulary(corpus: Corpus, limit: float) -> Measure:
     """The share of words that stand in no training document, beyond that of the held-out ones."""
-    known = {hash_text(word) for d in corpus.read("train") for text in d.texts() for word in words(text)}
+    train_words = {hash_text(word) for d in corpus.read("train") for text in d.texts() for word in words(text)}
 
     def unknown(sort: str) -> float | None:
-        found = [hash_text(word) not in known for d in corpus.read(sort) for text in d.texts() for word in words(text)]
-        return sum(found) / len(found) if found else None
+        unknown_flags = [hash_text(word) not in train_words for d in corpus.read(sort) for text in d.texts() for word in words(text)]
+        return sum(unknown_flags) / len(unknown_flags) if unknown_flags else None
 
     held_out, new = unknown("test"), unknown("new") or 0.0
     return Measure("vocabulary", "share of words unknown to training", 0.0, held_out, new, new - (held_out or 0.0), limit)
@@ -96,8 +100,8 @@ def vocabulary(corpus: Corpus, limit: float) -> Measure:
 
 def sources(corpus: Corpus) -> Measure:
     """The share of documents from files that training does not know; every new file has such, so there is no limit."""
-    known = {d.source for d in corpus.read("train")}
-    held_out, new = ([d.source not in known for d in corpus.read(sort)] for sort in ("test", "new"))
+    train_sources = {d.source for d in corpus.read("train")}
+    held_out, new = ([d.source not in train_sources for d in corpus.read(sort)] for sort in ("test", "new"))
     share_of = sum(new) / len(new)
     return Measure(
         "sources",
@@ -114,8 +118,8 @@ def identifiers(corpus: Corpus, limit: float) -> Measure:
     """Marks that de-identification left, per 1,000 documents, beyond those of the training documents."""
 
     def marks(sort: str) -> float | None:
-        found = [sum(len(_MARK.findall(text)) for text in d.texts()) for d in corpus.read(sort)]
-        return 1000 * sum(found) / len(found) if found else None
+        counts = [sum(len(_MARK.findall(text)) for text in d.texts()) for d in corpus.read(sort)]
+        return 1000 * sum(counts) / len(counts) if counts else None
 
     train, new = marks("train") or 0.0, marks("new") or 0.0
     return Measure("identifiers", "identifiers masked per 1,000 documents", train, marks("test"), new, new - train, limit)
@@ -138,29 +142,33 @@ def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
         return estimate(scores, "tuned") if scores else None
 
     held_out, new = nats("test"), nats("new")
-    known = new or Interval(0.0, 0.0, 0.0)
-    excess = known.low - (held_out.high if held_out else known.low)
+    measured = new or Interval(0.0, 0.0, 0.0)
+    excess = measured.low - (held_out.high if held_out else measured.low)
     return Measure(
-        "nats", "the champion's nats per answer token", None, held_out.value if held_out else None, known.value, max(excess, 0.0), limit
+        "nats", "the champion's nats per answer token", None, held_out.value if held_out else None, measured.value, max(excess, 0.0), limit
     )
 
 
-def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
-    """Write ``drift.json`` and ``drift.html`` into ``report`` and a run into MLflow; what is to be said of it, in one line."""
+def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> DriftResult:
+    """Write ``drift.json`` and ``drift.html`` into ``report`` and a run into MLflow; where nothing can be compared, ``drift.json`` alone.
+
+    ``limits``: by measure, beyond which it warns.
+    """
     client, name = tracking.connect(), read_section("register", RegisterParams).name
     try:
         champion = versions.version_of(client, name, promotion.CHAMPION)
     except ValueError:
-        return "there is no champion yet to compare with"
+        return _not_compared(report, "there is no champion yet to compare with")
     ids = [d.id for split in OWN for d in read_documents(documents, split)]
-    if (known := promotion.seen_by(client, champion, ids)) is None:
-        return f"version {champion.version} does not say which records it saw"
-    seen = {key: record.split for key, record in known.items() if record.split in SPLITS}
+    if (exposure := promotion.seen_by(client, champion, ids)) is None:
+        return _not_compared(report, f"version {champion.version} does not say which records it saw")
+    seen = {key: record.split for key, record in exposure.items() if record.split in SPLITS}
     new = len(ids) - len(seen)
-    if new < FEWEST:
-        return f"{new} new documents; fewer than {FEWEST} show nothing"
+    if new < MIN_DOCUMENTS:
+        return _not_compared(report, f"{new} new documents; fewer than {MIN_DOCUMENTS} show nothing")
     if "train" not in seen.values():
-        return f"version {champion.version} was trained on no document of this corpus; there is nothing to compare {new} new ones with"
+        reason = f"version {champion.version} was trained on no document of this corpus; there is nothing to compare {new} new ones with"
+        return _not_compared(report, reason)
     corpus = corpus_of(documents, seen)
     measures = [
         lengths(corpus, limits["length"]),
@@ -170,20 +178,31 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> str:
         likelihood(corpus, versions.artifact(client, str(champion.run_id), "checkpoint"), limits["nats"]),
     ]
     facts = {"champion": f"{name} version {champion.version}", "new": new, "seen": len(seen)}
-    _write(report, measures, facts)
+    result = _result(measures, new)
+    _write(report, measures, facts, result)
     _log(client, report, measures, facts)
-    warned = [f"{m.title} {m.new:.3g}, {m.excess:.3g} beyond what is usual (limit {m.limit:g})" for m in measures if m.warns]
-    return (
-        f"{new} new documents differ from the training corpus: {'; '.join(warned)}"
-        if warned
-        else f"{new} new documents are like the training corpus"
-    )
+    return result
 
 
-def _write(report: Path, measures: Sequence[Measure], facts: dict[str, Any]) -> None:
+def _result(measures: Sequence[Measure], new: int) -> DriftResult:
+    warnings = [f"{m.title} {m.new:.3g}, {m.excess:.3g} beyond what is usual (limit {m.limit:g})" for m in measures if m.warns]
+    if warnings:
+        return DriftResult(Status.DIFFERENT, f"{new} new documents differ from the training corpus: {'; '.join(warnings)}")
+    return DriftResult(Status.LIKE, f"{new} new documents are like the training corpus")
+
+
+def _not_compared(report: Path, reason: str) -> DriftResult:
+    """An earlier comparison's page goes: it is of other documents."""
     report.mkdir(parents=True, exist_ok=True)
-    write_whole(report / "drift.json", facts | {"measures": [asdict(m) | {"warns": m.warns} for m in measures]})
-    (report / "drift.html").write_text(_PAGE.render(measures=measures, facts=facts), encoding="utf-8")
+    (report / DRIFT_PAGE).unlink(missing_ok=True)
+    write_whole(report / DRIFT_RESULT, {"status": Status.NOT_COMPARED, "message": reason, "measures": []})
+    return DriftResult(Status.NOT_COMPARED, reason)
+
+
+def _write(report: Path, measures: Sequence[Measure], facts: dict[str, Any], result: DriftResult) -> None:
+    report.mkdir(parents=True, exist_ok=True)
+    write_whole(report / DRIFT_RESULT, asdict(result) | facts | {"measures": [asdict(m) | {"warns": m.warns} for m in measures]})
+    (report / DRIFT_PAGE).write_text(_PAGE.render(measures=measures, facts=facts), encoding="utf-8")
 
 
 def _log(client: tracking.MlflowClient, report: Path, measures: Sequence[Measure], facts: dict[str, Any]) -> None:

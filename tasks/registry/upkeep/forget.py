@@ -7,8 +7,6 @@ copies go: DVC's cache, the stages' caches, the lists of rejected records. What 
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,92 +16,78 @@ from ruamel.yaml import YAML
 from tasks.corpus.documents import private
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.params import RegisterParams
+from tasks.runtime import dvc
+from tasks.runtime.artifacts import DVC_LOCK, REJECTED
+from tasks.runtime.files import whole
 from tasks.runtime.params import read_section
 
 CACHES = (".cache/tokens", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
-REJECTED = Path("artifacts/rejected.jsonl")
 
 
 @dataclass
-class Forgotten:
+class Purged:
     """What was removed, and what remains and where."""
 
     removed: list[str] = field(default_factory=list)
     remains: list[str] = field(default_factory=list)
 
 
-def forget(ids: set[str]) -> Forgotten:
+def purge(ids: set[str]) -> Purged:
     """``ValueError`` where the present outputs still hold one of the ids."""
-    told = Forgotten()
-    cache = Path(_dvc("cache", "dir")) / "files" / "md5"
+    purged = Purged()
+    cache = dvc.objects_dir(dvc.cache_dir())
     needed = _needed(cache)
-    holding = {digest for digest, path in _objects(cache) if _holds(path, ids)}
+    holding = {digest for digest, path in dvc.objects_in(cache) if _holds(path, ids)}
     if present := holding & needed:
-        raise ValueError(f"the present outputs still hold records that are to be forgotten ({len(present)} files); run 'dvc repro' first")
+        raise ValueError(f"the present outputs still hold records that are to be purged ({len(present)} files); run 'dvc repro' first")
     folders = {digest: members for digest, members in _folders(cache) if holding & set(members)}
-    places = {place for digest in holding for place in _places(_object(cache, digest), ids)}
-    for digest, path in _raw_copies(cache, {source for source, _ in places}):
+    origins = {origin for digest in holding for origin in _places(dvc.object_path(cache, digest), ids)}
+    for digest, path in _raw_copies(cache, {source for source, _ in origins}):
         holding |= {digest} - needed
         if digest in needed:
-            told.remains += [f"data/{s}, {position}: the raw record, also in DVC's cache ({digest})" for s, position in places if s == path]
+            purged.remains += [
+                f"data/{s}, {position}: the raw record, also in DVC's cache ({digest})" for s, position in origins if s == path
+            ]
     gone = (holding | set(folders) | {member for members in folders.values() for member in members}) - needed
     for digest in sorted(gone):
-        if (copy := _object(cache, digest)).exists():
+        if (copy := dvc.object_path(cache, digest)).exists():
             copy.unlink()
-            told.removed.append(f"DVC's cache: {digest}")
-    with open(_list_of_forgotten(cache), "a", encoding="utf-8") as file:
+            purged.removed.append(f"DVC's cache: {digest}")
+    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
         file.writelines(f"{digest}\n" for digest in sorted(gone))
-    told.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
+    purged.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
     for directory in map(Path, CACHES):
         if directory.exists() and (directory.name == "train" or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
             shutil.rmtree(directory)
-            told.removed.append(str(directory))
+            purged.removed.append(str(directory))
     if count := _without_rejected(ids):
-        told.removed.append(f"{REJECTED}: {count} records")
-    told.remains += _models(set(folders), ids)
-    for remote in (line.split()[0] for line in _dvc("remote", "list").splitlines()):
-        told.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
-    return told
+        purged.removed.append(f"{REJECTED}: {count} records")
+    purged.remains += _models(set(folders), ids)
+    for remote in (line.split()[0] for line in dvc.dvc("remote", "list").splitlines()):
+        purged.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
+    return purged
 
 
-def forgotten(cache: Path) -> set[str]:
+def purged_objects(cache: Path) -> set[str]:
     """Objects that were removed from DVC's cache on purpose, though an older version may name them."""
-    path = _list_of_forgotten(cache)
+    path = _list_of_purged(cache)
     return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
 
 
-def _list_of_forgotten(cache: Path) -> Path:
+def _list_of_purged(cache: Path) -> Path:
     return cache.parent.parent / "forgotten.txt"
-
-
-def _dvc(*arguments: str) -> str:
-    result = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ValueError(f"dvc {' '.join(arguments)} failed; run in the repository's directory")
-    return result.stdout.strip()
-
-
-def _object(cache: Path, digest: str) -> Path:
-    return cache / digest[:2] / digest[2:]
-
-
-def _objects(cache: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(cache.glob("??/*")):
-        yield path.parent.name + path.name, path
 
 
 def _folders(cache: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """DVC's directories: each one's digest and its files' paths by digest."""
-    for digest, path in _objects(cache):
-        if digest.endswith(".dir"):
+    for digest, path in dvc.objects_in(cache):
+        if digest.endswith(dvc.LISTING):
             yield digest, {member["md5"]: member["relpath"] for member in json.loads(path.read_bytes())}
 
 
 def _needed(cache: Path) -> set[str]:
     """Every object that dvc.lock and the .dvc files name, with the files of directories."""
-    named = {
-        digest for path in (Path("dvc.lock"), *Path().glob("*.dvc")) if path.is_file() for digest in _digests(YAML(typ="safe").load(path))
-    }
+    named = {digest for path in (DVC_LOCK, *Path().glob("*.dvc")) if path.is_file() for digest in _digests(YAML(typ="safe").load(path))}
     return named | {member for digest, members in _folders(cache) if digest in named for member in members}
 
 
@@ -119,11 +103,11 @@ def _digests(node: object) -> Iterator[str]:
 
 def _holds(path: Path, ids: set[str]) -> bool:
     """Whether a file has a record or a copy of one, as documents, shards, scores and the stages' caches write them, or tokens.py."""
-    wanted = re.compile(rb'(?:"(?:id|parent)": |\[)"(?:%s)"' % b"|".join(re.escape(i.encode()) for i in sorted(ids)))
+    record_key = re.compile(rb'(?:"(?:id|parent)": |\[)"(?:%s)"' % b"|".join(re.escape(i.encode()) for i in sorted(ids)))
     with open(path, "rb") as file:
         end = b""
         while block := file.read(1 << 22):
-            if wanted.search(end + block):
+            if record_key.search(end + block):
                 return True
             end = block[-256:]
     return False
@@ -157,21 +141,19 @@ def _without_rejected(ids: set[str]) -> int:
     lines = REJECTED.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line).get("id") not in ids]
     if len(kept) < len(lines):
-        partial = REJECTED.with_name(f".{REJECTED.name}.partial")
-        with open(partial, "w", encoding="utf-8", opener=private) as file:
+        with whole(REJECTED) as partial, open(partial, "w", encoding="utf-8", opener=private) as file:
             file.writelines(kept)
-        partial.replace(REJECTED)
     return len(lines) - len(kept)
 
 
 def _models(folders: set[str], ids: set[str]) -> list[str]:
     """Registered versions that were made from the directories, as their tags say, and whether they came to the records."""
     client, name = tracking.connect(), read_section("register", RegisterParams).name
-    told = []
+    sentences = []
     for version in versions.versions_of(client, name):
         if folders & set(version.tags.values()):
             seen = promotion.seen_by(client, version, ids)
             spared = seen and not any(record.taints for record in seen.values())
             word = "which had them in its splits and did not come to them" if spared else "whose weights were trained or scored on them"
-            told.append(f"{version.name} version {version.version} in the model registry, {word}")
-    return told
+            sentences.append(f"{version.name} version {version.version} in the model registry, {word}")
+    return sentences

@@ -14,6 +14,7 @@ from typing import Any
 from tasks.registry import tracking, versions
 from tasks.registry.params import RegisterParams
 from tasks.registry.upkeep import forget, needed
+from tasks.runtime import dvc, git
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.params import read_section
 
@@ -46,14 +47,14 @@ def collect(*, shared: bool, dry: bool, incomplete: bool = False) -> None:
         return
     if WORKTREES.exists():
         shutil.rmtree(WORKTREES)
-        subprocess.run(["git", "worktree", "prune"], check=False)
+        git.prune_worktrees()
         print(f"removed  {WORKTREES}")
     _deleted_runs()
 
 
 def _digests(cache: Path, *, incomplete: bool) -> set[str]:
     """Every object that a registered version or the workspace names."""
-    listings = needed.Listings(cache, gone=forget.forgotten(cache), incomplete=incomplete)
+    listings = needed.Listings(cache, gone=forget.purged_objects(cache), incomplete=incomplete)
     name = read_section("register", RegisterParams).name
     client = tracking.connect()
     for version in versions.versions_of(client, name):
@@ -69,10 +70,10 @@ def _digests(cache: Path, *, incomplete: bool) -> set[str]:
 def _pointers(client: tracking.MlflowClient, run_id: str) -> list[str]:
     """The texts of a version's dvc.yaml, dvc.lock and data.dvc. Looking a run up takes time; in the embedded store they lie together."""
     first, *others = needed.POINTERS
-    place = versions.artifact(client, run_id, first)
-    beside = [place.with_name(name) for name in others]
-    paths = [path if path.exists() else versions.artifact(client, run_id, path.name) for path in beside]
-    return [path.read_text(encoding="utf-8") for path in (place, *paths)]
+    pipeline = versions.artifact(client, run_id, first)
+    siblings = [pipeline.with_name(name) for name in others]
+    paths = [path if path.exists() else versions.artifact(client, run_id, path.name) for path in siblings]
+    return [path.read_text(encoding="utf-8") for path in (pipeline, *paths)]
 
 
 def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:
@@ -83,14 +84,14 @@ def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:
     used = {HashInfo("md5", digest) for digest in digests}
     used.update(*repo.used_objs(force=True).values())
     kept = {str(info.value) for info in used}
-    going = [path for path in cache.glob("??/*") if path.parent.name + path.name not in kept]
+    going = [path for digest, path in dvc.objects_in(cache) if digest not in kept]
     size = sum(path.stat().st_size for path in going)
     for path in going if dry else ():
         print(f"would go {path.relative_to(cache.parents[1])}")
     for store in {id(store): store for _, store in repo.cache.by_scheme() if store}.values():
         gc(store, used, dry=dry)
-    told, left = ("would go", "are there") if dry else ("removed ", "remain")
-    print(f"{told} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
+    verb, left = ("would go", "are there") if dry else ("removed ", "remain")
+    print(f"{verb} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
 
 
 def _deleted_runs() -> None:

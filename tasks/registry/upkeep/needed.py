@@ -13,8 +13,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-POINTERS = ("dvc.yaml", "dvc.lock", "data.dvc")
-LISTING = ".dir"
+from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK, DVC_YAML
+from tasks.runtime.dvc import LISTING, object_path
+
+POINTERS = (str(DVC_YAML), str(DVC_LOCK), str(DATA_POINTER))
 
 
 class Listings:
@@ -34,14 +36,14 @@ class Listings:
         ``here``: of the workspace, where a stage that never ran, as in a fresh clone, may have left nothing.
         """
         uncached = _uncached(pipeline)
-        for path, digest, made in (*_named(lock, whose), *_named(data, whose)):
+        for path, digest, is_output in (*_named(lock, whose), *_named(data, whose)):
             self.digests.add(digest)
             if digest.endswith(LISTING) and digest not in self._read:
-                wanted = made and path not in uncached and digest not in self._gone and not (here and not Path(path).exists())
-                self._add_files(digest, f"{path} of {whose}", wanted=wanted and not self._incomplete)
+                required = is_output and path not in uncached and digest not in self._gone and not (here and not Path(path).exists())
+                self._add_files(digest, f"{path} of {whose}", required=required and not self._incomplete)
 
-    def _add_files(self, digest: str, what: str, *, wanted: bool) -> None:
-        listing = self._cache / digest[:2] / digest[2:]
+    def _add_files(self, digest: str, label: str, *, required: bool) -> None:
+        listing = object_path(self._cache, digest)
         try:
             content = listing.read_bytes()
             if hashlib.md5(content, usedforsecurity=False).hexdigest() + LISTING != digest:
@@ -49,14 +51,14 @@ class Listings:
             self.digests |= {entry["md5"] for entry in json.loads(content)}
             self._read.add(digest)
         except FileNotFoundError:
-            if wanted:
+            if required:
                 raise ValueError(
-                    f"{what}: the listing of its files, {digest}, is not in DVC's cache, so that it is not known which they are. "
+                    f"{label}: the listing of its files, {digest}, is not in DVC's cache, so that it is not known which they are. "
                     "'dvc fetch' brings it from a remote; --incomplete says that they may go"
                 ) from None
         except (ValueError, TypeError, KeyError):
             raise ValueError(
-                f"{what}: the listing of its files, {listing}, is damaged; remove it, then bring it back with 'dvc fetch' or 'dvc repro'"
+                f"{label}: the listing of its files, {listing}, is damaged; remove it, then bring it back with 'dvc fetch' or 'dvc repro'"
             ) from None
 
 
@@ -66,10 +68,10 @@ def _named(text: str, whose: str) -> Iterator[tuple[str, str, bool]]:
         content = YAML(typ="safe").load(text) or {}
         stages = content["stages"].values() if "stages" in content else [content]
         for stage in stages:
-            for made in (True, False):
-                for entry in stage.get("outs" if made else "deps") or []:
+            for is_output in (True, False):
+                for entry in stage.get("outs" if is_output else "deps") or []:
                     if digest := entry.get("md5"):
-                        yield entry["path"], str(digest), made
+                        yield entry["path"], str(digest), is_output
     except (YAMLError, AttributeError, TypeError, KeyError):
         raise ValueError(f"the dvc.lock or data.dvc of {whose} cannot be read") from None
 
@@ -80,6 +82,8 @@ def _uncached(pipeline: str) -> frozenset[str]:
     try:
         stages: dict[str, Any] = (YAML(typ="safe").load(pipeline) or {}).get("stages", {})
         outs = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind) or []]
-        return frozenset(path for out in outs if isinstance(out, dict) for path, told in out.items() if told and told.get("cache") is False)
+        return frozenset(
+            path for out in outs if isinstance(out, dict) for path, options in out.items() if options and options.get("cache") is False
+        )
     except (YAMLError, AttributeError, TypeError):
         return frozenset()

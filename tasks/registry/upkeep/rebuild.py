@@ -16,9 +16,11 @@ from typing import Any
 from tasks.registry import tracking, versions
 from tasks.registry.lineage import passport
 from tasks.registry.package import REPRODUCTION
+from tasks.runtime import dvc, git
+from tasks.runtime.artifacts import DATA_POINTER, RAW
 from tasks.runtime.digests import sha256
+from tasks.runtime.permissions import CACHES
 from tasks.runtime.record import processor
-from tasks.runtime.settings import CACHES
 
 WORK = Path(".cache/rebuild")
 SECRETS = Path(".dvc/config.local")
@@ -37,67 +39,60 @@ def rebuild(which: str) -> list[str]:
         print(f"rebuild: {difference}")
     folder = (WORK / f"{version.name}-{version.version}").absolute()
     _remove(folder)
-    _git("worktree", "add", "--detach", "--force", str(folder), commit)
+    try:
+        git.add_worktree(folder, commit)
+    except git.GitError as error:
+        raise ValueError(f"{error}; is the version's commit in this clone?") from None
     try:
         for path in REPRODUCTION:
             if path.name in document["artifacts"]:
                 shutil.copy(versions.artifact(client, version.run_id, path.name), folder / path)
         if SECRETS.exists():  # remotes and their keys
             shutil.copy(SECRETS, folder / SECRETS)
-        _run(folder, "dvc", "cache", "dir", "--local", _dvc_cache())
+        _run(folder, "dvc", "cache", "dir", "--local", str(dvc.cache_dir()))
         _bring_data(folder, document)
         if DOWNLOADS.exists():
             (folder / DOWNLOADS.parent).mkdir(exist_ok=True)
             (folder / DOWNLOADS).symlink_to(DOWNLOADS.absolute())
         stages = ("dvc", "repro", "--force", "finetune")
         _run(folder, *stages, MLFLOW_TRACKING_URI=f"sqlite:///{folder / 'rebuild.db'}")
-        wanted = document["trees"][passport.CHECKPOINT]["files"]
-        made = list(passport.compare(passport.CHECKPOINT, wanted, folder / passport.CHECKPOINT))
+        expected = document["trees"][passport.CHECKPOINT]["files"]
+        findings = list(passport.compare(passport.CHECKPOINT, expected, folder / passport.CHECKPOINT))
     finally:
         _remove(folder)
-    for finding in made:
+    for finding in findings:
         print(f"rebuild: {finding}")
-    return [finding.name for finding in made if finding.state != "equal"]
+    return [finding.name for finding in findings if finding.state != "equal"]
 
 
 def _differences(document: dict[str, dict[str, dict[str, dict[str, str]]]]) -> list[str]:
     """Of this machine from the one that trained, as far as they may change bits."""
     record = document["stages"]["finetune"]
-    told = [f"trained on {was}, here is {processor()}" for was in [record["machine"]["processor"]] if was != processor()]
+    differences = [f"trained on {was}, here is {processor()}" for was in [record["machine"]["processor"]] if was != processor()]
     for package, was in record["versions"].items():
         here = ".".join(map(str, sys.version_info[:3])) if package == "python" else metadata.version(package)
         if str(was) != here:
-            told.append(f"trained with {package} {was}, here is {here}")
-    return told
+            differences.append(f"trained with {package} {was}, here is {here}")
+    return differences
 
 
 def _bring_data(folder: Path, document: dict[str, dict[str, dict[str, dict[str, str]]]]) -> None:
     """The raw corpus: from DVC's cache, this directory, a remote, or built again where it is the default one."""
-    if _run(folder, "dvc", "checkout", "data.dvc", check=False):
+    if _run(folder, "dvc", "checkout", str(DATA_POINTER), check=False):
         return
-    wanted = document["trees"]["data"]["files"]
-    if all((Path("data") / name).is_file() and sha256(Path("data") / name) == digest for name, digest in wanted.items()):
-        for name in wanted:
-            (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path("data") / name, folder / "data" / name)
-    elif not _run(folder, "dvc", "pull", "data.dvc", check=False):
-        _run(folder, sys.executable, "-m", "tasks.corpus", "data", "--only-for", "data.dvc")
-
-
-def _dvc_cache() -> str:
-    result = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
-    return str(Path(result.stdout.strip()).absolute())
-
-
-def _git(*arguments: str) -> None:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ValueError(f"git {arguments[0]} {arguments[1]} failed: {result.stderr.strip()}; is the version's commit in this clone?")
+    raw_files = document["trees"][str(RAW)]["files"]
+    if all((RAW / name).is_file() and sha256(RAW / name) == digest for name, digest in raw_files.items()):
+        for name in raw_files:
+            (folder / RAW / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(RAW / name, folder / RAW / name)
+    elif not _run(folder, "dvc", "pull", str(DATA_POINTER), check=False):
+        _run(folder, sys.executable, "-m", "tasks.corpus", str(RAW), "--only-for", str(DATA_POINTER))
 
 
 def _run(folder: Path, *command: str, check: bool = True, **environment: str) -> bool:
     """Run a command in the worktree with its output; whether it succeeded."""
-    command = (sys.executable, "-m", *command) if command[0] == "dvc" else command
+    if command[0] == "dvc":
+        command = tuple(dvc.command(*command[1:]))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_TRACKING"))}
     # A version of before may have no setting for it, and then DVC shares it with every account.
@@ -110,4 +105,4 @@ def _run(folder: Path, *command: str, check: bool = True, **environment: str) ->
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run(["git", "worktree", "prune"], capture_output=True, check=False)
+    git.prune_worktrees()

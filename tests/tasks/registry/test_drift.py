@@ -65,10 +65,10 @@ def test_text_that_a_model_finds_unlikely_raises_its_nats(tiny_checkpoint: Path)
 def test_the_command_says_what_it_compared_and_changes_no_output(copied: Project) -> None:
     others = [replace(document(n, words=9), id=content_id(str(n)), split="train" if n % 3 else "replay") for n in range(60)]
     write_documents(others, copied.path / "others")
-    told = copied.run("python", "-m", "tasks.registry", "drift", "others", "artifacts/drift").stdout
-    assert "was trained on no document of this corpus; there is nothing to compare 40 new ones with" in told
+    output = copied.run("python", "-m", "tasks.registry", "drift", "others", "artifacts/drift").stdout
+    assert "was trained on no document of this corpus; there is nothing to compare 40 new ones with" in output
 
     before = dvc_digest(copied.path / "artifacts" / "documents")
-    told = copied.run("python", "-m", "tasks.registry", "drift", "artifacts/documents", "artifacts/drift").stdout
-    assert "drift: 0 new documents; fewer than 10 show nothing" in told
+    output = copied.run("python", "-m", "tasks.registry", "drift", "artifacts/documents", "artifacts/drift").stdout
+    assert "drift: 0 new documents; fewer than 10 show nothing" in output
     assert dvc_digest(copied.path / "artifacts" / "documents") == before

@@ -10,10 +10,10 @@ from helpers.project import Project
 
 def holding(project: Project, text: str) -> set[str]:
     """The files of DVC's cache and the stages' caches that hold a text."""
-    found = subprocess.run(
+    listing = subprocess.run(
         ["grep", "-rlF", text, ".dvc/cache", ".cache", "artifacts"], cwd=project.path, capture_output=True, text=True, check=False
     )
-    return set(found.stdout.split())
+    return set(listing.stdout.split())
 
 
 def test_forgetting_leaves_no_copy_of_a_withdrawn_record_and_says_what_remains(copied: Project) -> None:
@@ -30,13 +30,13 @@ def test_forgetting_leaves_no_copy_of_a_withdrawn_record_and_says_what_remains(c
     shutil.copytree(kept, tokens, dirs_exist_ok=True)  # as where DVC restored the shards, so that shard did not tidy up
     assert holding(copied, f'["{record["id"]}"')
     copied.run("dvc", "remote", "add", "backup", str(copied.path.parent / "backup"))
-    told = copied.run("python", "-m", "tasks.registry", "forget").stdout
+    output = copied.run("python", "-m", "tasks.registry", "forget").stdout
     assert not holding(copied, f'"id": "{record["id"]}"')
     assert not holding(copied, f'"parent": "{record["id"]}"') and not holding(copied, f'["{record["id"]}"')
-    assert "remains  medical-llm version 1 in the model registry" in told and "medical-llm version 2" not in told
-    assert f"remains  data/{record['source']}, {record['position']}: the raw record" in told
-    assert "remains  DVC's remote backup" in told
-    assert record["answer"] not in told
+    assert "remains  medical-llm version 1 in the model registry" in output and "medical-llm version 2" not in output
+    assert f"remains  data/{record['source']}, {record['position']}: the raw record" in output
+    assert "remains  DVC's remote backup" in output
+    assert record["answer"] not in output
 
     assert copied.ran(copied.run("dvc", "repro").stdout) == ["register"]  # it always asks the registry
     assert "nothing: no copy was found" in copied.run("python", "-m", "tasks.registry", "forget").stdout

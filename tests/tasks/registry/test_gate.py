@@ -19,17 +19,17 @@ from tasks.evaluation.scores import Score, read_scores
 from tasks.evaluation.table import table
 from tasks.registry.challenge import Challenge, write_decision
 from tasks.registry.gate import Decision, decide
-from tasks.registry.params import GateParams, Guarded, Primary, RegisterParams, Threshold
+from tasks.registry.params import GateParams, Guardrail, Primary, RegisterParams, Threshold
 from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(
-    primary=Primary(metric="answer_nll", split="test", gain=0.005, items=100),
+    primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=100),
     thresholds=(
-        Threshold(metric="answer_nll", split="test", figure="change", most=0.0),
-        Threshold(metric="extraction", figure="tuned", most=0.1),
+        Threshold(metric="answer_nll", split="test", figure="change", max=0.0),
+        Threshold(metric="extraction", figure="tuned", max=0.1),
     ),
-    guarded=(Guarded(metric="answer_nll", split="ood", margin=0.05, items=50), Guarded(metric="choice", margin=0.1, items=50)),
+    guardrails=(Guardrail(metric="answer_nll", split="ood", margin=0.05, items=50), Guardrail(metric="choice", margin=0.1, items=50)),
 )
 
 
@@ -37,20 +37,22 @@ def scores(nats: float, *, right: float = 0.7, other: float = 2.0, count: int = 
     """Of a model with these values; the same items, more or less hard, for every call."""
     hard = np.random.default_rng(1).normal(0, 0.5, count)
     noise = np.random.default_rng(seed).normal(0, 1, count) * jitter
-    found = [Score("answer_nll", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
-    found += [Score("answer_nll", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
-    return found + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
+    all_scores = [Score("answer_nll", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
+    all_scores += [Score("answer_nll", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
+    return all_scores + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
 
 
 CHAMPION = scores(2.0)
 
 
-def decided(ours: list[Score], theirs: list[Score] | None, folder: Path, params: GateParams = PARAMS, *, unknown: str = "") -> Decision:
-    return decide(ours, theirs, params, folder / "gate", unknown=unknown)
+def decided(
+    challenger: list[Score], champion_scores: list[Score] | None, folder: Path, params: GateParams = PARAMS, *, unknown: str = ""
+) -> Decision:
+    return decide(challenger, champion_scores, params, folder / "gate", unknown=unknown)
 
 
 @pytest.mark.parametrize(
-    ("ours", "verdict", "words"),
+    ("challenger", "verdict", "words"),
     [
         (scores(1.9), "better", "answer_nll, test: -0.1000 (95 % from -0.1000 to -0.1000) over 200 items: better than the champion"),
         (scores(2.0), "unclear", "not shown to be better than the champion by more than 0.005"),
@@ -66,16 +68,16 @@ def decided(ours: list[Score], theirs: list[Score] | None, folder: Path, params:
         (scores(4.5), "refused", "less the base model's is 0.46"),
     ],
 )
-def test_only_better_is_better(ours: list[Score], verdict: str, words: str, tmp_path: Path) -> None:
-    found = decided(ours, CHAMPION, tmp_path)
-    assert found.verdict == verdict, found.reasons
-    assert words in found.reasons[0]
+def test_only_better_is_better(challenger: list[Score], verdict: str, words: str, tmp_path: Path) -> None:
+    outcome = decided(challenger, CHAMPION, tmp_path)
+    assert outcome.verdict == verdict, outcome.reasons
+    assert words in outcome.reasons[0]
 
 
 def test_without_a_champion_thresholds_alone_decide(tmp_path: Path) -> None:
-    found = decided(CHAMPION, None, tmp_path)
-    assert found.verdict == "first" and "no champion" in found.reasons[0]
-    assert "extraction was not measured, so its threshold says nothing." in found.reasons
+    outcome = decided(CHAMPION, None, tmp_path)
+    assert outcome.verdict == "first" and "no champion" in outcome.reasons[0]
+    assert "extraction was not measured, so its threshold says nothing." in outcome.reasons
     memorized = [*CHAMPION, *(Score("extraction", str(n), "train", "k", "s", 1, 0, float(n < 30)) for n in range(100))]
     refused = decided(memorized, None, tmp_path)
     assert refused.verdict == "refused" and refused.reasons[0] == "extraction is 0.3, and must be at most 0.1."
@@ -112,9 +114,9 @@ GENERATED = ("repetition", "stop")
 def test_answers_that_repeat_themselves_or_do_not_end_are_no_champion(more: list[Score], verdict: str, words: str, tmp_path: Path) -> None:
     """By the limits of params.yaml, against the base model, where there is no champion yet."""
     params = PARAMS.model_copy(update={"thresholds": tuple(t for t in DEFAULT.thresholds if t.metric in GENERATED)})
-    found = decided([*CHAMPION, *more], None, tmp_path, params)
-    assert found.verdict == verdict, found.reasons
-    assert words in found.reasons[0]
+    outcome = decided([*CHAMPION, *more], None, tmp_path, params)
+    assert outcome.verdict == verdict, outcome.reasons
+    assert words in outcome.reasons[0]
 
 
 def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
@@ -127,35 +129,35 @@ def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
 
 
 def test_a_champion_that_cannot_be_scored_stays(tmp_path: Path) -> None:
-    found = decided(scores(1.0), None, tmp_path, unknown="version 3 cannot be loaded or scored any more (no weights)")
-    assert found.verdict == "unclear"
-    assert found.reasons[0].endswith("(no weights). It stays champion.")
+    outcome = decided(scores(1.0), None, tmp_path, unknown="version 3 cannot be loaded or scored any more (no weights)")
+    assert outcome.verdict == "unclear"
+    assert outcome.reasons[0].endswith("(no weights). It stays champion.")
 
 
 def test_few_shared_items_show_nothing(tmp_path: Path) -> None:
-    found = decided(scores(1.0), CHAMPION[:20], tmp_path)
-    assert found.verdict == "unclear" and "over 20 items; fewer than 100 show nothing." in found.reasons[0]
+    outcome = decided(scores(1.0), CHAMPION[:20], tmp_path)
+    assert outcome.verdict == "unclear" and "over 20 items; fewer than 100 show nothing." in outcome.reasons[0]
 
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nll"):
-        Primary(metric="accuracy", gain=0, items=1)
+        Primary(metric="accuracy", min_improvement=0, items=1)
 
 
 def test_the_decision_is_a_file_and_a_page(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
-    found = decided(scores(1.9), CHAMPION, tmp_path)
+    outcome = decided(scores(1.9), CHAMPION, tmp_path)
     said = [{"prompt": "What is it?", "base": "It <is>.", "tuned": "Known."}, {"prompt": "And this?", "base": "", "tuned": None}]
     (tmp_path / "evaluation" / "answers.json").write_text(json.dumps(said))
     against = {"version": 2, "scores": "stored"}
     write_whole(tmp_path / "evaluation" / "metrics.json", table(scores(1.9)))
-    path = write_decision(tmp_path, 3, Challenge(found, against, {"What is it?": "Old."}), tmp_path / "evaluation")
+    path = write_decision(tmp_path, 3, Challenge(outcome, against, {"What is it?": "Old."}), tmp_path / "evaluation")
     content = json.loads(path.read_text())
     assert content["number"] == 3 and content["verdict"] == "better" and content["champion"]["version"] == 2
     assert {row["metric"] for row in content["table"]} == {"answer_nll", "choice"}
     page = path.with_suffix(".html").read_text()
     assert content["findings"] == findings(table(scores(1.9)))
-    assert all(escape(told) in page for listed in content["findings"].values() for told in listed)
+    assert all(escape(sentence) in page for listed in content["findings"].values() for sentence in listed)
     assert "Better than the champion" in page and "http" not in page and "<td>choice" in page
     for words in ("<dd>It &lt;is&gt;.", "<dd>Known.", "<dt>champion<dd>Old.", "<dt>champion<dd>(withheld or not asked)"):
         assert words in page
@@ -174,9 +176,11 @@ class TestModels:
 
     def test_the_champion_with_noise_is_not_better(self, finished: Project, tmp_path: Path) -> None:
         champion = finished.path / "artifacts" / "model"
-        theirs = self.scored(finished, champion, tmp_path / "champion")
-        params = GateParams(primary=Primary(metric="answer_nll", split="test", gain=0.005, items=10), thresholds=(), guarded=())
-        assert decided(theirs, theirs, tmp_path, params).verdict == "unclear"
+        champion_scores = self.scored(finished, champion, tmp_path / "champion")
+        params = GateParams(
+            primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=10), thresholds=(), guardrails=()
+        )
+        assert decided(champion_scores, champion_scores, tmp_path, params).verdict == "unclear"
         for seed in range(5):
             noisy = tmp_path / f"noisy{seed}"
             copy_checkpoint(champion, noisy)
@@ -187,5 +191,5 @@ class TestModels:
                 noisy / "model.safetensors",
                 metadata={"format": "pt"},
             )
-            found = decided(self.scored(finished, noisy, tmp_path / f"scores{seed}"), theirs, tmp_path, params)
-            assert found.verdict == "unclear", found.reasons
+            outcome = decided(self.scored(finished, noisy, tmp_path / f"scores{seed}"), champion_scores, tmp_path, params)
+            assert outcome.verdict == "unclear", outcome.reasons

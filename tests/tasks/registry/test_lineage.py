@@ -140,14 +140,18 @@ class TestDeployed:
 def test_a_signature_is_by_the_owner_of_the_key(tmp_path: Path) -> None:
     for name in ("ours", "others"):
         (tmp_path / name).mkdir()
-    ours, others = key_pair(tmp_path / "ours"), key_pair(tmp_path / "others")
+    own_keys, others = key_pair(tmp_path / "ours"), key_pair(tmp_path / "others")
     document = tmp_path / "passport.json"
     document.write_text("{}")
-    signature = sign(document, ours[0]).read_bytes()
-    assert signed_by(b"{}", signature, ours[1]) and not signed_by(b"{}", signature, others[1])
-    assert not signed_by(b"{ }", signature, ours[1]) and not signed_by(b"{}", b"", ours[1]) and not signed_by(b"{}", b"\xff", ours[1])
+    signature = sign(document, own_keys[0]).read_bytes()
+    assert signed_by(b"{}", signature, own_keys[1]) and not signed_by(b"{}", signature, others[1])
+    assert (
+        not signed_by(b"{ }", signature, own_keys[1])
+        and not signed_by(b"{}", b"", own_keys[1])
+        and not signed_by(b"{}", b"\xff", own_keys[1])
+    )
     with pytest.raises(ValueError, match="holds no private key"):
-        sign(document, ours[1])
+        sign(document, own_keys[1])
 
 
 def test_a_configured_key_signs_the_version(copied: Project) -> None:

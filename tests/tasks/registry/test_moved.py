@@ -44,12 +44,12 @@ def restored(project: Project, target: Path) -> None:
 
 
 def everything_works(project: Project, monkeypatch: pytest.MonkeyPatch, former: Path) -> None:
-    told = project.run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
-    assert f"tracking: mlflow.db came from {former}; its paths are those of {project.path} now" in told
-    told = project.run(sys.executable, "-m", "tasks.registry", "verify", CHAMPION).stdout
-    assert " 0 differ" in told and "came from" not in told
-    told = project.run(sys.executable, "-m", "tasks.registry", "gc").stdout
-    assert "removed  from MLflow: deleted runs" in told
+    output = project.run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
+    assert f"tracking: mlflow.db came from {former}; its paths are those of {project.path} now" in output
+    output = project.run(sys.executable, "-m", "tasks.registry", "verify", CHAMPION).stdout
+    assert " 0 differ" in output and "came from" not in output
+    output = project.run(sys.executable, "-m", "tasks.registry", "gc").stdout
+    assert "removed  from MLflow: deleted runs" in output
     monkeypatch.chdir(project.path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with running({"medical-llm": CHAMPION}, unverified=False) as server:
@@ -64,8 +64,8 @@ def everything_works(project: Project, monkeypatch: pytest.MonkeyPatch, former: 
 def registers_and_rolls_back(project: Project) -> None:
     project.set_params("finetune", steps=7)
     commit(project, "Another length")
-    told = project.run("dvc", "repro").stdout
-    assert "register: medical-llm version 2 is new" in told
+    output = project.run("dvc", "repro").stdout
+    assert "register: medical-llm version 2 is new" in output
     # A version that lies where the project is now, and a decision either way.
     client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
     version = client.get_model_version("medical-llm", "2")
@@ -102,8 +102,8 @@ def test_a_copy_without_its_artifacts_is_told_so(copied: Project, tmp_path: Path
 def test_a_linked_worktree_uses_the_main_ones_store_and_changes_nothing(copied: Project, tmp_path: Path) -> None:
     copied.run("git", "worktree", "add", "--quiet", str(tmp_path / "linked"))
     before = (copied.path / "mlflow.db").read_bytes()
-    told = Project(tmp_path / "linked").run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
-    assert "medical-llm version 1" in told and "came from" not in told
+    output = Project(tmp_path / "linked").run(sys.executable, "-m", "tasks.registry", "show", CHAMPION).stdout
+    assert "medical-llm version 1" in output and "came from" not in output
     assert (copied.path / "mlflow.db").read_bytes() == before and not (tmp_path / "linked" / "mlflow.db").exists()
 
 
@@ -156,8 +156,8 @@ class TestPaths:
             client = MlflowClient(tracking_uri=f"sqlite:///{database}")
             (target / "mlartifacts" / client.search_runs(["1"])[0].info.run_id / "artifacts" / "checkpoint" / "file").write_text(to)
             for number in "12":
-                place = client.get_model_version_download_uri("m", number)
-                assert Path(download_artifacts(artifact_uri=place, tracking_uri=client.tracking_uri), "file").read_text() == to
+                location = client.get_model_version_download_uri("m", number)
+                assert Path(download_artifacts(artifact_uri=location, tracking_uri=client.tracking_uri), "file").read_text() == to
             before = database.read_bytes()
             relocation.follow(database, tracking.EXPERIMENT)
             assert database.read_bytes() == before
@@ -166,14 +166,14 @@ class TestPaths:
     @pytest.mark.parametrize("beside", ["proj2", "proj-old", "Proj", "proj.d", "pro"])
     def test_one_that_only_begins_alike_stays(self, store: Path, tmp_path: Path, beside: str) -> None:
         client = MlflowClient(tracking_uri=f"sqlite:///{store}")
-        for number, place in enumerate((tmp_path / beside, tmp_path / beside / "proj", tmp_path)):
-            client.create_experiment(f"another-{number}", artifact_location=(place / "mlartifacts").as_uri())
+        for number, location in enumerate((tmp_path / beside, tmp_path / beside / "proj", tmp_path)):
+            client.create_experiment(f"another-{number}", artifact_location=(location / "mlartifacts").as_uri())
         (tmp_path / "proj").rename(tmp_path / "new")
         relocation.follow(tmp_path / "new" / "mlflow.db", tracking.EXPERIMENT)
         locations = {e.name: e.artifact_location for e in client_of(tmp_path / "new").search_experiments()}
         assert locations["medical-llm"] == (tmp_path / "new" / "mlartifacts").as_uri()
         assert [locations[f"another-{n}"] for n in range(3)] == [
-            (place / "mlartifacts").as_uri() for place in (tmp_path / beside, tmp_path / beside / "proj", tmp_path)
+            (location / "mlartifacts").as_uri() for location in (tmp_path / beside, tmp_path / beside / "proj", tmp_path)
         ]
 
     @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ class TestPaths:
         database.parent.chmod(0o555)
         for folder in (database.parents[1], *database.parents[1].parents[:2]):
             folder.chmod(0o755)  # root writes anything; another account only reads
-        told = self.followed_by_another(database)
-        assert told.startswith("ValueError") and "let this account write it" in told and str(database) in told
+        output = self.followed_by_another(database)
+        assert output.startswith("ValueError") and "let this account write it" in output and str(database) in output
 
     def followed_by_another(self, database: Path) -> str:
         read, write = os.pipe()

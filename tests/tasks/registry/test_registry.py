@@ -30,8 +30,8 @@ def champion(project: Project) -> int:
 
 
 def decision(project: Project) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project.path / "artifacts" / "registration.json").read_text())["decision"]
-    return found
+    registered: dict[str, Any] = json.loads((project.path / "artifacts" / "registration.json").read_text())["decision"]
+    return registered
 
 
 def ask(project: Project, *arguments: str, fails: bool = False) -> str:
@@ -75,9 +75,9 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     commit(copied)
     write_table(copied.path / "data" / "more.csv", [(q.replace("condition", "syndrome"), a) for q, a in sentences(40)])
     copied.run("dvc", "repro")
-    told = decision(copied)
-    assert told["champion"] == {"version": 2, "scores": "scored again on today's items"}
-    assert (told["verdict"], told["outcome"]) == ("better", "waits for sign-off"), told
+    decided = decision(copied)
+    assert decided["champion"] == {"version": 2, "scores": "scored again on today's items"}
+    assert (decided["verdict"], decided["outcome"]) == ("better", "waits for sign-off"), decided
     assert versions.aliases(store(copied), "medical-llm") == {"champion": "2", "previous": "1", "challenger": "3"}
     assert store(copied).get_model_version("medical-llm", "3").tags["code.dirty"] == "false"
     ask(copied, "promote", "models:/medical-llm@challenger", "--by", "Dr. Who")
@@ -88,11 +88,11 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     # A decision that is carried out late, after another version became champion.
     number, late = promotion.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
     store(copied).delete_model_version_tag("medical-llm", "2", f"decision.{number}.outcome")
-    assert promotion.carry_out(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
+    assert promotion.apply_decision(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
     assert champion(copied) == 3
 
     # The same checkpoint under another gate: one version, a further decision.
-    gate = {"metric": "answer_nll", "split": "test", "gain": 0.5, "items": 10}
+    gate = {"metric": "answer_nll", "split": "test", "min_improvement": 0.5, "items": 10}
     copied.set_params("register", primary=gate, sign_off="none")
     commit(copied)
     copied.run("dvc", "repro")
@@ -182,8 +182,8 @@ class TestVersion:
         assert {name: version.tags[name] for name in lists} == tags(metrics)
         card = (folder / "checkpoint" / "README.md").read_text()
         pages = [unescape((folder / name).read_text()) for name in ("decision-1.html", "evaluation/report.html")]
-        for told in (told for listed in lists.values() for told in listed):
-            assert told in card and all(told in page for page in pages)
+        for sentence in (sentence for listed in lists.values() for sentence in listed):
+            assert sentence in card and all(sentence in page for page in pages)
         counted = json.loads((finished.path / "artifacts" / "runs" / "finetune.json").read_text())["metrics"]
         assert counted["documents_seen"] < len(list(read_documents(finished.path / "artifacts" / "documents", "train")))
         assert f"trained on {counted['documents_seen']:,.0f} documents, {counted['tokens_seen']:,.0f} tokens" in card

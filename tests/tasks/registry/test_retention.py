@@ -58,12 +58,12 @@ def register(project: Project, count: int, folder: Path) -> list[tuple[str, str]
     client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("medical-llm")
     assert experiment
-    yaml, made = YAML(typ="safe"), []
+    yaml, digests = YAML(typ="safe"), []
     lock = yaml.load(project.path / "dvc.lock")
     for number in range(count):
-        made.append(put_directory(cache_of(project), f"weights-{number}"))
+        digests.append(put_directory(cache_of(project), f"weights-{number}"))
         (out,) = (out for out in lock["stages"]["finetune"]["outs"] if out["path"] == "artifacts/model")
-        out["md5"] = made[-1][0]
+        out["md5"] = digests[-1][0]
         pointers = folder / str(number)
         pointers.mkdir(parents=True)
         yaml.dump(lock, pointers / "dvc.lock")
@@ -72,7 +72,7 @@ def register(project: Project, count: int, folder: Path) -> list[tuple[str, str]
         run = client.create_run(experiment.experiment_id)
         client.log_artifacts(run.info.run_id, str(pointers))
         client.create_model_version("medical-llm", f"runs:/{run.info.run_id}/checkpoint", run.info.run_id)
-    return made
+    return digests
 
 
 def test_what_a_version_or_the_workspace_names_stays_and_the_rest_goes(copied: Project, tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def test_what_a_version_or_the_workspace_names_stays_and_the_rest_goes(copied: P
     stray, (listing, member) = put(cache, b"nobody needs this"), put_directory(cache, "nor this")
     before = objects(cache)
     assert {stray, listing, member} <= before - needed
-    told = copied.run(*GC, "--dry-run").stdout
+    output = copied.run(*GC, "--dry-run").stdout
     assert objects(cache) == before
-    assert {"".join(place) for place in re.findall(r"would go files/md5/(..)/(\S+)", told)} == before - needed
-    told = copied.run(*GC).stdout
+    assert {"".join(parts) for parts in re.findall(r"would go files/md5/(..)/(\S+)", output)} == before - needed
+    output = copied.run(*GC).stdout
     assert objects(cache) == before & needed
-    assert f"removed  from DVC's cache: {len(before - needed)} objects" in told and "kept     medical-llm version 4" in told
+    assert f"removed  from DVC's cache: {len(before - needed)} objects" in output and "kept     medical-llm version 4" in output
     assert copied.ran(copied.run("dvc", "repro").stdout) == ["register"]
 
 

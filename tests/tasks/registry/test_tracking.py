@@ -30,10 +30,10 @@ def start_server(folder: Path, port: int) -> "subprocess.Popen[bytes]":
 def runs(client: MlflowClient) -> dict[str, list[str]]:
     experiment = client.get_experiment_by_name("medical-llm")
     assert experiment
-    found: dict[str, list[str]] = {}
+    tagged: dict[str, list[str]] = {}
     for run in client.search_runs([experiment.experiment_id]):
-        found.setdefault(run.data.tags["stage"], []).append(run.data.tags.get("record", ""))
-    return found
+        tagged.setdefault(run.data.tags["stage"], []).append(run.data.tags.get("record", ""))
+    return tagged
 
 
 @pytest.mark.campaign  # as a flow: test_outages.py
@@ -50,10 +50,10 @@ def test_a_server_that_is_away_stops_only_register_and_hears_of_everything_once(
         again = sharded.run("dvc", "repro")
         assert sharded.ran(again.stdout) == ["register"]
         client = MlflowClient(tracking_uri=address)
-        told = runs(client)
-        assert set(told) == set(STAGES) and all(len(of_stage) == 1 for of_stage in told.values())
+        before = runs(client)
+        assert set(before) == set(STAGES) and all(len(of_stage) == 1 for of_stage in before.values())
         sharded.run("dvc", "repro")
-        assert runs(client) == told
+        assert runs(client) == before
         version = client.get_model_version_by_alias("medical-llm", "champion")
         assert version.run_id
         names = {a.path for a in client.list_artifacts(version.run_id, "checkpoint")}
@@ -70,7 +70,7 @@ def test_a_store_whose_creation_was_cut_off_is_created_again(tmp_path: Path) -> 
     with open(tmp_path / "log", "wb") as log:
         first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + PATIENCE
-    while not any(made.stat().st_size for made in tmp_path.glob(".cache/*/mlflow.db")):
+    while not any(database.stat().st_size for database in tmp_path.glob(".cache/*/mlflow.db")):
         assert time.monotonic() < deadline and first.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.001)
     first.kill()
@@ -101,7 +101,7 @@ def test_a_server_that_hangs_holds_no_training_up_and_hears_of_every_step_once(t
         client = MlflowClient(tracking_uri=trained.environment["MLFLOW_TRACKING_URI"])
         training = start(trained, "dvc", "repro", "finetune")
         deadline = time.monotonic() + PATIENCE
-        while not (told := losses(client)):
+        while not (before := losses(client)):
             assert time.monotonic() < deadline and training.poll() is None
             time.sleep(0.2)
         for process in processes:
@@ -109,7 +109,7 @@ def test_a_server_that_hangs_holds_no_training_up_and_hears_of_every_step_once(t
         assert training.wait(PATIENCE) == 0, (trained.path.parent / "log").read_text()
         for process in processes:
             process.resume()
-        assert len(told) < steps
+        assert len(before) < steps
         trained.run("dvc", "repro", "register")
         assert losses(client) == list(range(1, steps + 1))
     finally:
@@ -124,5 +124,5 @@ def losses(client: MlflowClient) -> list[int]:
     experiment = client.get_experiment_by_name("medical-llm")
     if not experiment:
         return []
-    found = client.search_runs([experiment.experiment_id], "tags.stage = 'finetune'")
-    return [m.step for run in found for m in client.get_metric_history(run.info.run_id, "loss")]
+    tagged = client.search_runs([experiment.experiment_id], "tags.stage = 'finetune'")
+    return [m.step for run in tagged for m in client.get_metric_history(run.info.run_id, "loss")]

@@ -82,10 +82,10 @@ def store(here: Project, tmp_path: Path) -> Iterator[Path]:
 
 def differing(*, number: str = "1", key: bool = False) -> set[str]:
     public_key = Path("../key.pub") if key else None
-    return {place(f) for f in show.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
+    return {location(f) for f in show.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
 
 
-def place(finding: Finding) -> str:
+def location(finding: Finding) -> str:
     """The file's path in the version."""
     whole = "/".join(part for part in (finding.tree, finding.name) if part)
     return whole.removeprefix(f"{NAME}/1/")
@@ -128,10 +128,10 @@ def test_every_kind_of_file_is_found_changed_removed_linked_or_exchanged(store: 
     whole = (store / kind).read_bytes()
     for change in (flip, Path.unlink, link, swap, pipe, cache):
         change(store / kind)
-        found = differing()
-        assert any(name == kind or name.startswith(f"{kind}/") for name in found), (kind, change.__name__, found)
+        actual = differing()
+        assert any(name == kind or name.startswith(f"{kind}/") for name in actual), (kind, change.__name__, actual)
         # A passport is one file, of which the checkpoint has a copy; nothing else is blamed.
-        assert all(Path(name).name == Path(kind).name or name.startswith(kind) for name in found), (kind, change.__name__, found)
+        assert all(Path(name).name == Path(kind).name or name.startswith(kind) for name in actual), (kind, change.__name__, actual)
         shutil.rmtree(store / kind) if (store / kind).is_dir() else (store / kind).unlink(missing_ok=True)
         (store / kind).write_bytes(whole)
     assert not differing(key=True)
@@ -185,9 +185,9 @@ class TestOrigin:
         # All that belongs to version 1, whole and rightly signed, under the number of another version.
         version = version_of(here)
         version._version = "2"
-        found = verification.read(store, version=version, public_key=Path("../key.pub"))
-        told = [str(f) for f in found.findings if f.state == "differs"]
-        assert told == ["differs  passport.json  (it is that of medical-llm version 1)"]
+        actual = verification.read(store, version=version, public_key=Path("../key.pub"))
+        messages = [str(f) for f in actual.findings if f.state == "differs"]
+        assert messages == ["differs  passport.json  (it is that of medical-llm version 1)"]
 
     def test_a_key_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
         private, _ = key_pair(tmp_path)
@@ -198,12 +198,12 @@ class TestOrigin:
 
     def test_a_key_that_is_missing_is_told_before_a_stage_works(self, here: Project) -> None:
         before = passport.digests_of(here.path / "artifacts" / "base")
-        known = here.environment["PASSPORT_KEY"]
+        key_path = here.environment["PASSPORT_KEY"]
         here.environment["PASSPORT_KEY"] = "nowhere.pem"
         try:
             result = here.run("dvc", "repro", "--force", "--single-item", "base", check=False)
         finally:
-            here.environment["PASSPORT_KEY"] = known
+            here.environment["PASSPORT_KEY"] = key_path
         assert result.returncode and "nowhere.pem holds no private key that can be read" in result.stdout
         assert passport.digests_of(here.path / "artifacts" / "base") == before
 
@@ -212,8 +212,8 @@ class TestOrigin:
         document = json.loads((folder / "passport.json").read_bytes())
         document["stages"]["validate"]["inputs"]["artifacts/shards"] = "0" * 32 + ".dir"
         (folder / "passport.json").write_text(json.dumps(document))
-        found = verification.read(folder, version=None, public_key=None).findings
-        assert [(f.state, f.tree) for f in found if f.state != "unknown"] == [("differs", "artifacts/shards")]
+        actual = verification.read(folder, version=None, public_key=None).findings
+        assert [(f.state, f.tree) for f in actual if f.state != "unknown"] == [("differs", "artifacts/shards")]
 
 
 class TestReading:
@@ -235,9 +235,9 @@ class TestReading:
     def test_what_is_no_passport_is_refused_in_a_sentence(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "passport.json"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="passport|format") as told:
+        with pytest.raises(ValueError, match="passport|format") as messages:
             passport.read_passport(path)
-        assert "\n" not in str(told.value) and len(str(told.value)) < 500
+        assert "\n" not in str(messages.value) and len(str(messages.value)) < 500
 
     @pytest.mark.parametrize("wrong", [None, 7, "text", [], {"": 1}, [[]], {"a": {"b": {}}}])
     def test_every_field_of_another_type_is_refused_or_never_used(self, store: Path, tmp_path: Path, wrong: object) -> None:
@@ -300,11 +300,11 @@ class TestPyfunc:
 
         source, ran = tmp_path / "llama.py", tmp_path / "ran"
         source.write_text(f"open({str(ran)!r}, 'w')\n" + (store / "checkpoint/code/model/llama.py").read_text())
-        place = store / "checkpoint/code/model/__pycache__"
-        place.unlink()
+        pycache = store / "checkpoint/code/model/__pycache__"
+        pycache.unlink()
         # Compiled code that says it need not be compared with its source.
         py_compile.compile(
-            str(source), cfile=str(place / "llama.cpython-311.pyc"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            str(source), cfile=str(pycache / "llama.cpython-311.pyc"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
         result = self.load(here)
         assert result.returncode and "__pycache__" in result.stderr and not ran.exists()

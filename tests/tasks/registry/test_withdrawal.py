@@ -24,9 +24,9 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """A tracking store of its own, with the registered model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    made = tracking.connect()
-    made.create_registered_model(NAME)
-    return made
+    store = tracking.connect()
+    store.create_registered_model(NAME)
+    return store
 
 
 def score(key: str, metric: str = "answer_nll") -> Score:
@@ -50,7 +50,7 @@ def register(client: MlflowClient, folder: Path, seen: bytes | Seen | None, *eva
     return client.create_model_version(NAME, f"{run.artifact_uri}/checkpoint", run.run_id, tags=tags)
 
 
-def told(client: MlflowClient, number: int) -> dict[str, str]:
+def taint_tags(client: MlflowClient, number: int) -> dict[str, str]:
     tags = client.get_model_version(NAME, str(number)).tags
     return {name: tags[name] for name in ("tainted", "spared") if name in tags}
 
@@ -68,7 +68,7 @@ def test_a_version_is_tainted_by_what_it_saw(client: MlflowClient, tmp_path: Pat
     assert [str(n) for n in promotion.mark_tainted(client, NAME, [ID])] == ["1", "2", "4", "6"]
     older = "may have seen 1 withdrawn record: an older version, which lists its splits and not what it came to"
     spared = {"spared": "1 withdrawn record in its splits, which it did not come to"}
-    assert [told(client, number) for number in range(1, 9)] == [
+    assert [taint_tags(client, number) for number in range(1, 9)] == [
         {"tainted": "saw 1 withdrawn record, 1 of them in training"},
         {"tainted": "saw 1 withdrawn record, 1 of them in training"},
         spared,
@@ -88,7 +88,7 @@ def test_a_version_is_tainted_by_what_it_saw(client: MlflowClient, tmp_path: Pat
 
 def test_a_spared_version_that_is_scored_on_the_record_later_is_tainted(client: MlflowClient, tmp_path: Path) -> None:
     version = register(client, tmp_path, Seen("test", "unused"), [score("another")])
-    assert promotion.mark_tainted(client, NAME, [ID]) == [] and "spared" in told(client, 1)
+    assert promotion.mark_tainted(client, NAME, [ID]) == [] and "spared" in taint_tags(client, 1)
     write_scores([score(ID)], tmp_path)
     client.log_artifact(version.run_id, str(tmp_path / "scores.jsonl"), "evaluation-2")
     client.set_model_version_tag(NAME, "1", "decision.2.case", "c")
@@ -120,7 +120,7 @@ def test_forgetting_tells_which_versions_came_to_the_records(client: MlflowClien
     for seen in (Seen("train", "trained"), Seen("train", "unused"), f"{seen_digest(ID)} train\n".encode(), None):
         version = register(client, tmp_path, seen)
         client.set_model_version_tag(NAME, version.version, "dvc.artifacts/shards", "d.dir")
-    assert [told.rpartition("registry, ")[2] for told in forget._models({"d.dir"}, {ID})] == [
+    assert [taint_tags.rpartition("registry, ")[2] for taint_tags in forget._models({"d.dir"}, {ID})] == [
         "whose weights were trained or scored on them",
         "which had them in its splits and did not come to them",
         *["whose weights were trained or scored on them"] * 2,

@@ -14,11 +14,11 @@ import pytest
 from helpers.accounts import GROUP, MEMBER, OTHER, OWNER, as_root, run_as
 from helpers.project import ROOT, Project
 
-from tasks.runtime.settings import CACHES
+from tasks.runtime.permissions import CACHES
 
 pytestmark: list[pytest.MarkDecorator] = [] if os.geteuid() == 0 else [pytest.mark.system]
 STAGE = (sys.executable, "-m", "tasks.augment")  # its first act is to close the project; then it asks for its paths
-CLOSE = (sys.executable, "-c", "from tasks.runtime.settings import close_to_others; close_to_others(); print('closed')")
+CLOSE = (sys.executable, "-c", "from tasks.runtime.permissions import close_to_others; close_to_others(); print('closed')")
 
 
 ATTEMPTS = (
@@ -81,10 +81,10 @@ def test_after_any_command_another_account_reads_code_only_and_writes_nothing(ma
     _, before = machine.other(f"find {machine.project} -type f -readable")
     assert f"{machine.project}/data/conditions.csv" in before and f"{machine.project}/mlflow.db" in before
     assert machine.owner(*CLOSE) == (0, "closed\n")
-    _, told = machine.owner("git", "ls-files")
-    code = {str(machine.project / name) for name in told.split()}
-    _, found = machine.other(f"find {machine.project} -type f -readable 2>/dev/null")
-    assert not {path for path in found.split("\n") if path and "/.git/" not in path and "/__pycache__/" not in path} - code
+    _, output = machine.owner("git", "ls-files")
+    code = {str(machine.project / name) for name in output.split()}
+    _, listing = machine.other(f"find {machine.project} -type f -readable 2>/dev/null")
+    assert not {path for path in listing.split("\n") if path and "/.git/" not in path and "/__pycache__/" not in path} - code
     assert "conditions.csv" not in machine.other(f"grep -r conditions.csv {machine.project} 2>/dev/null")[1]
     assert not machine.other(f"find {machine.project} -not -type l -writable 2>/dev/null")[1]
 
@@ -92,8 +92,8 @@ def test_after_any_command_another_account_reads_code_only_and_writes_nothing(ma
 def test_what_another_account_tries_fails(machine: Machine) -> None:
     machine.owner(*CLOSE)
     for attempt in ATTEMPTS:
-        status, told = machine.other(f"cd {machine.project} && {attempt}")
-        assert status and "secret" not in told and "signs of" not in told, attempt
+        status, output = machine.other(f"cd {machine.project} && {attempt}")
+        assert status and "secret" not in output and "signs of" not in output, attempt
 
 
 @pytest.mark.parametrize("where", [".cache", ".cache/dvc", ".cache/torchinductor", ".dvc/tmp", ".dvc/cache", "mlartifacts"])
@@ -103,10 +103,10 @@ def test_what_another_account_planted_while_it_could_is_named_and_refused(machin
     for step in (Path(where), *Path(where).parents):  # as it would be under a umask of 000
         as_root("chmod", "o+rwx", machine.project / step)
     assert machine.other(f"touch {machine.project}/{where}/planted") == (0, "")
-    status, told = machine.owner(*STAGE)
-    assert status == 1 and "Traceback" not in told
-    assert "another account of this machine could decide what runs here" in told
-    assert f"{machine.project}/{where}/planted belongs to the account {OTHER}" in told and "remove it" in told
+    status, output = machine.owner(*STAGE)
+    assert status == 1 and "Traceback" not in output
+    assert "another account of this machine could decide what runs here" in output
+    assert f"{machine.project}/{where}/planted belongs to the account {OTHER}" in output and "remove it" in output
     as_root("rm", machine.project / where / "planted")
     assert "usage: python -m tasks.augment" in machine.owner(*STAGE)[1]
     assert machine.other(f"touch {machine.project}/{where}/planted")[0]
@@ -118,21 +118,21 @@ def test_a_cache_that_is_another_accounts_or_a_link_to_it_is_refused(machine: Ma
     machine.other("mkdir mine && chmod 755 mine")
     (machine.project / where).symlink_to(machine.folder / "shared" / "mine")
     as_root("chown", "-h", f"{OWNER}:{OWNER}", machine.project / where)
-    status, told = machine.owner(*STAGE)
-    assert status == 1 and f"shared/mine belongs to the account {OTHER}" in told
+    status, output = machine.owner(*STAGE)
+    assert status == 1 and f"shared/mine belongs to the account {OTHER}" in output
 
 
 @pytest.mark.parametrize("name", sorted(CACHES))
 def test_a_librarys_cache_that_another_account_owns_or_may_write_is_refused(machine: Machine, name: str) -> None:
     machine.other("mkdir mine && chmod 755 mine")
-    status, told = machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "mine")})
-    assert status == 1 and f"shared/mine belongs to the account {OTHER}" in told and f"let {name} name a directory of your own" in told
+    status, output = machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "mine")})
+    assert status == 1 and f"shared/mine belongs to the account {OTHER}" in output and f"let {name} name a directory of your own" in output
     machine.owner("mkdir", "-m", "777", str(machine.folder / "shared" / "ours"))
     assert machine.other("touch ours/planted") == (0, "")
-    status, told = machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "ours")})
+    status, output = machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "ours")})
     # DVC opens its own to everybody, so it is closed; what others left in it is not taken.
     problem = f"ours/planted belongs to the account {OTHER}" if name == "DVC_SITE_CACHE_DIR" else "ours may be written by everybody"
-    assert status == 1 and f"shared/{problem}" in told
+    assert status == 1 and f"shared/{problem}" in output
     as_root("rm", machine.folder / "shared" / "ours" / "planted")
     machine.owner("chmod", "700", str(machine.folder / "shared" / "ours"))
     assert "usage: python -m tasks.augment" in machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "ours")})[1]
@@ -143,15 +143,15 @@ def test_libraries_look_into_no_directory_with_a_name_that_others_know(machine: 
     home = machine.folder / "shared"
     machine.other("mkdir -p .config/matplotlib torchinductor_account61001 && echo 'backend: evil' > .config/matplotlib/matplotlibrc")
     script = (
-        "from tasks.runtime.settings import close_to_others; close_to_others()\n"
+        "from tasks.runtime.permissions import close_to_others; close_to_others()\n"
         "import matplotlib; from torch._inductor.runtime.cache_dir_utils import cache_dir; from dvc.repo import Repo\n"
         "import huggingface_hub.constants as hub, tldextract.cache\n"
         "print('\\n'.join(map(str, ('looks', matplotlib.get_configdir(), matplotlib.get_cachedir(), cache_dir(), Repo().site_cache_dir,\n"
         "    hub.HF_HOME, tldextract.cache.get_cache_dir()))))\n"
     )
-    status, told = machine.owner(sys.executable, "-c", script, HOME=str(home), TMPDIR=str(home))
-    assert status == 0, told
-    looks = told[told.index("looks") :].split()[1:]
+    status, output = machine.owner(sys.executable, "-c", script, HOME=str(home), TMPDIR=str(home))
+    assert status == 0, output
+    looks = output[output.index("looks") :].split()[1:]
     assert len(looks) == 6 and all(Path(path).is_relative_to(machine.project / ".cache") for path in looks), looks
 
 
@@ -164,13 +164,13 @@ class TestDecoding:
         """The other account's library, under the name under which the owner will look for it."""
         script = "import ctypes; from model.generation import native\nctypes.CDLL = lambda path: path\n"
         script += "print('NAME', native.library().split('/')[-1])"
-        _, told = machine.owner(sys.executable, "-W", "ignore", "-c", script, XDG_CACHE_HOME=str(machine.home / "first"))
-        name = told.split("NAME ")[1].strip()
+        _, output = machine.owner(sys.executable, "-W", "ignore", "-c", script, XDG_CACHE_HOME=str(machine.home / "first"))
+        name = output.split("NAME ")[1].strip()
         source = (
             f'#include <fcntl.h>\\n__attribute__((constructor)) void run(void) {{ open("{machine.marker}", O_CREAT | O_WRONLY, 0644); }}\\n'
         )
-        status, told = machine.other(f"mkdir -p {folder} && printf '{source}' > p.c && cc -shared -fPIC p.c -o {folder}/{name}")
-        assert status == 0, told
+        status, output = machine.other(f"mkdir -p {folder} && printf '{source}' > p.c && cc -shared -fPIC p.c -o {folder}/{name}")
+        assert status == 0, output
 
     @pytest.mark.parametrize("whose", ["another account's", "open to everybody", "a file of another account", "below an open one"])
     def test_one_that_another_account_could_have_written_is_never_loaded(self, machine: Machine, whose: str) -> None:
@@ -186,14 +186,14 @@ class TestDecoding:
                 "sh", "-c", f"cp -r {cache}/llama-decode {cache}/own && rm -rf {cache}/llama-decode && mv {cache}/own {cache}/llama-decode"
             )
             machine.owner("chmod", "755", str(cache / "llama-decode"))
-        status, told = machine.owner(sys.executable, "-c", self.WHERE, XDG_CACHE_HOME=str(cache))
-        assert status == 0 and "a library that another account could have written is not loaded" in told, told
-        assert "belongs to the account" in told or "may be written by everybody" in told
+        status, output = machine.owner(sys.executable, "-c", self.WHERE, XDG_CACHE_HOME=str(cache))
+        assert status == 0 and "a library that another account could have written is not loaded" in output, output
+        assert "belongs to the account" in output or "may be written by everybody" in output
         assert not machine.marker.exists()
 
     def test_the_owners_is(self, machine: Machine) -> None:
-        status, told = machine.owner(sys.executable, "-c", self.WHERE, XDG_CACHE_HOME=str(machine.home / "cache"))
-        assert status == 0 and "CDLL" in told
+        status, output = machine.owner(sys.executable, "-c", self.WHERE, XDG_CACHE_HOME=str(machine.home / "cache"))
+        assert status == 0 and "CDLL" in output
 
 
 class TestAGroupThatIsLetIn:
@@ -206,19 +206,19 @@ class TestAGroupThatIsLetIn:
 
     def test_may_write_and_nobody_else(self, shared: Machine) -> None:
         assert shared.owner(*CLOSE) == (0, "closed\n")
-        place = shared.project / "artifacts" / "a-members"
-        assert shared.other(f"touch {place} && chgrp {GROUP} {place}", uid=MEMBER, group=GROUP) == (0, "")
+        target = shared.project / "artifacts" / "a-members"
+        assert shared.other(f"touch {target} && chgrp {GROUP} {target}", uid=MEMBER, group=GROUP) == (0, "")
         assert shared.other(f"ls {shared.project}/artifacts")[0]
         assert shared.owner(*CLOSE) == (0, "closed\n")
 
     def test_may_have_files_in_caches_and_nobody_else(self, shared: Machine) -> None:
-        place = shared.project / ".cache" / "dvc"
-        shared.owner("mkdir", "-p", str(place))
-        as_root("chmod", "777", place, place.parent, shared.project)
-        shared.other(f"touch {place}/a-members && chgrp {GROUP} {place}/a-members", uid=MEMBER, group=GROUP)
+        target = shared.project / ".cache" / "dvc"
+        shared.owner("mkdir", "-p", str(target))
+        as_root("chmod", "777", target, target.parent, shared.project)
+        shared.other(f"touch {target}/a-members && chgrp {GROUP} {target}/a-members", uid=MEMBER, group=GROUP)
         assert shared.owner(*CLOSE) == (0, "closed\n")
-        as_root("chmod", "777", place, place.parent, shared.project)
-        shared.other(f"touch {place}/anothers")
+        as_root("chmod", "777", target, target.parent, shared.project)
+        shared.other(f"touch {target}/anothers")
         assert f"anothers belongs to the account {OTHER}" in shared.owner(*CLOSE)[1]
 
 
@@ -228,13 +228,13 @@ class TestDVC:
     def here(self, machine: Machine) -> set[str]:
         _, left = machine.other(f"find /var/tmp/dvc -uid {OWNER}")
         assert not [line for line in left.split("\n") if line.startswith("/var")], left
-        _, found = machine.owner("find", str(machine.project), "-path", "*/repo/*/links", "-not", "-path", "*/exps/*")
-        return {str(Path(line).relative_to(machine.project).parents[2]) for line in found.split()}
+        _, listing = machine.owner("find", str(machine.project), "-path", "*/repo/*/links", "-not", "-path", "*/exps/*")
+        return {str(Path(line).relative_to(machine.project).parents[2]) for line in listing.split()}
 
     def test_typed_in_the_projects_directory(self, machine: Machine) -> None:
         machine.owner("rm", "-rf", ".cache/dvc")
-        status, told = machine.owner(sys.executable, "-m", "dvc", "status")
-        assert status == 0, told
+        status, output = machine.owner(sys.executable, "-m", "dvc", "status")
+        assert status == 0, output
         assert self.here(machine) == {".cache/dvc"}
 
     def test_typed_in_a_directory_below_with_the_projects_environment(self, machine: Machine) -> None:
@@ -246,8 +246,8 @@ class TestDVC:
         (packages / "more.pth").write_text(f"{site}\n")
         python = str(machine.project / ".venv" / "bin" / "python")
         for folder in ("tasks/corpus/deidentify", "data"):
-            status, told = machine.owner(python, "-m", "dvc", "status", cwd=folder)
-            assert status == 0, told
+            status, output = machine.owner(python, "-m", "dvc", "status", cwd=folder)
+            assert status == 0, output
         assert self.here(machine) == {".cache/dvc"}
         assert not machine.other(f"ls {machine.project}/.cache/dvc")[1].startswith("repo")
 
@@ -257,6 +257,6 @@ class TestDVC:
             f"import sys; sys.path.insert(0, {str(machine.project)!r})\n"
             "from flows import dvc_process; print(dvc_process.stages(), list(dvc_process.dvc_lines(['status'])))"
         )
-        status, told = machine.owner(sys.executable, "-c", script, cwd="..")
-        assert status == 0 and "'register'" in told, told
+        status, output = machine.owner(sys.executable, "-c", script, cwd="..")
+        assert status == 0 and "'register'" in output, output
         assert self.here(machine) == {".cache/dvc"} and not (machine.home / ".cache" / "dvc").exists()

@@ -71,7 +71,7 @@ def poison(project: Project, out: str) -> tuple[str, Path]:
     return name, held
 
 
-def told(project: Project, out: str, name: str, held: Path) -> str:
+def message(project: Project, out: str, name: str, held: Path) -> str:
     """What is said of an output whose object in DVC's cache was poisoned."""
     which = f" ({name})" if name != out else ""
     where = held.relative_to(project.path)
@@ -84,12 +84,12 @@ def no_version(project: Project) -> bool:
 
 @pytest.mark.parametrize("records", [False, True], ids=["outputs", "records"])
 def test_poisoned_objects_of_every_output_are_found_before_a_version_is_made(trained: Project, records: bool) -> None:
-    found = {out: poison(trained, out) for out in STAGE_OF if out.endswith(".json") == records}
+    poisoned_outs = {out: poison(trained, out) for out in STAGE_OF if out.endswith(".json") == records}
     for command in (("dvc", "repro"), CHAIN):
         result = trained.run(*command, check=False)
         assert result.returncode != 0 and "Traceback" not in result.stdout
-        for out, (name, held) in found.items():
-            assert told(trained, out, name, held) in result.stdout, result.stdout
+        for out, (name, held) in poisoned_outs.items():
+            assert message(trained, out, name, held) in result.stdout, result.stdout
     assert no_version(trained)
 
 
@@ -100,7 +100,7 @@ def test_no_model_is_trained_on_poisoned_shards_and_what_the_message_says_helps(
     }
     trained.set_params("finetune", steps=5)
     result = trained.run("dvc", "repro", check=False)
-    assert f"finetune: {told(trained, 'artifacts/shards', name, held)}" in result.stdout, result.stdout
+    assert f"finetune: {message(trained, 'artifacts/shards', name, held)}" in result.stdout, result.stdout
     assert "Remove it and artifacts/shards, then run 'dvc repro --force --single-item shard'" in result.stdout
     # DVC had removed them before it started the stage.
     assert before == {out: dvc_digest(trained.path / out) for out in before}
@@ -123,7 +123,7 @@ def test_a_poisoned_record_that_fits_the_poisoned_shards_does_not_fit_the_lock_f
     trained.run("dvc", "checkout", str(record))
     trained.set_params("finetune", steps=5)
     result = trained.run("dvc", "repro", check=False)
-    assert f"finetune: {told(trained, 'artifacts/runs/shard.json', 'artifacts/runs/shard.json', held)}" in result.stdout, result.stdout
+    assert f"finetune: {message(trained, 'artifacts/runs/shard.json', 'artifacts/runs/shard.json', held)}" in result.stdout, result.stdout
 
 
 class TestBytesThatChangedHere:
@@ -200,7 +200,7 @@ def test_what_the_flow_has_dvc_restore_is_looked_at(copied: Project, prefect_api
     copied.set_params("finetune", steps=6)  # whose model DVC has
     result = copied.run(*FLOW, check=False)
     assert result.returncode != 0
-    assert f"what DVC restored of finetune is not what it was: {told(copied, 'artifacts/model', name, held)}" in result.stdout, (
+    assert f"what DVC restored of finetune is not what it was: {message(copied, 'artifacts/model', name, held)}" in result.stdout, (
         result.stdout
     )
 
@@ -219,4 +219,4 @@ def test_a_remote_is_taken_at_its_word_unless_it_is_verified(trained: Project, t
             assert pulled.returncode != 0
         else:
             assert pulled.returncode == 0
-            assert told(trained, "artifacts/shards", name, held) in trained.run(*CHAIN, "shard", check=False).stdout
+            assert message(trained, "artifacts/shards", name, held) in trained.run(*CHAIN, "shard", check=False).stdout

@@ -75,7 +75,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("name", ["odd.csv", ".hidden"])
 @pytest.mark.parametrize("kind", ODD)
 def test_what_dvc_cannot_version_is_refused_by_name_and_nothing_waits_for_it(tmp_path: Path, kind: str, name: str) -> None:
-    make, told = ODD[kind]
+    make, message = ODD[kind]
     data = tmp_path / "data"
     (data / "more").mkdir(parents=True)
     (data / "folder").mkdir()
@@ -84,7 +84,7 @@ def test_what_dvc_cannot_version_is_refused_by_name_and_nothing_waits_for_it(tmp
     assert raw_files(data) == ["folder/b.csv", "more/a.csv"]
     make(data / "more" / name)
     for meet in (raw_files, dvc_digest, tree_sha256):
-        with pytest.raises(ValueError, match=re.escape(f"{data / 'more' / name} {told}")) as error:
+        with pytest.raises(ValueError, match=re.escape(f"{data / 'more' / name} {message}")) as error:
             meet(data)
         assert "\n" not in str(error.value) and ";" in str(error.value)
 

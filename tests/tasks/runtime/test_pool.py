@@ -18,27 +18,27 @@ from tasks.runtime.pool import run_all
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_results_come_in_the_order_of_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv("WORKERS", workers)
-    assert run_all(square, [(n, tmp_path) for n in range(10)], what="squares") == [n * n for n in range(10)]
+    assert run_all(square, [(n, tmp_path) for n in range(10)], desc="squares") == [n * n for n in range(10)]
     assert len(processes(tmp_path)) == int(workers)
 
 
 def test_the_work_of_a_killed_process_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
-    assert run_all(die_once, [(n, tmp_path) for n in range(8)], what="squares") == [n * n for n in range(8)]
+    assert run_all(die_once, [(n, tmp_path) for n in range(8)], desc="squares") == [n * n for n in range(8)]
     assert (tmp_path / "died").exists()
 
 
 def test_an_error_in_a_process_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
     with pytest.raises(ValueError, match="part 0 is bad"):
-        run_all(fail, [(0,), (0,)], what="failing")
+        run_all(fail, [(0,), (0,)], desc="failing")
 
 
-@pytest.mark.parametrize("told", ["0", "many", "-1"])
-def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    monkeypatch.setenv("WORKERS", told)
+@pytest.mark.parametrize("value", ["0", "many", "-1"])
+def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WORKERS", value)
     with pytest.raises(ValueError, match="WORKERS is"):
-        run_all(fail, [(0,), (1,)], what="failing")
+        run_all(fail, [(0,), (1,)], desc="failing")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_cluster_does_the_same_and_loses_nothing_with_a_worker(
          "import psutil\nfor p in psutil.Process(int(sys.argv[2])).children(recursive=True): p.kill()\nos.kill(int(sys.argv[2]), 9)",
          str(tmp_path / "marks"), str(worker.pid)]
     )  # fmt: skip
-    assert run_all(square, [(n, tmp_path / "marks") for n in range(120)], what="squares") == [n * n for n in range(120)]
+    assert run_all(square, [(n, tmp_path / "marks") for n in range(120)], desc="squares") == [n * n for n in range(120)]
     assert killer.wait(120) == 0 and worker.wait(120) is not None
     assert len(processes(tmp_path / "marks")) == 2
 
@@ -88,5 +88,5 @@ def interrupts_blocked(number: int) -> bool:
 
 def test_ctrl_c_is_for_who_has_the_pool_and_not_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
-    assert run_all(interrupts_blocked, [(n,) for n in range(3)], what="trying") == [True] * 3
+    assert run_all(interrupts_blocked, [(n,) for n in range(3)], desc="trying") == [True] * 3
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

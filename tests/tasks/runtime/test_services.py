@@ -17,7 +17,7 @@ SECONDS = 60.0
 PROGRAM = """
 import sys
 from tasks.runtime import services
-services.SETTLED_SECONDS, services.MOST_SECONDS, services.MOST_ENDS = 20, 0.2, 3
+services.SETTLED_SECONDS, services.MAX_SECONDS, services.MAX_ENDS = 20, 0.2, 3
 with services.kept_running() as found:
     for name, command in (("one", sys.argv[1]), ("two", "sleep 600 & exec sleep 600")):
         service = services.Service(name, ["sh", "-c", command])
@@ -51,12 +51,12 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def sleepers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    found = []
+    services_started = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             if child.cmdline()[:1] == ["sleep"]:
-                found.append(child)
-    return found
+                services_started.append(child)
+    return services_started
 
 
 def test_what_dies_is_started_again_and_the_rest_stays(keeper: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ class TestAddress:
         with self.hold(directory) as process:
             assert self.look(directory).stdout == "names http://127.0.0.1:9/api\n"
             asked = "from prefect.settings import PREFECT_API_AUTH_STRING as KEY, PREFECT_API_URL as URL; print(URL.value(), KEY.value())"
-            told = subprocess.run([sys.executable, "-c", asked], cwd=directory, capture_output=True, text=True, check=True)
-            address, key = told.stdout.split()
+            output = subprocess.run([sys.executable, "-c", asked], cwd=directory, capture_output=True, text=True, check=True)
+            address, key = output.stdout.split()
             assert address == "http://127.0.0.1:9/api" and key.startswith("pipeline:") and len(key) > 40
             process.send_signal(signal.SIGINT)
         assert not (directory / ".env").exists()
@@ -151,8 +151,8 @@ class TestAddress:
         with self.hold(directory) as process:
             process.kill()
         assert "127.0.0.1:9" in (directory / ".env").read_text()
-        told = self.look(directory)
-        assert told.stdout == "names \n" and "was killed; that line was removed" in told.stderr
+        output = self.look(directory)
+        assert output.stdout == "names \n" and "was killed; that line was removed" in output.stderr
         assert (directory / ".env").read_text() == "OTHER=1\n"
         assert not self.look(directory).stderr
 

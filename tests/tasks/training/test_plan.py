@@ -122,3 +122,16 @@ def test_the_command_says_what_is_wrong(wrong: list[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["training", "plan", "--size", "smollm2-135m", *wrong])
     with pytest.raises(SystemExit, match="plan: "):
         program.main()
+
+
+def test_ctrl_c_ends_a_command_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(**_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("tasks.training.plan.plan", interrupted)
+    monkeypatch.setattr(sys, "argv", ["training", "plan"])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "plan: stopped by Ctrl-C\n"

@@ -1,5 +1,6 @@
 """States of a run on disk: complete or skipped, the same for any number of processes, and the metrics of each step."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from mlflow.entities import Run
 
 from model.llama import Transformer
 from tasks.registry import tracking
+from tasks.runtime.digests import sha256
+from tasks.runtime.files import write_whole
 from tasks.training import checkpoints, optim, step_metrics
 from tasks.training.checkpoints import State
 
@@ -40,6 +43,16 @@ def test_a_state_comes_back_with_weights_moments_and_place() -> None:
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert all(torch.equal(optimizer.state[a][moment], fresh.state[b][moment]) for moment in checkpoints.MOMENTS)
     assert fresh.state[next(other.parameters())]["step"] == 4
+
+
+def test_a_state_of_an_older_format_is_skipped() -> None:
+    checkpoints.save(KEY, state_at(4), *trained_a_step())
+    folder = checkpoints.folder_of(KEY) / "00000004"
+    former = {"step": 4, "place": {"epoch": 1, "window": 2, "rows": 4}, "best": 0, "best_loss": 9.0, "worse": 0, "processes": 1}
+    write_whole(folder / checkpoints.STATE, {"state": former})
+    manifest = json.loads((folder / checkpoints.MANIFEST).read_bytes())
+    write_whole(folder / checkpoints.MANIFEST, manifest | {checkpoints.STATE: sha256(folder / checkpoints.STATE)})
+    assert checkpoints.newest(KEY) is None
 
 
 def test_a_damaged_newest_state_is_passed_over_and_named(capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from model.checkpoint.config import read_config
-from model.precision import narrow
+from model.precision import use_bf16
 from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.runtime.processes import tune_malloc
 from tasks.training import checkpoints, optim
@@ -96,7 +96,7 @@ def ours(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
                 stacking = time.perf_counter()
                 stacked(batch, split, LENGTH)  # as update does
                 loading += began - loaded + time.perf_counter() - stacking
-        rate = matmul_rate(model.config, ROWS * LENGTH, us.device, narrow=narrow(us.device, params.precision))
+        rate = matmul_rate(model.config, ROWS * LENGTH, us.device, narrow=use_bf16(us.device, params.precision))
     shares = {"mfu": work / _seconds(steps) / rate, "loader": loading / _seconds(steps)}
     return _result(steps, supervised) | shares | {"matmul_tflops": rate / 1e12}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OTHERS = 0o077  # a umask that lets nobody else in
-MOST_LINKS = 40
+MAX_LINKS = 40
 
 
 def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> str:
@@ -21,8 +21,8 @@ def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> st
     own way is not looked at. A directory as /tmp, in which each account can rename only what is its own, may be on the way.
     """
     steps = list(_steps(path, within))
-    for number, (step, status) in enumerate(steps):
-        last = number == len(steps) - 1
+    for index, (step, status) in enumerate(steps):
+        last = index == len(steps) - 1
         if not trusted(status, mask):
             return f"{step} belongs to {_name(status.st_uid)}, not to this account: remove it, or name another directory"
         shared = bool(status.st_mode & stat.S_ISVTX) and not last
@@ -89,7 +89,7 @@ def _steps(path: Path, within: Path | None) -> Iterator[tuple[Path, os.stat_resu
         yield here / part, status
         if not stat.S_ISLNK(status.st_mode):
             here = here / part
-        elif (links := links + 1) > MOST_LINKS:
+        elif (links := links + 1) > MAX_LINKS:
             raise OSError(f"{path}: too many links")
         else:
             target = (here / part).readlink()

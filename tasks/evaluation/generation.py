@@ -31,7 +31,7 @@ def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int
         completions = llama.chat_completion([_dialog(d) for d in some], max_gen_len=max_new_tokens, temperature=0.0)
         for document, completion in zip(some, completions, strict=True):
             item = Item(document.id, document.split, document.kind, document.source)
-            yield Value("stop", item, 1, float(completion.ended_by == "stop"))
+            yield Value("stop", item, 1, float(completion.finish_reason == "stop"))
             yield Value("empty", item, 1, float(not completion.text.strip()))
             yield Value("repetition", item, 1, repeated(completion.ids))
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from model.llama import Transformer
-from model.precision import Precision, narrow
+from model.precision import Precision, use_bf16
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def sharded(model: Transformer, us: Team, precision: Precision) -> Transformer:
     """FSDP2: each process keeps its part of the parameters and gathers a layer's when it needs them."""
     mesh = dist.init_device_mesh(us.device.type, (us.size,))
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if narrow(us.device, precision) else {})
+    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if use_bf16(us.device, precision) else {})
     for layer in model.layers:
         fully_shard(layer, **options)
     # The output matrix is multiplied outside of the model's forward pass, so what is left stays gathered until backward is done.

@@ -23,7 +23,7 @@ from model.checkpoint.config import read_config
 from model.checkpoint.load import load_model
 from model.llama import Transformer
 from model.loss import token_losses, total_loss, total_unlikelihood
-from model.precision import Precision, autocast, narrow
+from model.precision import Precision, autocast, use_bf16
 from tasks.corpus.shards.format import Split, open_split
 from tasks.runtime.processes import told_to_stop
 from tasks.runtime.progress import progress
@@ -43,7 +43,7 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, us: Team) -> None:
     """Train until the last step's state stands under ``key``, from where an earlier run of it came to."""
-    bfloat16, memory = narrow(us.device, params.precision), memory_of(us.device)
+    bfloat16, memory = use_bf16(us.device, params.precision), memory_of(us.device)
     check_memory(read_config(base), params, narrow=bfloat16, devices=us.size, device=us.device.type, memory=memory)
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
     alone = us.size == 1
@@ -88,12 +88,12 @@ def lora_config(params: FinetuneParams) -> lora.LoraConfig:
 def readied(model: Transformer, params: FinetuneParams, *, alone: bool = True) -> Transformer:
     """The model as its mode trains it; ``alone``: in one process, on the device that it is on."""
     optim.freeze(model, params.mode)
-    if alone and narrow(model.norm.weight.device, params.precision):
+    if alone and use_bf16(model.norm.weight.device, params.precision):
         # What multiplies in bfloat16 and does not change need not be kept in float32; the embedding starts the float32 sums.
         for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
-    model.recompute = params.activation_checkpointing
+    model.activation_checkpointing = params.activation_checkpointing
     if params.compile:
         for block in model.layers:
             block.compile(dynamic=False)
@@ -115,7 +115,7 @@ def train_steps(
     stop: Sequence[int] = (),
 ) -> checkpoints.State:
     """The loop, from ``state`` on; with a ``key`` states are saved. ``stop`` says that a signal came, once it is not empty."""
-    rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=narrow(us.device, params.precision)) * us.size
+    rate = matmul_rate(model.config, params.micro_batch * params.seq_len, us.device, narrow=use_bf16(us.device, params.precision)) * us.size
     energy = Energy(us.device, before=points.all[-1]["energy_wh"] if points and points.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.place)
     bar = progress(total=params.steps, unit="step", what="fine-tuning", done=state.step) if us.rank == 0 else None

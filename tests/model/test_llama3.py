@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 from model.checkpoint.json_file import write_json
 from model.checkpoint.load import load_model
 from model.tokenizer.tokenizer import Tokenizer
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, ranks_to_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, tiktoken_to_tokenizer_json
 from tasks.runtime.wheels import fetch_wheel
 
 META = ("llama-models==0.3.0", "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f")
@@ -75,7 +75,7 @@ def ours(ranks: Path) -> Tokenizer:
 def release(ranks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files that Hugging Face's releases of Llama 3 have."""
     directory = tmp_path_factory.mktemp("released")
-    write_json(directory / "tokenizer.json", ranks_to_tokenizer_json(ranks))
+    write_json(directory / "tokenizer.json", tiktoken_to_tokenizer_json(ranks))
     names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "chat_template": LLAMA3_CHAT_TEMPLATE}
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | names)
     write_json(directory / "generation_config.json", {"eos_token_id": [128001, 128008, 128009]})
@@ -200,7 +200,7 @@ def test_a_million_unbroken_characters_have_metas_ids(ours: Tokenizer, metas: An
 
 @pytest.mark.timeout(120)  # minutes would be quadratic time
 def test_the_vocabulary_converts_and_loads_elsewhere(ranks: Path) -> None:
-    source = ranks_to_tokenizer_json(ranks)
+    source = tiktoken_to_tokenizer_json(ranks)
     loaded = tokenizers.Tokenizer.from_str(json.dumps(source))
     assert loaded.get_vocab_size() == 128_256
     assert loaded.encode("a<|eot_id|>").ids == [128000, 64, 128009]
@@ -227,7 +227,7 @@ def test_a_template_beside_the_ranks_file_is_preferred_to_ours(ranks: Path, ours
         (lambda lines: [*lines[:4], b"?? 4", *lines[5:]], "line 5: expected a base64 token and its rank"),
         (lambda lines: [*lines[:4], b"IQ== x", *lines[5:]], "line 5: expected a base64 token and its rank"),
         (lambda lines: [*lines[:7], b"IQ== 7", *lines[8:]], "line 8: .* twice"),
-        (lambda lines: [*lines[:7], *lines[8:]], "line 8: .*rank 8 stands where 7 belongs"),
+        (lambda lines: [*lines[:7], *lines[8:]], "line 8: .*expected rank 7, found 8"),
         (lambda lines: lines[:-1], "127999 ranks; .*[Pp]ut .*tokenizer.json beside it"),
         (lambda lines: [*lines, b"AAAAAAAAAAAA 128000"], "128000 ranks and more"),
         (lambda lines: [b"", *lines], "line 1: expected"),

@@ -23,7 +23,7 @@ from model.checkpoint.hf import save_like
 from model.checkpoint.load import load_model
 from model.checkpoint.shapes import parameters_of
 from model.generation.generate import generate
-from model.generation.quantize import store
+from model.generation.quantize import quantize_
 from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
 from model.loss import token_losses
@@ -319,8 +319,8 @@ def test_a_second_adapter_is_refused() -> None:
 
 
 def test_quantized_weights_take_no_adapter() -> None:
-    model = store(random_model(TINY), "int8")
-    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj is a StoredLinear"):
+    model = quantize_(random_model(TINY), "int8")
+    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj is a QuantizedLinear"):
         lora.add(model, LORA, seed=0)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.attention import attend
-from model.loss import CHUNK, NARROW, token_losses, total_loss, total_unlikelihood
+from model.loss import CHUNK, FP32_CHUNK, token_losses, total_loss, total_unlikelihood
 from model.precision import autocast
 
 
@@ -40,7 +40,7 @@ def test_without_supervised_tokens_there_is_a_loss_of_zero_with_gradients() -> N
 
 @pytest.mark.parametrize("supervised", [0.0, 0.8])
 def test_unlikelihood_is_that_of_the_probabilities(supervised: float) -> None:
-    hidden, output, tokens, unwanted = parts(97, rows=3, length=NARROW, supervised=supervised)
+    hidden, output, tokens, unwanted = parts(97, rows=3, length=FP32_CHUNK, supervised=supervised)
     found = total_unlikelihood(hidden, output, tokens, unwanted)
     likely = torch.softmax(output(hidden[:, :-1]), -1).gather(2, tokens[:, 1:, None])[..., 0][unwanted[:, 1:]]
     torch.testing.assert_close(found, -torch.log(1 - likely).sum())

@@ -26,7 +26,7 @@ def test_the_real_base_model_continues_as_published(smollm2: Path) -> None:
     llama = Llama.build(smollm2, max_seq_len=64)
     (completion,) = llama.text_completion(["The patient was diagnosed with"], max_gen_len=10, temperature=0.0)
     assert completion.text == " a rare genetic disorder that affects the immune system."
-    assert completion.ended_by == "length"
+    assert completion.finish_reason == "length"
 
 
 def test_a_stop_string_ends_the_text_before_it(llama: Llama) -> None:
@@ -35,7 +35,7 @@ def test_a_stop_string_ends_the_text_before_it(llama: Llama) -> None:
         stop = free[0].text[position : position + 5]  # reaches over token borders
         stopped = llama.text_completion(PROMPTS, max_gen_len=40, temperature=0.0, stop=[stop])
         assert stopped[0].text == free[0].text[: free[0].text.index(stop)]
-        assert stopped[0].ended_by == "stop"
+        assert stopped[0].finish_reason == "stop"
         for one, whole in zip(stopped[1:], free[1:], strict=True):
             assert one.text == whole.text.split(stop)[0]
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
 from model.generation import native, quantize
-from model.generation.generate import Batch, Native, Row, generate, prompt_log_probabilities
+from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
 from model.tokenizer.tokenizer import Tokenizer
@@ -75,15 +75,15 @@ class TestBothPaths:
         alone = rows(PROMPTS)
         batch = Batch(random_model(TINY), slots=2, max_len=64)
         found: list[list[int]] = [[] for _ in PROMPTS]
-        waiting, active = list(range(len(PROMPTS))), dict[int, Row]()
+        waiting, active = list(range(len(PROMPTS))), dict[int, SequenceState]()
         while waiting or active:
             if waiting and len(active) < 2:
                 number = waiting.pop(0)
-                active[number] = batch.join(PROMPTS[number])
+                active[number] = batch.add(PROMPTS[number])
             for number, row in list(active.items()):
-                found[number].append(batch.draw(row).id)
+                found[number].append(batch.sample(row).id)
                 if len(found[number]) == 3 * (number + 1):
-                    batch.leave(active.pop(number))
+                    batch.release(active.pop(number))
             if active:
                 batch.step(list(active.values()))
         assert found == [row[: 3 * (number + 1)] for number, row in enumerate(alone)]
@@ -115,11 +115,11 @@ def test_log_probabilities_are_those_of_the_full_forward() -> None:
     wanted = torch.log_softmax(model(torch.tensor([ids]))[0], -1)
     for at, token in enumerate(tokens, start=len(PROMPTS[0]) - 1):
         assert token is not None and token.log_probability is not None
-        assert token.log_probability.of_token == pytest.approx(float(wanted[at, token.id].detach()), abs=1e-4)
+        assert token.log_probability.logprob == pytest.approx(float(wanted[at, token.id].detach()), abs=1e-4)
         assert [i for i, _ in token.log_probability.top] == wanted[at].topk(3).indices.tolist()
     told = prompt_log_probabilities(model, ids, 1)
     assert told[0] is None
-    assert [t.of_token for t in told if t] == pytest.approx([float(wanted[i, n].detach()) for i, n in enumerate(ids[1:])], abs=1e-4)
+    assert [t.logprob for t in told if t] == pytest.approx([float(wanted[i, n].detach()) for i, n in enumerate(ids[1:])], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
@@ -128,11 +128,11 @@ def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig,
     monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)  # in float32, on every processor
     model = random_model(config)
     if kind != "float32":
-        quantize.store(model, kind)
+        quantize.quantize_(model, kind)
     batch, reference = Batch(model, slots=3, max_len=50), Batch(model, slots=3, max_len=50)
     assert batch._native
     reference._native = None
-    hidden = [b._read(b.cache.take(), list(range(3, 17))) for b in (batch, reference)]
+    hidden = [b._forward(b.cache.allocate(), list(range(3, 17))) for b in (batch, reference)]
     torch.testing.assert_close(*hidden, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(batch.cache.keys, reference.cache.keys, atol=2e-5, rtol=1e-5)
@@ -191,7 +191,7 @@ class TestTheRealModel:
     @pytest.fixture(scope="class")
     def greedy(self, smollm2: Path, prompts: list[list[int]]) -> list[list[int]]:
         """64 tokens after each prompt; bfloat16 weights, as stored, are widened exactly, so this is the float32 model."""
-        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         return rows(prompts, model=model, max_new_tokens=64)
 
     def test_it_continues_greedily_as_transformers_does_in_float32(
@@ -213,12 +213,12 @@ class TestTheRealModel:
         assert all(gap < 1e-4 for _, _, gap in ties)
 
     def test_a_batch_is_each_prompt_alone(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         for number in (0, 4, 19):
             assert rows([prompts[number]], model=model, max_new_tokens=64) == [greedy[number]]
 
     def test_int8_stays_close(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        reference, other = (quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
+        reference, other = (quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
         tokens = torch.tensor([(p + g)[:64] for p, g in zip(prompts[:8], greedy, strict=False)])
         found = quantize.difference(reference, other, tokens)
         print(found)

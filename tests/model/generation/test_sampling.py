@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.generation.sampling import GREEDY, Sampling, candidates, draw, log_probability, penalized
+from model.generation.sampling import GREEDY, Sampling, apply_repetition_penalty, candidates, log_probability, sample
 
 
 def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.Tensor:
@@ -45,7 +45,7 @@ def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.T
 def test_the_filtered_distribution_is_that_of_transformers(seed: int, spread: float, settings: Sampling) -> None:
     logits = torch.randn(1000, generator=torch.Generator().manual_seed(seed)) * spread
     seen = [3, 5, 3, 999]
-    ids, shares = candidates(penalized(logits, seen, settings.repetition_penalty), settings)
+    ids, shares = candidates(apply_repetition_penalty(logits, seen, settings.repetition_penalty), settings)
     ours = torch.zeros(1000).scatter(0, ids, shares)
     wanted = theirs(logits, settings, seen)
     differ = (ours > 0) != (wanted > 0)
@@ -60,13 +60,13 @@ def test_the_filtered_distribution_is_that_of_transformers(seed: int, spread: fl
 @pytest.mark.parametrize("settings", [Sampling(top_p=1e-95), Sampling(top_p=5e-324, min_p=1.0), Sampling(temperature=1e-5, top_p=1e-60)])
 def test_the_likeliest_token_is_left_by_every_filter(settings: Sampling) -> None:
     logits = torch.tensor([1.0, 3.0, 2.9])
-    assert draw(logits, settings) == 1
+    assert sample(logits, settings) == 1
 
 
 def test_samples_come_in_proportion() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     generator = torch.Generator().manual_seed(0)
-    drawn = [draw(logits, Sampling(temperature=1.0, top_p=0.75), generator=generator) for _ in range(4000)]
+    drawn = [sample(logits, Sampling(temperature=1.0, top_p=0.75), generator=generator) for _ in range(4000)]
     shares = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
     assert shares[2:].sum() == 0
     assert abs(float(shares[0]) - 0.5 / 0.8) < 0.03
@@ -74,14 +74,14 @@ def test_samples_come_in_proportion() -> None:
 
 def test_temperature_0_takes_the_likeliest_after_the_penalty() -> None:
     logits = torch.tensor([1.0, 3.0, 2.9])
-    assert draw(logits, GREEDY) == 1
-    assert draw(logits, Sampling(temperature=0, repetition_penalty=1.5), seen=[1]) == 2
+    assert sample(logits, GREEDY) == 1
+    assert sample(logits, Sampling(temperature=0, repetition_penalty=1.5), previous_tokens=[1]) == 2
 
 
 def test_log_probabilities_are_the_models_own() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])) + 7
     found = log_probability(logits, 2, 2)
-    assert found.of_token == pytest.approx(torch.tensor(0.2).log().item(), abs=1e-5)
+    assert found.logprob == pytest.approx(torch.tensor(0.2).log().item(), abs=1e-5)
     assert [i for i, _ in found.top] == [0, 1]
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from helpers.project import ROOT
 
-from model.tokenizer.chat_template import MOST_SECONDS, render
+from model.tokenizer.chat_template import MAX_SECONDS, render
 
 GOOD = "{{ bos }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
 VALUES = {"messages": [{"role": "user", "content": " a "}], "bos": "<s>"}
@@ -54,7 +54,7 @@ def test_a_hostile_template_ends_with_one_error_in_seconds_and_bounded_memory(na
     assert threading.active_count() == threads
     ours = [process for process in psutil.process_iter(["ppid", "cmdline"]) if process.info["ppid"] == os.getpid()]
     renderers = [process for process in ours if "chat_template" in " ".join(process.info["cmdline"] or [])]  # None: a zombie's
-    assert len(renderers) < 2 and all(child.cpu_times().user < MOST_SECONDS + 2 for child in renderers)
+    assert len(renderers) < 2 and all(child.cpu_times().user < MAX_SECONDS + 2 for child in renderers)
     assert render(GOOD, VALUES) == "<s>user: a\n"
 
 
@@ -63,7 +63,7 @@ def test_threads_render_together_and_one_hostile_template_fails_none_of_the_othe
         bad = pool.submit(render, HOSTILE["nested loops"], VALUES)
         good = [pool.submit(render, GOOD, VALUES | {"bos": str(n)}) for n in range(200)]
         assert [one.result() for one in good] == [f"{n}user: a\n" for n in range(200)]
-        with pytest.raises(ValueError, match=f"takes more than {MOST_SECONDS} seconds"):
+        with pytest.raises(ValueError, match=f"takes more than {MAX_SECONDS} seconds"):
             bad.result()
 
 

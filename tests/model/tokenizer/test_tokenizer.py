@@ -16,7 +16,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from model.checkpoint.json_file import read_json, write_json
-from model.tokenizer.tokenizer import Slot, TextStream, Tokenizer, fill
+from model.tokenizer.tokenizer import Placeholder, TextStream, Tokenizer, render_segment
 from model.tokenizer.vocabulary import MAX_RUN, _split_runs
 
 CHAT = [{"role": "user", "content": "What is asthma?"}, {"role": "assistant", "content": "A disease of the airways."}]
@@ -88,15 +88,20 @@ def test_text_never_becomes_a_control_token(ours: Tokenizer) -> None:
 def test_the_chat_template_gives_hugging_faces_ids(ours: Tokenizer, theirs: Any) -> None:
     assert ours.chat_prompt(CHAT[:1]) == theirs.apply_chat_template(CHAT[:1], add_generation_prompt=True)["input_ids"]
     whole = []
-    for piece in ours.skeleton(("user", "assistant")):
-        whole += [piece.control] if piece.control is not None else ours.encode(fill(piece, [m["content"] for m in CHAT]))
+    for piece in ours.compile_chat_template(("user", "assistant")):
+        whole += [piece.control] if piece.control is not None else ours.encode(render_segment(piece, [m["content"] for m in CHAT]))
     assert whole == theirs.apply_chat_template(CHAT)["input_ids"]
 
 
 def test_only_the_answer_and_its_end_are_supervised(ours: Tokenizer) -> None:
-    supervised = [p for p in ours.skeleton(("user", "assistant", "user", "assistant")) if p.supervised]
+    supervised = [p for p in ours.compile_chat_template(("user", "assistant", "user", "assistant")) if p.supervised]
     end = ours.special["<|im_end|>"]
-    assert [(p.control, p.text) for p in supervised] == [(None, (Slot(1, False),)), (end, ()), (None, (Slot(3, False),)), (end, ())]
+    assert [(p.control, p.text) for p in supervised] == [
+        (None, (Placeholder(1, False),)),
+        (end, ()),
+        (None, (Placeholder(3, False),)),
+        (end, ()),
+    ]
 
 
 def test_a_role_cannot_be_invented(ours: Tokenizer) -> None:
@@ -344,8 +349,8 @@ def test_a_sentencepiece_chat_has_the_ids_of_transformers(pieces_directory: Path
 
 def test_sentencepiece_training_sees_the_ids_of_transformers(pieces: Tokenizer, their_pieces: Any) -> None:
     ids: list[int] = []
-    for piece in pieces.skeleton(tuple(m["role"] for m in TURNS[:3])):
-        ids += [piece.control] if piece.control is not None else pieces.encode(fill(piece, [m["content"] for m in TURNS[:3]]))
+    for piece in pieces.compile_chat_template(tuple(m["role"] for m in TURNS[:3])):
+        ids += [piece.control] if piece.control is not None else pieces.encode(render_segment(piece, [m["content"] for m in TURNS[:3]]))
     assert ids == their_pieces.apply_chat_template(TURNS[:3])["input_ids"]
 
 

@@ -136,7 +136,7 @@ def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]
 
     def gradients(recompute: bool) -> list[torch.Tensor]:
         model = random_model(TINY)
-        model.recompute = recompute
+        model.activation_checkpointing = recompute
         loop.backward(model, rows_of(split, 4), split, PARAMS, ALONE)
         return [p.grad for p in model.parameters() if p.grad is not None]
 

@@ -17,7 +17,7 @@ import tokenizers
 
 # GPT-2's split pattern (openai/gpt-2, src/encoder.py).
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# The same behind Hugging Face's Digits(individual_digits=True): a expected_rank is split off first, so blanks before it stand alone.
+# The same behind Hugging Face's Digits(individual_digits=True): a number is split off first, so blanks before it stand alone.
 DIGITS_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 # Llama 3's pattern and control tokens (meta-llama/llama-models, models/llama3/tokenizer.py).
 LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from model.checkpoint.config import read_config
+from model.lora import TARGETS
 from model.precision import use_bf16
 from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.runtime.processes import tune_malloc
@@ -42,7 +43,6 @@ CONTENDERS = ("ours", "ours, compiled", "trainer", "trainer, compiled")
 DATA = ("dense", "documents")
 MODES = ("full", "lora")
 RANK, ALPHA = 8, 16
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PARAMS = FinetuneParams.model_validate(
     {
         "mode": "full",

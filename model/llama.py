@@ -194,10 +194,7 @@ class KVCache:
         self.lengths[target] = count
 
     def update(self, layer: int, context: "AttentionContext", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's new keys and values at each row's own positions.
-
-        Returns the keys and values [B, K, S, D] of these rows up to the last position.
-        """
+        """Write a layer's new keys and values at each row's positions; returns the rows' keys and values [B, K, S, D]."""
         self.keys[layer][context.slots[:, None], :, context.positions] = k_BKTD.transpose(1, 2)
         self.values[layer][context.slots[:, None], :, context.positions] = v_BKTD.transpose(1, 2)
         return self.keys[layer][context.slots, :, : context.span], self.values[layer][context.slots, :, : context.span]

@@ -143,7 +143,7 @@ def merge(model: Transformer) -> None:
 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
-    """The adapted layers by the names of the projections that they stand for."""
+    """The adapted layers by the names of the projections that they replace."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
@@ -162,7 +162,7 @@ def _targeted(model: Transformer, config: LoraConfig) -> dict[str, nn.Linear]:
 def save(model: Transformer, directory: Path, *, base: str) -> None:
     """Write the adapters as PEFT does; ``directory`` appears whole or not at all.
 
-    ``base`` names the model under the adapters for whoever opens them: ``base_model_name_or_path``, but no path of this machine.
+    ``base`` names the base model (PEFT's ``base_model_name_or_path``); it may not be a path of this machine.
     """
     layers = adapters(model)
     if not layers:
@@ -232,7 +232,7 @@ def read_config(directory: Path) -> LoraConfig:
 
 
 def load(model: Transformer, directory: Path) -> LoraConfig:
-    """Put the adapters of a directory, ours or PEFT's, on the model; their settings.
+    """Put the adapters of a directory, written by ``save`` or PEFT, on the model. Returns their settings.
 
     ``ValueError`` names settings that are not supported and tensors that are missing, unexpected, of another shape, or no finite
     floats; the model is not changed then. Shapes are compared before a tensor is read.

@@ -16,7 +16,8 @@ from model.checkpoint.load import is_meta, open_tensors
 from model.checkpoint.shapes import count_parameters
 from model.llama import SIZES, LlamaConfig
 from model.tokenizer.tokenizer import TIKTOKEN_FILES, Tokenizer
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, tiktoken_to_tokenizer_json
+from model.tokenizer.tokenizer_json import tiktoken_to_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE
 
 FORMATS = ("hf", "meta", "gguf")
 TIKTOKEN_FILE = TIKTOKEN_FILES[0]

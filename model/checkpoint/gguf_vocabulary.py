@@ -6,7 +6,8 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from model.tokenizer.tokenizer import Tokenizer
-from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, added_token, bos_processor, bpe_model, split_pattern
+from model.tokenizer.tokenizer_json import added_token, bos_processor, bpe_model
+from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, split_pattern
 
 # tokenizer.ggml.pre: the pre-tokenizers of Hugging Face that they stand for, and the split pattern that both have.
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

@@ -260,9 +260,9 @@ def _text_at(single: list[dict[str, Any]]) -> int:
 
 
 def _template(config: dict[str, Any], directory: Path) -> str | None:
-    beside = directory / "chat_template.jinja"  # where transformers 5 writes it
-    if beside.exists():
-        return beside.read_text(encoding="utf-8")
+    template_file = directory / "chat_template.jinja"  # where transformers 5 writes it
+    if template_file.exists():
+        return template_file.read_text(encoding="utf-8")
     template = config.get("chat_template")
     if isinstance(template, list):  # several, by name
         template = next((t["template"] for t in template if t["name"] == "default"), None)
@@ -275,7 +275,7 @@ def _digest(path: Path, settings: Settings) -> str:
     return sha.hexdigest()
 
 
-# Private-use characters around a message's number, only ever seen by the template, between blanks of a kind that templates do not
+# Private-use characters around a message's index, only ever seen by the template, between blanks of a kind that templates do not
 # write: where those are gone the template strips the content.
 _OPEN, _CLOSE, _BLANK = "\ue000", "\ue001", "\u2003"
 _PLACEHOLDER = re.compile(f"({_BLANK}?){_OPEN}([0-9]+){_CLOSE}({_BLANK}?)")

@@ -27,7 +27,8 @@ from transformers import AutoTokenizer
 from model.checkpoint.json_file import write_json
 from model.checkpoint.load import load_model
 from model.tokenizer.tokenizer import Tokenizer
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, tiktoken_to_tokenizer_json
+from model.tokenizer.tokenizer_json import tiktoken_to_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN
 from tasks.runtime.wheels import fetch_wheel
 
 META = ("llama-models==0.3.0", "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f")

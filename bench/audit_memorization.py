@@ -20,7 +20,7 @@ import torch
 from model.checkpoint.load import load_model
 from model.generation.completion import Llama
 from model.llama import Transformer
-from model.precision import narrow
+from model.precision import use_bf16
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document, content_id
 from tasks.corpus.shards.format import Entry, Split, open_split
@@ -128,7 +128,7 @@ def _trained(base: Path, split: Split, held_out: Split, training: FinetuneParams
         update={"steps": steps, "warmup": min(training.warmup, steps - 1), "validate_every": steps, "keep": "last", "patience": 0}
     )
     group = ProcessGroup(0, 1, _device())
-    frozen = torch.bfloat16 if narrow(group.device, params.precision) else torch.float32
+    frozen = torch.bfloat16 if use_bf16(group.device, params.precision) else torch.float32
     model = prepare_for_training(load_base_with_adapter(base, params, device=group.device, frozen=frozen), params)
     optimizer = optim.adamw(trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)

@@ -39,19 +39,19 @@ def prompts(count: int, length: int, vocabulary: int) -> list[list[int]]:
 
 def our_engine(directory: Path, kind: str) -> Contender:
     """This project's batched generation."""
-    model = quantize.store(load_model(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
+    model = quantize.quantize_(load_model(directory, dtype=torch.bfloat16, max_seq_len=1024), kind)
 
     def run() -> Times:
         (long,) = prompts(1, PREFILL, model.config.vocab_size)
-        speeds = {"prefill": PREFILL / _seconds(lambda: Batch(model, slots=1, max_len=PREFILL + 8).join(long))}
+        speeds = {"prefill": PREFILL / _seconds(lambda: Batch(model, slots=1, max_len=PREFILL + 8).add(long))}
         for rows in (1, 8):
             batch = Batch(model, slots=rows, max_len=DECODE + 32)
-            joined = [batch.join(p) for p in prompts(rows, 16, model.config.vocab_size)]
+            joined = [batch.add(p) for p in prompts(rows, 16, model.config.vocab_size)]
 
             def decode(batch: Batch = batch, joined: list = joined) -> None:  # type: ignore[type-arg]
                 for _ in range(DECODE):
                     for row in joined:
-                        batch.draw(row)
+                        batch.sample(row)
                     batch.step(joined)
 
             speeds[f"decode, batch {rows}"] = rows * DECODE / _seconds(decode)

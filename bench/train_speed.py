@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from model.checkpoint.config import read_config
-from model.precision import narrow
+from model.lora import TARGETS
+from model.precision import use_bf16
 from tasks.corpus.shards.format import Entry, Split, TokenizedDocument, open_split, write_index, write_shards
 from tasks.runtime.processes import tune_malloc
 from tasks.training import checkpoints, optim
@@ -42,7 +43,6 @@ CONTENDERS = ("ours", "ours, compiled", "trainer", "trainer, compiled")
 DATA = ("dense", "documents")
 MODES = ("full", "lora")
 RANK, ALPHA = 8, 16
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PARAMS = FinetuneParams.model_validate(
     {
         "mode": "full",
@@ -97,7 +97,7 @@ def our_trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Resul
                 stacking = time.perf_counter()
                 collate(batch, split, LENGTH)  # as update does
                 loading += began - loaded + time.perf_counter() - stacking
-        rate = matmul_rate(model.config, ROWS * LENGTH, group.device, use_bf16=narrow(group.device, params.precision))
+        rate = matmul_rate(model.config, ROWS * LENGTH, group.device, use_bf16=use_bf16(group.device, params.precision))
     shares = {"mfu": work / _seconds(steps) / rate, "loader": loading / _seconds(steps)}
     return _result(steps, supervised) | shares | {"matmul_tflops": rate / 1e12}
 

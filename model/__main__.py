@@ -1,54 +1,64 @@
 """``python -m model COMMAND``: look at a checkpoint, convert it, generate text with it."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
 
+INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C, as of a shell
+
 
 def arguments() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run`` to its function below."""
     parser = argparse.ArgumentParser(prog="python -m model", description="Checkpoints of Llama-family models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    looked = commands.add_parser("inspect", help="say what a checkpoint holds: Hugging Face's directory, Meta's, or a GGUF file")
-    looked.set_defaults(run=inspect)
-    looked.add_argument("source", type=Path)
-    converted = commands.add_parser("convert", help="write a checkpoint in another format")
-    converted.set_defaults(run=convert)
-    converted.add_argument("source", type=Path)
-    converted.add_argument("target", type=Path, help="must not exist yet")
-    converted.add_argument("--format", choices=("hf", "meta", "gguf"), default="hf")
-    converted.add_argument("--files", type=int, default=1, help="model-parallel files of Meta's format")
-    converted.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of the matrices in GGUF")
-    asked = commands.add_parser("generate", help="stream a continuation of a prompt, or with --chat an answer")
-    asked.set_defaults(run=generate)
-    asked.add_argument("checkpoint", type=Path)
-    asked.add_argument("--prompt", required=True)
-    asked.add_argument("--chat", action="store_true", help="ask through the chat template instead of continuing the text")
-    asked.add_argument("--max-tokens", type=int, default=128)
-    asked.add_argument("--temperature", type=float, default=0.6, help="0 takes the likeliest token (default 0.6)")
-    asked.add_argument("--top-p", type=float, default=0.9, help="smallest set of tokens that reaches this probability (default 0.9)")
-    asked.add_argument("--top-k", type=int, default=0, help="the k likeliest tokens; 0: all")
-    asked.add_argument("--min-p", type=float, default=0.0, help="at least this share of the likeliest token's probability")
-    asked.add_argument("--repetition-penalty", type=float, default=1.0)
-    asked.add_argument("--seed", type=int)
-    asked.add_argument("--stop", action="append", default=[], help="a text that ends the answer; may be given several times")
-    asked.add_argument("--quantize", choices=["int8"], help="keep the weights in fewer bits: faster, slightly less exact")
-    asked.add_argument("--tokenizer", type=Path, help="a directory, a tokenizer.json or a ranks file; default: the checkpoint's own")
-    measured = commands.add_parser("quantize", help="measure what int8 weights change on a text")
-    measured.set_defaults(run=quantize)
-    measured.add_argument("checkpoint", type=Path)
-    measured.add_argument("text", type=Path)
-    measured.add_argument("--tokens", type=int, default=2048, help="of the text's beginning (default 2048)")
+    inspect_parser = commands.add_parser("inspect", help="describe a checkpoint: Hugging Face's directory, Meta's, or a GGUF file")
+    inspect_parser.set_defaults(run=inspect)
+    inspect_parser.add_argument("source", type=Path)
+    convert_parser = commands.add_parser("convert", help="write a checkpoint in another format")
+    convert_parser.set_defaults(run=convert)
+    convert_parser.add_argument("source", type=Path)
+    convert_parser.add_argument("target", type=Path, help="must not exist yet")
+    convert_parser.add_argument("--format", choices=("hf", "meta", "gguf"), default="hf")
+    convert_parser.add_argument("--files", type=int, default=1, help="model-parallel files of Meta's format")
+    convert_parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of the matrices in GGUF")
+    generate_parser = commands.add_parser("generate", help="stream a continuation of a prompt, or with --chat an answer")
+    generate_parser.set_defaults(run=generate)
+    generate_parser.add_argument("checkpoint", type=Path)
+    generate_parser.add_argument("--prompt", required=True)
+    generate_parser.add_argument("--chat", action="store_true", help="ask through the chat template instead of continuing the text")
+    generate_parser.add_argument("--max-tokens", type=int, default=128)
+    generate_parser.add_argument("--temperature", type=float, default=0.6, help="0 takes the likeliest token (default 0.6)")
+    generate_parser.add_argument(
+        "--top-p", type=float, default=0.9, help="smallest set of tokens that reaches this probability (default 0.9)"
+    )
+    generate_parser.add_argument("--top-k", type=int, default=0, help="the k likeliest tokens; 0: all")
+    generate_parser.add_argument("--min-p", type=float, default=0.0, help="at least this share of the likeliest token's probability")
+    generate_parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    generate_parser.add_argument("--seed", type=int)
+    generate_parser.add_argument("--stop", action="append", default=[], help="a text that ends the answer; may be given several times")
+    generate_parser.add_argument("--quantize", choices=["int8"], help="keep the weights in fewer bits: faster, slightly less exact")
+    generate_parser.add_argument(
+        "--tokenizer", type=Path, help="a directory, a tokenizer.json or a tiktoken BPE file; default: the checkpoint's own"
+    )
+    quantize_parser = commands.add_parser("quantize", help="measure what int8 weights change on a text")
+    quantize_parser.set_defaults(run=quantize)
+    quantize_parser.add_argument("checkpoint", type=Path)
+    quantize_parser.add_argument("text", type=Path)
+    quantize_parser.add_argument("--tokens", type=int, default=2048, help="of the text's beginning (default 2048)")
     return parser
 
 
 def inspect(options: argparse.Namespace) -> None:
+    """Print what a checkpoint holds."""
     from model.checkpoint.convert import inspect
 
     print(inspect(options.source))
 
 
 def convert(options: argparse.Namespace) -> None:
+    """Write a checkpoint in another format."""
     from model.checkpoint.convert import convert
 
     convert(options.source, options.target, options.format, files=options.files, kind=options.type)
@@ -56,6 +66,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def generate(options: argparse.Namespace) -> None:
+    """Stream a continuation or an answer to standard output, and its speed to standard error."""
     import torch
 
     from model.generation import native
@@ -80,7 +91,7 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def _speed(read: int, times: list[float]) -> str:
-    """``times``: of the start and of each token. The first token comes when the prompt has been read."""
+    """``times``: of the start and of each token, in seconds. The prefill ends with the first token."""
     written = len(times) - 1
     if written < 2:
         return f"{read} tokens read, {written} written"
@@ -89,10 +100,11 @@ def _speed(read: int, times: list[float]) -> str:
 
 
 def quantize(options: argparse.Namespace) -> None:
+    """Print how far int8 weights are from bfloat16 ones on a text. ``ValueError`` for one of fewer than two tokens."""
     import torch
 
     from model.checkpoint.load import load_model
-    from model.generation.quantize import KINDS, difference, store
+    from model.generation.quantize import WEIGHT_DTYPES, difference, quantize_
     from model.tokenizer.tokenizer import Tokenizer
 
     ids = Tokenizer.from_path(options.checkpoint).prompt(options.text.read_text(encoding="utf-8"))[: options.tokens]
@@ -100,9 +112,9 @@ def quantize(options: argparse.Namespace) -> None:
     if length < 2:
         raise ValueError(f"{options.text} has fewer than two tokens")
     rows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
-    stored, int8 = (store(load_model(options.checkpoint, dtype=torch.bfloat16), kind) for kind in KINDS)
-    found = [difference(stored, int8, row[None]) for row in rows]
-    kl, agreement = (sum(row[what] for row in found) / len(found) for what in ("kl", "greedy_agreement"))
+    bfloat16, int8 = (quantize_(load_model(options.checkpoint, dtype=torch.bfloat16), name) for name in WEIGHT_DTYPES)
+    differences = [difference(bfloat16, int8, row[None]) for row in rows]
+    kl, agreement = (sum(row[measure] for row in differences) / len(differences) for measure in ("kl", "greedy_agreement"))
     print(f"{rows.numel()} tokens: Kullback-Leibler divergence {kl:.4f} nats, the same likeliest token at {agreement:.1%}")
 
 
@@ -113,6 +125,9 @@ def main() -> None:
         options.run(options)
     except (ValueError, OSError) as error:
         sys.exit(f"{options.command}: {error}")
+    except KeyboardInterrupt:
+        print(f"{options.command}: stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""Masked attention: torch's own, but for the backward pass of compiled training on a CPU, where that takes twice as long as
-matrix products and one fused pass over the scores (bench/train_speed.py)."""
+"""Masked attention: torch's own, except for the backward pass of compiled training on a CPU.
+
+There torch's takes twice as long as matrix products and one fused pass over the scores (bench/train_speed.py).
+"""
 
 from typing import Any
 
@@ -33,11 +35,11 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, mask, out, log_sums = ctx.saved_tensors
         scale = q.shape[-1] ** -0.5
         weights = torch.exp((q @ k.mT).float() * scale + mask - log_sums[..., None])
-        along = (of_out.float() * out.float()).sum(-1, keepdim=True)
-        of_weights = (of_out @ v.mT).float()
-        of_scores = (weights * (of_weights - along) * scale).to(q.dtype)
-        return of_scores @ k, of_scores.mT @ q, weights.to(q.dtype).mT @ of_out, None
+        delta = (grad_out.float() * out.float()).sum(-1, keepdim=True)
+        grad_weights = (grad_out @ v.mT).float()
+        grad_scores = (weights * (grad_weights - delta) * scale).to(q.dtype)
+        return grad_scores @ k, grad_scores.mT @ q, weights.to(q.dtype).mT @ grad_out, None

@@ -1,6 +1,6 @@
 """The Llama-family transformer: configuration, named sizes and layers, in plain torch.
 
-It knows nothing of files, text or training; token ids go in, hidden states or logits come out.
+It reads no files and knows nothing of text or training; token ids go in, hidden states or logits come out.
 
 Shape letters: B rows, T positions, S cached positions, H heads, K key/value heads, D head size, C model width, V vocabulary.
 Parameter names are those of Hugging Face's ``LlamaForCausalLM`` without the ``model.`` prefix, and the rotary layout is theirs
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import attend
 
-MOST = 1 << 24  # of any size in a configuration: what exceeds it comes from a damaged file
+MAX_SIZE = 1 << 24  # of any size in a configuration; a larger one comes from a damaged file
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
+    """Sizes of a model, by Meta's names. ``ValueError`` names a size that is out of range or does not fit the others."""
+
     dim: int
     n_layers: int
     n_heads: int
@@ -48,8 +50,8 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "head_dim", "max_seq_len"):
-            if type(value := getattr(self, name)) is not int or not 1 <= value <= MOST:
-                raise ValueError(f"model configuration: {name} must be a whole number from 1 to {MOST}, is {value!r}")
+            if type(value := getattr(self, name)) is not int or not 1 <= value <= MAX_SIZE:
+                raise ValueError(f"model configuration: {name} must be a whole number from 1 to {MAX_SIZE}, is {value!r}")
         for name in ("norm_eps", "rope_theta"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"model configuration: {name} must be above 0 and finite, is {getattr(self, name)!r}")
@@ -57,6 +59,58 @@ class LlamaConfig:
             raise ValueError(f"model configuration: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly")
         if self.head_dim % 2:
             raise ValueError(f"model configuration: rotary embeddings need an even head size, is {self.head_dim}")
+
+    @property
+    def q_size(self) -> int:
+        """Width of all query heads together, H × D."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Width of all key heads together, K × D; the value heads have the same."""
+        return self.n_kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One of a layer's seven matrices: its module, its sizes and its names in the file formats."""
+
+    name: str
+    module: str  # of a Block
+    out_size: str  # attributes of LlamaConfig
+    in_size: str
+    meta_name: str
+    shard_dim: int  # the dimension that Meta's model-parallel ranks share
+    gguf_name: str
+
+    @property
+    def path(self) -> str:
+        """The name inside a layer, as in ``self_attn.q_proj``."""
+        return f"{self.module}.{self.name}"
+
+    def shape(self, config: LlamaConfig) -> tuple[int, int]:
+        """(out, in) of the weight."""
+        return getattr(config, self.out_size), getattr(config, self.in_size)
+
+    def linear(self, config: LlamaConfig) -> nn.Linear:
+        """A layer of this shape with random weights, without bias."""
+        out_features, in_features = self.shape(config)
+        return nn.Linear(in_features, out_features, bias=False)
+
+
+# In the order of the parameters. Meta's names are those of its model.py, GGUF's those of llama.cpp's gguf-py.
+PROJECTIONS = {
+    projection.name: projection
+    for projection in (
+        Projection("q_proj", "self_attn", "q_size", "dim", "attention.wq", 0, "attn_q"),
+        Projection("k_proj", "self_attn", "kv_size", "dim", "attention.wk", 0, "attn_k"),
+        Projection("v_proj", "self_attn", "kv_size", "dim", "attention.wv", 0, "attn_v"),
+        Projection("o_proj", "self_attn", "dim", "q_size", "attention.wo", 1, "attn_output"),
+        Projection("gate_proj", "mlp", "ffn_dim", "dim", "feed_forward.w1", 0, "ffn_gate"),
+        Projection("up_proj", "mlp", "ffn_dim", "dim", "feed_forward.w3", 0, "ffn_up"),
+        Projection("down_proj", "mlp", "dim", "ffn_dim", "feed_forward.w2", 1, "ffn_down"),
+    )
+}
 
 
 _LLAMA3_1 = RopeScaling()
@@ -85,6 +139,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to the same shape and precision."""
         x32 = x.float()
         return self.weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
@@ -112,7 +167,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class KVCache:
     """Keys and values [layers, slots, K, S, D] of the sequences that are being generated.
 
-    A sequence takes a slot and frees it when it leaves; ``lengths`` says how many positions each slot holds.
+    Each sequence has a slot of its own until it is released; ``lengths`` counts the cached positions of each slot.
     """
 
     def __init__(self, config: LlamaConfig, slots: int, max_len: int, *, dtype: torch.dtype, device: torch.device):
@@ -122,26 +177,27 @@ class KVCache:
         self.lengths = [0] * slots
         self._free = list(reversed(range(slots)))
 
-    def take(self) -> int:
+    def allocate(self) -> int:
         """An empty slot; ``IndexError`` where none is free."""
         slot = self._free.pop()
         self.lengths[slot] = 0
         return slot
 
     def free(self, slot: int) -> None:
+        """Give a slot back; its keys and values are overwritten by the next sequence."""
         self._free.append(slot)
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """The first positions of one slot's sequence, which the other's sequence begins with too."""
+        """Copy the first ``count`` positions, a prefix that both sequences share, from one slot to another."""
         self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
         self.values[:, target, :, :count] = self.values[:, source, :, :count]
         self.lengths[target] = count
 
-    def put(self, layer: int, where: "Where", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values at each row's own positions; all of the rows up to the last position."""
-        self.keys[layer][where.slots[:, None], :, where.positions] = k_BKTD.transpose(1, 2)
-        self.values[layer][where.slots[:, None], :, where.positions] = v_BKTD.transpose(1, 2)
-        return self.keys[layer][where.slots, :, : where.span], self.values[layer][where.slots, :, : where.span]
+    def update(self, layer: int, context: "AttentionContext", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values at each row's positions; returns the rows' keys and values [B, K, S, D]."""
+        self.keys[layer][context.slots[:, None], :, context.positions] = k_BKTD.transpose(1, 2)
+        self.values[layer][context.slots[:, None], :, context.positions] = v_BKTD.transpose(1, 2)
+        return self.keys[layer][context.slots, :, : context.span], self.values[layer][context.slots, :, : context.span]
 
 
 class Attention(nn.Module):
@@ -151,19 +207,20 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.groups = config.n_heads // config.n_kv_heads
-        self.q_proj = nn.Linear(config.dim, config.n_heads * config.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.dim, config.n_kv_heads * config.head_dim, bias=False)
-        self.v_proj = nn.Linear(config.dim, config.n_kv_heads * config.head_dim, bias=False)
-        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.dim, bias=False)
+        self.q_proj = PROJECTIONS["q_proj"].linear(config)
+        self.k_proj = PROJECTIONS["k_proj"].linear(config)
+        self.v_proj = PROJECTIONS["v_proj"].linear(config)
+        self.o_proj = PROJECTIONS["o_proj"].linear(config)
 
-    def forward(self, x_BTC: Tensor, where: "Where", layer: int) -> Tensor:
+    def forward(self, x_BTC: Tensor, context: "AttentionContext", layer: int) -> Tensor:
+        """[B, T, C] to [B, T, C]; ``layer`` is the index in the cache."""
         q, k, v = (proj(x_BTC).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(q, where.cos, where.sin), rotate(k, where.cos, where.sin)
-        if where.cache is not None:
-            k, v = where.cache.put(layer, where, k, v)
+        q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
+        if context.cache is not None:
+            k, v = context.cache.update(layer, context, k, v)
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, dim=1), v.repeat_interleave(self.groups, dim=1)
-        out = attend(q, k, v, where.mask)
+        out = attend(q, k, v, context.mask)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -172,15 +229,18 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.gate_proj = PROJECTIONS["gate_proj"].linear(config)
+        self.up_proj = PROJECTIONS["up_proj"].linear(config)
+        self.down_proj = PROJECTIONS["down_proj"].linear(config)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
+    """A layer: attention and feed-forward, each behind a norm and added to its input."""
+
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.input_layernorm = RMSNorm(config.dim, config.norm_eps)
@@ -188,14 +248,15 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.dim, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTC: Tensor, where: "Where", layer: int) -> Tensor:
-        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), where, layer)
+    def forward(self, x_BTC: Tensor, context: "AttentionContext", layer: int) -> Tensor:
+        """[B, T, C] to [B, T, C]; ``layer`` is the index in the cache."""
+        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), context, layer)
         return h + self.mlp(self.post_attention_layernorm(h))
 
 
 @dataclass(frozen=True)
-class Where:
-    """What every layer needs to know about positions; computed once per forward pass."""
+class AttentionContext:
+    """Positions, rotary angles, mask and cache slots that all layers share; computed once per forward pass."""
 
     positions: Tensor  # [B, T]
     cos: Tensor  # [B, 1, T, D/2]
@@ -203,15 +264,17 @@ class Where:
     mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key, False or -inf elsewhere; None: plain causal
     cache: KVCache | None
     slots: Tensor  # [B], of the cache
-    span: int  # positions of the cache that any row sees
+    span: int  # S: the cached positions up to the last that any row attends to
 
 
 class Transformer(nn.Module):
+    """Token ids to logits. Its parameters have Hugging Face's names and shapes."""
+
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
-        self.recompute = False  # in training, keep only what enters a layer and compute the rest again in the backward pass
-        # Without the default initialization, which on the meta device imports torch's compiler (a second): weights are always loaded.
+        self.activation_checkpointing = False  # in training, keep only each layer's input and compute the rest again
+        # Not initialized: weights are always loaded, and the default imports torch's compiler where it makes meta tensors.
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=torch.empty(config.vocab_size, config.dim))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -230,48 +293,50 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states [B, T, C] before the output matrix.
 
-        ``documents_BT`` numbers the document that each packed token belongs to (-1: padding): attention stays within a
-        document and its positions start at 0. With a ``cache``, row b continues the sequence in slot ``slots_B[b]`` (by default
-        row b's is slot b) with tokens that stand at ``positions_BT[b]``.
+        ``documents_BT`` gives the index of the document that each packed token belongs to (-1: padding). Attention stays within
+        a document, and its positions start at 0. With a ``cache``, row b continues the sequence in slot ``slots_B[b]`` (default:
+        slot b) with tokens at ``positions_BT[b]``. ``ValueError`` where the positions exceed the context.
         """
         x = self.embed_tokens(tokens_BT)
-        where = self._where(x, documents_BT, positions_BT, cache, slots_B)
-        for number, layer in enumerate(self.layers):
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, where, number, use_reentrant=False)
+        context = self._attention_context(x, documents_BT, positions_BT, cache, slots_B)
+        for index, layer in enumerate(self.layers):
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, x, context, index, use_reentrant=False)
             else:
-                x = layer(x, where, number)
+                x = layer(x, context, index)
         return self.norm(x)
 
     def forward(self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
         return self.lm_head(self.hidden(tokens_BT, documents_BT=documents_BT))
 
-    def _where(self, x: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None, slots: Tensor | None) -> Where:
+    def _attention_context(
+        self, x: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None, slots: Tensor | None
+    ) -> AttentionContext:
         rows, length, device = x.shape[0], x.shape[1], x.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
         mask = None
         if documents is not None:
             positions = positions_within(documents)
-            same = documents[:, :, None] == documents[:, None, :]
-            seen = (same & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
-            # In the form that attention adds to its scores: of a boolean one every layer would make, and keep, its own.
-            mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -math.inf)
+            same_document = documents[:, :, None] == documents[:, None, :]
+            visible = (same_document & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
+            # Additive: from a boolean mask every layer would make, and keep, a copy of its own.
+            mask = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -math.inf)
         elif positions is None:
             positions = torch.arange(length, device=device).expand(rows, length)
         span = int(positions.max()) + 1
         if span > self.config.max_seq_len:
             raise ValueError(f"{span} positions exceed the model's context of {self.config.max_seq_len}")
-        if cache is not None and span > length:  # else nothing comes before: plain causal
+        if cache is not None and span > length:  # otherwise the cache is empty: plain causal
             mask = (torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1)
         slots = torch.arange(rows, device=device) if slots is None else slots
         # Angles in float32: bfloat16 has too few digits for large positions.
         angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(device)
-        return Where(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, slots, span)
+        return AttentionContext(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, slots, span)
 
 
 def positions_within(documents_BT: Tensor) -> Tensor:
-    """Position of each token inside its own document, [B, T], for document numbers that are contiguous in a row."""
+    """Position of each token inside its own document, [B, T], for document indices that are contiguous in a row."""
     index = torch.arange(documents_BT.shape[1], device=documents_BT.device).expand_as(documents_BT)
     starts = torch.ones_like(documents_BT, dtype=torch.bool)
     starts[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
@@ -281,6 +346,6 @@ def positions_within(documents_BT: Tensor) -> Tensor:
 def parameter_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every parameter, without allocating one; a tied output matrix is not listed."""
     with torch.device("meta"):
-        skeleton = Transformer(replace(config))
-    for name, parameter in skeleton.named_parameters():
+        meta_model = Transformer(replace(config))
+    for name, parameter in meta_model.named_parameters():
         yield name, tuple(parameter.shape)

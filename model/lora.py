@@ -1,6 +1,6 @@
-"""Low-rank adapters on the projections of a Transformer: LoRA and DoRA, beside frozen weights, merged into them, in PEFT's files.
+"""Low-rank adapters on the projections of a Transformer: LoRA and DoRA, added to frozen weights, merged into them, in PEFT's files.
 
-It does not know how adapters are trained (optim.py says which parameters are) nor where the model under them came from.
+It does not know how adapters are trained nor where the base model came from.
 """
 
 import math
@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.checkpoint.json_file import read_json, write_json
-from model.checkpoint.shapes import misfits
-from model.llama import MOST, Transformer
+from model.checkpoint.shapes import shape_mismatches
+from model.llama import MAX_SIZE, PROJECTIONS, Transformer
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS = tuple(PROJECTIONS)
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model.model."  # in PEFT's files, before the names that the parameters have here
 FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
@@ -46,6 +46,8 @@ UNSET: tuple[object, ...] = (None, False, [], {})
 
 @dataclass(frozen=True)
 class LoraConfig:
+    """Settings of an adapter. ``ValueError`` names the one that is out of range."""
+
     rank: int
     alpha: float
     dropout: float  # of what enters the low-rank product
@@ -54,10 +56,10 @@ class LoraConfig:
     rslora: bool = False
 
     def __post_init__(self) -> None:
-        if type(self.rank) is not int or not 1 <= self.rank <= MOST:
-            raise ValueError(f"adapter configuration: rank must be a whole number from 1 to {MOST}, is {self.rank!r}")
-        if not isinstance(self.alpha, int | float) or not 0 < self.alpha <= MOST:
-            raise ValueError(f"adapter configuration: alpha must be a number above 0 and up to {MOST}, is {self.alpha!r}")
+        if type(self.rank) is not int or not 1 <= self.rank <= MAX_SIZE:
+            raise ValueError(f"adapter configuration: rank must be a whole number from 1 to {MAX_SIZE}, is {self.rank!r}")
+        if not isinstance(self.alpha, int | float) or not 0 < self.alpha <= MAX_SIZE:
+            raise ValueError(f"adapter configuration: alpha must be a number above 0 and up to {MAX_SIZE}, is {self.alpha!r}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"adapter configuration: dropout must be a number from 0 to below 1, is {self.dropout!r}")
         if unknown := [target for target in self.targets if target not in TARGETS]:
@@ -84,12 +86,12 @@ class LoraLinear(nn.Module):
         self.base_layer = base.requires_grad_(False)
         self.lora_A = nn.Linear(base.in_features, config.rank, bias=False, device="meta")
         self.lora_B = nn.Linear(config.rank, base.out_features, bias=False, device="meta")
-        # Drawn on the CPU: the same numbers for every device. The distribution is that of Microsoft's loralib.
+        # Sampled on the CPU: the same numbers for every device. The distribution is that of Microsoft's loralib.
         down = nn.init.kaiming_uniform_(torch.empty(config.rank, base.in_features), a=math.sqrt(5), generator=generator)
         device = base.weight.device
         self.lora_A.weight = nn.Parameter(down.to(device))
         self.lora_B.weight = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
-        self.lora_magnitude_vector = nn.Parameter(_lengths(self.direction())) if config.dora else None
+        self.lora_magnitude_vector = nn.Parameter(_row_norms(self.direction())) if config.dora else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of the base layer's result.
@@ -101,7 +103,7 @@ class LoraLinear(nn.Module):
         out = torch.add(plain, self.lora_B(self.lora_A(dropped)), alpha=self.config.scale)
         if self.lora_magnitude_vector is not None:
             # The length is a constant to the gradient: section 4.3 of the paper.
-            out = out * (self.lora_magnitude_vector / _lengths(self.direction()))
+            out = out * (self.lora_magnitude_vector / _row_norms(self.direction()))
         return out.to(plain.dtype)
 
     @torch.no_grad()
@@ -117,12 +119,12 @@ class LoraLinear(nn.Module):
         """The base layer, its weight changed to what this layer multiplies by."""
         weight = self.direction()
         if self.lora_magnitude_vector is not None:
-            weight *= (self.lora_magnitude_vector / _lengths(weight))[:, None]
+            weight *= (self.lora_magnitude_vector / _row_norms(weight))[:, None]
         self.base_layer.weight.copy_(weight)
         return self.base_layer
 
 
-def _lengths(weight: Tensor) -> Tensor:
+def _row_norms(weight: Tensor) -> Tensor:
     """Euclidean length of each row. Models with added layers have rows of zeros (LLaMA Pro, arXiv:2401.02415): not quite 0."""
     return torch.linalg.vector_norm(weight, dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
 
@@ -141,26 +143,26 @@ def merge(model: Transformer) -> None:
 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
-    """The adapted layers by the names of the projections that they stand for."""
+    """The adapted layers by the names of the projections that they replace."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
 def _targeted(model: Transformer, config: LoraConfig) -> dict[str, nn.Linear]:
     if adapters(model):
         raise ValueError("the model has adapters already; merge them first")
-    found = {}
+    targeted = {}
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in config.targets:
             if not isinstance(module, nn.Linear):
                 raise ValueError(f"{name} is a {type(module).__name__}; adapters go on a model whose weights are not quantized")
-            found[name] = module
-    return found
+            targeted[name] = module
+    return targeted
 
 
 def save(model: Transformer, directory: Path, *, base: str) -> None:
     """Write the adapters as PEFT does; ``directory`` appears whole or not at all.
 
-    ``base`` names the model under the adapters for whoever opens them: ``base_model_name_or_path``, but no path of this machine.
+    ``base`` names the base model (PEFT's ``base_model_name_or_path``); it may not be a path of this machine.
     """
     layers = adapters(model)
     if not layers:
@@ -230,14 +232,14 @@ def read_config(directory: Path) -> LoraConfig:
 
 
 def load(model: Transformer, directory: Path) -> LoraConfig:
-    """Put the adapters of a directory, ours or PEFT's, on the model; their settings.
+    """Put the adapters of a directory, written by ``save`` or PEFT, on the model. Returns their settings.
 
     ``ValueError`` names settings that are not supported and tensors that are missing, unexpected, of another shape, or no finite
     floats; the model is not changed then. Shapes are compared before a tensor is read.
     """
     config = read_config(directory)
-    wanted = {name: shape for place, linear in _targeted(model, config).items() for name, shape in _shapes(place, linear, config)}
-    tensors = _read(directory / WEIGHTS, wanted)
+    expected = {name: shape for module, linear in _targeted(model, config).items() for name, shape in _shapes(module, linear, config)}
+    tensors = _read(directory / WEIGHTS, expected)
     add(model, config, seed=0)
     with torch.no_grad():
         for name, parameter in _parameters(adapters(model)):
@@ -245,26 +247,26 @@ def load(model: Transformer, directory: Path) -> LoraConfig:
     return config
 
 
-def _shapes(place: str, linear: nn.Linear, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{PREFIX}{place}.lora_A.weight", (config.rank, linear.in_features)
-    yield f"{PREFIX}{place}.lora_B.weight", (linear.out_features, config.rank)
+def _shapes(name: str, linear: nn.Linear, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{PREFIX}{name}.lora_A.weight", (config.rank, linear.in_features)
+    yield f"{PREFIX}{name}.lora_B.weight", (linear.out_features, config.rank)
     if config.dora:
-        yield f"{PREFIX}{place}.lora_magnitude_vector", (linear.out_features,)
+        yield f"{PREFIX}{name}.lora_magnitude_vector", (linear.out_features,)
 
 
-def _read(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read(path: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     if not path.exists():
         raise ValueError(f"{path} is missing; adapters in a pickle (.bin) are not read: save them as safetensors")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            if told := misfits({name: tuple(part.get_shape()) for name, part in slices.items()}, wanted):
-                raise ValueError(f"the tensors in {path} do not fit its {CONFIG} and the model: {told}")
-            if told := ", ".join(f"{name} ({part.get_dtype()})" for name, part in slices.items() if part.get_dtype() not in FLOATS):
-                raise ValueError(f"{path}: not floats: {told}")
-            tensors = {name: file.get_tensor(name) for name in wanted}
+            if mismatches := shape_mismatches({name: tuple(part.get_shape()) for name, part in slices.items()}, expected):
+                raise ValueError(f"the tensors in {path} do not fit its {CONFIG} and the model: {mismatches}")
+            if not_floats := ", ".join(f"{name} ({part.get_dtype()})" for name, part in slices.items() if part.get_dtype() not in FLOATS):
+                raise ValueError(f"{path}: not floats: {not_floats}")
+            tensors = {name: file.get_tensor(name) for name in expected}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    if told := ", ".join(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
-        raise ValueError(f"{path}: not finite everywhere: {told}")
+    if not_finite := ", ".join(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise ValueError(f"{path}: not finite everywhere: {not_finite}")
     return tensors

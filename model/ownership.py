@@ -1,6 +1,6 @@
-"""Whether another account of this machine may have written what stands at a path: its owner, its mode, and each step of the way to it.
+"""Checks whether another account of this machine may have written a path: its owner, its mode and those of each directory above.
 
-It knows nothing of what is kept there.
+It knows nothing of the contents.
 """
 
 import grp
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OTHERS = 0o077  # a umask that lets nobody else in
-MOST_LINKS = 40
+MAX_LINKS = 40
 
 
 def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> str:
-    """Who else may have written ``path``, as a sentence with what to do; empty where nobody, or where nothing stands there.
+    """Who else may have written ``path``, as a sentence with what to do; empty where nobody, or where the path does not exist.
 
-    Every directory on the way counts, and every link. ``mask``: a umask; those whom it lets write may. ``within``: a directory whose
-    own way is not looked at. A directory as /tmp, in which each account can rename only what is its own, may be on the way.
+    Every directory and link on the way to it is checked. ``mask`` is a umask: whoever it lets write may write. ``within``: a directory
+    whose own parents are not checked. A sticky directory such as /tmp, where accounts can rename only their own files, is allowed.
     """
     steps = list(_steps(path, within))
-    for number, (step, status) in enumerate(steps):
-        last = number == len(steps) - 1
+    for index, (step, status) in enumerate(steps):
+        last = index == len(steps) - 1
         if not trusted(status, mask):
             return f"{step} belongs to {_name(status.st_uid)}, not to this account: remove it, or name another directory"
         shared = bool(status.st_mode & stat.S_ISVTX) and not last
@@ -32,7 +32,7 @@ def problem(path: Path, mask: int = OTHERS, *, within: Path | None = None) -> st
 
 
 def problem_inside(directory: Path, mask: int = OTHERS, *, deep: bool = True) -> str:
-    """As ``problem``, of what a directory holds; ``deep``: of all that is below it too, as for a cache out of which code is run."""
+    """As ``problem``, for the entries of a directory; ``deep``: for all entries below too, as for a cache of code that is run."""
     if not directory.is_dir():
         return ""
     reached = bool(directory.stat().st_mode & mask)
@@ -61,7 +61,7 @@ def trusted(status: os.stat_result, mask: int = OTHERS) -> bool:
 
 
 def _writers(status: os.stat_result, mask: int) -> str:
-    """Who may write beside the owner, and may not by ``mask``."""
+    """Who besides the owner may write, against ``mask``."""
     if status.st_mode & mask & stat.S_IWOTH:
         return "everybody"
     if status.st_mode & mask & stat.S_IWGRP and not _is_private(status.st_gid):
@@ -89,7 +89,7 @@ def _steps(path: Path, within: Path | None) -> Iterator[tuple[Path, os.stat_resu
         yield here / part, status
         if not stat.S_ISLNK(status.st_mode):
             here = here / part
-        elif (links := links + 1) > MOST_LINKS:
+        elif (links := links + 1) > MAX_LINKS:
             raise OSError(f"{path}: too many links")
         else:
             target = (here / part).readlink()

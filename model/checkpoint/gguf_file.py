@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType as Kind
+from gguf import GGMLQuantizationType
 from torch import Tensor
 
 from model.checkpoint.config import CONFIG, config_json
@@ -21,42 +21,44 @@ from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import open_tensors
 from model.checkpoint.meta_file import from_interleaved, is_rotary, to_interleaved
-from model.checkpoint.shapes import expected_shapes, misfits
-from model.llama import LlamaConfig, RopeScaling, parameter_shapes, rotary_frequencies
+from model.checkpoint.shapes import expected_shapes, shape_mismatches
+from model.llama import PROJECTIONS, LlamaConfig, RopeScaling, parameter_shapes, rotary_frequencies
 from model.tokenizer.tokenizer import Tokenizer
 
 # GGUF's tensor names, by the name of the parameter inside a layer or of the whole model.
 LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
-    "self_attn.q_proj.weight": "attn_q.weight",
-    "self_attn.k_proj.weight": "attn_k.weight",
-    "self_attn.v_proj.weight": "attn_v.weight",
-    "self_attn.o_proj.weight": "attn_output.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight",
-    "mlp.gate_proj.weight": "ffn_gate.weight",
-    "mlp.up_proj.weight": "ffn_up.weight",
-    "mlp.down_proj.weight": "ffn_down.weight",
+    **{f"{projection.path}.weight": f"{projection.gguf_name}.weight" for projection in PROJECTIONS.values()},
 }
 MODEL_NAMES = {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 # Factors that Llama 3.1's scaling divides the rotary frequencies by; GGUF keeps these instead of the settings behind them.
 FACTORS = "rope_freqs.weight"
 SCALINGS = (None, RopeScaling(factor=8.0), RopeScaling(factor=32.0))
 
-STORED = {Kind.F32: torch.float32, Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}  # what is not quantized
-WRITTEN = {"f16": (Kind.F16, gguf.LlamaFileType.MOSTLY_F16), "q8_0": (Kind.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0)}
+STORED = {
+    GGMLQuantizationType.F32: torch.float32,
+    GGMLQuantizationType.F16: torch.float16,
+    GGMLQuantizationType.BF16: torch.bfloat16,
+}  # what is not quantized
+WRITTEN = {
+    "f16": (GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+}
 
-Watch = Callable[[Sequence[str]], Iterable[str]]
+Progress = Callable[[Sequence[str]], Iterable[str]]
 
 
 def gguf_name(parameter: str) -> str:
+    """GGUF's name of a parameter of the model."""
     if parameter in MODEL_NAMES:
         return MODEL_NAMES[parameter]
-    _, number, inner = parameter.split(".", 2)
-    return f"blk.{number}.{LAYER_NAMES[inner]}"
+    _, layer, inner = parameter.split(".", 2)
+    return f"blk.{layer}.{LAYER_NAMES[inner]}"
 
 
 def open_file(path: Path) -> tuple[dict[str, Any], dict[str, gguf.ReaderTensor]]:
-    """Metadata and tensors of a GGUF file whose header keeps to the file."""
+    """Metadata and tensors of a GGUF file. ``ValueError`` where its header is damaged or reaches beyond the file."""
     check_header(path)
     try:
         reader = gguf.GGUFReader(path)
@@ -65,10 +67,10 @@ def open_file(path: Path) -> tuple[dict[str, Any], dict[str, gguf.ReaderTensor]]
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from None
 
 
-def to_directory(path: Path, directory: Path, *, watch: Watch = iter) -> None:
-    """Write a GGUF model as a checkpoint directory, in the precision that its matrices have, quantized ones in bfloat16.
+def to_directory(path: Path, directory: Path, *, progress: Progress = iter) -> None:
+    """Write a GGUF model as a checkpoint directory, in the precision of its matrices, quantized ones in bfloat16.
 
-    ``watch`` may follow the tensors' names as they are converted.
+    ``progress`` wraps the tensors' names, as tqdm does.
     """
     fields, tensors = open_file(path)
     config = read_config(fields, tensors, path)
@@ -80,7 +82,7 @@ def to_directory(path: Path, directory: Path, *, watch: Watch = iter) -> None:
     if any(i is not None and not 0 <= i < len(tokens) for i in ids.values()):
         raise ValueError(f"{path}: bos_token_id or eos_token_id is not of the vocabulary of {len(tokens)}")
     directory.mkdir(parents=True, exist_ok=True)
-    save_weights({name: tensor.to(dtype) for name, tensor in _tensors(tensors, config, watch)}, directory, dtype=dtype)
+    save_weights({name: tensor.to(dtype) for name, tensor in _tensors(tensors, config, progress)}, directory, dtype=dtype)
     write_json(directory / CONFIG, config_json(config, dtype, **ids))
     write_json(directory / "generation_config.json", {"bos_token_id": ids["bos_id"], "eos_token_id": ids["eos_id"]})
     write_json(directory / "tokenizer.json", tokenizer)
@@ -91,7 +93,7 @@ def to_directory(path: Path, directory: Path, *, watch: Watch = iter) -> None:
 
 
 def read_config(fields: dict[str, Any], tensors: dict[str, gguf.ReaderTensor], path: Path) -> LlamaConfig:
-    """The configuration in the metadata, once the tensors fit it."""
+    """The configuration in the metadata. ``ValueError`` names a key or tensors that do not fit."""
     if fields.get("general.architecture") != "llama":
         raise ValueError(f"{path}: general.architecture is {fields.get('general.architecture')!r}; only 'llama' is supported")
     if fields.get("llama.rope.scaling.type", "none") != "none":
@@ -118,32 +120,32 @@ def read_config(fields: dict[str, Any], tensors: dict[str, gguf.ReaderTensor], p
     except (TypeError, ArithmeticError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     shapes = {gguf_name(name): shape for name, shape in expected_shapes(config, len(tensors), path).items()}
-    if told := misfits({name: tuple(reversed(t.shape.tolist())) for name, t in tensors.items()}, shapes, {FACTORS}):
-        raise ValueError(f"the tensors in {path} do not fit its metadata: {told}")
-    return _scaled(config, tensors, path)
+    if mismatches := shape_mismatches({name: tuple(reversed(t.shape.tolist())) for name, t in tensors.items()}, shapes, {FACTORS}):
+        raise ValueError(f"the tensors in {path} do not fit its metadata: {mismatches}")
+    return _with_rope_scaling(config, tensors, path)
 
 
-def _scaled(config: LlamaConfig, tensors: dict[str, gguf.ReaderTensor], path: Path) -> LlamaConfig:
-
+def _with_rope_scaling(config: LlamaConfig, tensors: dict[str, gguf.ReaderTensor], path: Path) -> LlamaConfig:
+    """The configuration with the rope scaling whose factors the file has."""
     if FACTORS not in tensors:
         return config
-    found = np.asarray(tensors[FACTORS].data, dtype=np.float32).ravel()
+    factors = np.asarray(tensors[FACTORS].data, dtype=np.float32).ravel()
     for scaling in SCALINGS:
         candidate = replace(config, rope_scaling=scaling)
-        wanted = rope_factors(candidate)
-        if found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4):
+        expected_factors = rope_factors(candidate)
+        if factors.shape == expected_factors.shape and np.allclose(factors, expected_factors, rtol=1e-4):
             return candidate
     raise ValueError(f"{path}: {FACTORS} holds factors of a rope scaling that is not known; Llama 3.1's and 3.2's are")
 
 
 def rope_factors(config: LlamaConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
-
+    """What the rotary frequencies are divided by, float32 [D/2]; ones without scaling."""
     return (rotary_frequencies(replace(config, rope_scaling=None)) / rotary_frequencies(config)).numpy()
 
 
-def _tensors(tensors: dict[str, gguf.ReaderTensor], config: LlamaConfig, watch: Watch) -> Iterator[tuple[str, Tensor]]:
+def _tensors(tensors: dict[str, gguf.ReaderTensor], config: LlamaConfig, progress: Progress) -> Iterator[tuple[str, Tensor]]:
     names = [name for name, _ in parameter_shapes(config)]
-    for name in watch(names):
+    for name in progress(names):
         tensor = tensors[gguf_name(name)]
         values = torch.from_numpy(np.array(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
         yield name, from_interleaved(values, config.head_dim) if is_rotary(name) else values
@@ -161,15 +163,15 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
     writer = gguf.GGUFWriter(path, "llama")
     _add_config(writer, config, kind)
     add_vocabulary(writer, read_json(source), Tokenizer.from_path(source), source, config.vocab_size)
-    shapes = [(gguf_name(n), s, _kind_of(s, kind)) for n, s in parameter_shapes(config)]
+    shapes = [(gguf_name(n), s, _tensor_type(s, kind)) for n, s in parameter_shapes(config)]
     if config.rope_scaling:
-        shapes.insert(0, (FACTORS, (config.head_dim // 2,), Kind.F32))
+        shapes.insert(0, (FACTORS, (config.head_dim // 2,), GGMLQuantizationType.F32))
     for name, shape, stored in shapes:
         block, width = gguf.GGML_QUANT_SIZES[stored]
         size = int(np.prod(shape)) * width // block
-        # A quantized shape is told in bytes.
-        told = (*shape[:-1], shape[-1] * width // block) if block > 1 else shape
-        writer.add_tensor_info(name, told, np.dtype(np.uint8 if block > 1 else np.float32), size, raw_dtype=stored)
+        # The shape of a quantized tensor is given in bytes.
+        info_shape = (*shape[:-1], shape[-1] * width // block) if block > 1 else shape
+        writer.add_tensor_info(name, info_shape, np.dtype(np.uint8 if block > 1 else np.float32), size, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -177,21 +179,21 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
         writer.write_tensor_data(rope_factors(config))
     for name, tensor in tensors:
         values = to_interleaved(tensor, config.head_dim) if is_rotary(name) else tensor
-        writer.write_tensor_data(_stored(values.float().numpy(), _kind_of(tuple(tensor.shape), kind), name, directory))
+        writer.write_tensor_data(_encoded(values.float().numpy(), _tensor_type(tuple(tensor.shape), kind), name, directory))
     writer.close()
 
 
-def _kind_of(shape: tuple[int, ...], kind: str) -> Kind:
+def _tensor_type(shape: tuple[int, ...], kind: str) -> GGMLQuantizationType:
     if len(shape) == 1:
-        return Kind.F32
+        return GGMLQuantizationType.F32
     stored = WRITTEN[kind][0]
-    return Kind.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[stored][0] else stored
+    return GGMLQuantizationType.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[stored][0] else stored
 
 
-def _stored(values: np.ndarray[Any, Any], kind: Kind, name: str, directory: Path) -> np.ndarray[Any, Any]:
-    if kind == Kind.F16 and np.abs(values).max() > np.finfo(np.float16).max:
+def _encoded(values: np.ndarray[Any, Any], kind: GGMLQuantizationType, name: str, directory: Path) -> np.ndarray[Any, Any]:
+    if kind == GGMLQuantizationType.F16 and np.abs(values).max() > np.finfo(np.float16).max:
         raise ValueError(f"{directory}: {name} has values beyond float16's range")
-    return values if kind == Kind.F32 else gguf.quantize(values, kind)
+    return values if kind == GGMLQuantizationType.F32 else gguf.quantize(values, kind)
 
 
 def _add_config(writer: gguf.GGUFWriter, config: LlamaConfig, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Vocabularies in GGUF's metadata: into a ``tokenizer.json`` that Hugging Face's tokenizers and our own read alike, and back."""
+"""Vocabularies in GGUF's metadata: to a ``tokenizer.json`` that Hugging Face's tokenizers and model.tokenizer read alike, and back."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from model.tokenizer.tokenizer import Tokenizer
-from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, added_token, bos_processor, bpe_model, split_pattern
+from model.tokenizer.tokenizer_json import added_token, bos_processor, bpe_model
+from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, split_pattern
 
-# tokenizer.ggml.pre: the pre-tokenizers of Hugging Face that they stand for, and the split pattern that both come to.
+# tokenizer.ggml.pre: the pre-tokenizers of Hugging Face that they stand for, and the split pattern that both have.
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _LLAMA3_SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
 PRE_TOKENIZERS: dict[str, tuple[Any, str]] = {
@@ -24,9 +25,9 @@ WHOLE_WORDS = "llama-bpe"  # a piece that is a token stays one, whatever the mer
 
 def tokenizer_json(fields: dict[str, Any], path: Path) -> dict[str, Any]:
     """The vocabulary of a GGUF file as a ``tokenizer.json``."""
-    kind, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
-        raise ValueError(f"{path}: tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported; known: {', '.join(PRE_TOKENIZERS)}")
+    model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
+    if model != "gpt2" or pre not in PRE_TOKENIZERS:
+        raise ValueError(f"{path}: tokenizer {model!r} with pre-tokenizer {pre!r} is not supported; known: {', '.join(PRE_TOKENIZERS)}")
     tokens, types, merges = (fields.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges"))
     if not isinstance(tokens, list) or not isinstance(types, list) or len(tokens) != len(types) or not isinstance(merges, list):
         raise ValueError(f"{path}: tokenizer.ggml.tokens, token_type and merges do not fit together")
@@ -53,15 +54,15 @@ def add_vocabulary(writer: GGUFWriter, source: dict[str, Any], tokenizer: Tokeni
     if model.get("byte_fallback"):
         raise ValueError(f"{path}: a SentencePiece vocabulary cannot be written to GGUF; its scores are not in tokenizer.json")
     pattern = split_pattern(source, path)
-    pre = next((name for name, (_, known) in PRE_TOKENIZERS.items() if known == pattern), None)
+    pre = next((name for name, (_, known_pattern) in PRE_TOKENIZERS.items() if known_pattern == pattern), None)
     if pre is None:
         raise ValueError(f"{path}: llama.cpp has no name for its pre-tokenizer")
     by_id = {i: token for token, i in (model["vocab"] | tokenizer.special).items()}
-    kinds = {i: TokenType.CONTROL if token in tokenizer.special else TokenType.NORMAL for i, token in by_id.items()}
+    token_types = {i: TokenType.CONTROL if token in tokenizer.special else TokenType.NORMAL for i, token in by_id.items()}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([by_id.get(i, f"[PAD{i}]") for i in range(size)])
-    writer.add_token_types([kinds.get(i, TokenType.UNUSED) for i in range(size)])
+    writer.add_token_types([token_types.get(i, TokenType.UNUSED) for i in range(size)])
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
     if tokenizer.bos in tokenizer.special:
         writer.add_bos_token_id(tokenizer.special[tokenizer.bos])

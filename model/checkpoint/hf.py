@@ -15,7 +15,7 @@ from torch import Tensor
 from model.checkpoint.checked_weights import CheckedFile
 from model.checkpoint.config import CONFIG, read_config, stored_dtype
 from model.checkpoint.json_file import read_json, write_json
-from model.checkpoint.shapes import expected_shapes, misfits
+from model.checkpoint.shapes import expected_shapes, shape_mismatches
 from model.llama import LlamaConfig
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,18 +26,18 @@ def open_checked(directory: Path, sha256: Mapping[str, str]) -> tuple[LlamaConfi
     """Configuration and parameters of weights whose digests are known; each file is read once."""
     config = read_config(directory)
     files = [CheckedFile(path, sha256.get(path.name, "")) for path in _weight_files(directory)]
-    places = fitting(directory, {name: (file.path, shape) for file in files for name, shape in file.shapes.items()}, config)
-    parameters = {_file_name(name): name for name in places}
+    file_by_name = match_tensors(directory, {name: (file.path, shape) for file in files for name, shape in file.shapes.items()}, config)
+    parameters = {_file_name(name): name for name in file_by_name}
     return config, ((parameters[name], tensor) for file in files for name, tensor in file.tensors() if name in parameters)
 
 
 def open_stored(directory: Path, config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
-    """The parameters, in the stored precision, once names and shapes fit."""
-    return _tensors(fitting(directory, _tensor_shapes(directory), config))
+    """The parameters in the stored precision. ``ValueError`` where names or shapes do not fit."""
+    return _tensors(match_tensors(directory, _tensor_shapes(directory), config))
 
 
-def _tensors(places: dict[str, Path]) -> Iterator[tuple[str, Tensor]]:
-    for name, path in places.items():
+def _tensors(file_by_name: dict[str, Path]) -> Iterator[tuple[str, Tensor]]:
+    for name, path in file_by_name.items():
         # Opened anew for each tensor: the pages of those before leave the memory.
         with safe_open(path, "pt") as weights:
             yield name, weights.get_tensor(_file_name(name))
@@ -53,8 +53,8 @@ def _weight_files(directory: Path) -> list[Path]:
     if not isinstance(weight_map, dict):
         raise ValueError(f"{index}: weight_map is missing")
     names = sorted({str(name) for name in weight_map.values()})
-    if foreign := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"{index}: weight_map names files outside the directory: {', '.join(foreign[:3])}")
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"{index}: weight_map names files outside the directory: {', '.join(outside[:3])}")
     return [directory / name for name in names]
 
 
@@ -72,18 +72,20 @@ def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
     return shapes
 
 
-def fitting(directory: Path, found: dict[str, tuple[Path, tuple[int, ...]]], config: LlamaConfig) -> dict[str, Path]:
-    """The file that holds each parameter; ``ValueError`` lists tensors that do not fit the configuration."""
-    expected = expected_shapes(config, len(found), directory)
-    wanted = {_file_name(name): shape for name, shape in expected.items()}
+def match_tensors(directory: Path, stored: dict[str, tuple[Path, tuple[int, ...]]], config: LlamaConfig) -> dict[str, Path]:
+    """The file that holds each parameter, from the file and shape of each stored tensor.
+
+    ``ValueError`` lists tensors that do not fit the configuration.
+    """
+    expected = expected_shapes(config, len(stored), directory)
+    expected_stored = {_file_name(name): shape for name, shape in expected.items()}
     # A tied model's output matrix may be stored again; it is the embedding.
     optional = {"lm_head.weight"} if config.tied else set()
     # Some releases of transformers stored the rotary angles, which follow from the configuration.
-    found = {name: place for name, place in found.items() if not name.endswith(".rotary_emb.inv_freq")}
-    told = misfits({name: shape for name, (_, shape) in found.items()}, wanted, optional)
-    if told:
-        raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {told}")
-    return {name: found[_file_name(name)][0] for name in expected}
+    stored = {name: entry for name, entry in stored.items() if not name.endswith(".rotary_emb.inv_freq")}
+    if mismatches := shape_mismatches({name: shape for name, (_, shape) in stored.items()}, expected_stored, optional):
+        raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {mismatches}")
+    return {name: stored[_file_name(name)][0] for name in expected}
 
 
 def _file_name(parameter: str) -> str:
@@ -129,4 +131,4 @@ def copy_text_files(source: Path, directory: Path) -> None:
 
 def check_weights(directory: Path) -> None:
     """``ValueError`` where the stored tensors do not fit the configuration; reads headers only."""
-    fitting(directory, _tensor_shapes(directory), read_config(directory))
+    match_tensors(directory, _tensor_shapes(directory), read_config(directory))

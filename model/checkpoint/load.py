@@ -22,8 +22,10 @@ def load_model(
     max_seq_len: int | None = None,
     sha256: Mapping[str, str] | None = None,
 ) -> Transformer:
-    """The model of a checkpoint directory, Hugging Face's or Meta's, each parameter converted to ``dtype`` as it is read, or to that of
-    its name. ``max_seq_len`` shortens the context. ``sha256``: digests by file name, which the bytes that are read must have.
+    """The model of a checkpoint directory in Hugging Face's or Meta's layout.
+
+    Each parameter is converted to ``dtype`` as it is read; ``dtype`` may be a function of its name. ``max_seq_len`` shortens the
+    context. ``sha256``: the digests that the weight files must have, by file name.
 
     ``ValueError`` lists tensors that are missing, unexpected or of another shape than the configuration asks for; nothing is
     allocated before that check.

@@ -1,7 +1,7 @@
 """Meta's checkpoint format: ``params.json`` with ``consolidated.NN.pth``, one file or one per model-parallel rank.
 
-Names and shapes are those of meta-llama/llama-models, models/llama3/model.py; a pickle is read with ``weights_only`` and nothing in it
-is run. It knows nothing of tokenizers.
+Names and shapes are those of meta-llama/llama-models, models/llama3/model.py; a pickle is read with ``weights_only``, which
+runs none of its code. It knows nothing of tokenizers.
 """
 
 import math
@@ -16,21 +16,15 @@ from torch import Tensor
 
 from model.checkpoint.config import CONFIG, read_config
 from model.checkpoint.json_file import read_json, write_json
-from model.checkpoint.shapes import expected_shapes, misfits
-from model.llama import SIZES, LlamaConfig, RopeScaling, parameter_shapes
+from model.checkpoint.shapes import expected_shapes, shape_mismatches
+from model.llama import PROJECTIONS, SIZES, LlamaConfig, RopeScaling, parameter_shapes
 
 PARAMS = "params.json"
-# Meta's name inside a layer, and along which dimension model-parallel ranks share it; None: every rank has the whole.
+# Meta's name inside a layer, and the dimension that model-parallel ranks share; None: every rank has the whole tensor.
 LAYER_NAMES: dict[str, tuple[str, int | None]] = {
     "input_layernorm.weight": ("attention_norm.weight", None),
-    "self_attn.q_proj.weight": ("attention.wq.weight", 0),
-    "self_attn.k_proj.weight": ("attention.wk.weight", 0),
-    "self_attn.v_proj.weight": ("attention.wv.weight", 0),
-    "self_attn.o_proj.weight": ("attention.wo.weight", 1),
     "post_attention_layernorm.weight": ("ffn_norm.weight", None),
-    "mlp.gate_proj.weight": ("feed_forward.w1.weight", 0),
-    "mlp.up_proj.weight": ("feed_forward.w3.weight", 0),
-    "mlp.down_proj.weight": ("feed_forward.w2.weight", 1),
+    **{f"{projection.path}.weight": (f"{projection.meta_name}.weight", projection.shard_dim) for projection in PROJECTIONS.values()},
 }
 MODEL_NAMES: dict[str, tuple[str, int | None]] = {
     "embed_tokens.weight": ("tok_embeddings.weight", 0),  # Llama 2: 1
@@ -41,11 +35,12 @@ IGNORED = ("rope.freqs",)  # a table that can be computed
 
 
 def meta_name(parameter: str) -> tuple[str, int | None]:
+    """Meta's name of a parameter of the model, and the dimension that ranks share."""
     if parameter in MODEL_NAMES:
         return MODEL_NAMES[parameter]
-    _, number, inner = parameter.split(".", 2)
+    _, layer, inner = parameter.split(".", 2)
     name, dim = LAYER_NAMES[inner]
-    return f"layers.{number}.{name}", dim
+    return f"layers.{layer}.{name}", dim
 
 
 def to_interleaved(weight: Tensor, head_dim: int) -> Tensor:
@@ -54,11 +49,12 @@ def to_interleaved(weight: Tensor, head_dim: int) -> Tensor:
 
 
 def from_interleaved(weight: Tensor, head_dim: int) -> Tensor:
-    """The other way round."""
+    """The inverse of ``to_interleaved``."""
     return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).reshape(weight.shape)
 
 
 def is_rotary(parameter: str) -> bool:
+    """Whether the rows of this parameter are ordered by rotary pairs."""
     return parameter.endswith(("q_proj.weight", "k_proj.weight"))
 
 
@@ -76,7 +72,7 @@ class MetaFiles:
         self._check(ranks)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter by our name, merged over the ranks, in the stored precision."""
+        """Every parameter by the model's name, merged over the ranks, in the stored precision."""
         names = [name for name, _ in parameter_shapes(self.config)]
         for _, layer in groupby(names, lambda name: name.split(".")[:2]):
             # Opened anew for each layer: the pages of those before leave the memory.
@@ -94,25 +90,25 @@ class MetaFiles:
         split = 0 if width == dim else 1
         vocabulary = rows * (len(self.paths) if split == 0 else 1)
         config = read_params(params, self.directory / PARAMS, vocabulary=vocabulary)
-        beside = self.directory / CONFIG
-        if beside.exists():  # says what params.json cannot: context, precision, exact scaling
+        config_path = self.directory / CONFIG
+        if config_path.exists():  # has what params.json has not: context, precision, exact scaling
             whole = read_config(self.directory)
             for field in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size"):
                 if getattr(whole, field) != getattr(config, field):
-                    raise ValueError(f"{beside}: {field} is {getattr(whole, field)}, in {PARAMS} it is {getattr(config, field)}")
+                    raise ValueError(f"{config_path}: {field} is {getattr(whole, field)}, in {PARAMS} it is {getattr(config, field)}")
             return whole, split
         output = first.get("output.weight")
         tied = output is None or (output.shape == embedding.shape and torch.equal(output, embedding))
         return replace(config, tied=tied), split
 
     def _check(self, ranks: list[dict[str, Tensor]]) -> None:
-        wanted = expected_shapes(self.config, min(map(len, ranks)), self.directory)
+        shapes = expected_shapes(self.config, min(map(len, ranks)), self.directory)
         optional = {*IGNORED, "output.weight"} if self.config.tied else {*IGNORED}
-        expected = {meta_name(name)[0]: self._rank_shape(name, shape) for name, shape in wanted.items()}
+        expected = {meta_name(name)[0]: self._rank_shape(name, shape) for name, shape in shapes.items()}
         for path, rank in zip(self.paths, ranks, strict=True):
-            told = misfits({name: tuple(tensor.shape) for name, tensor in rank.items()}, expected, optional)
-            if told:
-                raise ValueError(f"the tensors in {path} do not fit {PARAMS}: {told}")
+            mismatches = shape_mismatches({name: tuple(tensor.shape) for name, tensor in rank.items()}, expected, optional)
+            if mismatches:
+                raise ValueError(f"the tensors in {path} do not fit {PARAMS}: {mismatches}")
 
     def _rank_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         dim, count = self._split(name), len(self.paths)
@@ -126,32 +122,35 @@ class MetaFiles:
         return self._embedding_dim if name == "embed_tokens.weight" else meta_name(name)[1]
 
     def _merged(self, name: str, ranks: list[dict[str, Tensor]]) -> Tensor:
-        theirs, dim = meta_name(name)[0], self._split(name)
+        meta, dim = meta_name(name)[0], self._split(name)
         if dim is None:
-            if any(not torch.equal(rank[theirs], ranks[0][theirs]) for rank in ranks[1:]):
-                raise ValueError(f"{self.directory}: {theirs} differs between the files; it must be the same in all")
-            merged = ranks[0][theirs]
+            if any(not torch.equal(rank[meta], ranks[0][meta]) for rank in ranks[1:]):
+                raise ValueError(f"{self.directory}: {meta} differs between the files; it must be the same in all")
+            merged = ranks[0][meta]
         else:
-            merged = torch.cat([rank[theirs] for rank in ranks], dim) if len(ranks) > 1 else ranks[0][theirs]
+            merged = torch.cat([rank[meta] for rank in ranks], dim) if len(ranks) > 1 else ranks[0][meta]
         return from_interleaved(merged, self.config.head_dim) if is_rotary(name) else merged
 
 
 def _open(path: Path) -> dict[str, Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way; none of its code has run
         raise ValueError(f"{path} is not a whole PyTorch file of tensors alone: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(found, dict) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items()):
+    if not isinstance(tensors, dict) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in tensors.items()):
         raise ValueError(f"{path}: expected tensors by name")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if tensor.dtype not in (torch.bfloat16, torch.float16, torch.float32) or not tensor.is_contiguous() or tensor.is_meta:
             raise ValueError(f"{path}: {name} is no plain tensor of bfloat16, float16 or float32")
-    return found
+    return tensors
 
 
 def read_params(params: dict[str, Any], path: Path, *, vocabulary: int) -> LlamaConfig:
-    """The configuration in ``params.json``. It names neither context nor the scaling's factor: those are the named size's with
-    these dimensions, else Llama 3.1's, 3's or 2's."""
+    """The configuration in ``params.json``. ``ValueError`` names a key that is missing or out of range.
+
+    The file has neither context nor the scaling's factor. These come from the entry of ``SIZES`` with the same dimensions, else
+    from Llama 3.1, 3 or 2.
+    """
     try:
         dim, heads = params["dim"], params["n_heads"]
         config = LlamaConfig(
@@ -190,7 +189,7 @@ def ffn_dim(dim: int, multiple_of: int, multiplier: float | None) -> int:
 def write(directory: Path, state: dict[str, Tensor], config: LlamaConfig, *, files: int = 1) -> None:
     """Write parameters, in their own precision, as ``files`` model-parallel files with ``params.json``.
 
-    ``ValueError`` where Meta's format cannot say the configuration or the tensors cannot be shared evenly.
+    ``ValueError`` where Meta's format cannot express the configuration or the tensors cannot be shared evenly.
     """
     if config.head_dim * config.n_heads != config.dim:
         raise ValueError(
@@ -217,6 +216,7 @@ def _share(name: str, tensor: Tensor, config: LlamaConfig, rank: int, files: int
 
 
 def params_json(config: LlamaConfig) -> dict[str, Any]:
+    """The contents of ``params.json``; ``ffn_dim`` gives the same inner width for them."""
     base = int(2 * (4 * config.dim) / 3)
     multiple_of = 256 if config.ffn_dim % 256 == 0 else 1
     # Half a unit off, so that rounding in ffn_dim() ends where it should.

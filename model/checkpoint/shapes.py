@@ -9,24 +9,25 @@ from torch import Tensor
 from model.llama import LlamaConfig, Transformer, parameter_shapes
 
 
-def expected_shapes(config: LlamaConfig, tensors: int, place: Path) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: LlamaConfig, tensors: int, path: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter, unless there are too few tensors for so many layers."""
     if config.n_layers > tensors:
-        raise ValueError(f"{place}: {config.n_layers} layers are configured, but there are only {tensors} tensors")
+        raise ValueError(f"{path}: {config.n_layers} layers are configured, but there are only {tensors} tensors")
     return dict(parameter_shapes(config))
 
 
-def misfits(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], optional: Container[str] = ()) -> str:
-    """Names that are missing, not wanted or of another shape, as a text; empty where all fit."""
+def shape_mismatches(actual: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], optional: Container[str] = ()) -> str:
+    """Which tensors are missing, unexpected or of another shape, as a text for people; empty where all fit."""
     problems = {
-        "missing": [name for name in wanted if name not in found and name not in optional],
-        "not in the model": [name for name in found if name not in wanted and name not in optional],
-        "of another shape": [f"{n} is {list(found[n])}, not {list(s)}" for n, s in wanted.items() if n in found and found[n] != s],
+        "missing": [name for name in expected if name not in actual and name not in optional],
+        "not in the model": [name for name in actual if name not in expected and name not in optional],
+        "of another shape": [f"{n} is {list(actual[n])}, not {list(s)}" for n, s in expected.items() if n in actual and actual[n] != s],
     }
-    return "; ".join(f"{what}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" for what, names in problems.items() if names)
+    return "; ".join(f"{problem}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" for problem, names in problems.items() if names)
 
 
 def count_parameters(config: LlamaConfig) -> int:
+    """Of the whole model; a tied output matrix counts once."""
     return sum(math.prod(shape) for _, shape in parameter_shapes(config))
 
 

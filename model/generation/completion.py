@@ -1,6 +1,6 @@
 """Text in, text out: a checkpoint's model with its tokenizer and chat template.
 
-It knows nothing of how tokens are computed; generate.py does.
+It does not know how tokens are computed; generate.py does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,21 +31,21 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text, the ids that it was decoded from, why it ended, and on request the log-probability of every id.
+    """A generated text, its ids, why it ended, and on request the log-probability of each id.
 
-    With ``echo`` the prompt stands in front of all of them; its first token has no log-probability.
+    With ``echo`` all of them begin with the prompt's; its first token has no log-probability.
     """
 
     text: str
     ids: tuple[int, ...]
-    ended_by: str  # "stop": a stop id or string; "length": the limit or the context
+    finish_reason: str  # "stop": a stop id or string; "length": the limit or the context
     log_probabilities: tuple[LogProbability | None, ...] | None = None
 
 
 class Answer:
-    """The text of a sequence as its tokens come; it ends before the first of the stop strings.
+    """Decodes a sequence token by token and cuts its text before the first stop string.
 
-    A stop string may reach over the borders of tokens, so text that could begin one is held back until it is clear.
+    A stop string may span tokens, so text that could begin one is not released until it is certain.
     """
 
     def __init__(self, stream: TextStream, stops: Sequence[str]):
@@ -53,30 +53,30 @@ class Answer:
         self.stopped = False
         self._stream = stream
         self._stops = tuple(stops)
-        self._held = ""
+        self._pending = ""
 
     def push(self, token: int) -> str:
-        """The text that is certain after this token and was not before."""
+        """The text that becomes certain with this token; may be empty."""
         return self._release(self._stream.push(token), at_end=False)
 
     def finish(self) -> str:
-        """What was held back at the end."""
+        """The text that was not released yet, at the end of the sequence."""
         return self._release(self._stream.finish(), at_end=True)
 
-    def _release(self, piece: str, *, at_end: bool) -> str:
+    def _release(self, text: str, *, at_end: bool) -> str:
         if self.stopped:
             return ""
-        self._held += piece
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        self.stopped = bool(found)
-        sure = min(found) if found else len(self._held) - (0 if at_end else self._unclear())
-        released, self._held = self._held[:sure], "" if found else self._held[sure:]
+        self._pending += text
+        stop_positions = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
+        self.stopped = bool(stop_positions)
+        end = min(stop_positions) if stop_positions else len(self._pending) - (0 if at_end else self._possible_stop_length())
+        released, self._pending = self._pending[:end], "" if stop_positions else self._pending[end:]
         self.text += released
         return released
 
-    def _unclear(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
-        return max((n for stop in self._stops for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0)
+    def _possible_stop_length(self) -> int:
+        """Length of the longest end of the pending text that begins a stop string."""
+        return max((n for stop in self._stops for n in range(1, len(stop)) if self._pending.endswith(stop[:n])), default=0)
 
 
 class Llama:
@@ -99,17 +99,17 @@ class Llama:
         quantize: str | None = None,
         weights_sha256: Mapping[str, str] | None = None,
     ) -> "Llama":
-        """Open a checkpoint directory. The tokenizer is the directory's own unless ``tokenizer_path`` names a directory, a
-        ``tokenizer.json`` or Llama 3's ranks file.
+        """Open a checkpoint directory.
 
+        ``tokenizer_path``: a directory, a ``tokenizer.json`` or Llama 3's tiktoken BPE file; default: the checkpoint's own.
         ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
-        may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: digests by file name, which the very
-        bytes of the weights that are read must have. ``ValueError`` names the file and field that do not fit.
+        may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: the digests that the weight files
+        must have, by file name. ``ValueError`` names the file and field that do not fit.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         directory = Path(ckpt_dir)
         if weights_sha256 is None:
-            open_tensors(directory)  # refuses what is no checkpoint before anything else is read
+            open_tensors(directory)  # raises early where there is no valid checkpoint
         tokenizer = Tokenizer.from_path(Path(tokenizer_path or ckpt_dir))
         model = _open(directory, device, dtype, quantize, max_seq_len, weights_sha256)
         if tokenizer.n_vocab > model.config.vocab_size:
@@ -126,7 +126,10 @@ class Llama:
         echo: bool = False,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Continuations of running text; ``log_probabilities`` asks for those of each token and of so many alternatives."""
+        """Continuations of plain text; ``log_probabilities`` is the number of alternatives to report for each token.
+
+        ``ValueError`` for more than ``max_batch_size`` prompts, an empty stop string or a prompt that fills the context.
+        """
         if isinstance(prompts, str):
             raise ValueError("prompts is one string; give a list of prompts")
         return self._complete([self.tokenizer.prompt(p) for p in prompts], max_gen_len, stop, log_probabilities, echo, sampling)
@@ -140,14 +143,14 @@ class Llama:
         log_probabilities: int | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Answers to conversations, through the checkpoint's chat template."""
+        """Answers to conversations, through the checkpoint's chat template. Arguments and errors as of ``text_completion``."""
         prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
         return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling)
 
     def stream(
         self, prompt: Sequence[int], *, max_gen_len: int, stop: Sequence[str] = (), **sampling: Unpack[SamplingOptions]
     ) -> Iterator[tuple[int | None, str]]:
-        """The ids of one continuation as they come, each with the text that became certain; last the rest, without an id."""
+        """Ids of one continuation, each with the text that became certain; at the end the rest of the text with None."""
         answer = self._answer(stop)
         for (token,) in self._generate([prompt], [answer], max_gen_len, None, sampling):
             assert token is not None
@@ -161,28 +164,28 @@ class Llama:
             raise ValueError(f"{len(prompts)} prompts are more than max_batch_size of {self.max_batch_size}")
         answers = [self._answer(stop) for _ in prompts]
         rows: list[list[int]] = [[] for _ in prompts]
-        told: list[list[LogProbability | None]] = [[] for _ in prompts]
+        log_probs: list[list[LogProbability | None]] = [[] for _ in prompts]
         for step in self._generate(prompts, answers, max_gen_len, top, sampling):
-            for number, token in enumerate(step):
+            for index, token in enumerate(step):
                 if token is not None:
-                    rows[number].append(token.id)
-                    told[number].append(token.log_probability)
-                    answers[number].push(token.id)
+                    rows[index].append(token.id)
+                    log_probs[index].append(token.log_probability)
+                    answers[index].push(token.id)
         completions = []
-        for prompt, answer, ids, values in zip(prompts, answers, rows, told, strict=True):
+        for prompt, answer, ids, values in zip(prompts, answers, rows, log_probs, strict=True):
             answer.finish()
             room = min(max_gen_len, self.model.config.max_seq_len - len(prompt) + 1)
-            ended_by = "length" if len(ids) >= room and not answer.stopped else "stop"
-            completion = Completion(answer.text, tuple(ids), ended_by, None if top is None else tuple(values))
+            finish_reason = "length" if len(ids) >= room and not answer.stopped else "stop"
+            completion = Completion(answer.text, tuple(ids), finish_reason, None if top is None else tuple(values))
             completions.append(self._echoed(prompt, completion, top) if echo else completion)
         return completions
 
     def _echoed(self, prompt: list[int], completion: Completion, top: int | None) -> Completion:
-        told = None
+        log_probs = None
         if top is not None and completion.log_probabilities is not None:
-            told = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
+            log_probs = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
         text = self.tokenizer.decode(prompt[len(self.tokenizer.prefix) :]) + completion.text
-        return Completion(text, (*prompt, *completion.ids), completion.ended_by, told)
+        return Completion(text, (*prompt, *completion.ids), completion.finish_reason, log_probs)
 
     def _answer(self, stop: Sequence[str]) -> Answer:
         if "" in stop:
@@ -198,7 +201,7 @@ class Llama:
             Sampling(**sampling),
             max_new_tokens=max_gen_len,
             stop_ids=self.tokenizer.stop_ids,
-            stop=lambda number, token: answers[number].stopped,
+            stop=lambda index, token: answers[index].stopped,
             log_probabilities=top,
         )
 
@@ -207,18 +210,18 @@ def _open(
     directory: Path,
     device: torch.device,
     dtype: torch.dtype | None,
-    kind: str | None,
+    quantization: str | None,
     max_seq_len: int | None,
     sha256: Mapping[str, str] | None,
 ) -> Transformer:
     """The model in the form that generates fastest on the device."""
     if dtype is None:
         dtype = weights_dtype(directory)
-    narrow = kind or ("bfloat16" if dtype == torch.bfloat16 else None)
+    weight_dtype = quantization or ("bfloat16" if dtype == torch.bfloat16 else None)
     if device.type != "cpu":
         model = load_model(directory, dtype=dtype, device=device, max_seq_len=max_seq_len, sha256=sha256)
-        return quantize.store(model, kind) if kind else model
-    if isinstance(native.library(), str) and not kind:
-        narrow = None  # torch alone would widen bfloat16 weights at every step
-    model = load_model(directory, dtype=torch.bfloat16 if narrow else torch.float32, max_seq_len=max_seq_len, sha256=sha256)
-    return quantize.store(model, narrow) if narrow else model
+        return quantize.quantize_(model, quantization) if quantization else model
+    if isinstance(native.library(), str) and not quantization:
+        weight_dtype = None  # torch alone would convert bfloat16 weights at every step
+    model = load_model(directory, dtype=torch.bfloat16 if weight_dtype else torch.float32, max_seq_len=max_seq_len, sha256=sha256)
+    return quantize.quantize_(model, weight_dtype) if weight_dtype else model

@@ -1,4 +1,4 @@
-/* One step of the transformer on the CPU for a few tokens, and a matrix product: what generating spends its time on.
+/* One step of the transformer on the CPU for a few tokens, and a matrix product: where generation spends its time.
  *
  * For few rows a step is bound by reading the weights; torch's cost per operation would add as much again. Activations are
  * float32, weights float32, bfloat16 or int8 with a scale per output channel. Layouts are those of llama.py; the same formulas
@@ -88,17 +88,17 @@ INLINE void tile(const Matrix *m, int kind, int first, int outs, const float *x,
         for (int o = turn; o < outs; o += every) __builtin_prefetch(w + ((int64_t)o * ins + at) * width + AHEAD);
         #pragma GCC unroll 2
         for (int p = 0; p < PARTS; p++) {
-            fv some[4];
+            fv activations[4];
             #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                some[r] = load(x + (int64_t)r * ins + at + p * LANES);
-                KEEP(some[r]);
+                activations[r] = load(x + (int64_t)r * ins + at + p * LANES);
+                KEEP(activations[r]);
             }
             #pragma GCC unroll 4
             for (int o = 0; o < outs; o++) {
                 const fv weight = weights(w + (int64_t)o * ins * width, kind, at + p * LANES);
                 #pragma GCC unroll 4
-                for (int r = 0; r < rows; r++) sums[r * outs + o][p] += weight * some[r];
+                for (int r = 0; r < rows; r++) sums[r * outs + o][p] += weight * activations[r];
             }
         }
     }
@@ -118,13 +118,13 @@ INLINE void strip(const Matrix *m, int kind, int first, int outs, const float *x
 INLINE void tiles(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride) {
     const int strips = (rows + 3) / 4;
     for (int n = 0; n < strips; n++) {
-        const float *some = x + (int64_t)4 * n * m->ins;
+        const float *block = x + (int64_t)4 * n * m->ins;
         float *to = out + (int64_t)4 * n * stride;
         switch (rows - 4 * n) {
-            case 1: strip(m, kind, first, outs, some, 1, to, stride, n, strips); break;
-            case 2: strip(m, kind, first, outs, some, 2, to, stride, n, strips); break;
-            case 3: strip(m, kind, first, outs, some, 3, to, stride, n, strips); break;
-            default: strip(m, kind, first, outs, some, 4, to, stride, n, strips);
+            case 1: strip(m, kind, first, outs, block, 1, to, stride, n, strips); break;
+            case 2: strip(m, kind, first, outs, block, 2, to, stride, n, strips); break;
+            case 3: strip(m, kind, first, outs, block, 3, to, stride, n, strips); break;
+            default: strip(m, kind, first, outs, block, 4, to, stride, n, strips);
         }
     }
 }
@@ -211,7 +211,7 @@ static void attend(const float *q, const float *keys, const float *values, int c
     }
 }
 
-/* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r stands at position[r] of
+/* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r is at position[r] of
  * cache slot slot[r]; rows may share a slot. scratch holds rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim)
  * floats and then, for each thread, the cache's len. */
 void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position, float *x, float *scratch,

@@ -1,6 +1,6 @@
-"""Continuations of token ids: sequences that join, step together over a key/value cache, and leave.
+"""Continuations of token ids: sequences are added, decoded together over a key/value cache, and released.
 
-It knows nothing of text. ``python -m model generate CHECKPOINT --prompt "…"`` is completion.py's command line.
+It knows nothing of text; completion.py has the tokenizer and the stop strings.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from model.generation.native import Native
-from model.generation.sampling import GREEDY, LogProbability, Sampling, draw, log_probability
+from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample
 from model.llama import KVCache, Transformer
 
-# With so few tokens a step in C is faster than torch, which then mostly waits for weights to be widened.
-NATIVE_ROWS = 32
+# Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32.
+MAX_NATIVE_TOKENS = 32
 
 
 class ContextError(ValueError):
@@ -23,24 +23,26 @@ class ContextError(ValueError):
 
 @dataclass(frozen=True)
 class Token:
+    """A sampled token, with its log-probability where the sequence asks for it."""
+
     id: int
     log_probability: LogProbability | None
 
 
 @dataclass
-class Row:
-    """A sequence in a batch: its slot of the cache, its tokens so far, prompt included, and the next token's logits."""
+class SequenceState:
+    """A sequence in a batch: its cache slot, its tokens so far, prompt included, and the next token's logits."""
 
     slot: int
     tokens: list[int]
     settings: Sampling
-    log_probabilities: int | None  # how many of the likeliest tokens to tell of; None: no log-probabilities
+    log_probabilities: int | None  # how many of the likeliest tokens to report; None: no log-probabilities
     generator: torch.Generator | None
-    logits: Tensor = field(repr=False)  # [V]; none before the whole prompt was read
+    logits: Tensor = field(repr=False)  # [V]; empty until the prefill is complete
 
 
 class Batch:
-    """Sequences that are continued together. One joins or leaves at any time; what the others draw does not change."""
+    """Sequences that are decoded together. Adding or releasing one does not change the tokens of the others."""
 
     def __init__(self, model: Transformer, *, slots: int, max_len: int):
         self.model = model
@@ -49,66 +51,67 @@ class Batch:
         self.cache = KVCache(model.config, slots, self.max_len, dtype=weight.dtype, device=weight.device)
         self._native = Native.of(model) if weight.dtype == torch.float32 else None
 
-    def join(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> Row:
-        """Read a prompt into a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
-        row = self.enter(prompt, settings, log_probabilities=log_probabilities)
-        self.read(row, len(prompt))
-        return row
+    def add(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
+        """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
+        sequence = self.admit(prompt, settings, log_probabilities=log_probabilities)
+        self.prefill(sequence, len(prompt))
+        return sequence
 
-    def enter(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> Row:
-        """Take a free slot for a prompt that ``read`` will read. ``ValueError`` as of ``join``."""
+    def admit(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
+        """Allocate a slot for a prompt that ``prefill`` will process. Errors are those of ``add``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
         device = self.model.norm.weight.device
         generator = None if settings.seed is None else torch.Generator(device).manual_seed(settings.seed)
-        return Row(self.cache.take(), list(prompt), settings, log_probabilities, generator, torch.empty(0))
+        return SequenceState(self.cache.allocate(), list(prompt), settings, log_probabilities, generator, torch.empty(0))
 
-    def read(self, row: Row, count: int) -> bool:
-        """Read up to ``count`` more tokens of a prompt; whether all of it is read and the next token can be drawn."""
-        start = self.cache.lengths[row.slot]
-        hidden = self._read(row.slot, row.tokens[start : start + count])
-        if self.cache.lengths[row.slot] < len(row.tokens):
+    def prefill(self, sequence: SequenceState, count: int) -> bool:
+        """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
+        start = self.cache.lengths[sequence.slot]
+        hidden = self._forward(sequence.slot, sequence.tokens[start : start + count])
+        if self.cache.lengths[sequence.slot] < len(sequence.tokens):
             return False
-        row.logits = self._logits(hidden[-1:])[0]
+        sequence.logits = self._logits(hidden[-1:])[0]
         return True
 
-    def draw(self, row: Row) -> Token:
-        """The next token of a sequence; it is appended to ``row.tokens``."""
-        chosen = draw(row.logits, row.settings, seen=row.tokens, generator=row.generator)
-        row.tokens.append(chosen)
-        told = row.log_probabilities
-        return Token(chosen, None if told is None else log_probability(row.logits, chosen, told))
+    def sample(self, sequence: SequenceState) -> Token:
+        """The next token of a sequence; appended to ``sequence.tokens``."""
+        chosen = sample(sequence.logits, sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator)
+        sequence.tokens.append(chosen)
+        top = sequence.log_probabilities
+        return Token(chosen, None if top is None else log_probability(sequence.logits, chosen, top))
 
     @torch.inference_mode()
-    def step(self, rows: Sequence[Row]) -> None:
-        """Read the last drawn token of each of these sequences, so that the next can be drawn."""
-        slots, tokens = [row.slot for row in rows], [row.tokens[-1] for row in rows]
+    def step(self, sequences: Sequence[SequenceState]) -> None:
+        """Process the last token of each of these sequences, so that the next can be sampled."""
+        slots, tokens = [sequence.slot for sequence in sequences], [sequence.tokens[-1] for sequence in sequences]
         positions = [self.cache.lengths[slot] for slot in slots]
         if self._native:
             hidden = self._native.step(tokens, slots, positions, self.cache)
         else:
-            where = {"slots_B": self._ids(slots), "positions_BT": self._ids(positions)[:, None]}
-            hidden = self.model.hidden(self._ids(tokens)[:, None], cache=self.cache, **where)[:, 0]
-        for row, logits in zip(rows, self._logits(hidden), strict=True):
-            row.logits = logits
-            self.cache.lengths[row.slot] += 1
+            indices = {"slots_B": self._ids(slots), "positions_BT": self._ids(positions)[:, None]}
+            hidden = self.model.hidden(self._ids(tokens)[:, None], cache=self.cache, **indices)[:, 0]
+        for sequence, logits in zip(sequences, self._logits(hidden), strict=True):
+            sequence.logits = logits
+            self.cache.lengths[sequence.slot] += 1
 
-    def leave(self, row: Row) -> None:
-        self.cache.free(row.slot)
+    def release(self, sequence: SequenceState) -> None:
+        """Free the cache slot of a sequence."""
+        self.cache.free(sequence.slot)
 
-    def is_full(self, row: Row) -> bool:
-        """Whether no position is left to read the last drawn token."""
-        return self.cache.lengths[row.slot] >= self.max_len
+    def is_full(self, sequence: SequenceState) -> bool:
+        """Whether no position is left for the last sampled token."""
+        return self.cache.lengths[sequence.slot] >= self.max_len
 
     @torch.inference_mode()
-    def _read(self, slot: int, tokens: Sequence[int]) -> Tensor:
-        """Hidden states [T, C] of tokens that go on where the slot's sequence ends."""
+    def _forward(self, slot: int, tokens: Sequence[int]) -> Tensor:
+        """Hidden states [T, C] of tokens that continue the slot's sequence."""
         start = self.cache.lengths[slot]
         positions = range(start, start + len(tokens))
         self.cache.lengths[slot] += len(tokens)
-        if self._native and len(tokens) <= NATIVE_ROWS:
+        if self._native and len(tokens) <= MAX_NATIVE_TOKENS:
             return self._native.step(tokens, [slot] * len(tokens), positions, self.cache)
-        where = {"slots_B": self._ids([slot]), "positions_BT": self._ids(positions)[None]}
-        return self.model.hidden(self._ids(tokens)[None], cache=self.cache, **where)[0]
+        indices = {"slots_B": self._ids([slot]), "positions_BT": self._ids(positions)[None]}
+        return self.model.hidden(self._ids(tokens)[None], cache=self.cache, **indices)[0]
 
     @torch.inference_mode()
     def _logits(self, hidden_NC: Tensor) -> Tensor:
@@ -125,51 +128,52 @@ def generate(
     *,
     max_new_tokens: int,
     stop_ids: Sequence[int] = (),
-    stop: Callable[[int, int], bool] = lambda number, token: False,
+    stop: Callable[[int, int], bool] = lambda index, token: False,
     log_probabilities: int | None = None,
 ) -> Iterator[list[Token | None]]:
     """Yield the next token of every prompt, step by step; None for one that has ended.
 
     A sequence ends at a stop id, which is not yielded, after ``max_new_tokens``, when its context is full, or after a token for
-    which ``stop`` says so, asked with the prompt's number and the token's id. Prompts may differ in length, and each may have
-    settings of its own. ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
+    which ``stop(index of the prompt, id)`` is true. Prompts may differ in length, and each may have settings of its own.
+    ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
     """
     if not prompts:
         raise ValueError("no prompt was given")
     if max_new_tokens < 1:
         raise ValueError(f"the number of new tokens must be at least 1, is {max_new_tokens}")
-    each = [settings] * len(prompts) if isinstance(settings, Sampling) else list(settings)
-    for number, prompt in enumerate(prompts):
-        check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, number=number)
+    settings_by_prompt = [settings] * len(prompts) if isinstance(settings, Sampling) else list(settings)
+    for index, prompt in enumerate(prompts):
+        check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, index=index)
     batch = Batch(model, slots=len(prompts), max_len=max(map(len, prompts)) + max_new_tokens)
-    rows = [batch.join(p, s, log_probabilities=log_probabilities) for p, s in zip(prompts, each, strict=True)]
-    going = set(range(len(rows)))
+    sequences = [batch.add(p, s, log_probabilities=log_probabilities) for p, s in zip(prompts, settings_by_prompt, strict=True)]
+    running = set(range(len(sequences)))
     for count in range(max_new_tokens):
-        tokens = [batch.draw(row) if number in going else None for number, row in enumerate(rows)]
-        going -= {n for n, token in enumerate(tokens) if token and token.id in stop_ids}
-        if not going:
+        tokens = [batch.sample(sequence) if index in running else None for index, sequence in enumerate(sequences)]
+        running -= {n for n, token in enumerate(tokens) if token and token.id in stop_ids}
+        if not running:
             return
-        yield [token if number in going else None for number, token in enumerate(tokens)]
-        going -= {n for n in going if batch.is_full(rows[n]) or stop(n, rows[n].tokens[-1])}
-        if not going or count + 1 == max_new_tokens:
+        yield [token if index in running else None for index, token in enumerate(tokens)]
+        running -= {n for n in running if batch.is_full(sequences[n]) or stop(n, sequences[n].tokens[-1])}
+        if not running or count + 1 == max_new_tokens:
             return
-        batch.step([rows[n] for n in sorted(going)])
+        batch.step([sequences[n] for n in sorted(running)])
 
 
 @torch.inference_mode()
 def prompt_log_probabilities(model: Transformer, prompt: Sequence[int], top: int) -> list[LogProbability | None]:
-    """Of every token of a prompt given those before it; the first has none."""
+    """Log-probability of every token of a prompt given those before it; None for the first."""
     ids = torch.tensor(prompt, device=model.norm.weight.device)
     hidden = model.hidden(ids[None])[0, :-1]
-    # Some positions' logits at a time: all of a long prompt's would take gigabytes.
-    logits = (row for some in hidden.split(64) for row in model.lm_head(some))
+    # In chunks: the logits of a long prompt would take gigabytes.
+    logits = (row for chunk in hidden.split(64) for row in model.lm_head(chunk))
     return [None] + [log_probability(row, token, top) for row, token in zip(logits, prompt[1:], strict=True)]
 
 
-def check(prompt: Sequence[int], *, vocabulary: int, context: int, number: int = 0) -> None:
+def check(prompt: Sequence[int], *, vocabulary: int, context: int, index: int = 0) -> None:
+    """``ValueError`` for a prompt that is empty or not of the vocabulary; ``ContextError`` for one that fills the context."""
     if not prompt:
-        raise ValueError(f"prompt {number} is empty")
+        raise ValueError(f"prompt {index} is empty")
     if len(prompt) >= context:
-        raise ContextError(f"prompt {number} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
+        raise ContextError(f"prompt {index} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer")
     if max(prompt) >= vocabulary or min(prompt) < 0:
-        raise ValueError(f"prompt {number} has token ids outside the vocabulary of {vocabulary}")
+        raise ValueError(f"prompt {index} has token ids outside the vocabulary of {vocabulary}")

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from model import ownership
-from model.generation.quantize import StoredLinear
-from model.llama import Block, KVCache, Transformer, rotary_frequencies
+from model.generation.quantize import QuantizedLinear
+from model.llama import PROJECTIONS, Block, KVCache, Transformer, rotary_frequencies
 
 SOURCE = Path(__file__).with_name("decode.c")
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
 class _Matrix(Structure):
@@ -54,7 +54,7 @@ class _Cache(Structure):
 
 @cache
 def library() -> ctypes.CDLL | str:
-    """The compiled library, or why there is none."""
+    """The compiled library, or a sentence that says why there is none."""
     compiler = os.environ.get("CC", "cc")
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama-decode"
     # -march=native: a home directory may be shared by machines with different processors.
@@ -93,15 +93,15 @@ def _processor() -> str:
 
 
 class Native:
-    """A model's weights as decode.c wants them; the tensors stay where they are. ``ValueError`` says what does not fit."""
+    """A model's weights as decode.c reads them, by pointers to the tensors. ``ValueError`` says which of them does not fit."""
 
     def __init__(self, model: Transformer):
-        found = library()
-        if isinstance(found, str):
-            raise ValueError(found)
-        self._library = found
+        loaded = library()
+        if isinstance(loaded, str):
+            raise ValueError(loaded)
+        self._library = loaded
         config = model.config
-        self._kept: list[object] = [model]
+        self._keep_alive: list[object] = [model]
         angles = torch.arange(config.max_seq_len)[:, None].float() * rotary_frequencies(config)
         layers = (_Layer * config.n_layers)(*map(self._layer, model.layers))
         sizes = (config.n_layers, config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.ffn_dim)
@@ -116,7 +116,7 @@ class Native:
 
     @classmethod
     def of(cls, model: Transformer) -> "Native | None":
-        """Where the model is on the CPU and everything in it has a form that decode.c knows."""
+        """None unless the model is on the CPU and decode.c supports all of its layers."""
         try:
             return cls(model)
         except ValueError:
@@ -124,24 +124,24 @@ class Native:
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int], kv: KVCache) -> Tensor:
-        """Hidden states [N, C], float32, of one token per row, each at its position of its cache slot."""
+        """Hidden states [N, C], float32, of one token per row, each at its own position in its cache slot."""
         rows, threads = len(tokens), torch.get_num_threads()
-        # What torch would refuse as an index, C would write to.
+        # C does not check an index as torch does.
         if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
             raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
         x = self._embed(torch.tensor(tokens)).float().contiguous()
-        needed = rows * self._per_row + threads * kv.keys.shape[3]
-        if self._scratch.numel() < needed:
-            self._scratch = torch.empty(needed)
+        scratch_size = rows * self._per_row + threads * kv.keys.shape[3]
+        if self._scratch.numel() < scratch_size:
+            self._scratch = torch.empty(scratch_size)
         integers = c_int32 * rows
         view = _Cache(kv.keys.data_ptr(), kv.values.data_ptr(), kv.keys.shape[1], kv.keys.shape[3])
-        where = (integers(*slots), integers(*positions))
-        self._library.step(byref(self._model), byref(view), rows, *where, _pointer(x), _pointer(self._scratch), threads)
+        indices = (integers(*slots), integers(*positions))
+        self._library.step(byref(self._model), byref(view), rows, *indices, _pointer(x), _pointer(self._scratch), threads)
         return x
 
     @torch.inference_mode()
     def logits(self, hidden_NC: Tensor) -> Tensor:
-        """[N, V], float32."""
+        """Hidden states [N, C] to logits [N, V], float32."""
         hidden_NC = hidden_NC.contiguous()
         out = torch.empty(hidden_NC.shape[0], self._output.outs)
         self._library.product(byref(self._output), _pointer(hidden_NC), len(out), _pointer(out), torch.get_num_threads())
@@ -149,22 +149,21 @@ class Native:
 
     def _layer(self, block: nn.Module) -> _Layer:
         assert isinstance(block, Block)
-        attention, mlp = block.self_attn, block.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        linears = (block.get_submodule(projection.path) for projection in PROJECTIONS.values())
         norms = (self._floats(block.input_layernorm.weight), self._floats(block.post_attention_layernorm.weight))
-        return _Layer(*norms, *map(self._matrix, projections))
+        return _Layer(*norms, *map(self._matrix, linears))
 
     def _matrix(self, linear: nn.Module) -> _Matrix:
-        if type(linear) not in (nn.Linear, StoredLinear):
+        if type(linear) not in (nn.Linear, QuantizedLinear):
             raise ValueError(f"decode.c knows no {type(linear).__name__}")
         weight, scale = linear.weight, getattr(linear, "scale", None)
-        if weight.device.type != "cpu" or weight.dtype not in KINDS or not weight.is_contiguous():
+        if weight.device.type != "cpu" or weight.dtype not in DTYPE_CODES or not weight.is_contiguous():
             raise ValueError(f"decode.c does not take {weight.dtype} weights on {weight.device}")
-        return _Matrix(weight.data_ptr(), None if scale is None else scale.data_ptr(), KINDS[weight.dtype], *weight.shape)
+        return _Matrix(weight.data_ptr(), None if scale is None else scale.data_ptr(), DTYPE_CODES[weight.dtype], *weight.shape)
 
     def _floats(self, values: Tensor) -> int:
         floats = values.detach().float().contiguous()
-        self._kept.append(floats)
+        self._keep_alive.append(floats)
         return floats.data_ptr()
 
 

@@ -1,4 +1,4 @@
-"""Drawing the next token: settings, the filters on a distribution, log-probabilities.
+"""Sampling the next token: settings, the filters on a distribution, log-probabilities.
 
 The filters are applied in transformers' order: repetition penalty, temperature, top-k, top-p, min-p.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a sequence is drawn; temperature 0 takes the likeliest token. ``ValueError`` names what is out of range."""
+    """How a sequence is sampled; temperature 0 takes the likeliest token. ``ValueError`` names a setting that is out of range."""
 
     temperature: float = 0.6
     top_p: float = 0.9  # nucleus: the smallest set of tokens whose probabilities reach this (Holtzman et al. 2019, arXiv:1904.09751)
@@ -38,50 +38,51 @@ GREEDY = Sampling(temperature=0.0)
 _CANDIDATES = 256  # a nucleus seldom has more; sorting a whole vocabulary takes longer than the rest of a small model's step
 
 
-def penalized(logits_V: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
-    """Logits with those of the tokens in ``seen`` lowered."""
-    if penalty == 1.0 or not seen:
+def apply_repetition_penalty(logits_V: Tensor, previous_tokens: Sequence[int], penalty: float) -> Tensor:
+    """Logits [V] with those of the tokens in ``previous_tokens`` lowered (arXiv:1909.05858)."""
+    if penalty == 1.0 or not previous_tokens:
         return logits_V
-    ids = torch.tensor(sorted(set(seen)), device=logits_V.device)
+    ids = torch.tensor(sorted(set(previous_tokens)), device=logits_V.device)
     values = logits_V[ids]
     return logits_V.scatter(0, ids, torch.where(values < 0, values * penalty, values / penalty))
 
 
 def candidates(logits_V: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     """Token ids and probabilities, likeliest first, that the filters leave at a temperature above 0; they sum to 1."""
-    vocabulary = logits_V.shape[-1]
-    whole = torch.softmax(logits_V.float() / settings.temperature, -1)
-    count = min(settings.top_k or _CANDIDATES, vocabulary)
-    shares, ids = whole.topk(count)
-    if not settings.top_k and float(shares.sum()) < settings.top_p:
-        shares, ids = whole.sort(descending=True)
-    shares = shares / shares.sum() if settings.top_k else shares
+    vocab_size = logits_V.shape[-1]
+    all_probs = torch.softmax(logits_V.float() / settings.temperature, -1)
+    count = min(settings.top_k or _CANDIDATES, vocab_size)
+    probs, ids = all_probs.topk(count)
+    if not settings.top_k and float(probs.sum()) < settings.top_p:
+        probs, ids = all_probs.sort(descending=True)
+    probs = probs / probs.sum() if settings.top_k else probs
     if settings.top_p < 1:
-        before = shares.cumsum(-1) - shares
-        before[0] = -1  # the likeliest stays, also where top_p is nothing to a float32
-        shares = shares[before < settings.top_p]
-    shares = shares[shares >= settings.min_p * shares[0]]
-    return ids[: len(shares)], shares / shares.sum()
+        mass_before = probs.cumsum(-1) - probs
+        mass_before[0] = -1  # keeps the likeliest, even where top_p rounds to 0 in float32
+        probs = probs[mass_before < settings.top_p]
+    probs = probs[probs >= settings.min_p * probs[0]]
+    return ids[: len(probs)], probs / probs.sum()
 
 
-def draw(logits_V: Tensor, settings: Sampling, *, seen: Sequence[int] = (), generator: torch.Generator | None = None) -> int:
-    """The next token's id."""
-    logits_V = penalized(logits_V, seen, settings.repetition_penalty)
+def sample(logits_V: Tensor, settings: Sampling, *, previous_tokens: Sequence[int] = (), generator: torch.Generator | None = None) -> int:
+    """The next token's id. ``logits_V`` are raw; ``previous_tokens`` are those that the repetition penalty lowers."""
+    logits_V = apply_repetition_penalty(logits_V, previous_tokens, settings.repetition_penalty)
     if settings.temperature == 0:
         return int(logits_V.argmax())
-    ids, shares = candidates(logits_V, settings)
-    return int(ids[torch.multinomial(shares, 1, generator=generator)])
+    ids, probs = candidates(logits_V, settings)
+    return int(ids[torch.multinomial(probs, 1, generator=generator)])
 
 
 @dataclass(frozen=True)
 class LogProbability:
-    """Natural logarithm of a token's probability under the model, before temperature and filters, and the likeliest tokens'."""
+    """Natural logarithm of a token's probability, before temperature and filters, and those of the likeliest tokens."""
 
-    of_token: float
-    top: tuple[tuple[int, float], ...]
+    logprob: float
+    top: tuple[tuple[int, float], ...]  # id and log-probability, likeliest first
 
 
 def log_probability(logits_V: Tensor, token: int, top: int) -> LogProbability:
+    """Of ``token`` and of the ``top`` likeliest tokens."""
     values = torch.log_softmax(logits_V.float(), -1)
-    shares, ids = values.topk(top)
-    return LogProbability(float(values[token]), tuple(zip(ids.tolist(), shares.tolist(), strict=True)))
+    top_values, ids = values.topk(top)
+    return LogProbability(float(values[token]), tuple(zip(ids.tolist(), top_values.tolist(), strict=True)))

@@ -1,4 +1,4 @@
-"""Chat templates, rendered in a process of their own: a template may come from anywhere, and no count of steps bounds what one costs.
+"""Chat templates, rendered in a process of their own: a template may come from anywhere, and only a process bounds its time and memory.
 
 It knows nothing of tokens. The process is this file run as a program; it ends with the one that started it.
 """
@@ -23,20 +23,20 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Of one rendering, in seconds of the processor (so that a busy machine refuses nothing) and bytes; good ones take milliseconds.
-MOST_SECONDS, MOST_MEMORY = 2, 512 << 20
+MAX_SECONDS, MAX_MEMORY = 2, 512 << 20
 # Characters of a template, of which those of known models have up to 20,000, and of what it writes.
-MOST_TEMPLATE, MOST_TEXT = 1 << 20, 1 << 24
-# The same prompt has the same ids on every day. Llama 3.1's and 3.2's templates write this date where they are told none.
+MAX_TEMPLATE_CHARS, MAX_TEXT_CHARS = 1 << 20, 1 << 24
+# The same prompt has the same ids on every day. Llama 3.1's and 3.2's templates write this date where they get none.
 TODAY = date(2024, 7, 26)
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """What a template writes, as in transformers (utils/chat_template_utils.py), but that every day is ``TODAY``.
+    """The text that a template writes, as in transformers (utils/chat_template_utils.py), except that every day is ``TODAY``.
 
-    ``ValueError`` where it fails, or takes more than ``MOST_SECONDS`` or ``MOST_MEMORY``.
+    ``ValueError`` where it fails, or takes more than ``MAX_SECONDS`` or ``MAX_MEMORY``.
     """
-    if len(template) > MOST_TEMPLATE:
-        raise ValueError(f"the chat template has {len(template):,} characters; at most {MOST_TEMPLATE:,} are read")
+    if len(template) > MAX_TEMPLATE_CHARS:
+        raise ValueError(f"the chat template has {len(template):,} characters; at most {MAX_TEMPLATE_CHARS:,} are read")
     answer = _renderer.answer(json.dumps({"template": template, "values": values}).encode() + b"\n")
     if "error" in answer:
         raise ValueError(f"the chat template failed: {answer['error']}")
@@ -89,7 +89,7 @@ class _Renderer:
 
 def _failure(status: int) -> Exception:
     if status == -signal.SIGXCPU:
-        return ValueError(f"the chat template failed: it takes more than {MOST_SECONDS} seconds to render")
+        return ValueError(f"the chat template failed: it takes more than {MAX_SECONDS} seconds to render")
     if status < 0:
         return ValueError(f"the chat template failed: it ended the process that renders it ({signal.Signals(-status).name})")
     return RuntimeError(f"the process that renders chat templates does not run ({sys.executable} -I {__file__}: exit status {status})")
@@ -106,6 +106,7 @@ class Generation(Extension):
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> list[Node]:
+        """The nodes inside of the block."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -126,27 +127,27 @@ def _answer(template: str, values: dict[str, Any]) -> dict[str, str]:
     try:
         text = _compiled(template).render(**values)
     except MemoryError:
-        return {"error": f"it takes more than {MOST_MEMORY >> 20} MiB of memory"}
+        return {"error": f"it takes more than {MAX_MEMORY >> 20} MiB of memory"}
     except Exception as error:  # a template that is not ours can fail in any way
         return {"error": str(error)[:1000] or type(error).__name__}
-    return {"text": text} if len(text) <= MOST_TEXT else {"error": f"it writes more than {MOST_TEXT:,} characters"}
+    return {"text": text} if len(text) <= MAX_TEXT_CHARS else {"error": f"it writes more than {MAX_TEXT_CHARS:,} characters"}
 
 
 def main() -> None:
     """Answer requests, one a line, until there are no more."""
-    _limit(resource.RLIMIT_AS, MOST_MEMORY)
+    _limit(resource.RLIMIT_AS, MAX_MEMORY)
     _limit(resource.RLIMIT_CORE, 0)
     for line in sys.stdin.buffer:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + MOST_SECONDS)
+        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + MAX_SECONDS)
         answer = json.dumps(_answer(**json.loads(line)))
         sys.stdout.buffer.write(answer.encode() + b"\n")
         sys.stdout.buffer.flush()
 
 
-def _limit(kind: int, most: int) -> None:
+def _limit(kind: int, limit: int) -> None:
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 if __name__ == "__main__":

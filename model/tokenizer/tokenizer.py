@@ -1,6 +1,6 @@
 """A checkpoint's tokenizer: text to ids and back, the chat template, where a text begins and an answer ends.
 
-Text never becomes a control token, whatever it contains: only the template and ``prompt`` place those. It knows nothing of models.
+Text never becomes a control token, whatever it contains: only the template and ``prompt`` insert those. It knows nothing of models.
 """
 
 import codecs
@@ -14,35 +14,35 @@ from typing import Any
 
 from model.checkpoint.json_file import read_json
 from model.tokenizer import chat_template
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, Vocabulary, from_ranks, from_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, Vocabulary, from_tiktoken_file, from_tokenizer_json
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
-RANKS_FILES: tuple[str, ...] = ("original/tokenizer.model", "tokenizer.model")  # in Hugging Face's layout and in Meta's
+TIKTOKEN_FILES: tuple[str, ...] = ("original/tokenizer.model", "tokenizer.model")  # in Hugging Face's layout and in Meta's
 LLAMA3_BOS, LLAMA3_ENDS = "<|begin_of_text|>", ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where a message's content stands in a rendered chat, stripped where the template says so."""
+class Placeholder:
+    """Marks where a message's content goes in a compiled chat template, stripped where the template strips it."""
 
-    message: int
+    message: int  # index
     stripped: bool  # at both ends
     end_stripped: bool = False  # at its end alone, as in Llama 2's first turn with a system message
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a rendered chat: a control token, or text with slots for messages' contents."""
+class Segment:
+    """A part of a compiled chat template: a control token, or text with placeholders for messages' contents."""
 
-    control: int | None
-    text: tuple[str | Slot, ...]
+    control: int | None  # id
+    text: tuple[str | Placeholder, ...]
     supervised: bool  # belongs to an assistant's answer, its end-of-turn token included
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the files beside a vocabulary say: the ids in front of a text, those that end an answer, the chat template."""
+    """Settings of a tokenizer: the ids in front of a text, those that end an answer, the chat template."""
 
     prefix: tuple[int, ...]
     stop_ids: tuple[int, ...]
@@ -52,12 +52,12 @@ class Settings:
 
 
 class Tokenizer:
-    """``n_vocab`` ids; ``special`` maps control tokens to theirs; ``prefix`` stands before a text; ``stop_ids`` end an answer."""
+    """``n_vocab`` ids; ``special`` maps control tokens to theirs; ``prefix`` comes before a text; ``stop_ids`` end an answer."""
 
     def __init__(self, vocabulary: Vocabulary, settings: Settings, *, digest: str):
         self._vocabulary = vocabulary
         self._settings = settings
-        self._skeleton = lru_cache(256)(self._render_skeleton)  # orders of roles come from clients, too
+        self._compiled = lru_cache(256)(self._compile)  # bounded: clients choose the orders of roles
         self.special = vocabulary.special
         self.n_vocab = vocabulary.size
         self.stop_ids = settings.stop_ids
@@ -67,151 +67,160 @@ class Tokenizer:
 
     @classmethod
     def from_path(cls, path: Path) -> "Tokenizer":
-        """The tokenizer of a checkpoint directory, a ``tokenizer.json`` with the files beside it, or Llama 3's ranks file.
+        """The tokenizer of a checkpoint directory, a ``tokenizer.json`` with the files beside it, or Llama 3's tiktoken BPE file.
 
         ``ValueError`` names the file and what in it cannot be used.
         """
         if path.is_dir():
-            found = next((path / name for name in ("tokenizer.json", *RANKS_FILES) if (path / name).exists()), None)
-            if found is None:
-                raise ValueError(f"{path} holds no tokenizer: neither tokenizer.json nor a ranks file tokenizer.model")
-            path = found
+            vocabulary_file = next((path / name for name in ("tokenizer.json", *TIKTOKEN_FILES) if (path / name).exists()), None)
+            if vocabulary_file is None:
+                raise ValueError(f"{path} holds no tokenizer: neither tokenizer.json nor a tiktoken BPE file tokenizer.model")
+            path = vocabulary_file
         if not path.exists():
-            raise ValueError(f"{path} is missing; a tokenizer is a directory, a tokenizer.json or a ranks file")
+            raise ValueError(f"{path} is missing; a tokenizer is a directory, a tokenizer.json or a tiktoken BPE file")
         if path.suffix == ".json":
             source = read_json(path)
             vocabulary = from_tokenizer_json(source, path)
             settings = _settings(source, vocabulary.special, path.parent)
         else:
-            vocabulary = from_ranks(path)
-            settings = _ranks_settings(vocabulary.special, path.parent)
+            vocabulary = from_tiktoken_file(path)
+            settings = _tiktoken_settings(vocabulary.special, path.parent)
         return cls(vocabulary, settings, digest=_digest(path, settings))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text that goes on after other text; ``decode`` gives it back. A string that looks like a control token is
-        encoded as the characters it consists of."""
+        """Ids of text that continues other text; ``decode`` gives it back.
+
+        A string that looks like a control token is encoded as the characters it consists of.
+        """
         return self._vocabulary.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, as of ``encode``."""
         return self._vocabulary.encode_batch(texts)
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of a text from its beginning, with the beginning-of-text token and the blank before it that the model was trained
-        with, as ``transformers`` gives them for running text."""
-        return [*self.prefix, *self.encode(self._vocabulary.lead(text, first=True) + text)]
+        """Ids of a plain text from its beginning, as ``transformers`` gives them.
+
+        They include the beginning-of-text token and the blank before the text, where the model was trained with them.
+        """
+        return [*self.prefix, *self.encode(self._vocabulary.prefix_space(text, first=True) + text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; incomplete UTF-8 becomes U+FFFD, control tokens their names."""
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """UTF-8 bytes of the ids, control tokens as their names; the last character may be incomplete."""
         return self._vocabulary.decode_bytes(ids)
 
-    def skeleton(self, roles: tuple[str, ...], *, answer_next: bool = False) -> tuple[Piece, ...]:
-        """The chat template rendered for messages of these roles, with slots for their contents.
+    def compile_chat_template(self, roles: tuple[str, ...], *, add_generation_prompt: bool = False) -> tuple[Segment, ...]:
+        """The chat template rendered for messages of these roles, with placeholders for their contents.
 
-        ``answer_next`` adds the turn marker after which the model answers. The part before an answer is cut off from it
-        here, so that training sees the very ids that generation starts from.
+        ``add_generation_prompt`` adds the turn marker after which the model answers. A segment ends where an answer begins, so that
+        training sees the same ids that generation starts from. ``ValueError`` for an unknown role or a template that fails.
         """
-        return self._skeleton(roles, answer_next)
+        return self._compiled(roles, add_generation_prompt)
 
-    def running_text(self, message: int) -> tuple[Piece, ...]:
-        """A text that is no chat, the content of this message: after what stands before a text, ended by the end-of-text token."""
-        lead = self._vocabulary.lead("text", first=True)
-        text = (lead, Slot(message, stripped=False)) if lead else (Slot(message, stripped=False),)
-        controls = [Piece(i, (), supervised=False) for i in self.prefix]
-        return (*controls, Piece(None, text, supervised=True), Piece(self.stop_ids[0], (), supervised=True))
+    def plain_text_segments(self, message: int) -> tuple[Segment, ...]:
+        """Segments of a plain text, the content of message ``message``: prefix, text, end-of-text token."""
+        prefix_space = self._vocabulary.prefix_space("text", first=True)
+        text = (prefix_space, Placeholder(message, stripped=False)) if prefix_space else (Placeholder(message, stripped=False),)
+        controls = [Segment(i, (), supervised=False) for i in self.prefix]
+        return (*controls, Segment(None, text, supervised=True), Segment(self.stop_ids[0], (), supervised=True))
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to the point where the assistant answers."""
         ids: list[int] = []
-        for piece in self.skeleton(tuple(m["role"] for m in messages), answer_next=True):
-            ids += [piece.control] if piece.control is not None else self.encode(fill(piece, [m["content"] for m in messages]))
+        for segment in self.compile_chat_template(tuple(m["role"] for m in messages), add_generation_prompt=True):
+            ids += (
+                [segment.control] if segment.control is not None else self.encode(render_segment(segment, [m["content"] for m in messages]))
+            )
         return ids
 
-    def _render_skeleton(self, roles: tuple[str, ...], answer_next: bool) -> tuple[Piece, ...]:
-        pieces: list[Piece] = []
+    def _compile(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[Segment, ...]:
+        segments: list[Segment] = []
         done = ""
-        for number, role in enumerate(roles):
+        for index, role in enumerate(roles):
             if role not in ROLES:
-                raise ValueError(f"message {number} has the unknown role {role!r}; roles are {', '.join(ROLES)}")
+                raise ValueError(f"message {index} has the unknown role {role!r}; roles are {', '.join(ROLES)}")
             if role != "assistant":
                 continue
-            before, after = self._render(roles[:number], True), self._render(roles[: number + 1], False)
+            before, after = self._render(roles[:index], True), self._render(roles[: index + 1], False)
             if not before.startswith(done) or not after.startswith(before):
                 raise ValueError("the chat template rewrites earlier turns when a turn is added; such a template cannot be trained on")
-            pieces += self._pieces(before[len(done) :], supervised=False)
-            answer = self._pieces(after[len(before) :], supervised=True)
+            segments += self._segments(before[len(done) :], supervised=False)
+            answer = self._segments(after[len(before) :], supervised=True)
             # What the template writes after the end-of-turn token is not for the model to say.
             end = max((i for i, p in enumerate(answer) if p.control is not None), default=len(answer) - 1)
-            pieces += answer[: end + 1] + [replace(p, supervised=False) for p in answer[end + 1 :]]
+            segments += answer[: end + 1] + [replace(p, supervised=False) for p in answer[end + 1 :]]
             done = after
-        whole = self._render(roles, answer_next)
+        whole = self._render(roles, add_generation_prompt)
         if not whole.startswith(done):
             raise ValueError("the chat template rewrites earlier turns when a turn is added; such a template cannot be trained on")
-        return tuple(self._with_leads(pieces + self._pieces(whole[len(done) :], supervised=False)))
+        return tuple(self._with_prefix_spaces(segments + self._segments(whole[len(done) :], supervised=False)))
 
-    def _with_leads(self, pieces: list[Piece]) -> Iterable[Piece]:
-        for before, piece in zip([None, *pieces], pieces, strict=False):
-            if piece.control is None and (before is None or before.control is not None):
-                start = piece.text[0] if isinstance(piece.text[0], str) else "content"
-                lead = self._vocabulary.lead(start, first=before is None)
-                yield replace(piece, text=(lead, *piece.text) if lead else piece.text)
+    def _with_prefix_spaces(self, segments: list[Segment]) -> Iterable[Segment]:
+        for before, segment in zip([None, *segments], segments, strict=False):
+            if segment.control is None and (before is None or before.control is not None):
+                start = segment.text[0] if isinstance(segment.text[0], str) else "content"
+                prefix_space = self._vocabulary.prefix_space(start, first=before is None)
+                yield replace(segment, text=(prefix_space, *segment.text) if prefix_space else segment.text)
             else:
-                yield piece
+                yield segment
 
-    def _render(self, roles: tuple[str, ...], answer_next: bool) -> str:
+    def _render(self, roles: tuple[str, ...], add_generation_prompt: bool) -> str:
         template = self._settings.template
         if template is None:
             raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         if not roles:
             return ""
-        messages = [{"role": role, "content": _slot(i)} for i, role in enumerate(roles)]
-        known = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
-        return chat_template.render(template, {"messages": messages, "add_generation_prompt": answer_next} | known)
+        messages = [{"role": role, "content": _placeholder(i)} for i, role in enumerate(roles)]
+        variables = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
+        return chat_template.render(template, {"messages": messages, "add_generation_prompt": add_generation_prompt} | variables)
 
-    def _pieces(self, rendered: str, *, supervised: bool) -> list[Piece]:
+    def _segments(self, rendered: str, *, supervised: bool) -> list[Segment]:
         controls = sorted(self.special, key=len, reverse=True)
         pattern = "(" + "|".join(map(re.escape, controls)) + ")" if controls else r"(?!)"
-        pieces = []
+        segments = []
         for part in re.split(pattern, rendered):
             if part in self.special:
-                pieces.append(Piece(self.special[part], (), supervised))
+                segments.append(Segment(self.special[part], (), supervised))
             elif part:
-                pieces.append(Piece(None, tuple(_with_slots(part)), supervised))
-        return pieces
+                segments.append(Segment(None, tuple(_with_placeholders(part)), supervised))
+        return segments
 
 
 class TextStream:
-    """Text of ids that come one by one: only whole characters, the bytes of an unfinished one wait."""
+    """Decodes ids one by one into whole characters; the bytes of an incomplete one wait for the next id."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
+        """The characters that this id completes; may be empty."""
         return self._decoder.decode(self._tokenizer.decode_bytes([token]))
 
     def finish(self) -> str:
-        """U+FFFD where the last character is not finished."""
+        """U+FFFD where the last character is incomplete, else empty."""
         return self._decoder.decode(b"", final=True)
 
 
-def fill(piece: Piece, contents: Sequence[str]) -> str:
-    """The text of a piece with the messages' contents in their slots."""
-    return "".join(part if isinstance(part, str) else _content(part, contents) for part in piece.text)
+def render_segment(segment: Segment, contents: Sequence[str]) -> str:
+    """The text of a segment, its placeholders replaced by the messages' contents."""
+    return "".join(part if isinstance(part, str) else _content(part, contents) for part in segment.text)
 
 
-def _content(slot: Slot, contents: Sequence[str]) -> str:
-    content = contents[slot.message]
-    return content.strip() if slot.stripped else content.rstrip() if slot.end_stripped else content
+def _content(placeholder: Placeholder, contents: Sequence[str]) -> str:
+    content = contents[placeholder.message]
+    return content.strip() if placeholder.stripped else content.rstrip() if placeholder.end_stripped else content
 
 
 def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) -> Settings:
-    """From ``tokenizer_config.json``, ``generation_config.json`` and ``chat_template.jinja``, those that are there."""
+    """From ``tokenizer_config.json``, ``generation_config.json`` and ``chat_template.jinja``, where they exist."""
     config, generation = (_optional(directory / name) for name in ("tokenizer_config.json", "generation_config.json"))
     try:
-        bos, eos = (_name(config.get(f"{which}_token")) for which in ("bos", "eos"))
+        bos, eos = (_name(config.get(f"{name}_token")) for name in ("bos", "eos"))
         ends = generation.get("eos_token_id")
         stop_ids = {int(i) for i in (ends if isinstance(ends, list) else [ends]) if i is not None}
         stop_ids |= {special[name] for name in (eos, *LLAMA3_ENDS) if name in special}
@@ -223,8 +232,8 @@ def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) 
         raise ValueError(f"{directory}: the tokenizer's settings cannot be read ({error!r})") from None
 
 
-def _ranks_settings(special: dict[str, int], directory: Path) -> Settings:
-    """Llama 3's, with the chat template that stands beside the ranks file where there is one."""
+def _tiktoken_settings(special: dict[str, int], directory: Path) -> Settings:
+    """Llama 3's settings, with the chat template of the file's directory where it has one."""
     template = _template(_optional(directory / "tokenizer_config.json"), directory) or LLAMA3_CHAT_TEMPLATE
     return Settings((special[LLAMA3_BOS],), tuple(special[name] for name in LLAMA3_ENDS), LLAMA3_BOS, LLAMA3_ENDS[0], template)
 
@@ -251,13 +260,13 @@ def _text_at(single: list[dict[str, Any]]) -> int:
 
 
 def _template(config: dict[str, Any], directory: Path) -> str | None:
-    beside = directory / "chat_template.jinja"  # where transformers 5 writes it
-    if beside.exists():
-        return beside.read_text(encoding="utf-8")
-    found = config.get("chat_template")
-    if isinstance(found, list):  # several, by name
-        found = next((t["template"] for t in found if t["name"] == "default"), None)
-    return found
+    template_file = directory / "chat_template.jinja"  # where transformers 5 writes it
+    if template_file.exists():
+        return template_file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = next((t["template"] for t in template if t["name"] == "default"), None)
+    return template
 
 
 def _digest(path: Path, settings: Settings) -> str:
@@ -266,22 +275,22 @@ def _digest(path: Path, settings: Settings) -> str:
     return sha.hexdigest()
 
 
-# Private-use characters around a message's number, only ever seen by the template, between blanks of a kind that templates do not
+# Private-use characters around a message's index, only ever seen by the template, between blanks of a kind that templates do not
 # write: where those are gone the template strips the content.
 _OPEN, _CLOSE, _BLANK = "\ue000", "\ue001", "\u2003"
-_SLOT = re.compile(f"({_BLANK}?){_OPEN}([0-9]+){_CLOSE}({_BLANK}?)")
+_PLACEHOLDER = re.compile(f"({_BLANK}?){_OPEN}([0-9]+){_CLOSE}({_BLANK}?)")
 
 
-def _slot(index: int) -> str:
+def _placeholder(index: int) -> str:
     return f"{_BLANK}{_OPEN}{index}{_CLOSE}{_BLANK}"
 
 
-def _with_slots(text: str) -> Iterable[str | Slot]:
+def _with_placeholders(text: str) -> Iterable[str | Placeholder]:
     at = 0
-    for found in _SLOT.finditer(text):
-        if found.start() > at:
-            yield text[at : found.start()]
-        yield Slot(int(found[2]), stripped=not found[1] and not found[3], end_stripped=bool(found[1]) and not found[3])
-        at = found.end()
+    for match in _PLACEHOLDER.finditer(text):
+        if match.start() > at:
+            yield text[at : match.start()]
+        yield Placeholder(int(match[2]), stripped=not match[1] and not match[3], end_stripped=bool(match[1]) and not match[3])
+        at = match.end()
     if at < len(text):
         yield text[at:]

@@ -1,4 +1,4 @@
-"""Vocabularies: text to ids and back, for byte-level BPE (tiktoken) and SentencePiece (tokenizers), out of the files that hold them.
+"""Vocabularies: text to ids and back, for byte-level BPE (tiktoken) and SentencePiece (tokenizers), from the files that hold them.
 
 Text never becomes a control token here, whatever it contains. It knows nothing of chats.
 """
@@ -55,15 +55,20 @@ class Vocabulary(Protocol):
     size: int
     special: dict[str, int]
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without a blank or control token before it."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, as of ``encode``."""
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The inverse of ``encode``; control tokens become their names, and ids that only pad a model's matrices nothing."""
 
-    def lead(self, text: str, *, first: bool) -> str:
-        """What the model was trained to see before a text: the first of all, or one that follows a control token."""
+    def prefix_space(self, text: str, *, first: bool) -> str:
+        """The blank that the model was trained to see before this text, or "".
+
+        ``first``: the text is the first of all; otherwise it follows a control token.
+        """
 
 
 class ByteLevel:
@@ -78,26 +83,30 @@ class ByteLevel:
         self._source = source
         self._ids = frozenset([*ranks.values(), *special.values()])
         missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
-        # tiktoken wants all 256; _known() takes these out again.
+        # tiktoken needs all 256; _without_extra_bytes() removes these again.
         ranks = ranks | {byte: self.size + i for i, byte in enumerate(missing)}
         self._encoding = tiktoken.Encoding("vocabulary", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
     def encode(self, text: str) -> list[int]:
+        """Ids of a text; a very long run of blanks or non-blanks is cut first (``MAX_RUN``)."""
         if len(text) < MAX_RUN:
-            return self._known(self._encoding.encode_ordinary(text), text)
-        return [i for part in _split_runs(text) for i in self._known(self._encoding.encode_ordinary(part), part)]
+            return self._without_extra_bytes(self._encoding.encode_ordinary(text), text)
+        return [i for part in _split_runs(text) for i in self._without_extra_bytes(self._encoding.encode_ordinary(part), part)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, as of ``encode``."""
         # One by one: tiktoken's own batches cost a future per text, three times what a short text takes.
         return [self.encode(text) for text in texts]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Bytes of the ids; ids outside the vocabulary become nothing."""
         return self._encoding.decode_bytes([i for i in ids if i in self._ids])
 
-    def lead(self, text: str, *, first: bool) -> str:  # noqa: ARG002
+    def prefix_space(self, text: str, *, first: bool) -> str:  # noqa: ARG002
+        """Always "": byte-level BPE adds no blank."""
         return ""
 
-    def _known(self, ids: list[int], text: str) -> list[int]:
+    def _without_extra_bytes(self, ids: list[int], text: str) -> list[int]:
         """The ids, or where a byte of the text is not in the vocabulary, those of Hugging Face's merges without that byte."""
         if not ids or max(ids) < self.size:
             return ids
@@ -105,14 +114,14 @@ class ByteLevel:
 
     @cached_property
     def _without_missing_bytes(self) -> tokenizers.Tokenizer:
-        assert self._source is not None, "ranks files hold all bytes"
+        assert self._source is not None, "tiktoken files hold all bytes"
         return tokenizers.Tokenizer.from_str(json.dumps(self._source | _without_controls(self._source, self.special)))
 
 
 class SentencePiece:
     """SentencePiece's BPE with bytes for unknown characters, as in Llama 2, through ``tokenizers``.
 
-    ``encode`` takes text as it stands; the blank that SentencePiece adds is apart, in ``lead``. A "▁" in text becomes a blank.
+    ``encode`` adds nothing; the blank that SentencePiece adds comes from ``prefix_space``. A "▁" in text becomes a blank.
     """
 
     def __init__(self, source: dict[str, Any], special: dict[str, int], path: Path):
@@ -129,15 +138,19 @@ class SentencePiece:
         self._bytes = {i: _piece_bytes(piece) for piece, i in vocab.items()} | {i: name.encode() for name, i in special.items()}
 
     def encode(self, text: str) -> list[int]:
+        """Ids of a text; unknown characters become bytes."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        """Ids of each text, as of ``encode``."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Bytes of the ids; ids outside the vocabulary become nothing."""
         return b"".join(self._bytes.get(i, b"") for i in ids)
 
-    def lead(self, text: str, *, first: bool) -> str:
+    def prefix_space(self, text: str, *, first: bool) -> str:
+        """A blank where the ``tokenizer.json`` adds one before this text."""
         if not text or self._blanks == "never" or (self._blanks == "first" and not first):
             return ""
         # Hugging Face's Metaspace adds none where there is one, its Prepend does.
@@ -214,7 +227,7 @@ def split_pattern(source: dict[str, Any], path: Path) -> str:
     if source.get("normalizer"):
         raise ValueError(f"{path}: normalizer {source['normalizer'].get('type')!r} is not supported with a byte-level vocabulary")
     pre = source.get("pre_tokenizer") or {}
-    match [{"use_regex": True} | step for step in pre.get("pretokenizers", [pre])]:  # what tokenizers takes where it is not told
+    match [{"use_regex": True} | step for step in pre.get("pretokenizers", [pre])]:  # the default of tokenizers
         case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
             return GPT2_PATTERN
         case [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
@@ -235,104 +248,49 @@ def byte_symbols() -> dict[int, str]:
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
-def from_ranks(path: Path) -> Vocabulary:
-    """Llama 3's vocabulary from its ranks file. A ranks file names neither split pattern nor control tokens, so only the one
-    with 128,000 ranks, for which they are known, can be used alone."""
-    return ByteLevel(read_ranks(path), LLAMA3_PATTERN, llama3_specials())
+def from_tiktoken_file(path: Path) -> Vocabulary:
+    """Llama 3's vocabulary from its tiktoken BPE file.
+
+    Such a file has neither split pattern nor control tokens, so only the one with 128,000 ranks, for which they are known, can be
+    used alone.
+    """
+    return ByteLevel(read_tiktoken_bpe(path), LLAMA3_PATTERN, llama3_specials())
 
 
 def llama3_specials() -> dict[str, int]:
+    """Llama 3's control tokens and their ids, the reserved ones included."""
     reserved = [f"<|reserved_special_token_{2 + i}|>" for i in range(LLAMA3_SPECIALS - len(_LLAMA3_NAMES))]
     return {name: LLAMA3_RANKS + i for i, name in enumerate([*_LLAMA3_NAMES, *reserved])}
 
 
-def read_ranks(path: Path) -> dict[bytes, int]:
+def read_tiktoken_bpe(path: Path) -> dict[bytes, int]:
     """The bytes of Llama 3's tokens, in the order of their ranks. ``ValueError`` names the file and the line that is wrong."""
     ranks: dict[bytes, int] = {}
     with open(path, "rb") as file:
         if b"\0" in file.read(4096):
             raise ValueError(
-                f"{path} is no ranks file but binary, such as a SentencePiece model, which cannot be read; "
+                f"{path} is no tiktoken BPE file but binary, such as a SentencePiece model, which cannot be read; "
                 "put the tokenizer.json of the model's Hugging Face release beside it"
             )
         file.seek(0)
-        for number, line in enumerate(islice(file, LLAMA3_RANKS + 1)):
+        for line_number, line in enumerate(islice(file, LLAMA3_RANKS + 1), 1):
+            expected_rank = line_number - 1
             try:
                 token, rank = line.split()
                 ranks[base64.b64decode(token, validate=True)] = int(rank)
             except ValueError:
-                raise ValueError(f"{path}, line {number + 1}: expected a base64 token and its rank") from None
-            if int(rank) != number:
-                raise ValueError(f"{path}, line {number + 1}: rank {int(rank)} stands where {number} belongs")
-            if len(ranks) == number:
-                raise ValueError(f"{path}, line {number + 1}: the token {token.decode()} is there twice")
+                raise ValueError(f"{path}, line {line_number}: expected a base64 token and its rank") from None
+            if int(rank) != expected_rank:
+                raise ValueError(f"{path}, line {line_number}: expected rank {expected_rank}, found {int(rank)}")
+            if len(ranks) == expected_rank:
+                raise ValueError(f"{path}, line {line_number}: the token {token.decode()} occurs twice")
     if len(ranks) != LLAMA3_RANKS:
         raise ValueError(
             f"{path} has {min(len(ranks), LLAMA3_RANKS)} ranks{' and more' if len(ranks) > LLAMA3_RANKS else ''}; "
             f"only Llama 3's file of exactly {LLAMA3_RANKS} can be used alone. "
-            "Put the model's tokenizer.json beside it, which holds the split pattern and the control tokens"
+            "Put the model's tokenizer.json beside it; that has the split pattern and the control tokens"
         )
     return ranks
-
-
-def ranks_to_tokenizer_json(path: Path) -> dict[str, Any]:
-    """A ``tokenizer.json`` that gives the ids of Llama 3's ranks file, as Hugging Face's converter makes it.
-
-    tiktoken merges any two neighbours whose union has a rank; so every split of a token into two tokens becomes a merge.
-    """
-    ranks = read_ranks(path)
-    symbols = byte_symbols()
-    text = {token: "".join(symbols[b] for b in token) for token in ranks}
-    merges = []
-    for token in ranks:  # in the order of their ranks
-        splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
-        merges += [[text[a], text[b]] for a, b in sorted(splits, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))]
-    bos, special = "<|begin_of_text|>", llama3_specials()
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [added_token(name, i) for name, i in special.items()],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": {"type": "Sequence", "processors": [byte_level, bos_processor(bos, special[bos])]},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": bpe_model({text[token]: rank for token, rank in ranks.items()}, merges, ignore_merges=True),
-    }
-
-
-def added_token(name: str, i: int) -> dict[str, Any]:
-    return {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-
-
-def bos_processor(bos: str, i: int) -> dict[str, Any]:
-    """The ``post_processor`` that puts a beginning-of-text token before each text."""
-    first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    bos_0, bos_1 = ({"SpecialToken": {"id": bos, "type_id": n}} for n in (0, 1))
-    return {
-        "type": "TemplateProcessing",
-        "single": [bos_0, first],
-        "pair": [bos_0, first, bos_1, second],
-        "special_tokens": {bos: {"id": bos, "ids": [i], "tokens": [bos]}},
-    }
-
-
-def bpe_model(vocab: dict[str, int], merges: list[list[str]], *, ignore_merges: bool) -> dict[str, Any]:
-    """The ``model`` part of a byte-level ``tokenizer.json``."""
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": ignore_merges,
-        "vocab": vocab,
-        "merges": merges,
-    }
 
 
 def _split_runs(text: str) -> Iterable[str]:

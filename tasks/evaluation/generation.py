@@ -34,7 +34,7 @@ def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int
         completions = llama.chat_completion([_dialog(d) for d in batch], max_gen_len=max_new_tokens, temperature=0.0)
         for document, completion in zip(batch, completions, strict=True):
             item = Item(document.id, document.split, document.category, document.source)
-            yield Value("stop", item, 1, float(completion.ended_by == "stop"))
+            yield Value("stop", item, 1, float(completion.finish_reason == "stop"))
             yield Value("empty", item, 1, float(not completion.text.strip()))
             yield Value("repetition", item, 1, repeated_share(completion.ids))
 

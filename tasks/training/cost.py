@@ -8,26 +8,16 @@ counted as Korthikanti et al. 2022 do (arXiv:2205.05198, section 4), for this mo
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model.llama import LlamaConfig, parameter_shapes
+from model.llama import PROJECTIONS, LlamaConfig, parameter_shapes
 from model.loss import CHUNK
 from tasks.training.params import MODES, Mode
 
 FP32 = 4  # bytes
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def layer_matrices(config: LlamaConfig) -> dict[str, tuple[int, int]]:
     """[out, in] of each matrix of a layer."""
-    queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    return {
-        "q_proj": (queries, config.dim),
-        "k_proj": (keys, config.dim),
-        "v_proj": (keys, config.dim),
-        "o_proj": (config.dim, queries),
-        "gate_proj": (config.ffn_dim, config.dim),
-        "up_proj": (config.ffn_dim, config.dim),
-        "down_proj": (config.dim, config.ffn_dim),
-    }
+    return {name: projection.shape(config) for name, projection in PROJECTIONS.items()}
 
 
 def training_flops(config: LlamaConfig, *, tokens: float, supervised: float, attended: float, frozen: bool) -> float:
@@ -169,7 +159,7 @@ def _kept_inputs(mode: Mode, adapter: Adapter | None) -> tuple[str, ...]:
     """The matrices of a layer whose input a gradient needs."""
     if adapter:
         return adapter.targets
-    return tuple(name for name in MATRICES if MODES[mode].trains(f"layers.0.self_attn.{name}.weight"))
+    return tuple(name for name in PROJECTIONS if MODES[mode].trains(f"layers.0.self_attn.{name}.weight"))
 
 
 def _size(shape: Iterable[int]) -> int:

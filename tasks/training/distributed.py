@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from model.llama import Transformer
-from model.precision import Precision, narrow
+from model.precision import Precision, use_bf16
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def shard_model(model: Transformer, group: ProcessGroup, precision: Precision) -
     """Apply FSDP2: each process keeps its shard of the parameters and gathers a layer's when it needs them."""
     mesh = dist.init_device_mesh(group.device.type, (group.world_size,))
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if narrow(group.device, precision) else {})
+    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if use_bf16(group.device, precision) else {})
     for layer in model.layers:
         fully_shard(layer, **options)
     # The output matrix is multiplied outside of the model's forward pass, so the rest stays gathered until backward is done.

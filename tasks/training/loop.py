@@ -23,7 +23,7 @@ from model.checkpoint.config import read_config
 from model.checkpoint.load import load_model
 from model.llama import Transformer
 from model.loss import token_losses, total_loss, total_unlikelihood
-from model.precision import Precision, autocast, narrow
+from model.precision import Precision, autocast, use_bf16
 from tasks.corpus.shards.format import Split, open_split
 from tasks.runtime.processes import told_to_stop
 from tasks.runtime.progress import progress
@@ -43,7 +43,7 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
-    bfloat16, memory = narrow(group.device, params.precision), memory_of(group.device)
+    bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
     check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
     train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
     single_process = group.single_process
@@ -92,12 +92,12 @@ def lora_config(params: FinetuneParams) -> lora.LoraConfig:
 def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_process: bool = True) -> Transformer:
     """Freeze, cast and compile the model as its mode and params say; ``single_process``: not to be sharded."""
     optim.freeze(model, params.mode)
-    if single_process and narrow(model.norm.weight.device, params.precision):
+    if single_process and use_bf16(model.norm.weight.device, params.precision):
         # A frozen matrix that multiplies in bfloat16 needs no float32 copy; the embedding does, as it starts the float32 residual stream.
         for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
-    model.recompute = params.activation_checkpointing
+    model.activation_checkpointing = params.activation_checkpointing
     if params.compile:
         for block in model.layers:
             block.compile(dynamic=False)
@@ -162,8 +162,8 @@ def train_steps(
 
 def _peak_rate(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> float:
     """Operations per second of bare matrix products over all processes, as measured on this one."""
-    use_bf16 = narrow(group.device, params.precision)
-    return matmul_rate(model.config, params.micro_batch * params.seq_len, group.device, use_bf16=use_bf16) * group.world_size
+    in_bf16 = use_bf16(group.device, params.precision)
+    return matmul_rate(model.config, params.micro_batch * params.seq_len, group.device, use_bf16=in_bf16) * group.world_size
 
 
 def update(

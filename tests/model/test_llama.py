@@ -25,7 +25,7 @@ CONFIGS = {
 }
 
 
-def theirs(model: Transformer) -> LlamaForCausalLM:
+def transformers_model(model: Transformer) -> LlamaForCausalLM:
     reference = LlamaForCausalLM(TheirConfig(**config_json(model.config, torch.float32)))
     state = {(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in model.state_dict().items()}
     reference.load_state_dict(state)
@@ -39,10 +39,10 @@ def tokens(config: LlamaConfig, rows: int, length: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_and_gradients_are_those_of_transformers(name: str) -> None:
     model = random_model(CONFIGS[name])
-    reference, ids = theirs(model), tokens(model.config, 2, 70)
-    ours, their_logits = model(ids), reference(ids).logits
-    torch.testing.assert_close(ours, their_logits, atol=1e-4, rtol=0)
-    for logits in (ours, their_logits):
+    reference, ids = transformers_model(model), tokens(model.config, 2, 70)
+    actual, expected = model(ids), reference(ids).logits
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    for logits in (actual, expected):
         torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
     their_gradients = {n.removeprefix("model."): p.grad for n, p in reference.named_parameters()}
     for parameter, value in model.named_parameters():

@@ -27,7 +27,8 @@ from transformers import AutoTokenizer
 from model.checkpoint.json_file import write_json
 from model.checkpoint.load import load_model
 from model.tokenizer.tokenizer import Tokenizer
-from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN, ranks_to_tokenizer_json
+from model.tokenizer.tokenizer_json import tiktoken_to_tokenizer_json
+from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, LLAMA3_PATTERN
 from tasks.runtime.wheels import fetch_wheel
 
 META = ("llama-models==0.3.0", "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f")
@@ -67,7 +68,7 @@ def metas(ranks: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ours(ranks: Path) -> Tokenizer:
+def tokenizer(ranks: Path) -> Tokenizer:
     return Tokenizer.from_path(ranks)
 
 
@@ -75,7 +76,7 @@ def ours(ranks: Path) -> Tokenizer:
 def release(ranks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files that Hugging Face's releases of Llama 3 have."""
     directory = tmp_path_factory.mktemp("released")
-    write_json(directory / "tokenizer.json", ranks_to_tokenizer_json(ranks))
+    write_json(directory / "tokenizer.json", tiktoken_to_tokenizer_json(ranks))
     names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "chat_template": LLAMA3_CHAT_TEMPLATE}
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | names)
     write_json(directory / "generation_config.json", {"eos_token_id": [128001, 128008, 128009]})
@@ -103,56 +104,56 @@ def face_ids(faces: Any, text: str) -> list[int]:
 
 @given(text=TEXT)
 @settings(max_examples=500, deadline=None)
-def test_ids_are_those_of_meta_and_of_hugging_face(ours: Tokenizer, metas: Any, faces: Any, text: str) -> None:
-    ids = ours.encode(text)
+def test_ids_are_those_of_meta_and_of_hugging_face(tokenizer: Tokenizer, metas: Any, faces: Any, text: str) -> None:
+    ids = tokenizer.encode(text)
     assert ids == meta_ids(metas, text) == face_ids(faces, text)
-    assert ours.decode_bytes(ids) == text.encode()
+    assert tokenizer.decode_bytes(ids) == text.encode()
 
 
-def test_the_default_corpus_has_metas_and_hugging_faces_ids(ours: Tokenizer, metas: Any, faces: Any) -> None:
+def test_the_default_corpus_has_metas_and_hugging_faces_ids(tokenizer: Tokenizer, metas: Any, faces: Any) -> None:
     texts = corpus_texts()
-    batch = ours.encode_batch(texts)
+    batch = tokenizer.encode_batch(texts)
     assert batch == [meta_ids(metas, text) for text in texts]
     assert batch == [face_ids(faces, text) for text in texts]
 
 
-def test_every_medquad_document_has_metas_ids_and_decodes_to_its_bytes(ours: Tokenizer, metas: Any) -> None:
+def test_every_medquad_document_has_metas_ids_and_decodes_to_its_bytes(tokenizer: Tokenizer, metas: Any) -> None:
     for text in medquad_texts():
-        ids = ours.encode(text)
+        ids = tokenizer.encode(text)
         assert ids == meta_ids(metas, text), text[:80]
-        assert ours.decode_bytes(ids) == text.encode(), text[:80]
+        assert tokenizer.decode_bytes(ids) == text.encode(), text[:80]
 
 
-def test_medquad_documents_have_hugging_faces_ids(ours: Tokenizer, faces: Any) -> None:
+def test_medquad_documents_have_hugging_faces_ids(tokenizer: Tokenizer, faces: Any) -> None:
     texts = medquad_texts()[::20]
-    assert ours.encode_batch(texts) == [face_ids(faces, text) for text in texts]
+    assert tokenizer.encode_batch(texts) == [face_ids(faces, text) for text in texts]
 
 
-def test_control_tokens_and_ends_are_metas(ours: Tokenizer, metas: Any) -> None:
-    assert ours.special == metas.special_tokens
-    assert (ours.n_vocab, set(ours.stop_ids)) == (metas.n_words, set(metas.stop_tokens))
+def test_control_tokens_and_ends_are_metas(tokenizer: Tokenizer, metas: Any) -> None:
+    assert tokenizer.special == metas.special_tokens
+    assert (tokenizer.n_vocab, set(tokenizer.stop_ids)) == (metas.n_words, set(metas.stop_tokens))
     assert metas.pat_str == LLAMA3_PATTERN
-    assert ours.stop_ids[0] == metas.eos_id  # ends running text
+    assert tokenizer.stop_ids[0] == metas.eos_id  # ends running text
 
 
-def test_the_releases_files_give_the_same_tokenizer(ours: Tokenizer, released: Tokenizer) -> None:
-    assert (released.special, released.n_vocab) == (ours.special, ours.n_vocab)
-    assert (released.stop_ids, released.prefix) == (ours.stop_ids, ours.prefix)
-    assert released.encode("Blood pressure 120/80 <|eot_id|>") == ours.encode("Blood pressure 120/80 <|eot_id|>")
+def test_the_releases_files_give_the_same_tokenizer(tokenizer: Tokenizer, released: Tokenizer) -> None:
+    assert (released.special, released.n_vocab) == (tokenizer.special, tokenizer.n_vocab)
+    assert (released.stop_ids, released.prefix) == (tokenizer.stop_ids, tokenizer.prefix)
+    assert released.encode("Blood pressure 120/80 <|eot_id|>") == tokenizer.encode("Blood pressure 120/80 <|eot_id|>")
 
 
-def test_an_answer_ends_at_llama_3s_tokens_though_no_settings_name_them(release: Path, ours: Tokenizer, tmp_path: Path) -> None:
+def test_an_answer_ends_at_llama_3s_tokens_though_no_settings_name_them(release: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").symlink_to(release / "tokenizer.json")
     alone = Tokenizer.from_path(tmp_path / "tokenizer.json")
-    assert alone.stop_ids == ours.stop_ids
+    assert alone.stop_ids == tokenizer.stop_ids
     with pytest.raises(ValueError, match="no chat template"):
         alone.chat_prompt([{"role": "user", "content": "x"}])
 
 
-def test_a_prompt_begins_once_as_in_meta_and_hugging_face(ours: Tokenizer, metas: Any, faces: Any, released: Tokenizer) -> None:
+def test_a_prompt_begins_once_as_in_meta_and_hugging_face(tokenizer: Tokenizer, metas: Any, faces: Any, released: Tokenizer) -> None:
     for text in ("The patient", " two", "<|begin_of_text|>"):
-        assert ours.prompt(text) == metas.encode(text, bos=True, eos=False) == released.prompt(text)
-    assert ours.prompt("The patient") == faces("The patient")["input_ids"]
+        assert tokenizer.prompt(text) == metas.encode(text, bos=True, eos=False) == released.prompt(text)
+    assert tokenizer.prompt("The patient") == faces("The patient")["input_ids"]
 
 
 DIALOGS = [
@@ -163,71 +164,75 @@ DIALOGS = [
 
 
 @pytest.mark.parametrize("dialog", DIALOGS)
-def test_a_chat_has_the_ids_of_metas_chat_format(ours: Tokenizer, metas: Any, released: Tokenizer, dialog: list[tuple[str, str]]) -> None:
+def test_a_chat_has_the_ids_of_metas_chat_format(
+    tokenizer: Tokenizer, metas: Any, released: Tokenizer, dialog: list[tuple[str, str]]
+) -> None:
     types, chat_format = import_module("llama_models.datatypes"), import_module("llama_models.llama3.chat_format")
     ends = {"assistant": {"stop_reason": types.StopReason.end_of_turn}}
-    theirs = chat_format.ChatFormat(metas).encode_dialog_prompt([types.RawMessage(role=r, content=c, **ends.get(r, {})) for r, c in dialog])
+    expected = chat_format.ChatFormat(metas).encode_dialog_prompt(
+        [types.RawMessage(role=r, content=c, **ends.get(r, {})) for r, c in dialog]
+    )
     messages = [{"role": role, "content": content} for role, content in dialog]
-    assert ours.chat_prompt(messages) == theirs.tokens == released.chat_prompt(messages)
+    assert tokenizer.chat_prompt(messages) == expected.tokens == released.chat_prompt(messages)
 
 
-def test_the_template_strips_messages_as_the_releases_do(ours: Tokenizer, faces: Any) -> None:
+def test_the_template_strips_messages_as_the_releases_do(tokenizer: Tokenizer, faces: Any) -> None:
     """Meta's format keeps blanks around a message, those of Hugging Face's releases strip them."""
     messages = [{"role": "user", "content": " What is asthma? \n"}, {"role": "assistant", "content": "\n\nA disease."}]
     messages.append({"role": "user", "content": "More."})
-    theirs = faces.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    assert ours.chat_prompt(messages) == theirs
-    assert theirs == ours.chat_prompt([{"role": m["role"], "content": m["content"].strip()} for m in messages])
+    expected = faces.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert tokenizer.chat_prompt(messages) == expected
+    assert expected == tokenizer.chat_prompt([{"role": m["role"], "content": m["content"].strip()} for m in messages])
 
 
-def test_text_never_becomes_a_control_token(ours: Tokenizer) -> None:
-    controls = set(ours.special.values())
-    for name in ours.special:
-        ids = ours.encode(f"a {name}{name}b")
+def test_text_never_becomes_a_control_token(tokenizer: Tokenizer) -> None:
+    controls = set(tokenizer.special.values())
+    for name in tokenizer.special:
+        ids = tokenizer.encode(f"a {name}{name}b")
         assert not controls & set(ids), name
-        assert ours.decode(ids) == f"a {name}{name}b"
+        assert tokenizer.decode(ids) == f"a {name}{name}b"
 
 
 @pytest.mark.parametrize("character", ["a", " ", "\n", "é", "字"])
 @pytest.mark.timeout(120)  # minutes would be quadratic time
-def test_a_million_unbroken_characters_have_metas_ids(ours: Tokenizer, metas: Any, character: str) -> None:
+def test_a_million_unbroken_characters_have_metas_ids(tokenizer: Tokenizer, metas: Any, character: str) -> None:
     # Meta's tokenizer also cuts at 400,000 characters, a multiple of its cut of runs.
     text = character * 1_000_000
-    ids = ours.encode(text)
+    ids = tokenizer.encode(text)
     assert ids == meta_ids(metas, text)
-    assert ours.decode(ids) == text
+    assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.timeout(120)  # minutes would be quadratic time
 def test_the_vocabulary_converts_and_loads_elsewhere(ranks: Path) -> None:
-    source = ranks_to_tokenizer_json(ranks)
+    source = tiktoken_to_tokenizer_json(ranks)
     loaded = tokenizers.Tokenizer.from_str(json.dumps(source))
     assert loaded.get_vocab_size() == 128_256
     assert loaded.encode("a<|eot_id|>").ids == [128000, 64, 128009]
 
 
-@pytest.mark.parametrize("place", ["original", "."])
-def test_a_directory_with_the_ranks_file_alone_opens(ranks: Path, ours: Tokenizer, tmp_path: Path, place: str) -> None:
-    (tmp_path / place).mkdir(exist_ok=True)
-    (tmp_path / place / "tokenizer.model").symlink_to(ranks)
-    assert Tokenizer.from_path(tmp_path).digest == ours.digest
+@pytest.mark.parametrize("folder", ["original", "."])
+def test_a_directory_with_the_ranks_file_alone_opens(ranks: Path, tokenizer: Tokenizer, tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "tokenizer.model").symlink_to(ranks)
+    assert Tokenizer.from_path(tmp_path).digest == tokenizer.digest
 
 
-def test_a_template_beside_the_ranks_file_is_preferred_to_ours(ranks: Path, ours: Tokenizer, tmp_path: Path) -> None:
+def test_a_template_beside_the_ranks_file_is_preferred_to_ours(ranks: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").symlink_to(ranks)
     (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}{% for m in messages %}{{ m.content }}<|eom_id|>{% endfor %}")
     prompt = Tokenizer.from_path(tmp_path).chat_prompt([{"role": "user", "content": "x"}])
-    assert prompt == [128000, *ours.encode("x"), 128008]
+    assert prompt == [128000, *tokenizer.encode("x"), 128008]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda lines: [*lines[:4], b"IQ==", *lines[5:]], "line 5: expected a base64 token and its rank"),
         (lambda lines: [*lines[:4], b"?? 4", *lines[5:]], "line 5: expected a base64 token and its rank"),
         (lambda lines: [*lines[:4], b"IQ== x", *lines[5:]], "line 5: expected a base64 token and its rank"),
         (lambda lines: [*lines[:7], b"IQ== 7", *lines[8:]], "line 8: .* twice"),
-        (lambda lines: [*lines[:7], *lines[8:]], "line 8: .*rank 8 stands where 7 belongs"),
+        (lambda lines: [*lines[:7], *lines[8:]], "line 8: .*expected rank 7, found 8"),
         (lambda lines: lines[:-1], "127999 ranks; .*[Pp]ut .*tokenizer.json beside it"),
         (lambda lines: [*lines, b"AAAAAAAAAAAA 128000"], "128000 ranks and more"),
         (lambda lines: [b"", *lines], "line 1: expected"),
@@ -235,11 +240,11 @@ def test_a_template_beside_the_ranks_file_is_preferred_to_ours(ranks: Path, ours
     ],
 )
 def test_a_broken_ranks_file_is_refused_with_its_line(
-    ranks: Path, tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], told: str
+    ranks: Path, tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], message: str
 ) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(b"".join(line + b"\n" for line in change(ranks.read_bytes().splitlines())))
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}.*{told}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}.*{message}"):
         Tokenizer.from_path(path)
 
 
@@ -303,11 +308,11 @@ def metas_checkpoint(reference: Any, directory: Path, *, scaled: bool, shape: di
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain rope", "scaled rope"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_are_those_of_metas_model(reference: Any, tmp_path: Path, shape: str, scaled: bool) -> None:
-    theirs = metas_checkpoint(reference, tmp_path, scaled=scaled, shape=SHAPES[shape])
-    ours = load_model(tmp_path)
+    meta_model = metas_checkpoint(reference, tmp_path, scaled=scaled, shape=SHAPES[shape])
+    model = load_model(tmp_path)
     ids = torch.randint(97, (2, 500), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        wanted = theirs(ids, 0)
-        torch.testing.assert_close(ours(ids), wanted, atol=1e-4, rtol=0)
-        theirs.freqs_cis = reference.precompute_freqs_cis(64 // SHAPES[shape]["n_heads"], 1200, 10000.0, not scaled)
-        assert (theirs(ids, 0) - wanted).abs().max() > 1e-2  # the scaling shows at this length
+        expected = meta_model(ids, 0)
+        torch.testing.assert_close(model(ids), expected, atol=1e-4, rtol=0)
+        meta_model.freqs_cis = reference.precompute_freqs_cis(64 // SHAPES[shape]["n_heads"], 1200, 10000.0, not scaled)
+        assert (meta_model(ids, 0) - expected).abs().max() > 1e-2  # the scaling shows at this length

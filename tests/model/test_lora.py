@@ -23,26 +23,26 @@ from model.checkpoint.hf import save_like
 from model.checkpoint.load import load_model
 from model.checkpoint.shapes import parameters_of
 from model.generation.generate import generate
-from model.generation.quantize import store
+from model.generation.quantize import quantize_
 from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
 from model.loss import token_losses
 from tasks.training import optim
 
 ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
-KINDS = {
+CONFIGS = {
     "lora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), dora=False),
     "lora-mlp": LoraConfig(rank=1, alpha=2, dropout=0.0, targets=MLP, dora=False),
     "lora-all-rslora": LoraConfig(rank=5, alpha=2.5, dropout=0.0, targets=TARGETS, dora=False, rslora=True),
     "dora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("k_proj", "down_proj"), dora=True),
     "dora-all": LoraConfig(rank=3, alpha=3, dropout=0.0, targets=TARGETS, dora=True),
 }
-LORA, DORA_ALL = KINDS["lora"], KINDS["dora-all"]
+LORA, DORA_ALL = CONFIGS["lora"], CONFIGS["dora-all"]
 IDS = torch.randint(TINY.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
 SUPERVISED = torch.rand(2, 40, generator=torch.Generator().manual_seed(2)) < 0.5
 SUPERVISED[:, 0] = False
 
-kinds = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
@@ -77,7 +77,7 @@ def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-@kinds
+@every_config
 def test_a_new_adapter_changes_no_bit(config: LoraConfig) -> None:
     model = random_model(TINY)
     for dtype in (torch.float32, torch.bfloat16):
@@ -89,7 +89,7 @@ def test_a_new_adapter_changes_no_bit(config: LoraConfig) -> None:
         assert not any(p.requires_grad for n, p in fresh.named_parameters() if ".base_layer." in n)
 
 
-@kinds
+@every_config
 def test_under_autocast_a_new_adapter_changes_no_bit_and_its_gradients_are_float32(config: LoraConfig) -> None:
     model = random_model(TINY)
     with torch.autocast("cpu", torch.bfloat16):
@@ -109,7 +109,7 @@ def test_the_seed_decides_the_adapter() -> None:
     assert not torch.equal(first[name], first[name.replace("layers.0", "layers.1")])
 
 
-@kinds
+@every_config
 def test_only_the_adapter_trains_and_all_of_it(config: LoraConfig) -> None:
     before, after = adapted(config, steps=0), adapted(config)
     changed = {n for (n, a), b in zip(before.named_parameters(), after.parameters(), strict=True) if not torch.equal(a, b)}
@@ -123,58 +123,58 @@ def test_the_adapter_modes_need_an_adapter() -> None:
         optim.freeze(random_model(TINY), "dora")
 
 
-@kinds
+@every_config
 def test_peft_opens_what_we_trained_with_our_weights_logits_and_gradients(config: LoraConfig, tmp_path: Path) -> None:
     model = adapted(config)
     lora.save(model, tmp_path / "adapter", base="tiny")
-    theirs = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True).eval()
+    peft_model = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True).eval()
     logits = model(IDS)
-    torch.testing.assert_close(theirs(IDS).logits, logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(peft_model(IDS).logits, logits, atol=1e-4, rtol=0)
     assert (logits - random_model(TINY)(IDS)).abs().max() > 0.1, "the adapter does something"
-    check_gradients(model, theirs)
+    check_gradients(model, peft_model)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_is_pefts_and_for_training_alone(p: float, tmp_path: Path) -> None:
-    model = adapted(replace(KINDS["lora-all-rslora"], dropout=p))
+    model = adapted(replace(CONFIGS["lora-all-rslora"], dropout=p))
     lora.save(model, tmp_path / "adapter", base="tiny")
-    theirs = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True)
+    peft_model = PeftModel.from_pretrained(reference(), tmp_path / "adapter", is_trainable=True)
     assert torch.equal(model.eval()(IDS), model(IDS))
     assert not torch.equal(model.train()(IDS), model(IDS))
-    check_gradients(model, theirs.train())
+    check_gradients(model, peft_model.train())
 
 
-def check_gradients(model: Transformer, theirs: Any) -> None:
+def check_gradients(model: Transformer, peft_model: Any) -> None:
     """Of the same loss, relative to the length of PEFT's; parameters must be the same."""
     model.zero_grad()
     torch.manual_seed(0)  # of dropout, which both draw in the same order
     loss_of(model).backward()
     torch.manual_seed(0)
-    theirs(IDS, labels=IDS.masked_fill(~SUPERVISED, -100)).loss.backward()
-    of_theirs = trained_parameters(theirs)
-    of_ours = {peft_name(name): p for name, p in trained_parameters(model).items()}
-    assert of_ours.keys() == of_theirs.keys()
-    for name, parameter in of_ours.items():
-        ours, wanted = parameter.grad, of_theirs[name].grad
-        assert ours is not None and wanted is not None and wanted.norm() > 0
-        assert torch.equal(parameter, of_theirs[name]), name
-        assert (ours - wanted).norm() <= 1e-4 * wanted.norm(), name
+    peft_model(IDS, labels=IDS.masked_fill(~SUPERVISED, -100)).loss.backward()
+    expected_parameters = trained_parameters(peft_model)
+    actual_parameters = {peft_name(name): p for name, p in trained_parameters(model).items()}
+    assert actual_parameters.keys() == expected_parameters.keys()
+    for name, parameter in actual_parameters.items():
+        actual, expected = parameter.grad, expected_parameters[name].grad
+        assert actual is not None and expected is not None and expected.norm() > 0
+        assert torch.equal(parameter, expected_parameters[name]), name
+        assert (actual - expected).norm() <= 1e-4 * expected.norm(), name
 
 
 def peft_name(name: str) -> str:
-    place, _, part = name.rpartition(".lora_")
-    return f"base_model.model.model.{place}.lora_{part.removesuffix('.weight')}.default.weight"
+    module, _, part = name.rpartition(".lora_")
+    return f"base_model.model.model.{module}.lora_{part.removesuffix('.weight')}.default.weight"
 
 
-@kinds
+@every_config
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_peft_made_opens_here_with_its_logits(config: LoraConfig, dtype: torch.dtype, tmp_path: Path) -> None:
-    theirs = pefts_own(config, tmp_path / "adapter", dtype)
+    peft_model = pefts_own(config, tmp_path / "adapter", dtype)
     model = random_model(TINY)
-    found = lora.load(model, tmp_path / "adapter")
-    assert set(found.targets) == set(config.targets)
-    assert replace(found, targets=config.targets) == config
-    logits = theirs(IDS).logits
+    loaded = lora.load(model, tmp_path / "adapter")
+    assert set(loaded.targets) == set(config.targets)
+    assert replace(loaded, targets=config.targets) == config
+    logits = peft_model(IDS).logits
     torch.testing.assert_close(model(IDS), logits, atol=1e-4, rtol=0)
     assert (logits - random_model(TINY)(IDS)).abs().max() > 0.1, "the adapter does something"
 
@@ -190,19 +190,19 @@ def pefts_own(config: LoraConfig, directory: Path, dtype: torch.dtype) -> Any:
         "task_type": "CAUSAL_LM",
         "init_lora_weights": False,
     }
-    theirs = get_peft_model(reference(), PeftConfig(r=config.rank, target_modules=targets, **settings))
+    peft_model = get_peft_model(reference(), PeftConfig(r=config.rank, target_modules=targets, **settings))
     with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
+        for name, parameter in peft_model.named_parameters():
             if "lora_" in name:
                 changed = parameter * 1.3 if "magnitude" in name else 0.2 * torch.randn_like(parameter)
                 parameter.copy_(changed.to(dtype))
-    theirs.save_pretrained(str(directory))
+    peft_model.save_pretrained(str(directory))
     tensors = load_file(directory / lora.WEIGHTS)
     save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, directory / lora.WEIGHTS)
-    return theirs.eval()
+    return peft_model.eval()
 
 
-@kinds
+@every_config
 def test_merging_shifts_logits_by_little_and_leaves_a_plain_checkpoint(config: LoraConfig, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = adapted(config)
     before = model(IDS)
@@ -214,16 +214,16 @@ def test_merging_shifts_logits_by_little_and_leaves_a_plain_checkpoint(config: L
 
 
 def test_merging_keeps_the_weights_precision_and_rounds_once() -> None:
-    narrow = random_model(TINY).bfloat16()
-    wide = deepcopy(narrow).float()
-    lora.add(narrow, DORA_ALL, seed=0)
-    lora.add(wide, DORA_ALL, seed=0)
-    for model in (narrow, wide):
+    bf16_model = random_model(TINY).bfloat16()
+    fp32_model = deepcopy(bf16_model).float()
+    lora.add(bf16_model, DORA_ALL, seed=0)
+    lora.add(fp32_model, DORA_ALL, seed=0)
+    for model in (bf16_model, fp32_model):
         for name, parameter in model.named_parameters():
             if ".lora_" in name:
                 torch.nn.init.normal_(parameter, 1.0, generator=torch.Generator().manual_seed(len(name)))
         lora.merge(model)
-    assert all(torch.equal(a, b.bfloat16()) for a, b in zip(narrow.parameters(), wide.parameters(), strict=True))
+    assert all(torch.equal(a, b.bfloat16()) for a, b in zip(bf16_model.parameters(), fp32_model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -244,7 +244,7 @@ def test_a_real_model_keeps_its_logits_when_its_adapter_is_merged(dora: bool, sm
     assert (before - plain).abs().max() > 1
 
 
-@kinds
+@every_config
 def test_generation_over_the_cache_is_that_of_the_uncached_and_of_the_merged_model(config: LoraConfig) -> None:
     model = adapted(config)
     prompts = [[5, 6, 7], [8, 9, 10, 11, 12]]
@@ -272,7 +272,7 @@ def test_rows_of_zeros_stay_zeros_with_dora() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@kinds
+@every_config
 def test_what_was_saved_comes_back_bit_for_bit(config: LoraConfig, tmp_path: Path) -> None:
     model, again = adapted(config), random_model(TINY)
     lora.save(model, tmp_path / "adapter", base="tiny")
@@ -296,12 +296,12 @@ def test_an_adapter_that_cannot_be_written_whole_does_not_appear(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("config", "base", "told"),
+    ("config", "base", "message"),
     [(LORA, "/srv/models/tiny", "is a path of this machine"), (None, "tiny", "the model has no adapters to save")],
 )
-def test_what_should_not_be_saved_is_refused(config: LoraConfig | None, base: str, told: str, tmp_path: Path) -> None:
+def test_what_should_not_be_saved_is_refused(config: LoraConfig | None, base: str, message: str, tmp_path: Path) -> None:
     model = adapted(config, steps=0) if config else random_model(TINY)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         lora.save(model, tmp_path / "adapter", base=base)
     assert not list(tmp_path.iterdir())
 
@@ -319,13 +319,13 @@ def test_a_second_adapter_is_refused() -> None:
 
 
 def test_quantized_weights_take_no_adapter() -> None:
-    model = store(random_model(TINY), "int8")
-    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj is a StoredLinear"):
+    model = quantize_(random_model(TINY), "int8")
+    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.q_proj is a QuantizedLinear"):
         lora.add(model, LORA, seed=0)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"rank": 0}, "rank must be a whole number from 1"),
         ({"rank": 2.0}, "rank must be a whole number"),
@@ -336,13 +336,13 @@ def test_quantized_weights_take_no_adapter() -> None:
         ({"targets": ()}, "targets is empty"),
     ],
 )
-def test_impossible_configurations_are_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_configurations_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(LORA, **wrong)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
         ({"bias": "all"}, "bias is 'all'"),
@@ -367,11 +367,11 @@ def test_impossible_configurations_are_refused(wrong: dict[str, Any], told: str)
         ({"target_modules": ["q_proj"]}, r"not in the model: base_model\.model\.model\.layers\.0\.self_attn\.v_proj\.lora_A\.weight"),
     ],
 )
-def test_settings_that_are_not_supported_or_do_not_fit_are_named(settings: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_settings_that_are_not_supported_or_do_not_fit_are_named(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
     path = tmp_path / "adapter" / lora.CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-    refused(tmp_path / "adapter", told)
+    refused(tmp_path / "adapter", message)
 
 
 @pytest.mark.parametrize("setting", ["peft_type", "r", "lora_alpha", "target_modules"])
@@ -386,7 +386,7 @@ NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({NAME: None}, f"missing: {NAME}"),
         ({NAME: torch.zeros(4, 16)}, rf"of another shape: {NAME} is \[4, 16\], not \[16, 4\]"),
@@ -396,12 +396,12 @@ NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
     ],
     ids=["missing", "shape", "integers", "nan", "extra"],
 )
-def test_damaged_tensors_are_named(changes: dict[str, Tensor | None], told: str, tmp_path: Path) -> None:
+def test_damaged_tensors_are_named(changes: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
     lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
     path = tmp_path / "adapter" / lora.WEIGHTS
     tensors = load_file(path) | changes
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
-    refused(tmp_path / "adapter", told)
+    refused(tmp_path / "adapter", message)
 
 
 def test_files_that_are_missing_or_cut_off_are_named(tmp_path: Path) -> None:
@@ -416,9 +416,9 @@ def test_files_that_are_missing_or_cut_off_are_named(tmp_path: Path) -> None:
     refused(directory, "adapter_config.json is missing")
 
 
-def refused(directory: Path, told: str) -> None:
+def refused(directory: Path, message: str) -> None:
     """With this message, and the model is as it was."""
     model = random_model(TINY)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         lora.load(model, directory)
     assert not lora.adapters(model)

@@ -1,4 +1,4 @@
-"""Losses with their gradients, and attention in compiled training, beside what torch's own operations give."""
+"""Losses with their gradients, and attention in compiled training, against torch's own operations."""
 
 import psutil
 import pytest
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.attention import attend
-from model.loss import CHUNK, NARROW, token_losses, total_loss, total_unlikelihood
+from model.loss import CHUNK, FP32_CHUNK, token_losses, total_loss, total_unlikelihood
 from model.precision import autocast
 
 
@@ -22,12 +22,12 @@ def parts(vocabulary: int, *, rows: int, length: int, supervised: float) -> tupl
 def test_the_total_and_its_gradients_are_those_of_the_single_losses(frozen: bool) -> None:
     hidden, output, tokens, supervised = parts(97, rows=3, length=CHUNK // 2, supervised=0.8)
     output.weight.requires_grad_(not frozen)
-    wanted = token_losses(hidden, output, tokens, supervised).sum()
+    expected = token_losses(hidden, output, tokens, supervised).sum()
     leaves = [hidden] if frozen else [hidden, output.weight]
-    gradients = torch.autograd.grad(0.25 * wanted, leaves)
-    found = total_loss(hidden, output, tokens, supervised)
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(torch.autograd.grad(0.25 * found, leaves), gradients)
+    gradients = torch.autograd.grad(0.25 * expected, leaves)
+    actual = total_loss(hidden, output, tokens, supervised)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(torch.autograd.grad(0.25 * actual, leaves), gradients)
 
 
 def test_without_supervised_tokens_there_is_a_loss_of_zero_with_gradients() -> None:
@@ -40,25 +40,25 @@ def test_without_supervised_tokens_there_is_a_loss_of_zero_with_gradients() -> N
 
 @pytest.mark.parametrize("supervised", [0.0, 0.8])
 def test_unlikelihood_is_that_of_the_probabilities(supervised: float) -> None:
-    hidden, output, tokens, unwanted = parts(97, rows=3, length=NARROW, supervised=supervised)
-    found = total_unlikelihood(hidden, output, tokens, unwanted)
+    hidden, output, tokens, unwanted = parts(97, rows=3, length=FP32_CHUNK, supervised=supervised)
+    actual = total_unlikelihood(hidden, output, tokens, unwanted)
     likely = torch.softmax(output(hidden[:, :-1]), -1).gather(2, tokens[:, 1:, None])[..., 0][unwanted[:, 1:]]
-    torch.testing.assert_close(found, -torch.log(1 - likely).sum())
-    (of_hidden,) = torch.autograd.grad(found, [hidden])
+    torch.testing.assert_close(actual, -torch.log(1 - likely).sum())
+    (grad_hidden,) = torch.autograd.grad(actual, [hidden])
     if supervised:
-        (wanted,) = torch.autograd.grad(-torch.log(1 - likely).sum(), [hidden])
-        torch.testing.assert_close(of_hidden, wanted)
+        (expected,) = torch.autograd.grad(-torch.log(1 - likely).sum(), [hidden])
+        torch.testing.assert_close(grad_hidden, expected)
     else:
-        assert found == 0 and not of_hidden.any()
+        assert actual == 0 and not grad_hidden.any()
 
 
 def test_what_is_certain_has_an_unlikelihood_that_is_a_number() -> None:
     output = nn.Linear(2, 2, bias=False)
     output.weight.data = torch.tensor([[100.0, 0.0], [0.0, 100.0]])
     hidden = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], requires_grad=True)
-    found = total_unlikelihood(hidden, output, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
-    found.backward()
-    assert 13 < found < 14 and hidden.grad is not None and hidden.grad.isfinite().all()
+    actual = total_unlikelihood(hidden, output, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
+    actual.backward()
+    assert 13 < actual < 14 and hidden.grad is not None and hidden.grad.isfinite().all()
 
 
 def test_memory_does_not_grow_with_the_number_of_supervised_tokens_seen() -> None:
@@ -84,11 +84,11 @@ def test_compiled_attention_is_torchs_own_with_its_gradients(dtype: torch.dtype,
     torch.manual_seed(0)
     q, k, v = leaves = [torch.randn(2, 3, 48, 16, dtype=dtype, requires_grad=True) for _ in range(3)]
     documents = torch.randint(4, (2, 48)).sort(dim=1).values
-    seen = (documents[:, None, :, None] == documents[:, None, None, :]) & torch.ones(48, 48, dtype=torch.bool).tril()
-    mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
-    of_out = torch.randn(2, 3, 48, 16, dtype=dtype)
-    reference = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=seen)
-    wanted = torch.autograd.grad(reference, leaves, of_out.float())
+    visible = (documents[:, None, :, None] == documents[:, None, None, :]) & torch.ones(48, 48, dtype=torch.bool).tril()
+    mask = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
+    grad_out = torch.randn(2, 3, 48, 16, dtype=dtype)
+    reference = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=visible)
+    expected = torch.autograd.grad(reference, leaves, grad_out.float())
     out = torch.compile(attend, dynamic=False)(q, k, v, mask)
-    for found, exact in zip((out, *torch.autograd.grad(out, leaves, of_out)), (reference, *wanted), strict=True):
-        assert (found.float() - exact.float()).norm() <= tolerance * exact.float().norm()
+    for actual, exact in zip((out, *torch.autograd.grad(out, leaves, grad_out)), (reference, *expected), strict=True):
+        assert (actual.float() - exact.float()).norm() <= tolerance * exact.float().norm()

@@ -45,9 +45,9 @@ def test_loading_adds_little_more_than_the_files_size(tmp_path: Path, layout: st
     else:
         meta_file.write(tmp_path, state(BIG), BIG)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    found = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    print(f"{int(found.stdout) / size:.3f} of {size / 1e9:.2f} GB")
+    process = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    print(f"{int(process.stdout) / size:.3f} of {size / 1e9:.2f} GB")
     for path in tmp_path.iterdir():
         path.unlink()
-    assert int(found.stdout) <= 1.15 * size
+    assert int(process.stdout) <= 1.15 * size

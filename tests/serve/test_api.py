@@ -38,7 +38,7 @@ class TestOpenAI:
     def test_a_completion_is_the_librarys_and_names_the_version(self, client: openai.OpenAI, llama: Llama) -> None:
         found = client.completions.create(**ASK)
         (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)
-        assert found.choices[0].text == wanted.text and found.choices[0].finish_reason == wanted.ended_by
+        assert found.choices[0].text == wanted.text and found.choices[0].finish_reason == wanted.finish_reason
         assert found.usage and found.usage.prompt_tokens == len(llama.tokenizer.prompt(QUESTION)) and found.usage.completion_tokens == 12
         assert (found.model, found.system_fingerprint, found.object) == ("medical-llm", "unverified", "text_completion")
         raw = client.completions.with_raw_response.create(**ASK)
@@ -102,7 +102,7 @@ class TestOpenAI:
         (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0, log_probabilities=3)
         found = client.completions.create(**ASK, logprobs=3).choices[0].logprobs
         assert found and found.token_logprobs and found.top_logprobs and found.text_offset and wanted.log_probabilities
-        values = [told.of_token for told in wanted.log_probabilities if told]
+        values = [told.logprob for told in wanted.log_probabilities if told]
         assert found.token_logprobs == pytest.approx(values, abs=1e-4)
         assert all(len(top) == 3 and max(top.values()) == pytest.approx(v) for top, v in zip(found.top_logprobs, values, strict=True))
         assert found.text_offset[0] == 0 and found.text_offset == sorted(found.text_offset)
@@ -141,7 +141,7 @@ class TestOpenAI:
         for (question, answer), (value, _) in zip(texts, scored, strict=True):
             before, ids = llama.tokenizer.encode(question), llama.tokenizer.encode(answer)
             told = prompt_log_probabilities(llama.model, before + ids, 1)[len(before) :]
-            assert value == pytest.approx(sum(found.of_token for found in told if found), abs=1e-3)
+            assert value == pytest.approx(sum(found.logprob for found in told if found), abs=1e-3)
         (text,) = harness.generate_until([Instance("generate_until", {}, (QUESTION, {"until": ["\n\n"], "max_gen_toks": 12}), 0)])
         assert text == llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)[0].text
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.builders import TINY, random_model
 
-from model.generation.generate import Row, Token, generate
+from model.generation.generate import SequenceState, Token, generate
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
 from serve.engine import CHUNK, ClosedError, Ended, Engine, FullError, Request
@@ -162,7 +162,7 @@ def test_what_fails_ends_what_it_concerns_and_nothing_else(engine: Engine) -> No
 def test_a_step_that_fails_ends_its_requests_once_and_the_next_find_all_slots(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def out_of_memory(rows: list[Row]) -> None:
+    def out_of_memory(rows: list[SequenceState]) -> None:
         raise RuntimeError(f"no memory for {rows[0].tokens}")
 
     with monkeypatch.context() as broken:

@@ -61,7 +61,7 @@ def test_pieces_make_up_the_librarys_answer(engine: Engine, llama: Llama) -> Non
     how = How(Sampling(temperature=0.9, seed=4), 40)
     pieces, answers = ask(engine, llama, how, llama.tokenizer.prompt(QUESTION))
     wanted = expected(llama, QUESTION, max_gen_len=40, temperature=0.9, seed=4)
-    assert (text(pieces[0]), pieces[0][-1].finish) == (wanted.text, wanted.ended_by)
+    assert (text(pieces[0]), pieces[0][-1].finish) == (wanted.text, wanted.finish_reason)
     assert [i for piece in pieces[0] for i, _ in piece.tokens] == list(wanted.ids)
     assert answers.completion_tokens in (len(wanted.ids), len(wanted.ids) + 1) and answers.first_token_seconds
     assert not any(piece.finish for piece in pieces[0][:-1])
@@ -92,7 +92,7 @@ def test_echo_tells_every_token_of_prompt_and_answer_also_the_one_that_ends_it(e
     told = [token for piece in pieces[0] for token in piece.tokens]
     assert [i for i, _ in told] == list(wanted.ids) and told[0][1] is None
     for (_, ours), theirs in zip(told[1:], wanted.log_probabilities[1:], strict=True):
-        assert ours and theirs and ours.of_token == pytest.approx(theirs.of_token, abs=1e-4)
+        assert ours and theirs and ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
     scored, answers = ask(engine, llama, How(GREEDY, 0, log_probabilities=2, echo=True), llama.tokenizer.prompt(QUESTION))
     assert text(scored[0]) == QUESTION and scored[0][-1].finish == "length" and answers.completion_tokens == 0
 

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from model.tokenizer import vocabulary
-from model.tokenizer.tokenizer import Piece, Tokenizer, fill
+from model.tokenizer.tokenizer import Segment, Tokenizer, render_segment
 from tasks.corpus.documents import Document, from_json, partition_of
 from tasks.corpus.shards.format import Entry, TokenizedDocument
 from tasks.runtime.digests import code_digest
@@ -86,7 +86,7 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, loss_on_al
     for document in documents:
         contents = document.texts()
         pieces = _pieces(tokenizer, document)
-        texts.append([fill(piece, contents) if piece.control is None else piece.control for piece in pieces])
+        texts.append([render_segment(piece, contents) if piece.control is None else piece.control for piece in pieces])
         counts += [int(piece.supervised or loss_on_all) for piece in pieces]
     # The text of the template is in every document, and is encoded once.
     distinct = list({text: None for of_document in texts for text in of_document if isinstance(text, str)})
@@ -101,10 +101,10 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, loss_on_al
         yield TokenizedDocument(entry, tokens[start:end], loss[start:end])
 
 
-def _pieces(tokenizer: Tokenizer, document: Document) -> tuple[Piece, ...]:
+def _pieces(tokenizer: Tokenizer, document: Document) -> tuple[Segment, ...]:
     if not document.question:
-        return tokenizer.running_text(len(document.texts()) - 1)
-    return tokenizer.skeleton((*(role for role, _ in document.before), "user", "assistant"))
+        return tokenizer.plain_text_segments(len(document.texts()) - 1)
+    return tokenizer.compile_chat_template((*(role for role, _ in document.before), "user", "assistant"))
 
 
 def _partition_of_line(line: bytes, path: Path) -> int:

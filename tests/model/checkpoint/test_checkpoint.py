@@ -57,17 +57,17 @@ def reshape(tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (rename, "missing: model.norm.weight; not in the model: model.extra.weight"),
         (reshape, r"of another shape: model.norm.weight is \[33\], not \[32\]"),
     ],
 )
-def test_tensors_that_do_not_fit_are_listed(copy: Path, change: Callable[[dict[str, torch.Tensor]], None], told: str) -> None:
+def test_tensors_that_do_not_fit_are_listed(copy: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str) -> None:
     tensors = load_file(copy / "model.safetensors")
     change(tensors)
     save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load_model(copy)
 
 
@@ -95,7 +95,7 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"model_type": "mistral"}, "model_type is 'mistral'"),
         ({"hidden_size": None}, "config.json"),
@@ -104,10 +104,10 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> N
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
     ],
 )
-def test_a_configuration_that_is_not_ours_is_refused(copy: Path, change: dict[str, object], told: str) -> None:
+def test_a_configuration_that_is_not_ours_is_refused(copy: Path, change: dict[str, object], message: str) -> None:
     path = copy / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load_model(copy)
 
 

@@ -130,8 +130,8 @@ def test_published_params_give_the_published_sizes(params: dict[str, Any], expec
     assert config.ffn_dim == expected
     if params["dim"] == 2048:
         assert config.rope_scaling == RopeScaling(factor=32.0) and config.max_seq_len == 131072
-    ours: dict[str, Any] = params_json(config)
-    assert ffn_dim(config.dim, ours["multiple_of"], ours["ffn_dim_multiplier"]) == expected
+    written: dict[str, Any] = params_json(config)
+    assert ffn_dim(config.dim, written["multiple_of"], written["ffn_dim_multiplier"]) == expected
 
 
 def test_a_head_size_of_its_own_cannot_be_said_in_metas_format(tmp_path: Path) -> None:
@@ -147,14 +147,16 @@ def test_what_comes_out_opens_in_transformers_with_the_same_logits_and_ids(sourc
     convert(tmp_path / "there", tmp_path / "back", "hf")
     reference = AutoModelForCausalLM.from_pretrained(tmp_path / "back", dtype=torch.float32)
     with torch.inference_mode():
-        theirs = reference(torch.arange(5, 65)[None]).logits
-    torch.testing.assert_close(logits(tmp_path / "back"), theirs, atol=1e-5, rtol=0)
-    tokenizer, ours = AutoTokenizer.from_pretrained(tmp_path / "back"), Tokenizer.from_path(tmp_path / "back")
+        expected_logits = reference(torch.arange(5, 65)[None]).logits
+    torch.testing.assert_close(logits(tmp_path / "back"), expected_logits, atol=1e-5, rtol=0)
+    reference_tokenizer, tokenizer = AutoTokenizer.from_pretrained(tmp_path / "back"), Tokenizer.from_path(tmp_path / "back")
     plain = TEXT.replace("<|im_end|>", "")
-    assert ours.encode(plain) == tokenizer.encode(plain, add_special_tokens=False) == Tokenizer.from_path(source).encode(plain)
+    assert (
+        tokenizer.encode(plain) == reference_tokenizer.encode(plain, add_special_tokens=False) == Tokenizer.from_path(source).encode(plain)
+    )
     dialog = [{"role": "user", "content": plain}]
-    theirs_chat: Any = tokenizer.apply_chat_template(dialog, add_generation_prompt=True)
-    assert ours.chat_prompt(dialog) == theirs_chat["input_ids"]
+    expected_chat: Any = reference_tokenizer.apply_chat_template(dialog, add_generation_prompt=True)
+    assert tokenizer.chat_prompt(dialog) == expected_chat["input_ids"]
 
 
 class TestGguf:
@@ -207,8 +209,8 @@ class TestGguf:
 def test_a_gguf_file_that_does_not_say_adds_the_first_token_as_llama_cpp_does(pre: str, said: bool | None, adds: bool) -> None:
     fields: dict[str, Any] = {"model": "gpt2", "pre": pre, "tokens": ["<s>", "a"], "token_type": [3, 1], "merges": [], "bos_token_id": 0}
     fields |= {} if said is None else {"add_bos_token": said}
-    found = tokenizer_json({f"tokenizer.ggml.{name}": value for name, value in fields.items()}, Path("model.gguf"))
-    assert (found["post_processor"] is not None) is adds
+    converted = tokenizer_json({f"tokenizer.ggml.{name}": value for name, value in fields.items()}, Path("model.gguf"))
+    assert (converted["post_processor"] is not None) is adds
 
 
 def rewrite(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -> None:
@@ -244,7 +246,7 @@ class TestRefusals:
         return tmp_path / "meta"
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             (lambda rank: rank.pop("layers.1.attention.wq.weight"), "missing: layers.1.attention.wq.weight"),
             (lambda rank: rank.update(extra=torch.ones(3)), "not in the model: extra"),
@@ -254,12 +256,12 @@ class TestRefusals:
             (lambda rank: rank.update({"norm.weight": torch.ones(32, dtype=torch.int32)}), "no plain tensor"),
         ],
     )
-    def test_tensors_of_meta_files_that_do_not_fit_are_named(self, meta: Path, change: Callable[[Any], None], told: str) -> None:
+    def test_tensors_of_meta_files_that_do_not_fit_are_named(self, meta: Path, change: Callable[[Any], None], message: str) -> None:
         path = meta / "consolidated.01.pth"
         rank = torch.load(path, weights_only=True)
         change(rank)
         torch.save(rank, path)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             load_model(meta)
 
     def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(self, meta: Path, tmp_path: Path) -> None:
@@ -321,8 +323,8 @@ class TestTheCommandLine:
             (tmp_path / "meta", "gguf", ["--format", "gguf", "--type", "q8_0"]),
             (tmp_path / "gguf", "hf", []),
         ):
-            found = self.run("convert", source, tmp_path / target, *options)
-            assert found.returncode == 0, found.stderr
+            process = self.run("convert", source, tmp_path / target, *options)
+            assert process.returncode == 0, process.stderr
         for directory, format_ in ((tiny_checkpoint, "hf"), (tmp_path / "meta", "meta"), (tmp_path / "gguf", "gguf")):
             text = inspect(directory)
             assert f"format     {format_}" in text and "2 layers of width 32" in text and "tied to the embedding" in text
@@ -330,9 +332,9 @@ class TestTheCommandLine:
     def test_bad_input_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "bad.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 16)
         for arguments in (("inspect", tmp_path / "bad.gguf"), ("inspect", tmp_path / "none"), ("convert", tmp_path, tmp_path / "new")):
-            found = self.run(*arguments)
-            assert found.returncode == 1
-            assert found.stderr.startswith(f"{arguments[0]}: ") and found.stderr.count("\n") == 1, found.stderr
+            process = self.run(*arguments)
+            assert process.returncode == 1
+            assert process.stderr.startswith(f"{arguments[0]}: ") and process.stderr.count("\n") == 1, process.stderr
 
 
 @pytest.mark.system
@@ -345,8 +347,8 @@ class TestLlamaCpp:
             assert engine.tokenize(TEXT) == llama.tokenizer.encode(TEXT)
             for prompt in ("The patient was diagnosed with", "Asthma is a disease of", "Antibiotics do not help against"):
                 ids = llama.tokenizer.encode(prompt)
-                ours = [step[0].id for step in generate(llama.model, [ids], max_new_tokens=10) if step[0]]
-                assert engine.greedy(ids, 10) == ours
+                expected = [step[0].id for step in generate(llama.model, [ids], max_new_tokens=10) if step[0]]
+                assert engine.greedy(ids, 10) == expected
 
     @pytest.mark.parametrize("kind", ["f16", "q8_0"])
     def test_llama3_rope_and_untied_output_run_there(self, tmp_path: Path, kind: str) -> None:
@@ -355,7 +357,7 @@ class TestLlamaCpp:
         convert(source, tmp_path / "model.gguf", "gguf", kind=kind)
         ids = list(range(20, 60))
         with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
-            theirs = engine.greedy(ids, 4)
-        ours = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=4) if s[0]]
+            llama_cpp_ids = engine.greedy(ids, 4)
+        expected = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=4) if s[0]]
         # Rounded to eight bits, random weights soon tell another token likeliest.
-        assert theirs == ours if kind == "f16" else theirs[0] == ours[0]
+        assert llama_cpp_ids == expected if kind == "f16" else llama_cpp_ids[0] == expected[0]

@@ -26,26 +26,26 @@ folder = Path(sys.argv[1])
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 most = pages * resource.getpagesize() + (512 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
-told = {"refused": 0, "read": 0}
+counts = {"refused": 0, "read": 0}
 file = folder / sys.argv[2]
 whole = file.read_bytes()
 for line in sys.stdin:
-    place, data, size = json.loads(line)
+    offset, data, size = json.loads(line)
     damaged = bytearray(whole)
-    damaged[place : place + len(data)] = bytes(data)
+    damaged[offset : offset + len(data)] = bytes(data)
     file.write_bytes(damaged[:size])
     try:
         if file.suffix == ".gguf":
             gguf_file.read_config(*gguf_file.open_file(file), file)
         else:
             load_model(folder)
-        told["read"] += 1
+        counts["read"] += 1
     except ValueError as error:
         assert str(error), "an error says something"
-        told["refused"] += 1
+        counts["refused"] += 1
     except BaseException as error:
         sys.exit(f"{type(error).__name__} {error} after {line}")
-print(json.dumps(told))
+print(json.dumps(counts))
 """
 
 
@@ -53,15 +53,15 @@ def damages(data: bytes, header: int, seed: int) -> Iterator[tuple[int, list[int
     """Where, with which bytes, and how long the file is then: flipped bits, lying numbers, cut ends."""
     chance = random.Random(seed)
     lies = [(1 << bits) - less for bits in (8, 16, 31, 32, 60, 63, 64) for less in (1, 2)] + [0, 1, 7]
-    for number in range(COUNT):
-        place = chance.randrange(header)
-        match number % 4:
+    for index in range(COUNT):
+        offset = chance.randrange(header)
+        match index % 4:
             case 0:
-                yield place, [data[place] ^ 1 << chance.randrange(8)], len(data)
+                yield offset, [data[offset] ^ 1 << chance.randrange(8)], len(data)
             case 1:
-                yield place, list(chance.choice(lies).to_bytes(8, "little")), len(data)
+                yield offset, list(chance.choice(lies).to_bytes(8, "little")), len(data)
             case 2:
-                yield place, [chance.randrange(256) for _ in range(chance.randrange(1, 9))], len(data)
+                yield offset, [chance.randrange(256) for _ in range(chance.randrange(1, 9))], len(data)
             case _:
                 yield 0, [], chance.randrange(len(data))
 
@@ -109,8 +109,8 @@ def test_damaged_headers_are_refused_cleanly(tmp_path: Path, format_: str, name:
     data = (folder / name).read_bytes()
     lines = "\n".join(json.dumps(d) for d in damages(data, header_of(folder / name), seed=len(name)))
     command = [sys.executable, "-c", READ, str(folder), name]
-    found = subprocess.run(command, cwd=ROOT, input=lines, capture_output=True, text=True, check=False, timeout=600)
-    assert found.returncode == 0, found.stderr[-2000:]
-    told = json.loads(found.stdout)
-    print(told)
-    assert told["refused"] + told["read"] == COUNT and told["refused"] > COUNT / 3
+    process = subprocess.run(command, cwd=ROOT, input=lines, capture_output=True, text=True, check=False, timeout=600)
+    assert process.returncode == 0, process.stderr[-2000:]
+    counts = json.loads(process.stdout)
+    print(counts)
+    assert counts["refused"] + counts["read"] == COUNT and counts["refused"] > COUNT / 3

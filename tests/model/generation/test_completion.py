@@ -26,7 +26,7 @@ def test_the_real_base_model_continues_as_published(smollm2: Path) -> None:
     llama = Llama.build(smollm2, max_seq_len=64)
     (completion,) = llama.text_completion(["The patient was diagnosed with"], max_gen_len=10, temperature=0.0)
     assert completion.text == " a rare genetic disorder that affects the immune system."
-    assert completion.ended_by == "length"
+    assert completion.finish_reason == "length"
 
 
 def test_a_stop_string_ends_the_text_before_it(llama: Llama) -> None:
@@ -35,7 +35,7 @@ def test_a_stop_string_ends_the_text_before_it(llama: Llama) -> None:
         stop = free[0].text[position : position + 5]  # reaches over token borders
         stopped = llama.text_completion(PROMPTS, max_gen_len=40, temperature=0.0, stop=[stop])
         assert stopped[0].text == free[0].text[: free[0].text.index(stop)]
-        assert stopped[0].ended_by == "stop"
+        assert stopped[0].finish_reason == "stop"
         for one, whole in zip(stopped[1:], free[1:], strict=True):
             assert one.text == whole.text.split(stop)[0]
 
@@ -108,7 +108,7 @@ def test_a_vocabulary_larger_than_the_models_is_refused(tiny_checkpoint: Path, s
 
 
 @pytest.mark.parametrize(
-    ("prompts", "options", "told"),
+    ("prompts", "options", "message"),
     [
         (["a", "b"], {}, "2 prompts are more than max_batch_size of 1"),
         ([], {}, "no prompt"),
@@ -120,8 +120,8 @@ def test_a_vocabulary_larger_than_the_models_is_refused(tiny_checkpoint: Path, s
         (["many words " * 300], {}, "leaves no room"),
     ],
 )
-def test_impossible_requests_are_refused(tiny_checkpoint: Path, prompts: list[str], options: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_requests_are_refused(tiny_checkpoint: Path, prompts: list[str], options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Llama.build(tiny_checkpoint, max_batch_size=1).text_completion(prompts, **options)  # type: ignore[arg-type]
 
 
@@ -132,11 +132,11 @@ class TestTheCommandLine:
         )
 
     def test_it_streams_a_continuation_and_tells_the_speed(self, tiny_checkpoint: Path, llama: Llama) -> None:
-        found = self.run(str(tiny_checkpoint), "--prompt", "fever and", "--max-tokens", "8", "--temperature", "0")
-        (wanted,) = llama.text_completion(["fever and"], max_gen_len=8, temperature=0.0)
-        assert found.returncode == 0, found.stderr
-        assert found.stdout == "fever and" + wanted.text + "\n"
-        assert "written at" in found.stderr and "tokens/s" in found.stderr
+        process = self.run(str(tiny_checkpoint), "--prompt", "fever and", "--max-tokens", "8", "--temperature", "0")
+        (expected,) = llama.text_completion(["fever and"], max_gen_len=8, temperature=0.0)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout == "fever and" + expected.text + "\n"
+        assert "written at" in process.stderr and "tokens/s" in process.stderr
 
     def test_it_takes_every_setting(self, tiny_checkpoint: Path) -> None:
         settings = [
@@ -156,21 +156,21 @@ class TestTheCommandLine:
             "--quantize",
             "int8",
         ]
-        found = self.run(str(tiny_checkpoint), "--prompt", "fever", "--tokenizer", str(tiny_checkpoint / "tokenizer.json"), *settings)
-        assert found.returncode == 0, found.stderr
+        process = self.run(str(tiny_checkpoint), "--prompt", "fever", "--tokenizer", str(tiny_checkpoint / "tokenizer.json"), *settings)
+        assert process.returncode == 0, process.stderr
 
     def test_bad_input_is_one_line(self, tmp_path: Path) -> None:
-        found = self.run(str(tmp_path), "--prompt", "x")
-        assert found.returncode == 1
-        assert found.stderr.startswith("generate: ") and found.stderr.count("\n") == 1
+        process = self.run(str(tmp_path), "--prompt", "x")
+        assert process.returncode == 1
+        assert process.stderr.startswith("generate: ") and process.stderr.count("\n") == 1
 
     def test_a_gguf_file_is_told_how_to_convert(self, tmp_path: Path) -> None:
         (tmp_path / "model.gguf").write_bytes(b"GGUF")
-        found = self.run(str(tmp_path / "model.gguf"), "--prompt", "x")
-        assert found.returncode == 1 and "python -m model convert" in found.stderr and "Traceback" not in found.stderr
+        process = self.run(str(tmp_path / "model.gguf"), "--prompt", "x")
+        assert process.returncode == 1 and "python -m model convert" in process.stderr and "Traceback" not in process.stderr
 
     def test_weights_that_are_not_there_are_told_without_a_traceback(self, tmp_path: Path) -> None:
         directory = write_tiny_checkpoint(tmp_path / "checkpoint")
         (directory / "model.safetensors").unlink()
-        found = self.run(str(directory), "--prompt", "x")
-        assert found.returncode == 1 and "model.safetensors" in found.stderr and "Traceback" not in found.stderr
+        process = self.run(str(directory), "--prompt", "x")
+        assert process.returncode == 1 and "model.safetensors" in process.stderr and "Traceback" not in process.stderr

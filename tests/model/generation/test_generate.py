@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
 from model.generation import native, quantize
-from model.generation.generate import Batch, Native, Row, generate, prompt_log_probabilities
+from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
 from model.tokenizer.tokenizer import Tokenizer
@@ -64,29 +64,29 @@ def rows(prompts: list[list[int]], settings: Sampling = GREEDY, model: Transform
 class TestBothPaths:
     def test_a_batch_gives_what_each_prompt_gives_alone_and_the_full_forward(self) -> None:
         model, batch = random_model(TINY), rows(PROMPTS)
-        for prompt, found in zip(PROMPTS, batch, strict=True):
-            assert rows([prompt]) == [found]
+        for prompt, continuation in zip(PROMPTS, batch, strict=True):
+            assert rows([prompt]) == [continuation]
             ids = list(prompt)
             for _ in range(12):
                 ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
-            assert ids[len(prompt) :] == found
+            assert ids[len(prompt) :] == continuation
 
     def test_sequences_join_and_leave_while_others_go_on(self) -> None:
         alone = rows(PROMPTS)
         batch = Batch(random_model(TINY), slots=2, max_len=64)
-        found: list[list[int]] = [[] for _ in PROMPTS]
-        waiting, active = list(range(len(PROMPTS))), dict[int, Row]()
+        sampled: list[list[int]] = [[] for _ in PROMPTS]
+        waiting, active = list(range(len(PROMPTS))), dict[int, SequenceState]()
         while waiting or active:
             if waiting and len(active) < 2:
-                number = waiting.pop(0)
-                active[number] = batch.join(PROMPTS[number])
-            for number, row in list(active.items()):
-                found[number].append(batch.draw(row).id)
-                if len(found[number]) == 3 * (number + 1):
-                    batch.leave(active.pop(number))
+                index = waiting.pop(0)
+                active[index] = batch.add(PROMPTS[index])
+            for index, row in list(active.items()):
+                sampled[index].append(batch.sample(row).id)
+                if len(sampled[index]) == 3 * (index + 1):
+                    batch.release(active.pop(index))
             if active:
                 batch.step(list(active.values()))
-        assert found == [row[: 3 * (number + 1)] for number, row in enumerate(alone)]
+        assert sampled == [row[: 3 * (index + 1)] for index, row in enumerate(alone)]
 
     def test_a_row_ends_at_a_stop_id_while_others_go_on(self) -> None:
         free = rows(PROMPTS)
@@ -94,8 +94,8 @@ class TestBothPaths:
         assert rows(PROMPTS, stop_ids=[stop]) == [row[: row.index(stop)] if stop in row else row for row in free]
 
     def test_generation_ends_when_the_context_is_full(self) -> None:
-        (found,) = rows([list(range(250))], max_new_tokens=100)
-        assert len(found) == 256 - 250 + 1  # the last token needs no position of its own
+        (continuation,) = rows([list(range(250))], max_new_tokens=100)
+        assert len(continuation) == 256 - 250 + 1  # the last token needs no position of its own
 
     def test_what_a_sequence_draws_does_not_depend_on_its_batch(self) -> None:
         settings = Sampling(temperature=1.5, seed=3)
@@ -112,14 +112,14 @@ def test_log_probabilities_are_those_of_the_full_forward() -> None:
     model = random_model(TINY)
     tokens = [step[0] for step in generate(model, PROMPTS[:1], max_new_tokens=5, log_probabilities=3)]
     ids = PROMPTS[0] + [t.id for t in tokens if t]
-    wanted = torch.log_softmax(model(torch.tensor([ids]))[0], -1)
+    expected = torch.log_softmax(model(torch.tensor([ids]))[0], -1)
     for at, token in enumerate(tokens, start=len(PROMPTS[0]) - 1):
         assert token is not None and token.log_probability is not None
-        assert token.log_probability.of_token == pytest.approx(float(wanted[at, token.id].detach()), abs=1e-4)
-        assert [i for i, _ in token.log_probability.top] == wanted[at].topk(3).indices.tolist()
-    told = prompt_log_probabilities(model, ids, 1)
-    assert told[0] is None
-    assert [t.of_token for t in told if t] == pytest.approx([float(wanted[i, n].detach()) for i, n in enumerate(ids[1:])], abs=1e-4)
+        assert token.log_probability.logprob == pytest.approx(float(expected[at, token.id].detach()), abs=1e-4)
+        assert [i for i, _ in token.log_probability.top] == expected[at].topk(3).indices.tolist()
+    values = prompt_log_probabilities(model, ids, 1)
+    assert values[0] is None
+    assert [t.logprob for t in values if t] == pytest.approx([float(expected[i, n].detach()) for i, n in enumerate(ids[1:])], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
@@ -128,11 +128,11 @@ def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig,
     monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)  # in float32, on every processor
     model = random_model(config)
     if kind != "float32":
-        quantize.store(model, kind)
+        quantize.quantize_(model, kind)
     batch, reference = Batch(model, slots=3, max_len=50), Batch(model, slots=3, max_len=50)
     assert batch._native
     reference._native = None
-    hidden = [b._read(b.cache.take(), list(range(3, 17))) for b in (batch, reference)]
+    hidden = [b._forward(b.cache.allocate(), list(range(3, 17))) for b in (batch, reference)]
     torch.testing.assert_close(*hidden, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(batch.cache.keys, reference.cache.keys, atol=2e-5, rtol=1e-5)
@@ -154,7 +154,7 @@ def test_a_rows_result_does_not_depend_on_the_others_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "told"),
+    ("prompts", "message"),
     [
         ([], "no prompt"),
         ([[]], "prompt 0 is empty"),
@@ -163,8 +163,8 @@ def test_a_rows_result_does_not_depend_on_the_others_bit_for_bit() -> None:
         ([[-1]], "outside the vocabulary"),
     ],
 )
-def test_impossible_prompts_are_refused(prompts: list[list[int]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_prompts_are_refused(prompts: list[list[int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         next(generate(random_model(TINY), prompts, max_new_tokens=4))
 
 
@@ -191,7 +191,7 @@ class TestTheRealModel:
     @pytest.fixture(scope="class")
     def greedy(self, smollm2: Path, prompts: list[list[int]]) -> list[list[int]]:
         """64 tokens after each prompt; bfloat16 weights, as stored, are widened exactly, so this is the float32 model."""
-        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         return rows(prompts, model=model, max_new_tokens=64)
 
     def test_it_continues_greedily_as_transformers_does_in_float32(
@@ -199,28 +199,28 @@ class TestTheRealModel:
     ) -> None:
         reference = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
         ties = []
-        for number, (prompt, found) in enumerate(zip(prompts, greedy, strict=True)):
-            assert len(found) == 64
-            # One forward over prompt and continuation tells what greedy decoding would choose at each place.
+        for index, (prompt, continuation) in enumerate(zip(prompts, greedy, strict=True)):
+            assert len(continuation) == 64
+            # One forward over prompt and continuation shows what greedy decoding would choose at each place.
             with torch.inference_mode():
-                logits = reference(torch.tensor([prompt + found])).logits[0, len(prompt) - 1 : -1]
-            for at, (token, row) in enumerate(zip(found, logits, strict=True)):
+                logits = reference(torch.tensor([prompt + continuation])).logits[0, len(prompt) - 1 : -1]
+            for at, (token, row) in enumerate(zip(continuation, logits, strict=True)):
                 if token != int(row.argmax()):
                     best = row.topk(2).values
-                    ties.append((number, at, float(best[0] - best[1])))
+                    ties.append((index, at, float(best[0] - best[1])))
                     break
         print(f"places where the first two tokens are closer than 1e-4: {ties}")
         assert all(gap < 1e-4 for _, _, gap in ties)
 
     def test_a_batch_is_each_prompt_alone(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        model = quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
-        for number in (0, 4, 19):
-            assert rows([prompts[number]], model=model, max_new_tokens=64) == [greedy[number]]
+        model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
+        for index in (0, 4, 19):
+            assert rows([prompts[index]], model=model, max_new_tokens=64) == [greedy[index]]
 
     def test_int8_stays_close(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
-        reference, other = (quantize.store(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
+        reference, other = (quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
         tokens = torch.tensor([(p + g)[:64] for p, g in zip(prompts[:8], greedy, strict=False)])
-        found = quantize.difference(reference, other, tokens)
-        print(found)
-        assert found["kl"] < 0.02
-        assert found["greedy_agreement"] > 0.9
+        difference = quantize.difference(reference, other, tokens)
+        print(difference)
+        assert difference["kl"] < 0.02
+        assert difference["greedy_agreement"] > 0.9

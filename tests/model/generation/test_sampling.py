@@ -14,10 +14,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.generation.sampling import GREEDY, Sampling, candidates, draw, log_probability, penalized
+from model.generation.sampling import GREEDY, Sampling, apply_repetition_penalty, candidates, log_probability, sample
 
 
-def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.Tensor:
+def reference(logits: torch.Tensor, settings: Sampling, previous_tokens: list[int]) -> torch.Tensor:
     processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)])
     processors.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_k:
@@ -26,7 +26,7 @@ def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.T
         processors.append(TopPLogitsWarper(settings.top_p))
     if settings.min_p:
         processors.append(MinPLogitsWarper(settings.min_p))
-    return torch.softmax(processors(torch.tensor([seen]), logits[None].clone()), -1)[0]  # type: ignore[arg-type]
+    return torch.softmax(processors(torch.tensor([previous_tokens]), logits[None].clone()), -1)[0]  # type: ignore[arg-type]
 
 
 @given(
@@ -44,49 +44,49 @@ def theirs(logits: torch.Tensor, settings: Sampling, seen: list[int]) -> torch.T
 @hypothesis_settings(max_examples=200, deadline=None)
 def test_the_filtered_distribution_is_that_of_transformers(seed: int, spread: float, settings: Sampling) -> None:
     logits = torch.randn(1000, generator=torch.Generator().manual_seed(seed)) * spread
-    seen = [3, 5, 3, 999]
-    ids, shares = candidates(penalized(logits, seen, settings.repetition_penalty), settings)
-    ours = torch.zeros(1000).scatter(0, ids, shares)
-    wanted = theirs(logits, settings, seen)
-    differ = (ours > 0) != (wanted > 0)
-    differ = (ours > 0) != (wanted > 0)
+    previous_tokens = [3, 5, 3, 999]
+    ids, probs = candidates(apply_repetition_penalty(logits, previous_tokens, settings.repetition_penalty), settings)
+    actual = torch.zeros(1000).scatter(0, ids, probs)
+    expected = reference(logits, settings, previous_tokens)
+    differ = (actual > 0) != (expected > 0)
+    differ = (actual > 0) != (expected > 0)
     # At the border of the nucleus float sums of another order may decide for one token more or less; and where the likeliest tokens hold
     # all that a float32 can tell from 1, the rest is left out.
-    assert differ.sum() <= (settings.top_p < 1) or float((ours + wanted)[differ].sum()) < 1e-6
-    if bool(((ours > 0) == (wanted > 0)).all()):
-        torch.testing.assert_close(ours, wanted, atol=1e-6, rtol=1e-4)
+    assert differ.sum() <= (settings.top_p < 1) or float((actual + expected)[differ].sum()) < 1e-6
+    if bool(((actual > 0) == (expected > 0)).all()):
+        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("settings", [Sampling(top_p=1e-95), Sampling(top_p=5e-324, min_p=1.0), Sampling(temperature=1e-5, top_p=1e-60)])
 def test_the_likeliest_token_is_left_by_every_filter(settings: Sampling) -> None:
     logits = torch.tensor([1.0, 3.0, 2.9])
-    assert draw(logits, settings) == 1
+    assert sample(logits, settings) == 1
 
 
 def test_samples_come_in_proportion() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     generator = torch.Generator().manual_seed(0)
-    drawn = [draw(logits, Sampling(temperature=1.0, top_p=0.75), generator=generator) for _ in range(4000)]
-    shares = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
-    assert shares[2:].sum() == 0
-    assert abs(float(shares[0]) - 0.5 / 0.8) < 0.03
+    drawn = [sample(logits, Sampling(temperature=1.0, top_p=0.75), generator=generator) for _ in range(4000)]
+    probs = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
+    assert probs[2:].sum() == 0
+    assert abs(float(probs[0]) - 0.5 / 0.8) < 0.03
 
 
 def test_temperature_0_takes_the_likeliest_after_the_penalty() -> None:
     logits = torch.tensor([1.0, 3.0, 2.9])
-    assert draw(logits, GREEDY) == 1
-    assert draw(logits, Sampling(temperature=0, repetition_penalty=1.5), seen=[1]) == 2
+    assert sample(logits, GREEDY) == 1
+    assert sample(logits, Sampling(temperature=0, repetition_penalty=1.5), previous_tokens=[1]) == 2
 
 
 def test_log_probabilities_are_the_models_own() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])) + 7
-    found = log_probability(logits, 2, 2)
-    assert found.of_token == pytest.approx(torch.tensor(0.2).log().item(), abs=1e-5)
-    assert [i for i, _ in found.top] == [0, 1]
+    log_prob = log_probability(logits, 2, 2)
+    assert log_prob.logprob == pytest.approx(torch.tensor(0.2).log().item(), abs=1e-5)
+    assert [i for i, _ in log_prob.top] == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"temperature": -1}, "temperature must be 0 or more"),
         ({"temperature": float("nan")}, "temperature"),
@@ -97,6 +97,6 @@ def test_log_probabilities_are_the_models_own() -> None:
         ({"repetition_penalty": 0.0}, "repetition_penalty"),
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_out_of_range_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Sampling(**wrong)  # type: ignore[arg-type]

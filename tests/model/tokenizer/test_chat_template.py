@@ -13,7 +13,7 @@ import psutil
 import pytest
 from helpers.project import ROOT
 
-from model.tokenizer.chat_template import MOST_SECONDS, render
+from model.tokenizer.chat_template import MAX_SECONDS, render
 
 GOOD = "{{ bos }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
 VALUES = {"messages": [{"role": "user", "content": " a "}], "bos": "<s>"}
@@ -46,15 +46,15 @@ def test_a_hostile_template_ends_with_one_error_in_seconds_and_bounded_memory(na
     assert render(GOOD, VALUES) == "<s>user: a\n"
     threads, before = threading.active_count(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    with pytest.raises(ValueError, match="the chat template (failed|has)") as told:
+    with pytest.raises(ValueError, match="the chat template (failed|has)") as raised:
         render(HOSTILE[name], VALUES)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 300
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
     assert time.monotonic() - started < 60  # of a machine that others use as well; the processor's time is what is limited
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
     assert threading.active_count() == threads
-    ours = [process for process in psutil.process_iter(["ppid", "cmdline"]) if process.info["ppid"] == os.getpid()]
-    renderers = [process for process in ours if "chat_template" in " ".join(process.info["cmdline"] or [])]  # None: a zombie's
-    assert len(renderers) < 2 and all(child.cpu_times().user < MOST_SECONDS + 2 for child in renderers)
+    children = [process for process in psutil.process_iter(["ppid", "cmdline"]) if process.info["ppid"] == os.getpid()]
+    renderers = [process for process in children if "chat_template" in " ".join(process.info["cmdline"] or [])]  # None: a zombie's
+    assert len(renderers) < 2 and all(child.cpu_times().user < MAX_SECONDS + 2 for child in renderers)
     assert render(GOOD, VALUES) == "<s>user: a\n"
 
 
@@ -63,12 +63,12 @@ def test_threads_render_together_and_one_hostile_template_fails_none_of_the_othe
         bad = pool.submit(render, HOSTILE["nested loops"], VALUES)
         good = [pool.submit(render, GOOD, VALUES | {"bos": str(n)}) for n in range(200)]
         assert [one.result() for one in good] == [f"{n}user: a\n" for n in range(200)]
-        with pytest.raises(ValueError, match=f"takes more than {MOST_SECONDS} seconds"):
+        with pytest.raises(ValueError, match=f"takes more than {MAX_SECONDS} seconds"):
             bad.result()
 
 
-def _rendered(number: int) -> str:
-    return render(GOOD, VALUES | {"bos": str(number)})
+def _rendered(index: int) -> str:
+    return render(GOOD, VALUES | {"bos": str(index)})
 
 
 def test_a_forked_process_has_a_renderer_of_its_own() -> None:

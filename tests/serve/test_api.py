@@ -11,21 +11,21 @@ from typing import Any
 import openai
 import pytest
 from helpers.builders import write_tiny_checkpoint
-from helpers.serving import ASK, CHAT, QUESTION, Running, error_of, running
+from helpers.serving import CHAT, COMPLETION, QUESTION, RunningServer, error_of, run_server
 
 from model.generation.completion import Llama
 from model.generation.generate import prompt_log_probabilities
-from serve.trust import Limits
+from serve.security import Limits
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: Path) -> Iterator[Running]:
-    with running({"medical-llm": tiny_checkpoint}) as found:
+def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
+    with run_server({"medical-llm": tiny_checkpoint}) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
+def client(server: RunningServer) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
@@ -36,12 +36,12 @@ def llama(tiny_checkpoint: Path) -> Llama:
 
 class TestOpenAI:
     def test_a_completion_is_the_librarys_and_names_the_version(self, client: openai.OpenAI, llama: Llama) -> None:
-        found = client.completions.create(**ASK)
+        found = client.completions.create(**COMPLETION)
         (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)
         assert found.choices[0].text == wanted.text and found.choices[0].finish_reason == wanted.ended_by
         assert found.usage and found.usage.prompt_tokens == len(llama.tokenizer.prompt(QUESTION)) and found.usage.completion_tokens == 12
         assert (found.model, found.system_fingerprint, found.object) == ("medical-llm", "unverified", "text_completion")
-        raw = client.completions.with_raw_response.create(**ASK)
+        raw = client.completions.with_raw_response.create(**COMPLETION)
         assert raw.headers["x-model-version"] == "unverified"
 
     def test_a_chat_goes_through_the_template(self, client: openai.OpenAI, llama: Llama) -> None:
@@ -54,8 +54,8 @@ class TestOpenAI:
         assert client.chat.completions.create(**(CHAT | {"messages": again})).choices[0].finish_reason
 
     def test_streams_say_what_whole_answers_say(self, client: openai.OpenAI) -> None:
-        whole, chat = client.completions.create(**ASK), client.chat.completions.create(**CHAT)
-        chunks = list(client.completions.create(**ASK, stream=True))
+        whole, chat = client.completions.create(**COMPLETION), client.chat.completions.create(**CHAT)
+        chunks = list(client.completions.create(**COMPLETION, stream=True))
         assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
         assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == [whole.choices[0].finish_reason]
         told = list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
@@ -63,14 +63,14 @@ class TestOpenAI:
         assert "".join(c.choices[0].delta.content or "" for c in told[:-1]) == chat.choices[0].message.content
         assert told[-1].usage == chat.usage or (told[-1].usage and chat.usage and told[-1].usage.total_tokens == chat.usage.total_tokens)
 
-    def test_a_stream_is_events_and_ends_with_done(self, server: Running) -> None:
-        answer = server.client.post("/v1/completions", json=ASK | {"stream": True})
+    def test_a_stream_is_events_and_ends_with_done(self, server: RunningServer) -> None:
+        answer = server.client.post("/v1/completions", json=COMPLETION | {"stream": True})
         events = answer.text.split("\n\n")
         assert answer.headers["content-type"].startswith("text/event-stream") and events[-2:] == ["data: [DONE]", ""]
         assert all(json.loads(event.removeprefix("data: "))["object"] == "text_completion" for event in events[:-2])
 
     def test_n_choices_have_their_seeds_and_come_again(self, client: openai.OpenAI) -> None:
-        options: Any = ASK | {"n": 4, "temperature": 1.0, "seed": 7}
+        options: Any = COMPLETION | {"n": 4, "temperature": 1.0, "seed": 7}
         texts = [choice.text for choice in client.completions.create(**options).choices]
         assert texts == [choice.text for choice in client.completions.create(**options).choices] and len(set(texts)) == 4
         third = client.completions.create(**(options | {"n": 1, "seed": 9})).choices[0].text
@@ -81,32 +81,36 @@ class TestOpenAI:
         assert streamed == texts
 
     def test_several_prompts_also_as_tokens(self, client: openai.OpenAI, llama: Llama) -> None:
-        alone = [client.completions.create(**(ASK | {"prompt": p})).choices[0].text for p in (QUESTION, "Condition 4")]
+        alone = [client.completions.create(**(COMPLETION | {"prompt": p})).choices[0].text for p in (QUESTION, "Condition 4")]
         ids = [llama.tokenizer.prompt(p) for p in (QUESTION, "Condition 4")]
         for prompt in ([QUESTION, "Condition 4"], ids):
-            found = client.completions.create(**(ASK | {"prompt": prompt}))
+            found = client.completions.create(**(COMPLETION | {"prompt": prompt}))
             assert [(choice.index, choice.text) for choice in found.choices] == list(enumerate(alone))
-        assert client.completions.create(**(ASK | {"prompt": ids[0]})).choices[0].text == alone[0]
+        assert client.completions.create(**(COMPLETION | {"prompt": ids[0]})).choices[0].text == alone[0]
 
     def test_stop_strings_and_extensions(self, client: openai.OpenAI) -> None:
-        whole = client.completions.create(**ASK).choices[0].text
+        whole = client.completions.create(**COMPLETION).choices[0].text
         for stop in (whole[4:6], [whole[4:6], "never said"]):
-            found = client.completions.create(**ASK, stop=stop).choices[0]
+            found = client.completions.create(**COMPLETION, stop=stop).choices[0]
             assert (found.text, found.finish_reason) == (whole[: whole.index(whole[4:6])], "stop")
-        one = client.completions.create(**(ASK | {"temperature": 2.0}), extra_body={"top_k": 1, "min_p": 0.1, "repetition_penalty": 1.0})
+        one = client.completions.create(
+            **(COMPLETION | {"temperature": 2.0}), extra_body={"top_k": 1, "min_p": 0.1, "repetition_penalty": 1.0}
+        )
         assert one.choices[0].text == whole
-        penalized = client.completions.create(**(ASK | {"max_tokens": 60}), extra_body={"repetition_penalty": 5.0})
-        assert penalized.choices[0].text != client.completions.create(**(ASK | {"max_tokens": 60})).choices[0].text
+        penalized = client.completions.create(**(COMPLETION | {"max_tokens": 60}), extra_body={"repetition_penalty": 5.0})
+        assert penalized.choices[0].text != client.completions.create(**(COMPLETION | {"max_tokens": 60})).choices[0].text
 
     def test_log_probabilities_in_both_dialects(self, client: openai.OpenAI, llama: Llama) -> None:
         (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0, log_probabilities=3)
-        found = client.completions.create(**ASK, logprobs=3).choices[0].logprobs
+        found = client.completions.create(**COMPLETION, logprobs=3).choices[0].logprobs
         assert found and found.token_logprobs and found.top_logprobs and found.text_offset and wanted.log_probabilities
         values = [told.of_token for told in wanted.log_probabilities if told]
         assert found.token_logprobs == pytest.approx(values, abs=1e-4)
         assert all(len(top) == 3 and max(top.values()) == pytest.approx(v) for top, v in zip(found.top_logprobs, values, strict=True))
         assert found.text_offset[0] == 0 and found.text_offset == sorted(found.text_offset)
-        accented = client.completions.create(**ASK | {"prompt": "Fi\u00e8vre \U0001fac1 then cough"}, logprobs=0, echo=True).choices[0]
+        accented = client.completions.create(**COMPLETION | {"prompt": "Fi\u00e8vre \U0001fac1 then cough"}, logprobs=0, echo=True).choices[
+            0
+        ]
         told = accented.logprobs
         assert told and told.tokens and told.text_offset and any(name.startswith("bytes:") for name in told.tokens)
         for name, at in zip(told.tokens, told.text_offset, strict=True):
@@ -130,7 +134,7 @@ class TestOpenAI:
         nothing = client.completions.create(model="medical-llm", prompt=QUESTION, max_tokens=0, echo=True)
         assert nothing.choices[0].text == QUESTION
 
-    def test_the_evaluation_harness_scores_and_asks_through_it(self, server: Running, llama: Llama, tiny_checkpoint: Path) -> None:
+    def test_the_evaluation_harness_scores_and_asks_through_it(self, server: RunningServer, llama: Llama, tiny_checkpoint: Path) -> None:
         from lm_eval.api.instance import Instance
         from lm_eval.models.openai_completions import LocalCompletionsAPI
 
@@ -147,13 +151,13 @@ class TestOpenAI:
 
     def test_errors_are_its_exceptions(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as missing:
-            client.completions.create(**(ASK | {"model": "../../etc/passwd"}))
+            client.completions.create(**(COMPLETION | {"model": "../../etc/passwd"}))
         assert missing.value.code == "model_not_found" and missing.value.param == "model"
         with pytest.raises(openai.BadRequestError) as bad:
-            client.completions.create(**(ASK | {"temperature": 9}))
+            client.completions.create(**(COMPLETION | {"temperature": 9}))
         assert bad.value.param == "temperature" and bad.value.type == "invalid_request_error"
         with pytest.raises(openai.BadRequestError, match="leaves no room") as long:
-            client.completions.create(**(ASK | {"prompt": "signs " * 1000}))
+            client.completions.create(**(COMPLETION | {"prompt": "signs " * 1000}))
         assert long.value.code == "context_length_exceeded"
 
     def test_models_are_listed(self, client: openai.OpenAI) -> None:
@@ -165,7 +169,7 @@ class TestOpenAI:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_slot(tiny_checkpoint: Path, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running({"medical-llm": tiny_checkpoint}, slots=2) as server:
+    with run_server({"medical-llm": tiny_checkpoint}, slots=2) as server:
         engine = server.rollouts["medical-llm"].current.engine
         step, steps = engine._batch.step, []
 
@@ -176,7 +180,7 @@ def test_a_client_that_leaves_frees_its_slot(tiny_checkpoint: Path, stream: bool
 
         monkeypatch.setattr(engine._batch, "step", slowly)
         host, port = server.url.removeprefix("http://").split(":")
-        body = json.dumps(ASK | {"max_tokens": 200, "n": 2, "stream": stream}).encode()
+        body = json.dumps(COMPLETION | {"max_tokens": 200, "n": 2, "stream": stream}).encode()
         with socket.create_connection((host, int(port))) as leaving:
             head = (
                 f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -186,21 +190,21 @@ def test_a_client_that_leaves_frees_its_slot(tiny_checkpoint: Path, stream: bool
                 time.sleep(0.005)
         left = time.monotonic()
         assert server.idle() and len([at for at in steps if at > left]) <= 2 + 1  # one may have been under way
-        assert server.client.post("/v1/completions", json=ASK).status_code == 200
+        assert server.client.post("/v1/completions", json=COMPLETION).status_code == 200
 
 
 def test_what_is_too_much_now_is_told_when_to_come_again(tiny_checkpoint: Path) -> None:
-    with running({"medical-llm": tiny_checkpoint}, slots=1, waiting=3) as server:
-        with server.client.stream("POST", "/v1/completions", json=ASK | {"max_tokens": 230, "n": 4, "stream": True}):
-            answer = server.client.post("/v1/completions", json=ASK | {"n": 4})
+    with run_server({"medical-llm": tiny_checkpoint}, slots=1, max_waiting=3) as server:
+        with server.client.stream("POST", "/v1/completions", json=COMPLETION | {"max_tokens": 230, "n": 4, "stream": True}):
+            answer = server.client.post("/v1/completions", json=COMPLETION | {"n": 4})
             assert answer.status_code == 429 and answer.headers["retry-after"] and error_of(answer)["type"] == "rate_limit_error"
-        assert server.idle() and server.client.post("/v1/completions", json=ASK | {"n": 4}).status_code == 200
-        never = server.client.post("/v1/completions", json=ASK | {"n": 8})
+        assert server.idle() and server.client.post("/v1/completions", json=COMPLETION | {"n": 4}).status_code == 200
+        never = server.client.post("/v1/completions", json=COMPLETION | {"n": 8})
         assert never.status_code == 400 and "more than 4" in error_of(never)["message"]
 
 
 def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running({"medical-llm": tiny_checkpoint}, limits=Limits(seconds=0.3)) as server:
+    with run_server({"medical-llm": tiny_checkpoint}, limits=Limits(answer_seconds=0.3)) as server:
         engine = server.rollouts["medical-llm"].current.engine
         step = engine._batch.step
 
@@ -209,7 +213,7 @@ def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: py
             step(rows)
 
         monkeypatch.setattr(engine._batch, "step", slowly)
-        found = server.client.post("/v1/completions", json=ASK | {"max_tokens": 200}).json()
+        found = server.client.post("/v1/completions", json=COMPLETION | {"max_tokens": 200}).json()
         assert found["choices"][0]["finish_reason"] == "length" and 1 <= found["usage"]["completion_tokens"] < 20
         assert server.idle()
 
@@ -217,7 +221,7 @@ def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: py
 def test_an_engine_that_fails_is_a_server_error_without_words_of_its_own(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running({"medical-llm": tiny_checkpoint}) as server:
+    with run_server({"medical-llm": tiny_checkpoint}) as server:
         engine = server.rollouts["medical-llm"].current.engine
 
         def fails(rows: Any) -> None:
@@ -225,40 +229,40 @@ def test_an_engine_that_fails_is_a_server_error_without_words_of_its_own(
 
         with monkeypatch.context() as broken:
             broken.setattr(engine._batch, "step", fails)
-            answer = server.client.post("/v1/completions", json=ASK)
+            answer = server.client.post("/v1/completions", json=COMPLETION)
             assert answer.status_code == 500 and "secret" not in json.dumps(error_of(answer))
-            streamed = server.client.post("/v1/completions", json=ASK | {"stream": True}).text
+            streamed = server.client.post("/v1/completions", json=COMPLETION | {"stream": True}).text
             assert '"error"' in streamed and streamed.endswith("data: [DONE]\n\n")
         assert "RuntimeError" in caplog.text and "secret [" not in caplog.text
-        assert server.client.post("/v1/completions", json=ASK).status_code == 200
+        assert server.client.post("/v1/completions", json=COMPLETION).status_code == 200
 
 
-def test_a_drain_lets_streams_end_and_refuses_new_requests(server: Running) -> None:
-    with server.client.stream("POST", "/v1/completions", json=ASK | {"max_tokens": 150, "stream": True}) as stream:
+def test_a_drain_lets_streams_end_and_refuses_new_requests(server: RunningServer) -> None:
+    with server.client.stream("POST", "/v1/completions", json=COMPLETION | {"max_tokens": 150, "stream": True}) as stream:
         lines = stream.iter_lines()
         next(lines)
-        server.trust.draining = True
+        server.middleware.draining = True
         try:
-            refused = server.client.post("/v1/completions", json=ASK)
+            refused = server.client.post("/v1/completions", json=COMPLETION)
             assert refused.status_code == 503 and error_of(refused)["code"] == "unavailable"
             assert server.client.get("/readyz").status_code == 503 and server.client.get("/healthz").status_code == 200
             assert list(lines)[-2:] == ["data: [DONE]", ""]
         finally:
-            server.trust.draining = False
+            server.middleware.draining = False
 
 
-def test_the_description_loads_nothing_and_names_every_route(server: Running) -> None:
+def test_the_description_loads_nothing_and_names_every_route(server: RunningServer) -> None:
     paths = server.client.get("/openapi.json").json()["paths"]
     assert {"/v1/completions", "/v1/chat/completions", "/v1/models", "/passport", "/healthz", "/readyz"} <= set(paths)
 
 
 def test_two_models_answer_side_by_side(tiny_checkpoint: Path, tmp_path: Path) -> None:
     other = write_tiny_checkpoint(tmp_path / "base", seed=1)
-    with running({"medical-llm": tiny_checkpoint, "base": other}) as server:
+    with run_server({"medical-llm": tiny_checkpoint, "base": other}) as server:
         texts: dict[str, str] = {}
 
         def ask(name: str) -> None:
-            texts[name] = server.client.post("/v1/completions", json=ASK | {"model": name}).json()["choices"][0]["text"]
+            texts[name] = server.client.post("/v1/completions", json=COMPLETION | {"model": name}).json()["choices"][0]["text"]
 
         threads = [threading.Thread(target=ask, args=(name,)) for name in ("medical-llm", "base")]
         for thread in threads:

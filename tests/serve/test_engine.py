@@ -11,7 +11,7 @@ from helpers.builders import TINY, random_model
 from model.generation.generate import Row, Token, generate
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
-from serve.engine import CHUNK, ClosedError, Ended, Engine, FullError, Request
+from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, QueueFull, Request
 
 MODEL = random_model(TINY)
 CONTEXT = TINY.max_seq_len
@@ -19,7 +19,7 @@ CONTEXT = TINY.max_seq_len
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(MODEL, slots=4, max_len=CONTEXT, most_waiting=100)
+    engine = Engine(MODEL, slots=4, max_len=CONTEXT, max_waiting=100)
     yield engine
     engine.close(0)
 
@@ -28,10 +28,10 @@ class Asked:
     """A request and what it was told."""
 
     def __init__(self, prompt: list[int], settings: Sampling = GREEDY, count: int = 20, stop_ids: frozenset[int] = frozenset()):
-        self.told: queue.Queue[Token | Ended] = queue.Queue()
+        self.told: queue.Queue[Token | FinishReason] = queue.Queue()
         self.request = Request(prompt, settings, count, self.told.put, stop_ids=stop_ids)
 
-    def answer(self) -> tuple[list[int], Ended]:
+    def answer(self) -> tuple[list[int], FinishReason]:
         tokens: list[int] = []
         while isinstance(told := self.told.get(timeout=240), Token):
             tokens.append(told.id)
@@ -55,7 +55,7 @@ def test_forty_at_once_each_get_what_they_get_alone(engine: Engine) -> None:
         engine.submit(one.request)
     for one, how in zip(asked, settings, strict=True):
         assert one.answer() == (alone(MODEL, list(one.request.prompt), how, 20), "length")
-    assert engine.load().going == engine.load().waiting == 0
+    assert engine.load().running == engine.load().waiting == 0
 
 
 def test_a_beginning_that_is_known_is_not_read_again(engine: Engine) -> None:
@@ -66,7 +66,7 @@ def test_a_beginning_that_is_known_is_not_read_again(engine: Engine) -> None:
     second = Asked([*system[:150], 9, 11])
     engine.submit(second.request)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")
-    assert (first.request.reused, second.request.reused) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
+    assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
 
 
 def test_a_stop_id_ends_a_sequence_and_is_the_last_that_is_told(engine: Engine) -> None:
@@ -85,13 +85,13 @@ def test_a_full_context_ends_a_sequence(engine: Engine) -> None:
 
 
 def test_a_long_prompt_lets_the_others_go_on() -> None:
-    engine = Engine(MODEL, slots=2, max_len=CONTEXT, most_waiting=10)
+    engine = Engine(MODEL, slots=2, max_len=CONTEXT, max_waiting=10)
     order: list[str] = []
     long = [1] * (CONTEXT - 2)
     done: queue.Queue[object] = queue.Queue()
 
     def told(name: str) -> Request:
-        def tell(what: Token | Ended) -> None:
+        def tell(what: Token | FinishReason) -> None:
             order.append(name)
             if not isinstance(what, Token):
                 done.put(what)
@@ -116,19 +116,19 @@ def test_one_that_is_cancelled_gets_at_most_two_more_tokens_and_frees_its_slot(e
         engine.submit(one.request)
     for one in asked:
         one.told.get(timeout=240)
-    made = [one.request.made for one in asked]
+    made = [one.request.new_tokens for one in asked]
     for one in asked:
         one.request.cancel()
         one.request.cancel()
     for one, before in zip(asked, made, strict=True):
-        assert one.answer()[1] == "cancelled" and one.request.made <= before + 2 + 2
+        assert one.answer()[1] == "cancelled" and one.request.new_tokens <= before + 2 + 2
     next_one = Asked([3], count=3)
     engine.submit(next_one.request)
     assert next_one.answer() == (alone(MODEL, [3], GREEDY, 3), "length")
 
 
 def test_what_is_too_much_or_impossible_is_refused_and_nothing_of_it_is_taken() -> None:
-    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=2)
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, max_waiting=2)
     with pytest.raises(ValueError, match="empty"):
         engine.submit(Asked([1]).request, Asked([]).request)
     with pytest.raises(ValueError, match="4 continuations at once are more than 3"):
@@ -136,16 +136,16 @@ def test_what_is_too_much_or_impossible_is_refused_and_nothing_of_it_is_taken() 
     assert engine.load().waiting == 0
     asked = [Asked([n], count=200) for n in range(3)]
     engine.submit(*(one.request for one in asked))
-    with pytest.raises(FullError):
+    with pytest.raises(QueueFull):
         engine.submit(*(Asked([n]).request for n in range(3)))
     assert engine.close()  # those that are here end first
     assert [one.answer()[1] for one in asked] == ["length"] * 3
-    with pytest.raises(ClosedError):
+    with pytest.raises(EngineClosed):
         engine.submit(Asked([1]).request)
 
 
 def test_closing_in_a_hurry_cancels() -> None:
-    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=9)
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, max_waiting=9)
     asked = [Asked([n], count=200) for n in range(8)]
     engine.submit(*(one.request for one in asked))
     assert not engine.close(0.05)
@@ -181,10 +181,10 @@ def test_a_step_that_fails_ends_its_requests_once_and_the_next_find_all_slots(
 
 
 def test_one_that_cannot_be_told_anything_is_cancelled_and_hurts_nobody(engine: Engine) -> None:
-    def deaf(what: Token | Ended) -> None:
+    def deaf(what: Token | FinishReason) -> None:
         raise RuntimeError(f"the loop is closed to {what}")
 
     deaf_one, well = Request([7], GREEDY, 200, deaf), Asked([8])
     engine.submit(deaf_one, well.request)
     assert well.answer() == (alone(MODEL, [8], GREEDY, 20), "length")
-    assert deaf_one.made <= 2 and engine.load().going == 0
+    assert deaf_one.new_tokens <= 2 and engine.load().running == 0

@@ -17,20 +17,20 @@ import httpx
 import psutil
 import schemathesis
 from helpers.project import ROOT, free_port, wait_for
-from helpers.serving import ASK, CHAT, error_of, running
+from helpers.serving import CHAT, COMPLETION, error_of, run_server
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from serve.schema import ChatAsked, CompletionAsked
+from serve.schema import ChatCompletionRequest, CompletionRequest
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 REQUESTS = int(os.environ.get("FUZZ", "3000"))
 CLIENTS = 8
 GROWTH = 300 << 20  # bytes; what 8 clients may hold at a time, and no more for more requests
 PATHS = ("/v1/completions", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions", "/v1/models", "/passport", "/nothing", "/")
-FIELDS = sorted({*CompletionAsked.model_fields, *ChatAsked.model_fields})
+FIELDS = sorted({*CompletionRequest.model_fields, *ChatCompletionRequest.model_fields})
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 7, 0.5, 1e-300, 1e300, 1 << 40, 1 << 80, float("nan"), float("inf")),
     *("", "a", "medical-llm", "user", "<|im_end|>", "\ud800", "\x00", "é" * 300, "x" * 5000, "../../etc/passwd", "0.5"),
@@ -47,7 +47,7 @@ def value(draw: random.Random, depth: int = 0) -> Any:
 
 
 def body(draw: random.Random, model: str) -> bytes:
-    asked = dict(draw.choice((ASK, CHAT)), model=model, max_tokens=draw.choice((1, 2, 3)))
+    asked = dict(draw.choice((COMPLETION, CHAT)), model=model, max_tokens=draw.choice((1, 2, 3)))
     for _ in range(draw.randrange(4)):
         asked[draw.choice([*FIELDS, "other"])] = value(draw)
     if asked.get("stream") not in (True, None):
@@ -70,7 +70,7 @@ def send(client: httpx.Client, model: str, number: int) -> None:
 def test_whatever_is_asked_is_answered_or_a_clients_error(tiny_checkpoint: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "serve", str(tiny_checkpoint), "--unverified", "--port", str(port), "--slots", "4"]
-    good = ASK | {"model": tiny_checkpoint.name}
+    good = COMPLETION | {"model": tiny_checkpoint.name}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}/healthz", process)
@@ -92,7 +92,7 @@ def test_whatever_is_asked_is_answered_or_a_clients_error(tiny_checkpoint: Path)
 
 
 def test_answers_are_as_the_description_says(tiny_checkpoint: Path) -> None:
-    with running({"medical-llm": tiny_checkpoint}) as server:
+    with run_server({"medical-llm": tiny_checkpoint}) as server:
         description = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         statuses: Counter[int] = Counter()
         for operation in description.get_all_operations():
@@ -107,4 +107,4 @@ def test_answers_are_as_the_description_says(tiny_checkpoint: Path) -> None:
 
             asked()
         assert statuses[200] > 30, statuses
-        assert server.idle() and server.client.post("/v1/completions", json=ASK).status_code == 200
+        assert server.idle() and server.client.post("/v1/completions", json=COMPLETION).status_code == 200

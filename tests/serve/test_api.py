@@ -20,8 +20,8 @@ from serve.security import Limits
 
 @pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": tiny_checkpoint}) as found:
-        yield found
+    with run_server({"medical-llm": tiny_checkpoint}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +36,25 @@ def llama(tiny_checkpoint: Path) -> Llama:
 
 class TestOpenAI:
     def test_a_completion_is_the_librarys_and_names_the_version(self, client: openai.OpenAI, llama: Llama) -> None:
-        found = client.completions.create(**COMPLETION)
-        (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)
-        assert found.choices[0].text == wanted.text and found.choices[0].finish_reason == wanted.ended_by
-        assert found.usage and found.usage.prompt_tokens == len(llama.tokenizer.prompt(QUESTION)) and found.usage.completion_tokens == 12
-        assert (found.model, found.system_fingerprint, found.object) == ("medical-llm", "unverified", "text_completion")
+        completion = client.completions.create(**COMPLETION)
+        (expected,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)
+        assert completion.choices[0].text == expected.text and completion.choices[0].finish_reason == expected.ended_by
+        assert (
+            completion.usage
+            and completion.usage.prompt_tokens == len(llama.tokenizer.prompt(QUESTION))
+            and completion.usage.completion_tokens == 12
+        )
+        assert (completion.model, completion.system_fingerprint, completion.object) == ("medical-llm", "unverified", "text_completion")
         raw = client.completions.with_raw_response.create(**COMPLETION)
         assert raw.headers["x-model-version"] == "unverified"
 
     def test_a_chat_goes_through_the_template(self, client: openai.OpenAI, llama: Llama) -> None:
-        found = client.chat.completions.create(**CHAT, seed=1)
-        (wanted,) = llama.chat_completion([CHAT["messages"]], max_gen_len=12, temperature=0.0)
-        assert found.choices[0].message.content == wanted.text and found.choices[0].message.role == "assistant"
+        completion = client.chat.completions.create(**CHAT, seed=1)
+        (expected,) = llama.chat_completion([CHAT["messages"]], max_gen_len=12, temperature=0.0)
+        assert completion.choices[0].message.content == expected.text and completion.choices[0].message.role == "assistant"
         parts: Any = [{"role": "user", "content": [{"type": "text", "text": QUESTION[:5]}, {"type": "text", "text": QUESTION[5:]}]}]
-        assert client.chat.completions.create(**(CHAT | {"messages": parts})).choices[0].message.content == wanted.text
-        again = [*CHAT["messages"], found.choices[0].message.model_dump(), CHAT["messages"][0]]
+        assert client.chat.completions.create(**(CHAT | {"messages": parts})).choices[0].message.content == expected.text
+        again = [*CHAT["messages"], completion.choices[0].message.model_dump(), CHAT["messages"][0]]
         assert client.chat.completions.create(**(CHAT | {"messages": again})).choices[0].finish_reason
 
     def test_streams_say_what_whole_answers_say(self, client: openai.OpenAI) -> None:
@@ -58,10 +62,12 @@ class TestOpenAI:
         chunks = list(client.completions.create(**COMPLETION, stream=True))
         assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
         assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == [whole.choices[0].finish_reason]
-        told = list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
-        assert told[0].choices[0].delta.role == "assistant" and told[-1].choices == []
-        assert "".join(c.choices[0].delta.content or "" for c in told[:-1]) == chat.choices[0].message.content
-        assert told[-1].usage == chat.usage or (told[-1].usage and chat.usage and told[-1].usage.total_tokens == chat.usage.total_tokens)
+        chat_chunks = list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
+        assert chat_chunks[0].choices[0].delta.role == "assistant" and chat_chunks[-1].choices == []
+        assert "".join(c.choices[0].delta.content or "" for c in chat_chunks[:-1]) == chat.choices[0].message.content
+        assert chat_chunks[-1].usage == chat.usage or (
+            chat_chunks[-1].usage and chat.usage and chat_chunks[-1].usage.total_tokens == chat.usage.total_tokens
+        )
 
     def test_a_stream_is_events_and_ends_with_done(self, server: RunningServer) -> None:
         answer = server.client.post("/v1/completions", json=COMPLETION | {"stream": True})
@@ -84,15 +90,15 @@ class TestOpenAI:
         alone = [client.completions.create(**(COMPLETION | {"prompt": p})).choices[0].text for p in (QUESTION, "Condition 4")]
         ids = [llama.tokenizer.prompt(p) for p in (QUESTION, "Condition 4")]
         for prompt in ([QUESTION, "Condition 4"], ids):
-            found = client.completions.create(**(COMPLETION | {"prompt": prompt}))
-            assert [(choice.index, choice.text) for choice in found.choices] == list(enumerate(alone))
+            completion = client.completions.create(**(COMPLETION | {"prompt": prompt}))
+            assert [(choice.index, choice.text) for choice in completion.choices] == list(enumerate(alone))
         assert client.completions.create(**(COMPLETION | {"prompt": ids[0]})).choices[0].text == alone[0]
 
     def test_stop_strings_and_extensions(self, client: openai.OpenAI) -> None:
         whole = client.completions.create(**COMPLETION).choices[0].text
         for stop in (whole[4:6], [whole[4:6], "never said"]):
-            found = client.completions.create(**COMPLETION, stop=stop).choices[0]
-            assert (found.text, found.finish_reason) == (whole[: whole.index(whole[4:6])], "stop")
+            choice = client.completions.create(**COMPLETION, stop=stop).choices[0]
+            assert (choice.text, choice.finish_reason) == (whole[: whole.index(whole[4:6])], "stop")
         one = client.completions.create(
             **(COMPLETION | {"temperature": 2.0}), extra_body={"top_k": 1, "min_p": 0.1, "repetition_penalty": 1.0}
         )
@@ -101,19 +107,18 @@ class TestOpenAI:
         assert penalized.choices[0].text != client.completions.create(**(COMPLETION | {"max_tokens": 60})).choices[0].text
 
     def test_log_probabilities_in_both_dialects(self, client: openai.OpenAI, llama: Llama) -> None:
-        (wanted,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0, log_probabilities=3)
-        found = client.completions.create(**COMPLETION, logprobs=3).choices[0].logprobs
-        assert found and found.token_logprobs and found.top_logprobs and found.text_offset and wanted.log_probabilities
-        values = [told.of_token for told in wanted.log_probabilities if told]
-        assert found.token_logprobs == pytest.approx(values, abs=1e-4)
-        assert all(len(top) == 3 and max(top.values()) == pytest.approx(v) for top, v in zip(found.top_logprobs, values, strict=True))
-        assert found.text_offset[0] == 0 and found.text_offset == sorted(found.text_offset)
-        accented = client.completions.create(**COMPLETION | {"prompt": "Fi\u00e8vre \U0001fac1 then cough"}, logprobs=0, echo=True).choices[
-            0
-        ]
-        told = accented.logprobs
-        assert told and told.tokens and told.text_offset and any(name.startswith("bytes:") for name in told.tokens)
-        for name, at in zip(told.tokens, told.text_offset, strict=True):
+        (expected,) = llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0, log_probabilities=3)
+        scores = client.completions.create(**COMPLETION, logprobs=3).choices[0].logprobs
+        assert scores and scores.token_logprobs and scores.top_logprobs and scores.text_offset and expected.log_probabilities
+        values = [score.of_token for score in expected.log_probabilities if score]
+        assert scores.token_logprobs == pytest.approx(values, abs=1e-4)
+        assert all(len(top) == 3 and max(top.values()) == pytest.approx(v) for top, v in zip(scores.top_logprobs, values, strict=True))
+        assert scores.text_offset[0] == 0 and scores.text_offset == sorted(scores.text_offset)
+        accents = COMPLETION | {"prompt": "Fi\u00e8vre \U0001fac1 then cough"}
+        accented = client.completions.create(**accents, logprobs=0, echo=True).choices[0]
+        echoed = accented.logprobs
+        assert echoed and echoed.tokens and echoed.text_offset and any(name.startswith("bytes:") for name in echoed.tokens)
+        for name, at in zip(echoed.tokens, echoed.text_offset, strict=True):
             assert name.startswith("bytes:") or accented.text[at:].startswith(name)
         chat = client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=2).choices[0]
         assert chat.logprobs and chat.logprobs.content and len(chat.logprobs.content) == 12
@@ -121,16 +126,18 @@ class TestOpenAI:
         assert raw.decode(errors="replace") == chat.message.content
         assert all(len(entry.top_logprobs) == 2 and entry.logprob <= 0 for entry in chat.logprobs.content)
         streamed = [c.choices[0].logprobs for c in client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=2, stream=True)]
-        assert [e.token for told in streamed if told for e in told.content or []] == [e.token for e in chat.logprobs.content]
+        assert [e.token for part in streamed if part for e in part.content or []] == [e.token for e in chat.logprobs.content]
 
     def test_echo_scores_a_text_as_harnesses_ask(self, client: openai.OpenAI, llama: Llama) -> None:
         ids = llama.tokenizer.encode(QUESTION)
-        found = client.completions.create(model="medical-llm", prompt=[ids], max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1234)
-        told = found.choices[0].logprobs
-        assert told and told.token_logprobs and told.tokens and len(told.tokens) == len(ids) + 1
-        first: float | None = told.token_logprobs[0]
-        assert first is None and all(value <= 0 for value in told.token_logprobs[1:])
-        assert found.choices[0].text.startswith(QUESTION)
+        completion = client.completions.create(
+            model="medical-llm", prompt=[ids], max_tokens=1, logprobs=1, echo=True, temperature=0, seed=1234
+        )
+        logprobs = completion.choices[0].logprobs
+        assert logprobs and logprobs.token_logprobs and logprobs.tokens and len(logprobs.tokens) == len(ids) + 1
+        first: float | None = logprobs.token_logprobs[0]
+        assert first is None and all(value <= 0 for value in logprobs.token_logprobs[1:])
+        assert completion.choices[0].text.startswith(QUESTION)
         nothing = client.completions.create(model="medical-llm", prompt=QUESTION, max_tokens=0, echo=True)
         assert nothing.choices[0].text == QUESTION
 
@@ -141,11 +148,11 @@ class TestOpenAI:
         url, tokenizer = f"{server.url}/v1/completions", str(tiny_checkpoint)
         harness = LocalCompletionsAPI(model="medical-llm", base_url=url, tokenizer=tokenizer, max_length=256, batch_size=4)
         texts = [(f"What are the signs of condition {n}?", f" Condition {n} shows fever.") for n in range(6)]
-        scored = harness.loglikelihood([Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(texts)])
+        scored = harness.loglikelihood([Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(texts)])
         for (question, answer), (value, _) in zip(texts, scored, strict=True):
             before, ids = llama.tokenizer.encode(question), llama.tokenizer.encode(answer)
-            told = prompt_log_probabilities(llama.model, before + ids, 1)[len(before) :]
-            assert value == pytest.approx(sum(found.of_token for found in told if found), abs=1e-3)
+            scores = prompt_log_probabilities(llama.model, before + ids, 1)[len(before) :]
+            assert value == pytest.approx(sum(score.of_token for score in scores if score), abs=1e-3)
         (text,) = harness.generate_until([Instance("generate_until", {}, (QUESTION, {"until": ["\n\n"], "max_gen_toks": 12}), 0)])
         assert text == llama.text_completion([QUESTION], max_gen_len=12, temperature=0.0)[0].text
 
@@ -213,8 +220,8 @@ def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: py
             step(rows)
 
         monkeypatch.setattr(engine._batch, "step", slowly)
-        found = server.client.post("/v1/completions", json=COMPLETION | {"max_tokens": 200}).json()
-        assert found["choices"][0]["finish_reason"] == "length" and 1 <= found["usage"]["completion_tokens"] < 20
+        completion = server.client.post("/v1/completions", json=COMPLETION | {"max_tokens": 200}).json()
+        assert completion["choices"][0]["finish_reason"] == "length" and 1 <= completion["usage"]["completion_tokens"] < 20
         assert server.idle()
 
 
@@ -271,5 +278,5 @@ def test_two_models_answer_side_by_side(tiny_checkpoint: Path, tmp_path: Path) -
             thread.join()
         assert texts["medical-llm"] != texts["base"]
         assert [entry["id"] for entry in server.client.get("/v1/models").json()["data"]] == ["medical-llm", "base"]
-        panel = server.client.get("/passport", params={"model": "base"}).json()
-        assert panel["model"] == "base" and not panel["verified"] and panel["metrics"] == [] and panel["corpus"] == []
+        info = server.client.get("/passport", params={"model": "base"}).json()
+        assert info["model"] == "base" and not info["verified"] and info["metrics"] == [] and info["corpus"] == []

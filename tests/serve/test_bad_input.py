@@ -17,8 +17,8 @@ from serve.security import Limits
 
 @pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": tiny_checkpoint}, limits=Limits(max_body_bytes=1 << 20, body_seconds=1.0)) as found:
-        yield found
+    with run_server({"medical-llm": tiny_checkpoint}, limits=Limits(max_body_bytes=1 << 20, body_seconds=1.0)) as running:
+        yield running
 
 
 DEEP = '{"model": "medical-llm", "prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
@@ -141,9 +141,9 @@ class TestBadInput:
         monkeypatch.setattr(Connection, "head_seconds", 0.3)
         host, port = server.url.removeprefix("http://").split(":")
         begun = time.monotonic()
-        for said in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"):
+        for head in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"):
             with socket.create_connection((host, int(port)), timeout=10) as slow:
-                slow.sendall(said)
+                slow.sendall(head)
                 while slow.recv(1000):
                     pass
         assert time.monotonic() - begun < 8  # five seconds of them uvicorn's, for what follows an answer

@@ -78,8 +78,8 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": tiny_checkpoint}) as found:
-        yield found
+    with run_server({"medical-llm": tiny_checkpoint}) as running:
+        yield running
 
 
 def connect(server: RunningServer) -> socket.socket:

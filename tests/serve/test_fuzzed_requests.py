@@ -1,4 +1,4 @@
-"""Requests by chance: each gets an answer or a client's error, as the API's description says, and memory stays bounded.
+"""Random requests: each gets an answer or a client's error, as the API's description says, and memory stays bounded.
 
 ``make fuzz`` sends 100,000.
 """
@@ -38,32 +38,32 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def value(draw: random.Random, depth: int = 0) -> Any:
-    if depth < 3 and draw.random() < 0.15:
-        if draw.random() < 0.5:
-            return [value(draw, depth + 1) for _ in range(draw.randrange(5))]
-        return {str(draw.choice(FIELDS)): value(draw, depth + 1) for _ in range(draw.randrange(4))}
-    return draw.choice(VALUES)
+def value(rng: random.Random, depth: int = 0) -> Any:
+    if depth < 3 and rng.random() < 0.15:
+        if rng.random() < 0.5:
+            return [value(rng, depth + 1) for _ in range(rng.randrange(5))]
+        return {str(rng.choice(FIELDS)): value(rng, depth + 1) for _ in range(rng.randrange(4))}
+    return rng.choice(VALUES)
 
 
-def body(draw: random.Random, model: str) -> bytes:
-    asked = dict(draw.choice((COMPLETION, CHAT)), model=model, max_tokens=draw.choice((1, 2, 3)))
-    for _ in range(draw.randrange(4)):
-        asked[draw.choice([*FIELDS, "other"])] = value(draw)
-    if asked.get("stream") not in (True, None):
-        asked["stream"] = draw.random() < 0.3
-    whole = json.dumps(asked).encode()
-    for _ in range(draw.choice((0, 0, 0, 1, 3))):
-        at = draw.randrange(len(whole))
-        whole = whole[:at] + draw.choice((b"", b"\xff", b"{", b'"', b"[" * 50, b"\\u0000", b",")) + whole[at + draw.randrange(3) :]
+def body(rng: random.Random, model: str) -> bytes:
+    fields = dict(rng.choice((COMPLETION, CHAT)), model=model, max_tokens=rng.choice((1, 2, 3)))
+    for _ in range(rng.randrange(4)):
+        fields[rng.choice([*FIELDS, "other"])] = value(rng)
+    if fields.get("stream") not in (True, None):
+        fields["stream"] = rng.random() < 0.3
+    whole = json.dumps(fields).encode()
+    for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        at = rng.randrange(len(whole))
+        whole = whole[:at] + rng.choice((b"", b"\xff", b"{", b'"', b"[" * 50, b"\\u0000", b",")) + whole[at + rng.randrange(3) :]
     return whole
 
 
-def send(client: httpx.Client, model: str, number: int) -> None:
-    draw = random.Random(number)
-    method = draw.choice(("POST", "POST", "POST", "POST", "GET", "PUT"))
-    headers = {"Content-Type": draw.choice(("application/json", "application/json", "text/plain", ""))}
-    answer = client.request(method, draw.choice(PATHS), content=body(draw, model), headers=headers)
+def send(client: httpx.Client, model: str, seed: int) -> None:
+    rng = random.Random(seed)
+    method = rng.choice(("POST", "POST", "POST", "POST", "GET", "PUT"))
+    headers = {"Content-Type": rng.choice(("application/json", "application/json", "text/plain", ""))}
+    answer = client.request(method, rng.choice(PATHS), content=body(rng, model), headers=headers)
     assert answer.status_code == 200 or (400 <= answer.status_code < 500 and error_of(answer)), answer.text
 
 
@@ -80,8 +80,8 @@ def test_whatever_is_asked_is_answered_or_a_clients_error(tiny_checkpoint: Path)
                 held = []
                 with ThreadPoolExecutor(CLIENTS) as pool:
                     for part in range(10):
-                        numbers = range(REQUESTS * part // 10, REQUESTS * (part + 1) // 10)
-                        list(pool.map(lambda number: send(client, tiny_checkpoint.name, number), numbers))
+                        seeds = range(REQUESTS * part // 10, REQUESTS * (part + 1) // 10)
+                        list(pool.map(lambda seed: send(client, tiny_checkpoint.name, seed), seeds))
                         held.append(psutil.Process(process.pid).memory_info().rss)
                 assert client.post("/v1/completions", json=good).json()["choices"] == before
                 print(f"{REQUESTS} requests; the server's memory after each tenth, MB: {[h >> 20 for h in held]}")
@@ -100,11 +100,11 @@ def test_answers_are_as_the_description_says(tiny_checkpoint: Path) -> None:
 
             @given(operation.ok().as_strategy())
             @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-            def asked(case: Any) -> None:
+            def validate(case: Any) -> None:
                 if isinstance(case.body, dict):  # a model that is there, so that more than its name is looked at
                     case.body |= {"model": "medical-llm", "max_tokens": 2}
                 statuses[case.call_and_validate(checks=CHECKS).status_code] += 1
 
-            asked()
+            validate()
         assert statuses[200] > 30, statuses
         assert server.idle() and server.client.post("/v1/completions", json=COMPLETION).status_code == 200

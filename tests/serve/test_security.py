@@ -1,4 +1,4 @@
-"""Who may ask, what leaves with every answer, what the log and the metrics say, and what they do not."""
+"""API keys, headers of every response, and what the log and the metrics say and do not say."""
 
 import logging
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from helpers.serving import CHAT, COMPLETION, RunningServer, bearer, error_of, r
 from serve import api
 from serve.security import HEADERS
 
-KNOWN = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json"}
+EXISTING = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json"}
 
 
-class TestTrust:
+class TestSecurity:
     @pytest.fixture(scope="class")
     def locked(self, tiny_checkpoint: Path) -> Iterator[RunningServer]:
-        with run_server({"medical-llm": tiny_checkpoint}, keys=("right-key", "other-key")) as found:
-            yield found
+        with run_server({"medical-llm": tiny_checkpoint}, keys=("right-key", "other-key")) as running:
+            yield running
 
     def test_every_route_without_with_a_wrong_and_with_the_right_key(self, locked: RunningServer) -> None:
         routes = [
@@ -40,7 +40,7 @@ class TestTrust:
             for answer in answers[:3]:
                 assert answer.status_code == 401 and error_of(answer)["code"] == "invalid_api_key", path
             for answer in answers[3:]:
-                assert answer.status_code == (405 if method == "options" else 200 if path in KNOWN else 404), path
+                assert answer.status_code == (405 if method == "options" else 200 if path in EXISTING else 404), path
 
     def test_behind_a_proxy_it_has_the_proxys_name(self, locked: RunningServer) -> None:
         assert locked.client.get("/v1/models", headers=bearer("right-key") | {"Host": "model.example"}).status_code == 200
@@ -68,8 +68,8 @@ class TestTrust:
         text = answer.json()["choices"][0]["text"]
         assert 'serve_requests_total{route="/v1/completions",status="200"}' in metrics and 'route="other"' in metrics
         assert "POST /v1/completions 200 in " in caplog.text and "GET other 404 in" in caplog.text
-        for told in (caplog.text, metrics):
-            assert secret not in told and text not in told and "right-key" not in told
+        for output in (caplog.text, metrics):
+            assert secret not in output and text not in output and "right-key" not in output
 
     def test_metrics_say_what_goes_on(self, locked: RunningServer) -> None:
         headers = bearer("right-key")
@@ -90,9 +90,13 @@ def test_the_pages_files_are_sent_to_everybody_and_no_other_file_is(
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(api, "PAGE", tmp_path)
     with run_server({"medical-llm": tiny_checkpoint}, keys=("key",)) as server:
-        found = {path: server.client.get(path) for path in ("/", "/page.js", "/page.css")}
-        assert [answer.text for answer in found.values()] == ["<p>Ask</p>", "ask()", "p {}"]
-        assert [answer.headers["content-type"].split(";")[0] for answer in found.values()] == ["text/html", "text/javascript", "text/css"]
-        assert all(HEADERS.items() <= {k: answer.headers.get(k, "") for k in HEADERS}.items() for answer in found.values())
+        responses = {path: server.client.get(path) for path in ("/", "/page.js", "/page.css")}
+        assert [answer.text for answer in responses.values()] == ["<p>Ask</p>", "ask()", "p {}"]
+        assert [answer.headers["content-type"].split(";")[0] for answer in responses.values()] == [
+            "text/html",
+            "text/javascript",
+            "text/css",
+        ]
+        assert all(HEADERS.items() <= {k: answer.headers.get(k, "") for k in HEADERS}.items() for answer in responses.values())
         assert server.client.get("/notes.txt", headers=bearer("key")).status_code == 404
         assert server.client.get("/page.css/../notes.txt").status_code == 401

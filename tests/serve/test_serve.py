@@ -119,16 +119,16 @@ class Registry:
         self.project = project
         self.client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
 
-    def champion(self, number: str) -> None:
+    def champion(self, version: str) -> None:
         """By a promotion that is recorded."""
-        promote(self.client, "medical-llm", number, who="a tester", why="a test")
+        promote(self.client, "medical-llm", version, who="a tester", why="a test")
 
-    def click(self, number: str) -> None:
+    def click(self, version: str) -> None:
         """As in MLflow's page, which records nothing."""
-        self.client.set_registered_model_alias("medical-llm", "champion", number)
+        self.client.set_registered_model_alias("medical-llm", "champion", version)
 
-    def checkpoint(self, number: str) -> Path:
-        run = self.client.get_model_version("medical-llm", number).run_id
+    def checkpoint(self, version: str) -> Path:
+        run = self.client.get_model_version("medical-llm", version).run_id
         assert run
         return Path(self.client.download_artifacts(run, "")) / "checkpoint"
 
@@ -167,13 +167,13 @@ def test_a_version_of_the_registry_names_itself_and_shows_its_passport(registry:
     digest = sha256(registry.checkpoint("1") / "passport.json")
     answer = followed.client.post("/v1/completions", json=COMPLETION)
     assert answer.headers["x-model-version"] == answer.json()["system_fingerprint"] == f"1-{digest[:12]}"
-    panel = followed.client.get("/passport", params={"model": "medical-llm"}).json()
-    assert (panel["version"], panel["verified"], panel["passport_sha256"]) == ("1", True, digest)
+    info = followed.client.get("/passport", params={"model": "medical-llm"}).json()
+    assert (info["version"], info["verified"], info["passport_sha256"]) == ("1", True, digest)
     assert {"path": "conditions.csv", "title": None, "licence": None, "credit": None} in [
-        {k: v for k, v in f.items() if k != "sha256"} for f in panel["corpus"]
+        {k: v for k, v in f.items() if k != "sha256"} for f in info["corpus"]
     ]
-    assert "not a medical device" in panel["card"] and panel["made"] and panel["code"]["commit"]
-    assert panel["decision"]["verdict"] == "first" and panel["decision"]["reasons"]
+    assert "not a medical device" in info["card"] and info["made"] and info["code"]["commit"]
+    assert info["decision"]["verdict"] == "first" and info["decision"]["reasons"]
     ready = followed.client.get("/readyz").json()
     assert ready["ready"] and ready["models"]["medical-llm"]["version"] == "1" and str(registry.project.path) not in json.dumps(ready)
 
@@ -196,24 +196,24 @@ def test_the_alias_moves_under_load_and_back_and_no_request_is_dropped(registry:
                 text = text if stream else answer.json()["choices"][0]["text"]
                 answers.append((answer.status_code, answer.headers["x-model-version"][0], text))
 
-    threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(6)]
+    threads = [threading.Thread(target=ask, args=(index % 2 == 0,)) for index in range(6)]
     for thread in threads:
         thread.start()
-    for number in ("2", "1", "2"):
-        registry.champion(number)
-        until(lambda n=number: version(followed) == n)
+    for next_version in ("2", "1", "2"):
+        registry.champion(next_version)
+        until(lambda n=next_version: version(followed) == n)
         count = len(answers)
         until(lambda c=count: len(answers) > c + 20)
     ended.set()
     for thread in threads:
         thread.join()
-    assert {status for status, _, _ in answers} == {200} and {number for _, number, _ in answers} == {"1", "2"}
-    for number in ("1", "2"):  # each answer is whole, and that of the version that it names
-        assert len({text for _, which, text in answers if which == number}) == 1
+    assert {status for status, _, _ in answers} == {200} and {answered_by for _, answered_by, _ in answers} == {"1", "2"}
+    for expected_version in ("1", "2"):  # each answer is complete, and from the version that it names
+        assert len({text for _, answered_by, text in answers if answered_by == expected_version}) == 1
     assert followed.client.post("/v1/completions", json=COMPLETION).headers["x-model-version"].startswith("2-")
 
 
-def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry: Registry, followed: RunningServer) -> None:
+def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_reported(registry: Registry, followed: RunningServer) -> None:
     weights = registry.checkpoint("2") / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -234,7 +234,7 @@ def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_told(registry
 def test_a_champion_that_stays_is_not_fetched_again(followed: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[object] = []
     with monkeypatch.context() as watched:
-        watched.setattr("tasks.registry.versions.artifact", lambda *asked: fetched.append(asked))
+        watched.setattr("tasks.registry.versions.artifact", lambda *arguments: fetched.append(arguments))
         followed.rollouts["medical-llm"].poll()
     assert not fetched and not followed.rollouts["medical-llm"].refused
 
@@ -279,20 +279,20 @@ class TestVerifiedIsWhatIsLoaded:
     """Files are exchanged between the look at them and their use, and back again."""
 
     @pytest.fixture
-    def place(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelLocation]:
+    def location(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelLocation]:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.client.tracking_uri)
-        found = resolve("models:/medical-llm/1")
-        before = {path: path.read_bytes() for path in found.directory.rglob("*") if path.is_file()}
-        yield found
+        location = resolve("models:/medical-llm/1")
+        before = {path: path.read_bytes() for path in location.directory.rglob("*") if path.is_file()}
+        yield location
         for path, content in before.items():
             path.write_bytes(content)
 
     @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"])
     @pytest.mark.parametrize("way", ["written over", "renamed over", "linked"])
-    def test_after_the_comparison(self, place: ModelLocation, tmp_path: Path, name: str, way: str) -> None:
-        checked = verified.check(place)
-        assert not checked.problems
-        path, other = place.directory / name, tmp_path / name
+    def test_after_the_comparison(self, location: ModelLocation, tmp_path: Path, name: str, way: str) -> None:
+        verification = verified.check(location)
+        assert not verification.problems
+        path, other = location.directory / name, tmp_path / name
         content = bytearray(path.read_bytes())
         content[-2] ^= 1
         other.write_bytes(content)
@@ -304,13 +304,13 @@ class TestVerifiedIsWhatIsLoaded:
             path.unlink()
             path.symlink_to(other)
         try:
-            with pytest.raises(ValueError, match=name), verified.private_copy(place, checked) as copy:
-                Llama.build(copy, weights_sha256=checked.weights)
+            with pytest.raises(ValueError, match=name), verified.private_copy(location, verification) as copy:
+                Llama.build(copy, weights_sha256=verification.weights)
         finally:
             path.unlink()
 
-    def test_while_the_weights_are_read_and_put_back_before_the_end(self, place: ModelLocation) -> None:
-        path = place.directory / "model.safetensors"
+    def test_while_the_weights_are_read_and_put_back_before_the_end(self, location: ModelLocation) -> None:
+        path = location.directory / "model.safetensors"
         whole = path.read_bytes()
         digest = sha256(path)
         for instant in range(4):
@@ -326,15 +326,15 @@ class TestVerifiedIsWhatIsLoaded:
             with pytest.raises(ValueError, match="does not have the bytes"):
                 next(tensors)
 
-    def test_the_bytes_that_were_compared_are_the_weights_that_answer(self, place: ModelLocation) -> None:
-        checked = verified.check(place)
-        with verified.private_copy(place, checked) as copy:
-            found = Llama.build(copy, weights_sha256=checked.weights).model.state_dict()
-        plain = Llama.build(place.directory).model.state_dict()
-        assert all(torch.equal(found[name], plain[name]) for name in plain) and found.keys() == plain.keys()
+    def test_the_bytes_that_were_compared_are_the_weights_that_answer(self, location: ModelLocation) -> None:
+        verification = verified.check(location)
+        with verified.private_copy(location, verification) as copy:
+            loaded = Llama.build(copy, weights_sha256=verification.weights).model.state_dict()
+        plain = Llama.build(location.directory).model.state_dict()
+        assert all(torch.equal(loaded[name], plain[name]) for name in plain) and loaded.keys() == plain.keys()
 
 
-class TestTheDecisionIsPartOfTrust:
+class TestTheDecisionIsVerifiedToo:
     def test_an_alias_that_was_moved_by_a_click_is_not_followed(self, registry: Registry, followed: RunningServer) -> None:
         registry.click("2")
         until(lambda: followed.rollouts["medical-llm"].refused)
@@ -345,7 +345,9 @@ class TestTheDecisionIsPartOfTrust:
         followed.rollouts["medical-llm"].refused = None  # what was refused is tried again after a while
         until(lambda: version(followed) == "2")
 
-    def test_a_tainted_version_is_not_followed_and_told_where_it_answers_already(self, registry: Registry, followed: RunningServer) -> None:
+    def test_a_tainted_version_is_not_followed_and_reported_where_it_answers_already(
+        self, registry: Registry, followed: RunningServer
+    ) -> None:
         word = "saw 1 withdrawn records, 1 of them in training"
         try:
             registry.client.set_model_version_tag("medical-llm", "2", "tainted", word)
@@ -357,8 +359,8 @@ class TestTheDecisionIsPartOfTrust:
             registry.client.set_model_version_tag("medical-llm", "1", "tainted", word)
             until(lambda: "version 1 is tainted" in str(followed.client.get("/readyz").json()["models"]["medical-llm"]["trouble"]))
         finally:
-            for number in ("1", "2"):
-                registry.client.delete_model_version_tag("medical-llm", number, "tainted")
+            for tagged in ("1", "2"):
+                registry.client.delete_model_version_tag("medical-llm", tagged, "tainted")
 
     def test_a_version_that_its_decision_refused_does_not_answer(self, registry: Registry) -> None:
         version = registry.client.get_model_version("medical-llm", "2")

@@ -1,4 +1,4 @@
-"""Two hundred streams at once, drawn greedily or by a seed: each says what it says alone."""
+"""Two hundred streams at once, greedy or with a seed: each gives the text that it gives alone."""
 
 import json
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[RunningS
     prompts = [tokenizer.prompt("It may come with fever. " * (n % 5 * 3) + f"Condition {n} is a disease in which") for n in range(STREAMS)]
     assert min(map(len, prompts)) < CHUNK < max(map(len, prompts))
 
-    def tokens(number: int) -> list[str]:
+    def tokens(index: int) -> list[str]:
         """Their names, which are all different."""
         fixed: dict[str, Any] = {"model": "medical-llm", "max_tokens": NEW, "stream": True, "logprobs": 0}
-        body = fixed | {"temperature": temperature, "seed": number, "prompt": prompts[number]}
+        body = fixed | {"temperature": temperature, "seed": index, "prompt": prompts[index]}
         names: list[str] = []
         with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=600) as answer:
             assert answer.status_code == 200

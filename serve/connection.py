@@ -102,7 +102,7 @@ def _is_chunked(request: h11.Request) -> bool:
     if b"transfer-encoding" not in names:
         return False
     if b"content-length" in names or request.http_version != b"1.1":
-        raise h11.RemoteProtocolError("a Transfer-Encoding beside a Content-Length, or before HTTP/1.1")
+        raise h11.RemoteProtocolError("a Transfer-Encoding together with a Content-Length, or before HTTP/1.1")
     return True
 
 

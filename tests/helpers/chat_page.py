@@ -23,7 +23,7 @@ LOW_CONTRAST = """(() => {
   const faint = [];
   for (const element of document.querySelectorAll("body *")) {
     const own = [...element.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
-    if (!own || !element.checkVisibility() || element.closest(":disabled, .unseen")) continue;
+    if (!own || !element.checkVisibility() || element.closest(":disabled, .visually-hidden")) continue;
     const style = getComputedStyle(element);
     const grounds = [];
     for (let at = element; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);

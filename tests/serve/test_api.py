@@ -57,7 +57,7 @@ class TestOpenAI:
         again = [*CHAT["messages"], completion.choices[0].message.model_dump(), CHAT["messages"][0]]
         assert client.chat.completions.create(**(CHAT | {"messages": again})).choices[0].finish_reason
 
-    def test_streams_say_what_whole_answers_say(self, client: openai.OpenAI) -> None:
+    def test_streams_have_the_text_of_whole_answers(self, client: openai.OpenAI) -> None:
         whole, chat = client.completions.create(**COMPLETION), client.chat.completions.create(**CHAT)
         chunks = list(client.completions.create(**COMPLETION, stream=True))
         assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
@@ -200,7 +200,7 @@ def test_a_client_that_leaves_frees_its_slot(tiny_checkpoint: Path, stream: bool
         assert server.client.post("/v1/completions", json=COMPLETION).status_code == 200
 
 
-def test_what_is_too_much_now_is_told_when_to_come_again(tiny_checkpoint: Path) -> None:
+def test_too_many_requests_get_429_with_retry_after(tiny_checkpoint: Path) -> None:
     with run_server({"medical-llm": tiny_checkpoint}, slots=1, max_waiting=3) as server:
         with server.client.stream("POST", "/v1/completions", json=COMPLETION | {"max_tokens": 230, "n": 4, "stream": True}):
             answer = server.client.post("/v1/completions", json=COMPLETION | {"n": 4})
@@ -258,7 +258,7 @@ def test_a_drain_lets_streams_end_and_refuses_new_requests(server: RunningServer
             server.middleware.draining = False
 
 
-def test_the_description_loads_nothing_and_names_every_route(server: RunningServer) -> None:
+def test_the_openapi_description_names_every_route(server: RunningServer) -> None:
     paths = server.client.get("/openapi.json").json()["paths"]
     assert {"/v1/completions", "/v1/chat/completions", "/v1/models", "/passport", "/healthz", "/readyz"} <= set(paths)
 

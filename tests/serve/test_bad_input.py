@@ -115,7 +115,7 @@ class TestBadInput:
         answer = self.send(server, json.dumps(CHAT | BAD_CHATS[name]).encode(), "/v1/chat/completions")
         assert answer.status_code == 400 and error_of(answer)
 
-    def test_what_says_nothing_is_taken(self, server: RunningServer) -> None:
+    def test_fields_that_change_nothing_are_accepted(self, server: RunningServer) -> None:
         harmless = {"user": "u", "metadata": {"a": "b"}, "store": False, "frequency_penalty": 0, "logit_bias": {}, "stop": None, "n": None}
         assert server.client.post("/v1/completions", json=COMPLETION | harmless).status_code == 200
 

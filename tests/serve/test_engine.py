@@ -48,7 +48,7 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
     return [[chance.randrange(TINY.vocab_size) for _ in range(chance.randint(1, 180))] for _ in range(count)]
 
 
-def test_forty_at_once_each_get_what_they_get_alone(engine: Engine) -> None:
+def test_forty_requests_at_once_get_the_tokens_that_they_get_alone(engine: Engine) -> None:
     settings = [Sampling(temperature=0.9, top_p=0.8, seed=n) if n % 2 else GREEDY for n in range(40)]
     requests = [Recorded(prompt, sampling) for prompt, sampling in zip(prompts(40), settings, strict=True)]
     for one in requests:
@@ -127,7 +127,7 @@ def test_one_that_is_cancelled_gets_at_most_two_more_tokens_and_frees_its_slot(e
     assert next_one.answer() == (alone(MODEL, [3], GREEDY, 3), "length")
 
 
-def test_what_is_too_much_or_impossible_is_refused_and_nothing_of_it_is_taken() -> None:
+def test_requests_that_are_too_many_or_invalid_are_refused_as_a_whole() -> None:
     engine = Engine(MODEL, slots=1, max_len=CONTEXT, max_waiting=2)
     with pytest.raises(ValueError, match="empty"):
         engine.submit(Recorded([1]).request, Recorded([]).request)
@@ -152,7 +152,7 @@ def test_closing_in_a_hurry_cancels() -> None:
     assert {one.answer()[1] for one in requests} <= {"length", "cancelled"}
 
 
-def test_what_fails_ends_what_it_concerns_and_nothing_else(engine: Engine) -> None:
+def test_a_request_that_fails_ends_alone(engine: Engine) -> None:
     well, ill = Recorded([4], count=60), [Recorded([5], Sampling(temperature=1e-300)), Recorded([6], Sampling(seed=1 << 70))]
     engine.submit(well.request, *(one.request for one in ill))  # logits over nearly nothing are infinite; such a seed is none
     assert [one.answer() for one in ill] == [([], "failed")] * 2

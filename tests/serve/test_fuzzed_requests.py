@@ -67,7 +67,7 @@ def send(client: httpx.Client, model: str, seed: int) -> None:
     assert answer.status_code == 200 or (400 <= answer.status_code < 500 and error_of(answer)), answer.text
 
 
-def test_whatever_is_asked_is_answered_or_a_clients_error(tiny_checkpoint: Path) -> None:
+def test_any_request_gets_an_answer_or_a_clients_error(tiny_checkpoint: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "serve", str(tiny_checkpoint), "--unverified", "--port", str(port), "--slots", "4"]
     good = COMPLETION | {"model": tiny_checkpoint.name}
@@ -91,7 +91,7 @@ def test_whatever_is_asked_is_answered_or_a_clients_error(tiny_checkpoint: Path)
         assert process.wait(120) == 0
 
 
-def test_answers_are_as_the_description_says(tiny_checkpoint: Path) -> None:
+def test_responses_match_the_openapi_description(tiny_checkpoint: Path) -> None:
     with run_server({"medical-llm": tiny_checkpoint}) as server:
         description = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         statuses: Counter[int] = Counter()

@@ -93,10 +93,10 @@ def test_two_models_answer_side_by_side(page: Page, server: Server) -> None:
 def test_with_one_model_there_is_nothing_to_compare(devtools: int, server: Server) -> None:
     server.models = ("medical-llm",)
     page = open_chat_page(devtools, server.address)
-    assert page.evaluate("document.querySelector('#comparing').hidden && document.querySelector('#second').hidden")
+    assert page.evaluate("document.querySelector('#compare-option').hidden && document.querySelector('#second-model').hidden")
 
 
-def test_a_words_probability_is_told_on_hover_and_on_focus(page: Page) -> None:
+def test_a_words_probability_is_shown_on_hover_and_on_focus(page: Page) -> None:
     send(page, "What is arachnodactyly?")
     page.wait(ANSWERED)
     assert page.evaluate("document.querySelector('#token').hidden")
@@ -162,7 +162,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(page: Page, server
     assert len(server.bodies) == 2
 
 
-def test_what_went_wrong_is_said(page: Page, server: Server) -> None:
+def test_errors_are_shown_in_words(page: Page, server: Server) -> None:
     for prompt, words in (("long", "too long for the model"), ("cut", "The answer is not complete")):
         send(page, prompt)
         page.wait(f"{ERROR}?.innerText.includes('{words}')")
@@ -173,7 +173,7 @@ def test_what_went_wrong_is_said(page: Page, server: Server) -> None:
     assert page.evaluate("document.querySelector('#turns .error').getAttribute('role')") == "alert"
 
 
-def test_a_page_that_finds_no_models_can_be_told_to_look_again(devtools: int, server: Server) -> None:
+def test_a_page_that_cannot_load_the_models_can_try_again(devtools: int, server: Server) -> None:
     page = Page(devtools)
     page.call("Network.setBlockedURLs", urls=["*/v1/models"])
     page.open(server.address)
@@ -228,7 +228,7 @@ def test_markup_in_answers_errors_and_cards_stays_text(page: Page) -> None:
     assert page.evaluate("typeof window.ran") == "undefined" and page.complaints == []
 
 
-def test_nothing_is_asked_of_any_other_place(page: Page, server: Server) -> None:
+def test_the_page_requests_nothing_from_other_hosts(page: Page, server: Server) -> None:
     send(page, "markup")
     page.wait(ANSWERED)
     page.click("#open-passport")

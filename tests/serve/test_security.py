@@ -57,7 +57,7 @@ class TestSecurity:
         preflight = locked.client.options("/v1/completions", headers={"Origin": "https://evil.example"} | bearer("right-key"))
         assert preflight.status_code == 405
 
-    def test_nothing_of_what_is_asked_stands_in_logs_or_metrics(self, locked: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
+    def test_no_prompt_is_in_logs_or_metrics(self, locked: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "serve")
         secret = "Mrs-Grey-has-tuberculosis"
         headers = bearer("right-key")
@@ -71,7 +71,7 @@ class TestSecurity:
         for output in (caplog.text, metrics):
             assert secret not in output and text not in output and "right-key" not in output
 
-    def test_metrics_say_what_goes_on(self, locked: RunningServer) -> None:
+    def test_metrics_count_tokens_and_show_the_load(self, locked: RunningServer) -> None:
         headers = bearer("right-key")
         locked.client.post("/v1/completions", json=COMPLETION, headers=headers)
         lines = dict(

@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 from model.checkpoint.checked_weights import CheckedFile
 from model.generation.completion import Llama
 from serve import verified
+from serve.__main__ import _parser
 from serve.model_info import model_info
 from serve.models import EngineOptions, ModelRefused, model_id, open_model, resolve
 from serve.rollout import Rollout
@@ -72,7 +73,7 @@ def test_sigterm_lets_a_stream_end_and_the_program_with_success(tiny_checkpoint:
         assert f"{name}: unverified, not verified" in log and "POST /v1/completions 200" in log and "condition" not in log
 
 
-def test_what_is_not_verified_needs_to_be_asked_for(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_an_unverified_model_needs_the_option(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "does not verify: passport.json (missing)" in refused(str(tiny_checkpoint))
     assert "is no directory" in refused(str(tmp_path / "nothing"))
     (tmp_path / "model").mkdir()
@@ -99,6 +100,12 @@ def test_settings_and_names() -> None:
         model_id("models:/medical-llm/3", compared=False),
     ]
     assert names == ["medical-llm", "medical-llm@previous", "medical-llm"] and model_id("artifacts/base", compared=True) == "base"
+
+
+def test_the_older_name_of_an_option_is_still_accepted() -> None:
+    for option in ("--compare-with", "--beside"):
+        assert _parser().parse_args(["model", option, "base"]).compare_with == "base"
+    assert "--beside" not in _parser().format_help()
 
 
 def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:

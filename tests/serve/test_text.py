@@ -114,7 +114,7 @@ def test_the_end_token_is_counted_has_no_text_and_is_listed_with_echo_alone(engi
         llama.tokenizer.stop_ids = before
 
 
-def test_when_the_time_is_over_an_answer_ends_where_it_is(engine: Engine, llama: Llama) -> None:
+def test_an_answer_ends_at_the_time_limit(engine: Engine, llama: Llama) -> None:
     prompt, goes_on = llama.tokenizer.prompt(QUESTION), threading.Event()
 
     def hold(_: object) -> None:

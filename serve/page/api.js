@@ -1,7 +1,8 @@
 // The server's API: requests with the key, errors in words for people, the events of a stream. It knows nothing of the page.
 
 const KEY = "key"; // in sessionStorage: for this tab alone, until it is closed
-const TOO_LONG = ["context_length_exceeded", "too_many_tokens", "invalid_prompt"]; // codes of the errors that a text which is not empty can cause
+// The codes of errors that the page's requests can only get for a text that is too long.
+const TOO_LONG = ["context_length_exceeded", "too_many_tokens", "invalid_prompt"];
 
 export const saveKey = (key) => sessionStorage.setItem(KEY, key);
 
@@ -38,7 +39,9 @@ function headersFor(body) {
 async function errorOf(response) {
   const { message = `status ${response.status}`, code } = (await response.json().catch(() => ({}))).error ?? {};
   const wait = Number(response.headers.get("Retry-After")) || 0;
-  if (response.status === 401) return new ApiError("key", sessionStorage.getItem(KEY) ? "The server does not take this key." : "The server asks for a key.");
+  if (response.status === 401) {
+    return new ApiError("key", sessionStorage.getItem(KEY) ? "The server does not take this key." : "The server asks for a key.");
+  }
   if (response.status === 429) return new ApiError("busy", "The server is busy.", Math.max(1, wait));
   if (response.status === 413 || TOO_LONG.includes(code)) {
     return new ApiError("long", `This is too long for the model. Shorten it, ask for less, or begin anew. (${message})`);

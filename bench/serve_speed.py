@@ -38,7 +38,7 @@ from bench.generate_speed import prompts
 from model.checkpoint.config import read_config
 from model.checkpoint.convert import convert
 from model.generation.completion import Llama
-from serve.engine import apart
+from serve.engine import run_in_fresh_thread
 
 CLIENTS = (1, 4, 16)
 SLOTS = max(CLIENTS)
@@ -92,7 +92,7 @@ def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
 
 def no_server(directory: Path, length: int) -> Contender:
     """Our library without a server."""
-    llama = apart(Llama.build, directory, max_seq_len=length)
+    llama = run_in_fresh_thread(Llama.build, directory, max_seq_len=length)
 
     def ask(prompt: list[int], count: int) -> Answer:
         sent = time.perf_counter()
@@ -107,7 +107,7 @@ def transformers(directory: Path) -> Contender:
     """One request at a time; the others wait for it."""
     from transformers import AutoModelForCausalLM
 
-    model = apart(AutoModelForCausalLM.from_pretrained, directory, dtype=torch.bfloat16).eval()
+    model = run_in_fresh_thread(AutoModelForCausalLM.from_pretrained, directory, dtype=torch.bfloat16).eval()
     turn = threading.Lock()
 
     class Clock:
@@ -168,7 +168,7 @@ def contenders(options: argparse.Namespace, folder: Path, opened: ExitStack) -> 
     yield "transformers", transformers(directory)
     for kind in ("q8_0", "f16") if options.llama_server else ():
         file, port = folder / f"{kind}.gguf", free_port()
-        apart(convert, directory, file, "gguf", kind=kind)
+        run_in_fresh_thread(convert, directory, file, "gguf", kind=kind)
         command = [str(options.llama_server), "-m", str(file), "-np", str(SLOTS), "-t", str(threads), "-c", str(SLOTS * length)]
         command += options.llama_options.split()
         yield f"llama-server, {kind}", opened.enter_context(server([*command, "--port", str(port)], port, "/health", threads))

@@ -89,7 +89,7 @@ def mlflow_version(devtools: int, version: str) -> None:
     with server(*command, health="/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
         page = tab(devtools, f"{address}/#/models/{MODEL}/versions/{version}", 1280, 900)
         page.wait("document.body.innerText.includes('Registered At') || document.body.innerText.includes('Created')", seconds=60)
-        page.ask("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
+        page.evaluate("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
         page.wait("!document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')")
         save(page, "mlflow")
 
@@ -105,7 +105,7 @@ def prefect_run(devtools: int) -> None:
             flow_run = re.findall(r"flow-run/([0-9a-f-]{36})", told.stdout + told.stderr)[0]
             page = tab(devtools, f"{address}/runs/flow-run/{flow_run}", 1280, 900)
             page.wait("document.body.innerText.includes('Completed') && document.querySelector('canvas')", seconds=60)
-            page.ask("[...document.querySelectorAll('*')].findLast(e => e.textContent.trim() === 'Task Runs').click()")
+            page.evaluate("[...document.querySelectorAll('*')].findLast(e => e.textContent.trim() === 'Task Runs').click()")
             page.wait("document.body.innerText.includes('register')", seconds=60)
             sleep(5)  # until the graph has come to rest
             save(page, "prefect")

@@ -1,1 +1,1 @@
-"""The HTTP server and its page. Of the pipeline it knows the registry alone."""
+"""The HTTP server and its page. Of the pipeline it imports the registry only."""

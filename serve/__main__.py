@@ -10,71 +10,103 @@ import uvicorn
 
 from serve.api import application
 from serve.connection import Connection
-from serve.models import Opening, RefusedError, id_of
+from serve.models import EngineOptions, ModelRefused, model_id
 from serve.rollout import Rollout
-from serve.trust import KEYS, KEYS_FILE, Limits, Trust, is_loopback, keys_of
+from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, is_loopback, read_api_keys
 from tasks.runtime.permissions import close_project
 
 POLL_SECONDS = 3.0
 
 
 class Server(uvicorn.Server):
-    """The first signal makes it take nothing new and end when what runs has; the second ends it now."""
+    """The first signal refuses new requests and lets running ones end; the second one ends the server at once."""
 
-    def __init__(self, config: uvicorn.Config, trust: Trust):
+    def __init__(self, config: uvicorn.Config, middleware: SecurityMiddleware):
         super().__init__(config)
-        self._trust = trust
+        self._middleware = middleware
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.should_exit = self.force_exit = self._trust.draining
-        self._trust.draining = True
+        """Called by uvicorn for SIGTERM and SIGINT."""
+        self.should_exit = self.force_exit = self._middleware.draining
+        self._middleware.draining = True
 
     async def on_tick(self, counter: int) -> bool:
+        """Whether to end: also when the server is draining and no request is running."""
         ended = await super().on_tick(counter)
-        return ended or (self._trust.draining and not self._trust.running)
+        return ended or (self._middleware.draining and not self._middleware.running)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve a model over HTTP, as OpenAI's clients expect it.")
-    parser.add_argument("model", help="models:/NAME@ALIAS, which is followed, models:/NAME/NUMBER, or a checkpoint directory")
-    parser.add_argument("--beside", metavar="MODEL", help="a second model to compare with")
-    parser.add_argument("--host", default="127.0.0.1", help=f"beyond loopback {KEYS} or {KEYS_FILE} must be set (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--slots", type=int, default=16, help="requests that are answered at the same time (default 16)")
-    parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt with its answer, at most (default 2048)")
-    parser.add_argument("--unverified", action="store_true", help="serve what has no passport, or is not what its passport says")
-    limits = Limits()
-    parser.add_argument("--max-body", type=int, default=limits.body, help=f"bytes (default {limits.body})")
-    parser.add_argument("--max-waiting", type=int, default=limits.waiting, help=f"requests that may wait (default {limits.waiting})")
-    parser.add_argument("--seconds", type=float, default=limits.seconds, help=f"after which an answer ends (default {limits.seconds:.0f})")
-    options = parser.parse_args()
+    """Read the options and serve; exit with a message of one line if that is not possible."""
+    options = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         close_project()
         _serve(options)
-    except (ValueError, OSError, RefusedError) as error:
+    except (ValueError, OSError, ModelRefused) as error:
         sys.exit(f"serve: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    limits = Limits()
+    key_help = f"address to listen on; beyond loopback {API_KEYS} or {API_KEYS_FILE} must be set (default 127.0.0.1)"
+    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve a model over HTTP, as OpenAI's clients expect it.")
+    parser.add_argument("model", help="models:/NAME@ALIAS, which is followed, models:/NAME/NUMBER, or a checkpoint directory")
+    parser.add_argument("--compare-with", metavar="MODEL", help="a second model to compare with")
+    parser.add_argument("--beside", dest="compare_with", help=argparse.SUPPRESS)  # the older name of --compare-with
+    parser.add_argument("--host", default="127.0.0.1", help=key_help)
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    parser.add_argument("--slots", type=int, default=16, help="sequences that are decoded at the same time (default 16)")
+    parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt and its answer together, at most (default 2048)")
+    parser.add_argument("--unverified", action="store_true", help="also serve a model that does not verify, or has no passport")
+    parser.add_argument(
+        "--max-body", type=int, default=limits.max_body_bytes, help=f"bytes of a request's body (default {limits.max_body_bytes})"
+    )
+    parser.add_argument(
+        "--max-waiting", type=int, default=limits.max_waiting, help=f"sequences that may wait for a slot (default {limits.max_waiting})"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=limits.answer_seconds,
+        help=f"time after which an answer ends (default {limits.answer_seconds:.0f})",
+    )
+    return parser
 
 
 def _serve(options: argparse.Namespace) -> None:
     if min(options.slots, options.max_len, options.max_body, options.max_waiting) < 1 or not options.seconds > 0:
         raise ValueError("slots, lengths and limits must be above 0")
-    keys, loopback = keys_of(os.environ), is_loopback(options.host)
+    keys, loopback = read_api_keys(os.environ), is_loopback(options.host)
     if not (keys or loopback):
-        raise ValueError(f"on {options.host} others can reach it: set {KEYS} or {KEYS_FILE}")
-    how = Opening(options.slots, options.max_len, options.max_waiting, options.unverified)
-    wanted = {id_of(options.model, beside=False): options.model}
-    if options.beside:
-        wanted.setdefault(name := id_of(options.beside, beside=True), options.beside)
-        if wanted[name] != options.beside or len(wanted) < 2:
+        raise ValueError(f"on {options.host} others can reach it: set {API_KEYS} or {API_KEYS_FILE}")
+    engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified)
+    sources = _sources(options.model, options.compare_with)
+    rollouts = {name: Rollout(source, engine_options, poll_seconds=POLL_SECONDS) for name, source in sources.items()}
+    limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)
+    middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback)
+    for name, rollout in rollouts.items():
+        print(f"{name}: {rollout.current.fingerprint}{'' if rollout.current.verified else ', not verified'}", flush=True)
+    Server(_uvicorn_config(middleware, options.host, options.port), middleware).run()
+    for rollout in rollouts.values():
+        rollout.close(0)
+
+
+def _sources(model: str, compare_with: str | None) -> dict[str, str]:
+    """The models to open, by the names that clients use; ``ValueError`` if both would have the same name."""
+    sources = {model_id(model, compared=False): model}
+    if compare_with:
+        sources.setdefault(name := model_id(compare_with, compared=True), compare_with)
+        if sources[name] != compare_with or len(sources) < 2:
             raise ValueError(f"both models would be called {name}")
-    rollouts = {name: Rollout(which, how, seconds=POLL_SECONDS) for name, which in wanted.items()}
-    limits = Limits(body=options.max_body, waiting=options.max_waiting, seconds=options.seconds)
-    trust = application(rollouts, keys=keys, limits=limits, loopback=loopback)
-    config = uvicorn.Config(
-        trust,
-        host=options.host,
-        port=options.port,
+    return sources
+
+
+def _uvicorn_config(middleware: SecurityMiddleware, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        middleware,
+        host=host,
+        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -82,11 +114,6 @@ def _serve(options: argparse.Namespace) -> None:
         http=Connection,
         ws="none",
     )
-    for name, rollout in rollouts.items():
-        print(f"{name}: {rollout.current.fingerprint}{'' if rollout.current.verified else ', not verified'}", flush=True)
-    Server(config, trust).run()
-    for rollout in rollouts.values():
-        rollout.close(0)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Requests over one model, continued together: they join and leave between steps, each drawn by its own settings.
+"""Continuous batching over one model: requests are added and released between decoding steps, each with its own sampling settings.
 
-    submit ──► waiting ──(a slot is free)──► reading, CHUNK prompt tokens per turn ──► going, a token per turn ──► ended
+    submit ──► waiting ──(a slot is free)──► prefill, CHUNK prompt tokens per turn ──► running, a token per turn ──► finished
 
-What it draws does not depend on who else is there: a prompt is read in the same pieces whatever is known of it, because a product of
-another shape rounds otherwise.
+The tokens of a request do not depend on the other requests. A prompt is always prefilled in the same chunks, whether its prefix is
+cached or not, because a matrix product of another shape rounds differently.
 
-One thread does all of it. What it says to a request it says by the request's own ``tell``, which must not block. What fails ends the
-requests that it concerns and no others. It knows nothing of HTTP or text; the stop strings of a text are cancellations here.
+One thread does all the work. It reports to a request through the request's own ``emit``, which must not block. An error ends only the
+requests that it concerns. The engine knows nothing of HTTP or text; a stop string of a text arrives here as a cancellation.
 """
 
 import logging
@@ -22,106 +22,115 @@ from model.generation.generate import Batch, SequenceState, Token, check
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 
-CHUNK = 64  # prompt tokens read between two steps of the others
+CHUNK = 64  # prompt tokens that are prefilled between two decoding steps of the other requests
 R = TypeVar("R")
-Ended = Literal["stop", "length", "cancelled", "failed"]
+FinishReason = Literal["stop", "length", "cancelled", "failed"]
 _log = logging.getLogger(__name__)
 
 
-def apart(work: Callable[..., R], *arguments: Any, **options: Any) -> R:
-    """``work`` in a thread that ends with it, for all that multiplies matrices outside of an engine's thread.
+def run_in_fresh_thread(work: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Run ``work`` in a thread that ends with it. For everything that multiplies matrices outside of an engine's thread.
 
-    OpenMP keeps a team of threads for each thread that ever did. Where these are more than the processors they sleep at every
-    barrier instead of waiting for it, and reading a prompt takes twice as long (libgomp's throttled spin count; measured).
+    OpenMP keeps a team of threads for each thread that ever multiplied. When there are more of these than processors, they sleep at
+    every barrier instead of spinning, and prefill takes twice as long (libgomp's throttled spin count; measured).
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="apart") as once:
-        return once.submit(work, *arguments, **options).result()
+    with ThreadPoolExecutor(1, thread_name_prefix="fresh") as pool:
+        return pool.submit(work, *arguments, **options).result()
 
 
-class FullError(Exception):
-    """So many requests wait that another is not taken."""
+class QueueFull(Exception):
+    """Too many requests wait already; try again later."""
 
 
-class ClosedError(Exception):
+class EngineClosed(Exception):
     """The engine takes no more requests."""
 
 
 @dataclass(eq=False)
 class Request:
-    """A continuation that is asked for. ``tell`` gets every token, the one that stops it too, then how it ended."""
+    """A prompt to continue. ``emit`` gets every token, also the one that stops the sequence, and then the finish reason."""
 
     prompt: Sequence[int]
-    settings: Sampling
+    sampling: Sampling
     max_new_tokens: int
-    tell: Callable[[Token | Ended], None]
+    emit: Callable[[Token | FinishReason], None]
     stop_ids: frozenset[int] = frozenset()
-    log_probabilities: int | None = None
+    log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     cancelled: bool = field(default=False, init=False)
-    reused: int = field(default=0, init=False)  # prompt tokens that were not read again
-    made: int = field(default=0, init=False)
+    cached_tokens: int = field(default=0, init=False)  # prompt tokens that came from the prefix cache
+    new_tokens: int = field(default=0, init=False)  # sampled so far
 
     def cancel(self) -> None:
-        """Ends before the next step; it may be called from any thread, and more than once."""
+        """End the request before the next step. May be called from any thread, and more than once."""
         self.cancelled = True
 
 
 @dataclass(frozen=True)
 class Load:
-    """What goes on now."""
+    """The numbers of requests in each state, and the positions of the key/value cache that are in use and that exist."""
 
     waiting: int
-    reading: int
-    going: int
-    positions: int  # of the cache, in use
+    prefill: int
+    running: int
+    positions: int
     capacity: int
 
 
 class Engine:
-    """``slots`` sequences at a time, each of at most ``max_len`` tokens, prompt included: all the memory it ever takes. At most
-    ``most_waiting`` requests wait for a slot."""
+    """Decodes up to ``slots`` sequences at a time, each of at most ``max_len`` tokens, prompt included.
 
-    def __init__(self, model: Transformer, *, slots: int, max_len: int, most_waiting: int):
+    All memory is allocated at the start. At most ``max_waiting`` requests wait for a slot.
+    """
+
+    def __init__(self, model: Transformer, *, slots: int, max_len: int, max_waiting: int):
         self.model = model
         self._batch = Batch(model, slots=slots, max_len=max_len)
         self.max_len = self._batch.max_len
-        self._slots, self.most_waiting = slots, most_waiting
-        self._held: dict[int, list[int]] = {}  # whole chunks of prompts that slots hold the keys and values of, after they leave too
+        self._slots, self.max_waiting = slots, max_waiting
+        # The prefix cache: by slot, the prompt tokens (whole chunks) whose keys and values it holds, also after its sequence has ended.
+        self._prefix_cache: dict[int, list[int]] = {}
         self._waiting: deque[Request] = deque()
-        # A request is in one of the three at most, and its row holds a slot as long as it is in one of these two.
-        self._reading: dict[Request, SequenceState] = {}
-        self._going: dict[Request, SequenceState] = {}
+        # A request is in at most one of these three; it has a slot while it is in one of the next two.
+        self._prefill: dict[Request, SequenceState] = {}
+        self._running: dict[Request, SequenceState] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def submit(self, *requests: Request) -> None:
-        """All of them or none. ``ValueError`` for a prompt that cannot be continued and for more than there is ever room for,
-        ``FullError`` where too many wait, ``ClosedError`` after ``close``."""
-        if len(requests) > (most := self._slots + self.most_waiting):
-            raise ValueError(f"{len(requests)} continuations at once are more than {most}")
+        """Add all of the requests to the queue, or none.
+
+        ``ValueError`` for a prompt that cannot be continued, or for more requests than there are slots and places in the queue;
+        ``QueueFull`` when too many wait now; ``EngineClosed`` after ``close``.
+        """
+        if len(requests) > (limit := self._slots + self.max_waiting):
+            raise ValueError(f"{len(requests)} continuations at once are more than {limit}")
         for request in requests:
             check(request.prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
             if request.max_new_tokens < 1:
                 raise ValueError(f"the number of new tokens must be at least 1, is {request.max_new_tokens}")
         with self._changed:
             if self._closing:
-                raise ClosedError
-            free = self._slots - len(self._reading) - len(self._going)
-            if len(self._waiting) + len(requests) > self.most_waiting + free:
-                raise FullError
+                raise EngineClosed
+            free = self._slots - len(self._prefill) - len(self._running)
+            if len(self._waiting) + len(requests) > self.max_waiting + free:
+                raise QueueFull
             self._waiting.extend(requests)
             self._changed.notify()
 
     def load(self) -> Load:
+        """The current load; may be called from any thread."""
         with self._changed:
-            rows = [*self._reading.values(), *self._going.values()]
+            rows = [*self._prefill.values(), *self._running.values()]
             used = sum(self._batch.cache.lengths[row.slot] for row in rows)
-            return Load(len(self._waiting), len(self._reading), len(self._going), used, self._slots * self.max_len)
+            return Load(len(self._waiting), len(self._prefill), len(self._running), used, self._slots * self.max_len)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more requests and end when those that are here have; whether they did within ``timeout`` seconds, else they are
-        cancelled."""
+        """Take no more requests, and wait up to ``timeout`` seconds for those that are here. Then cancel the rest.
+
+        Returns whether all of them ended by themselves.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -129,7 +138,7 @@ class Engine:
         if drained := not self._thread.is_alive():
             return drained
         with self._changed:
-            for request in (*self._waiting, *self._reading, *self._going):
+            for request in (*self._waiting, *self._prefill, *self._running):
                 request.cancel()
         self._thread.join()
         return False
@@ -137,109 +146,111 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._reading or self._going):
+                while not (self._waiting or self._prefill or self._running):
                     if self._closing:
                         return
                     self._changed.wait()
             self._drop_cancelled()
             self._admit()
-            self._read_on()
-            self._step()
+            self._prefill_step()
+            self._decode_step()
 
     def _drop_cancelled(self) -> None:
         with self._changed:
-            gone = [r for r in (*self._waiting, *self._reading, *self._going) if r.cancelled]
+            cancelled = [r for r in (*self._waiting, *self._prefill, *self._running) if r.cancelled]
             self._waiting = deque(r for r in self._waiting if not r.cancelled)
-        for request in gone:
-            self._end(request, "cancelled")
+        for request in cancelled:
+            self._finish(request, "cancelled")
 
     def _admit(self) -> None:
-        while len(self._reading) + len(self._going) < self._slots:
+        """Give free slots to waiting requests, first come first served."""
+        while len(self._prefill) + len(self._running) < self._slots:
             with self._changed:
                 if not self._waiting:
                     return
                 request = self._waiting.popleft()
             try:
-                row = self._batch.admit(request.prompt, request.settings, log_probabilities=request.log_probabilities)
+                row = self._batch.admit(request.prompt, request.sampling, log_probabilities=request.log_probabilities)
                 with self._changed:
-                    self._reading[request] = row
-                request.reused = self._reuse(row)
+                    self._prefill[request] = row
+                request.cached_tokens = self._reuse_prefix(row)
             except Exception as error:
                 self._fail(error, request)
 
-    def _reuse(self, row: SequenceState) -> int:
-        """Take over what another slot, or this one's last sequence, holds of the same beginning, in whole chunks; how many tokens."""
-        shared, source = max(((_shared(tokens, row.tokens), slot) for slot, tokens in self._held.items()), default=(0, 0))
-        shared = _whole(min(shared, len(row.tokens) - 1))  # the last is read for the logits after it
-        if shared:
-            self._batch.cache.copy(source, row.slot, shared)
-        self._held[row.slot] = row.tokens[:shared]
-        return shared
+    def _reuse_prefix(self, row: SequenceState) -> int:
+        """Copy the keys and values of the longest cached prefix, in whole chunks, into the row's slot; how many tokens these are."""
+        lengths = ((_common_prefix(tokens, row.tokens), slot) for slot, tokens in self._prefix_cache.items())
+        length, source = max(lengths, default=(0, 0))
+        length = _whole_chunks(min(length, len(row.tokens) - 1))  # the last token is always computed, for the logits after it
+        if length:
+            self._batch.cache.copy(source, row.slot, length)
+        self._prefix_cache[row.slot] = row.tokens[:length]
+        return length
 
-    def _read_on(self) -> None:
-        """Some more of one prompt; the next time it is another's turn."""
-        if not self._reading:
+    def _prefill_step(self) -> None:
+        """Prefill the next chunk of one prompt. The next call continues another prompt."""
+        if not self._prefill:
             return
-        request, row = next(iter(self._reading.items()))
+        request, row = next(iter(self._prefill.items()))
         try:
-            whole = self._batch.prefill(row, CHUNK)
+            complete = self._batch.prefill(row, CHUNK)
         except Exception as error:
             self._fail(error, request)
             return
-        self._held[row.slot] = row.tokens[: _whole(self._batch.cache.lengths[row.slot])]
+        self._prefix_cache[row.slot] = row.tokens[: _whole_chunks(self._batch.cache.lengths[row.slot])]
         with self._changed:
-            del self._reading[request]
-            (self._going if whole else self._reading)[request] = row
+            del self._prefill[request]
+            (self._running if complete else self._prefill)[request] = row
 
-    def _step(self) -> None:
-        """The next token of every sequence, and its reading for those that go on."""
-        for request, row in list(self._going.items()):
+    def _decode_step(self) -> None:
+        """Sample the next token of every running sequence, and decode it for those that continue."""
+        for request, row in list(self._running.items()):
             try:
-                self._draw(request, row)
-            except Exception as error:  # a distribution that cannot be drawn from is nobody else's matter
+                self._sample(request, row)
+            except Exception as error:  # a distribution that cannot be sampled from concerns this request alone
                 self._fail(error, request)
-        if not self._going:
+        if not self._running:
             return
         try:
-            self._batch.step(list(self._going.values()))
+            self._batch.step(list(self._running.values()))
         except Exception as error:
-            self._fail(error, *self._going)
+            self._fail(error, *self._running)
 
-    def _draw(self, request: Request, row: SequenceState) -> None:
+    def _sample(self, request: Request, row: SequenceState) -> None:
         token = self._batch.sample(row)
-        request.made += 1
-        self._tell(request, token)
+        request.new_tokens += 1
+        self._emit(request, token)
         if token.id in request.stop_ids:
-            self._end(request, "stop")
-        elif request.made == request.max_new_tokens or self._batch.is_full(row):
-            self._end(request, "length")
+            self._finish(request, "stop")
+        elif request.new_tokens == request.max_new_tokens or self._batch.is_full(row):
+            self._finish(request, "length")
 
     def _fail(self, error: Exception, *requests: Request) -> None:
-        # Without the error's own words: they may be about what was asked.
+        # Without the error's message, which may quote a prompt.
         _log.error("%d requests failed: %s\n%s", len(requests), type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
         for request in requests:
-            self._end(request, "failed")
+            self._finish(request, "failed")
 
-    def _end(self, request: Request, how: Ended) -> None:
-        """The one way out, for a request that is in none of the queues too."""
+    def _finish(self, request: Request, reason: FinishReason) -> None:
+        """Release the request's slot, if it has one, and emit the reason. Every request ends here."""
         with self._changed:
-            row = self._reading.pop(request, None) or self._going.pop(request, None)
+            row = self._prefill.pop(request, None) or self._running.pop(request, None)
         if row:
-            if how == "failed":  # what its slot holds now is not known
-                self._held.pop(row.slot, None)
+            if reason == "failed":  # the contents of its slot are unknown now
+                self._prefix_cache.pop(row.slot, None)
             self._batch.release(row)
-        self._tell(request, how)
+        self._emit(request, reason)
 
-    def _tell(self, request: Request, what: Token | Ended) -> None:
+    def _emit(self, request: Request, event: Token | FinishReason) -> None:
         try:
-            request.tell(what)
-        except Exception as error:  # nobody listens any more
-            _log.warning("a request cannot be told anything: %s", type(error).__name__)
+            request.emit(event)
+        except Exception as error:  # the receiver is gone
+            _log.warning("a request cannot receive its tokens and is cancelled: %s", type(error).__name__)
             request.cancel()
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """The number of tokens that both begin with."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:
@@ -248,6 +259,6 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
     return count
 
 
-def _whole(count: int) -> int:
-    """So many tokens of a prompt's first ``count`` as make whole chunks."""
+def _whole_chunks(count: int) -> int:
+    """``count`` tokens, rounded down to whole chunks."""
     return count // CHUNK * CHUNK

@@ -1,6 +1,7 @@
-"""The models that are served: found in the registry or a directory, verified, opened, each with its engine.
+"""The models that are served: located in the registry or a directory, verified, opened, each with its engine.
 
-Nothing that does not verify is opened, unless ``unverified`` says so.
+A model that does not verify is refused, except with the option ``unverified``. A ``source`` is what a user names a model by:
+``models:/NAME@ALIAS``, ``models:/NAME/NUMBER`` or a checkpoint directory.
 """
 
 import gc
@@ -15,168 +16,175 @@ from model.generation.generate import Token
 from model.generation.sampling import GREEDY
 from model.tokenizer.tokenizer import Tokenizer
 from serve import verified
-from serve.engine import Ended, Engine, Request, apart
-from serve.verified import CARD, Checked, Place
+from serve.engine import Engine, FinishReason, Request, run_in_fresh_thread
+from serve.verified import CARD, ModelLocation, Verification
 
 REGISTRY = "models:/"
-CANARIES = ("What is arachnodactyly?", "Name three signs of pneumonia.", "The patient was diagnosed with")
-CANARY_TOKENS, CANARY_SECONDS = 8, 120.0
+PROBE_PROMPTS = ("What is arachnodactyly?", "Name three signs of pneumonia.", "The patient was diagnosed with")
+PROBE_TOKENS, PROBE_SECONDS = 8, 120.0
+MAX_PROBLEMS = 5  # of a model that does not verify, in one message
 
 
-class RefusedError(Exception):
+class ModelRefused(Exception):
     """Why a model is not served, without paths of this machine."""
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How models are opened."""
+class EngineOptions:
+    """How models are opened: see ``Engine``; ``max_len`` ``None`` is the model's context."""
 
     slots: int
     max_len: int | None
-    waiting: int
-    unverified: bool
+    max_waiting: int
+    unverified: bool  # also open models that do not verify
 
 
 @dataclass(frozen=True)
-class Served:
-    """A model that answers, with the passport that was verified and the model card that came with it, if any."""
+class ServedModel:
+    """A model that answers, with its verification and its model card, if it has one."""
 
-    place: Place
-    checked: Checked
+    location: ModelLocation
+    verification: Verification
     card: str | None
     engine: Engine
     tokenizer: Tokenizer
 
     @property
     def verified(self) -> bool:
-        return not self.checked.problems
+        """Whether nothing spoke against the model."""
+        return not self.verification.problems
 
     @property
     def digest(self) -> str | None:
         """SHA-256 of the passport."""
-        return self.checked.digest
+        return self.verification.digest
 
     @property
     def fingerprint(self) -> str:
-        """The version's number and the beginning of its passport's digest, of which one may be missing."""
-        return "-".join(part for part in (self.place.version, (self.digest or "")[:12]) if part) or "unverified"
+        """The version's number and the first 12 digits of its passport's SHA-256, or ``unverified`` if it has neither."""
+        return "-".join(part for part in (self.location.version, (self.digest or "")[:12]) if part) or "unverified"
 
 
-def id_of(which: str, *, beside: bool) -> str:
-    """What a model is called to clients. The first of a registered model has its plain name; one beside it says which it is."""
-    if not which.startswith(REGISTRY):
-        return Path(which).resolve().name
-    path = which.removeprefix(REGISTRY)
-    return path if beside else re.split("[@/]", path)[0]
+def model_id(source: str, *, compared: bool) -> str:
+    """The name that clients use. The first registered model has its plain name, one that is ``compared`` with it has alias or version."""
+    if not source.startswith(REGISTRY):
+        return Path(source).resolve().name
+    path = source.removeprefix(REGISTRY)
+    return path if compared else re.split("[@/]", path)[0]
 
 
-def version_now(which: str) -> str:
-    """The number of the version that the registry means by a ``models:/``; ``ValueError`` where there is none."""
+def current_version(source: str) -> str:
+    """The version number that a ``models:/`` source means now; ``ValueError`` if there is none."""
     from tasks.registry import tracking, versions
 
-    return str(versions.find(tracking.connect(), which).version)
+    return str(versions.find(tracking.connect(), source).version)
 
 
-def objection_now(place: Place) -> str:
-    """What the registry says against a version that is served already; empty where nothing."""
+def current_objection(location: ModelLocation) -> str:
+    """What the registry says against a version that is served already; empty if nothing."""
     from tasks.registry import promotion, tracking
 
     client = tracking.connect()
-    return promotion.objection(client, client.get_model_version(place.name, place.version), alias="", verdict="")
+    return promotion.objection(client, client.get_model_version(location.name, location.version), alias="", verdict="")
 
 
-def resolve(which: str, *, alias: str = "") -> Place:
-    """``ValueError`` where there is no such version or directory. From a server it copies the model. ``alias``: through which a version
-    was found that is now asked for by its number."""
-    if not which.startswith(REGISTRY):
-        directory = Path(which).resolve()
+def resolve(source: str, *, alias: str = "") -> ModelLocation:
+    """Locate a model, and download it if the registry is a server. ``ValueError`` if there is no such version or directory.
+
+    ``alias``: the alias that led to this version, when the source names its number.
+    """
+    if not source.startswith(REGISTRY):
+        directory = Path(source).resolve()
         if not directory.is_dir():
-            raise ValueError(f"{which} is no directory; a model is models:/NAME@ALIAS, models:/NAME/NUMBER or a checkpoint directory")
-        return Place(directory.name, "", directory)
+            raise ValueError(f"{source} is no directory; a model is models:/NAME@ALIAS, models:/NAME/NUMBER or a checkpoint directory")
+        return ModelLocation(directory.name, "", directory)
     from tasks.registry import tracking, versions
 
     client = tracking.connect()
-    version = versions.find(client, which)
-    found = Place(version.name, str(version.version), versions.artifact(client, str(version.run_id), "checkpoint"))
-    return replace(found, alias=alias or alias_of(which))
+    version = versions.find(client, source)
+    location = ModelLocation(version.name, str(version.version), versions.artifact(client, str(version.run_id), "checkpoint"))
+    return replace(location, alias=alias or alias_of(source))
 
 
-def alias_of(which: str) -> str:
-    """The alias that a ``models:/`` names, if any."""
-    return which.rpartition("@")[2] if which.startswith(REGISTRY) and "@" in which else ""
+def alias_of(source: str) -> str:
+    """The alias that a ``models:/`` source names; empty if none."""
+    return source.rpartition("@")[2] if source.startswith(REGISTRY) and "@" in source else ""
 
 
-def open_model(place: Place, how: Opening) -> Served:
-    """``RefusedError`` says in a line why it is not served."""
-    checked = verified.check(place)
-    if (problems := checked.problems) and not how.unverified:
-        said = "; ".join(problems[:5]) + (f" and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise RefusedError(f"{_called(place)} does not verify: {said}")
+def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
+    """Verify a model, load it, and run the smoke test. ``ModelRefused`` says in one line why it is not served."""
+    verification = verified.check(location)
+    if (problems := verification.problems) and not options.unverified:
+        listed = "; ".join(problems[:MAX_PROBLEMS])
+        more = f" and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise ModelRefused(f"{_display_name(location)} does not verify: {listed}{more}")
     try:
-        opened = _unverified(place, how) if problems else _verified(place, checked, how)
-    except Exception as error:  # whatever the bytes are, the server that is there goes on
-        words = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise RefusedError(f"{_called(place)} cannot be opened: {verified.without(place.directory, words)}") from None
-    card, tokenizer, engine = opened
-    served = Served(place, checked, card, engine, tokenizer)
+        loaded = _load_unverified(location, options) if problems else _load_verified(location, verification, options)
+    except Exception as error:  # no content of a file may end a running server
+        message = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise ModelRefused(f"{_display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
+    card, tokenizer, engine = loaded
+    served = ServedModel(location, verification, card, engine, tokenizer)
     try:
-        examine(served)
-    except RefusedError:
+        smoke_test(served)
+    except ModelRefused:
         engine.close(0)
         raise
     return served
 
 
-def _verified(place: Place, checked: Checked, how: Opening) -> tuple[str | None, Tokenizer, Engine]:
-    with verified.private_copy(place, checked) as directory:
-        return _card(directory), *apart(_engine, directory, checked.weights, how)
+def _load_verified(location: ModelLocation, verification: Verification, options: EngineOptions) -> tuple[str | None, Tokenizer, Engine]:
+    with verified.private_copy(location, verification) as directory:
+        return _read_card(directory), *run_in_fresh_thread(_load, directory, verification.weights, options)
 
 
-def _unverified(place: Place, how: Opening) -> tuple[str | None, Tokenizer, Engine]:
-    return _card(place.directory), *apart(_engine, place.directory, None, how)
+def _load_unverified(location: ModelLocation, options: EngineOptions) -> tuple[str | None, Tokenizer, Engine]:
+    return _read_card(location.directory), *run_in_fresh_thread(_load, location.directory, None, options)
 
 
-def _card(directory: Path) -> str | None:
+def _read_card(directory: Path) -> str | None:
     path = directory / CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
-def _engine(directory: Path, weights: dict[str, str] | None, how: Opening) -> tuple[Tokenizer, Engine]:
-    llama = Llama.build(directory, max_seq_len=how.max_len, weights_sha256=weights)
-    return llama.tokenizer, Engine(llama.model, slots=how.slots, max_len=llama.model.config.max_seq_len, most_waiting=how.waiting)
+def _load(directory: Path, weights: dict[str, str] | None, options: EngineOptions) -> tuple[Tokenizer, Engine]:
+    llama = Llama.build(directory, max_seq_len=options.max_len, weights_sha256=weights)
+    max_len = llama.model.config.max_seq_len
+    return llama.tokenizer, Engine(llama.model, slots=options.slots, max_len=max_len, max_waiting=options.max_waiting)
 
 
-def examine(served: Served) -> None:
-    """Whether a model answers the canary prompts, with finite logits; ``RefusedError`` where not."""
-    told: queue.Queue[Token | Ended] = queue.Queue()
+def smoke_test(served: ServedModel) -> None:
+    """Let the model answer the probe prompts. ``ModelRefused`` if one fails, takes too long, or gives logits that are not finite."""
+    events: queue.Queue[Token | FinishReason] = queue.Queue()
     stop_ids = frozenset(served.tokenizer.stop_ids)
-    for question in CANARIES:
+    name = _display_name(served.location)
+    for question in PROBE_PROMPTS:
         prompt = served.tokenizer.prompt(question)[-(served.engine.max_len - 1) :]
-        served.engine.submit(Request(prompt, GREEDY, CANARY_TOKENS, told.put, stop_ids=stop_ids, log_probabilities=0))
+        served.engine.submit(Request(prompt, GREEDY, PROBE_TOKENS, events.put, stop_ids=stop_ids, log_probabilities=0))
         try:
-            while isinstance(what := told.get(timeout=CANARY_SECONDS), Token):
-                if what.log_probability is None or not math.isfinite(what.log_probability.logprob):
-                    raise RefusedError(f"{_called(served.place)} gives logits that are not finite")
+            while isinstance(event := events.get(timeout=PROBE_SECONDS), Token):
+                if event.log_probability is None or not math.isfinite(event.log_probability.logprob):
+                    raise ModelRefused(f"{name} gives logits that are not finite")
         except queue.Empty:
-            raise RefusedError(f"{_called(served.place)} does not answer within {CANARY_SECONDS:.0f} s") from None
-        if what not in ("stop", "length"):
-            raise RefusedError(f"{_called(served.place)} fails on a canary prompt")
+            raise ModelRefused(f"{name} does not answer within {PROBE_SECONDS:.0f} s") from None
+        if event not in ("stop", "length"):
+            raise ModelRefused(f"{name} fails on a probe prompt")
 
 
-def close(served: Served, timeout: float | None = None) -> None:
-    """Let a model's requests end, and give its memory back, and the disk of its copy."""
+def close(served: ServedModel, timeout: float | None = None) -> None:
+    """Let the model's requests end for up to ``timeout`` seconds, then free its memory and delete its downloaded copy."""
     served.engine.close(timeout)
     gc.collect()
-    leave(served.place)
+    delete_download(served.location)
 
 
-def leave(place: Place) -> None:
-    """A model that is not served, or no longer, needs no copy."""
-    if place.version:
+def delete_download(location: ModelLocation) -> None:
+    """Delete the copy that ``resolve`` downloaded, if it did."""
+    if location.version:
         from tasks.registry import versions
 
-        versions.without_copy(place.directory)
+        versions.without_copy(location.directory)
 
 
-def _called(place: Place) -> str:
-    return f"{place.name} version {place.version}" if place.version else place.name
+def _display_name(location: ModelLocation) -> str:
+    return f"{location.name} version {location.version}" if location.version else location.name

@@ -1,11 +1,11 @@
-"""Text requests over the engine: prompts to tokens, tokens to text that ends before a stop string, in pieces as it becomes certain.
+"""Text requests over the engine: prompts as token ids in, text out as soon as it is certain, ending before a stop string.
 
 It runs in an event loop, and knows nothing of HTTP.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,171 +14,194 @@ from model.generation.completion import Answer
 from model.generation.generate import Token, check, prompt_log_probabilities
 from model.generation.sampling import LogProbability, Sampling
 from model.tokenizer.tokenizer import TextStream, Tokenizer
-from serve.engine import Ended, Engine, FullError, Request, apart
+from serve.engine import Engine, FinishReason, QueueFull, Request, run_in_fresh_thread
 
-Finish = Literal["stop", "length"]
-_scorer = ThreadPoolExecutor(1, thread_name_prefix="scorer")  # a whole prompt's logits at a time, beside what the engine does
-_scoring: set["Answers"] = set()
-
-
-class FailedError(Exception):
-    """The model could not go on with a request."""
+ChoiceFinishReason = Literal["stop", "length"]
+_scorer = ThreadPoolExecutor(1, thread_name_prefix="scorer")  # one prompt's logits at a time, in parallel to the engine
+_scoring: set["CompletionStream"] = set()
 
 
-class LateError(Exception):
-    """The time was over before the first token came."""
+class GenerationFailed(Exception):
+    """The engine gave up one of the choices."""
+
+
+class DeadlineExceeded(Exception):
+    """The time limit was over before the first token came."""
 
 
 @dataclass(frozen=True)
-class How:
-    """What is wanted of each prompt: ``n`` answers, the first drawn with the seed and the others with those that follow it."""
+class GenerationOptions:
+    """What to generate for each prompt: ``n`` choices, the first with the seed itself, the others with the seeds after it."""
 
     sampling: Sampling
     max_new_tokens: int  # 0 only with echo
     n: int = 1
     stop: tuple[str, ...] = ()
-    log_probabilities: int | None = None
+    log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     echo: bool = False
-    seconds: float = 600.0  # then an answer ends where it is
+    seconds: float = 600.0  # then an answer ends with the tokens that it has
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What became certain of one choice: text, the tokens that were read or drawn for it, and in the last piece why it ended.
+class StreamChunk:
+    """The text of one choice that became certain, with its tokens (id, log-probability). The last chunk has the finish reason.
 
-    The token that ends an answer has no text, and is told with echo alone, where every token counts.
+    The token that ends an answer has no text. It is listed with ``echo`` only, where every token counts.
     """
 
     choice: int
     text: str
     tokens: tuple[tuple[int, LogProbability | None], ...] = ()
-    finish: Finish | None = None
+    finish: ChoiceFinishReason | None = None
 
 
-class Answers:
-    """The choices of one request: prompt 0's ``n`` answers, then prompt 1's. ``start`` it, iterate over it, and ``cancel`` it whatever
-    happens; after its end too that does no harm."""
+class CompletionStream:
+    """The choices of one request: prompt 0's ``n`` choices, then prompt 1's, and so on.
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], how: How):
-        self.engine, self.tokenizer, self.prompts, self.how = engine, tokenizer, prompts, how
+    Call ``start``, iterate, and call ``cancel`` in any case; ``cancel`` after the end does no harm.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], options: GenerationOptions):
+        self.engine, self.tokenizer, self.prompts, self.options = engine, tokenizer, prompts, options
         self.prompt_tokens = sum(map(len, prompts))
         self.completion_tokens = 0
         self.first_token_seconds: float | None = None
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._told: asyncio.Queue[tuple[int, Token | Ended] | None] = asyncio.Queue()
-        self._timer = self._loop.call_later(how.seconds, self._told.put_nowait, None)
-        self._scores: list[list[LogProbability | None]] = []
-        self._answers = [Answer(TextStream(tokenizer), how.stop) for _ in prompts for _ in range(how.n)]
+        self._events: asyncio.Queue[tuple[int, Token | FinishReason] | None] = asyncio.Queue()  # None: the time is over
+        self._timer = self._loop.call_later(options.seconds, self._events.put_nowait, None)
+        self._prompt_scores: list[list[LogProbability | None]] = []
+        self._answers = [Answer(TextStream(tokenizer), options.stop) for _ in range(self.choices)]
         self._stop_ids = frozenset(tokenizer.stop_ids)
-        self._requests = [self._request(number) for number in range(len(self._answers))]
+        self._requests = [self._request(choice) for choice in range(self.choices)]
 
     @property
-    def reused_tokens(self) -> int:
-        return sum(request.reused for request in self._requests)
+    def choices(self) -> int:
+        """The number of choices, over all prompts."""
+        return len(self.prompts) * self.options.n
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that came from the prefix cache, over all choices."""
+        return sum(request.cached_tokens for request in self._requests)
 
     def start(self) -> None:
-        """``ValueError``, ``FullError`` and ``ClosedError`` as of ``Engine.submit``: nothing of it is taken then. As many may wait for
-        log-probabilities of their prompts as for the engine."""
+        """Submit all choices to the engine, or none.
+
+        ``ValueError``, ``QueueFull`` and ``EngineClosed`` as in ``Engine.submit``. ``QueueFull`` also when more than the engine's
+        ``max_waiting`` requests wait for the log-probabilities of their prompts.
+        """
         for number, prompt in enumerate(self.prompts):
             check(prompt, vocabulary=self.engine.model.config.vocab_size, context=self.engine.max_len, index=number)
-        scored = self.how.echo and self.how.log_probabilities is not None
-        if scored and len(_scoring) > self.engine.most_waiting:
-            raise FullError
-        if self.how.max_new_tokens:
+        scores_prompts = self.options.echo and self.options.log_probabilities is not None
+        if scores_prompts and len(_scoring) > self.engine.max_waiting:
+            raise QueueFull
+        if self.options.max_new_tokens:
             self.engine.submit(*self._requests)
-        if scored:
+        if scores_prompts:
             _scoring.add(self)
 
     def cancel(self) -> None:
+        """End all choices and stop the clock."""
         self._timer.cancel()
         _scoring.discard(self)
         for request in self._requests:
             request.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        """``FailedError`` where the engine gave one of the choices up, ``LateError`` where none has begun when the time is over."""
+    async def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        """The chunks of all choices as they come.
+
+        ``GenerationFailed`` when the engine gives up a choice, ``DeadlineExceeded`` when no token came in time.
+        """
         if self in _scoring:
-            await self._score()
-        if self.how.echo:
-            for number in range(len(self._answers)):
-                yield self._echoed(number)
-        going = set(range(len(self._answers)))
-        if not self.how.max_new_tokens:
-            for number in going:
-                yield Piece(number, "", finish="length")
+            await self._score_prompts()
+        if self.options.echo:
+            for choice in range(self.choices):
+                yield self._echo(choice)
+        if not self.options.max_new_tokens:
+            for choice in range(self.choices):
+                yield StreamChunk(choice, "", finish="length")
             return
-        while going:
-            told = await self._told.get()
-            if told is None:
+        running = set(range(self.choices))
+        while running:
+            message = await self._events.get()
+            if message is None:
                 if not self.completion_tokens:
-                    raise LateError
-                for number in going:
-                    yield self._last(number, "length")
+                    raise DeadlineExceeded
+                for choice in running:
+                    yield self._last_chunk(choice, "length")
                 return
-            number, what = told
-            if number not in going:  # tokens that came before the cancellation did
+            choice, event = message
+            if choice not in running:  # a token that was sampled before the cancellation took effect
                 continue
-            piece = self._piece(number, what)
-            if piece.finish:
-                going.remove(number)
-                self._requests[number].cancel()
-            yield piece
+            chunk = self._chunk(choice, event)
+            if chunk.finish:
+                running.remove(choice)
+                self._requests[choice].cancel()
+            yield chunk
 
-    def _scored(self, prompt: Sequence[int]) -> list[LogProbability | None]:
-        return apart(prompt_log_probabilities, self.engine.model, prompt, self.how.log_probabilities)
-
-    async def _score(self) -> None:
+    async def _score_prompts(self) -> None:
         try:
             async with asyncio.timeout_at(self._timer.when()):
                 for prompt in self.prompts:
-                    self._scores.append(await self._loop.run_in_executor(_scorer, self._scored, prompt))
+                    self._prompt_scores.append(await self._loop.run_in_executor(_scorer, self._score, prompt))
         except TimeoutError:
-            raise LateError from None
+            raise DeadlineExceeded from None
         _scoring.discard(self)
 
-    def _request(self, number: int) -> Request:
-        prompt, copy = divmod(number, self.how.n)
-        seed = self.how.sampling.seed
+    def _score(self, prompt: Sequence[int]) -> list[LogProbability | None]:
+        return run_in_fresh_thread(prompt_log_probabilities, self.engine.model, prompt, self.options.log_probabilities)
 
-        # Not self: what holds each other is freed late, and the engine, its model and its cache with it.
-        loop, told = self._loop, self._told
-
-        def tell(what: Token | Ended) -> None:  # in the engine's thread
-            loop.call_soon_threadsafe(told.put_nowait, (number, what))
-
+    def _request(self, choice: int) -> Request:
+        prompt, copy = divmod(choice, self.options.n)
+        seed = self.options.sampling.seed
         return Request(
             self.prompts[prompt],
-            self.how.sampling if seed is None else replace(self.how.sampling, seed=seed + copy),
-            self.how.max_new_tokens,
-            tell,
+            self.options.sampling if seed is None else replace(self.options.sampling, seed=seed + copy),
+            self.options.max_new_tokens,
+            _emitter(self._loop, self._events, choice),
             stop_ids=self._stop_ids,
-            log_probabilities=self.how.log_probabilities,
+            log_probabilities=self.options.log_probabilities,
         )
 
-    def _piece(self, number: int, what: Token | Ended) -> Piece:
-        if not isinstance(what, Token):
-            if what in ("failed", "cancelled"):
-                raise FailedError
-            return self._last(number, "length")
+    def _chunk(self, choice: int, event: Token | FinishReason) -> StreamChunk:
+        if not isinstance(event, Token):
+            if event in ("failed", "cancelled"):
+                raise GenerationFailed
+            return self._last_chunk(choice, "length")
         self.completion_tokens += 1
         if self.first_token_seconds is None:
             self.first_token_seconds = time.monotonic() - self._began
-        token = (what.id, what.log_probability)
-        if what.id in self._stop_ids:
-            return replace(self._last(number, "stop"), tokens=(token,) if self.how.echo else ())
-        answer = self._answers[number]
-        return Piece(number, answer.push(what.id), (token,), "stop" if answer.stopped else None)
+        token = (event.id, event.log_probability)
+        if event.id in self._stop_ids:
+            return replace(self._last_chunk(choice, "stop"), tokens=(token,) if self.options.echo else ())
+        answer = self._answers[choice]
+        return StreamChunk(choice, answer.push(event.id), (token,), "stop" if answer.stopped else None)
 
-    def _last(self, number: int, finish: Finish) -> Piece:
-        answer = self._answers[number]
+    def _last_chunk(self, choice: int, finish: ChoiceFinishReason) -> StreamChunk:
+        answer = self._answers[choice]
         text = answer.finish()
-        return Piece(number, text, (), "stop" if answer.stopped else finish)
+        return StreamChunk(choice, text, (), "stop" if answer.stopped else finish)
 
-    def _echoed(self, number: int) -> Piece:
-        prompt = number // self.how.n
+    def _echo(self, choice: int) -> StreamChunk:
+        """The prompt's text without the tokenizer's prefix, and all of its tokens."""
+        prompt = choice // self.options.n
         ids = self.prompts[prompt]
         prefix = len(self.tokenizer.prefix)
-        said = ids[prefix:] if tuple(ids[:prefix]) == self.tokenizer.prefix else ids
-        scores = self._scores[prompt] if self._scores else [None] * len(ids)
-        return Piece(number, self.tokenizer.decode(said), tuple(zip(ids, scores, strict=True)))
+        visible_ids = ids[prefix:] if tuple(ids[:prefix]) == self.tokenizer.prefix else ids
+        scores = self._prompt_scores[prompt] if self._prompt_scores else [None] * len(ids)
+        return StreamChunk(choice, self.tokenizer.decode(visible_ids), tuple(zip(ids, scores, strict=True)))
+
+
+def _emitter(
+    loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[tuple[int, Token | FinishReason] | None]", choice: int
+) -> Callable[[Token | FinishReason], None]:
+    """Hands the engine's events of one choice to the event loop.
+
+    It does not refer to the stream: objects in a reference cycle are freed late, and the engine, its model and its cache with them.
+    """
+
+    def emit(event: Token | FinishReason) -> None:  # called in the engine's thread
+        loop.call_soon_threadsafe(events.put_nowait, (choice, event))
+
+    return emit

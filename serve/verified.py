@@ -1,7 +1,8 @@
-"""What of a model may be loaded: its files compared with their passport, that with the registry or a key, and the registry's decision.
+"""Decides whether a model may be loaded: its files against its passport, the passport against the registry or a key, and the registry's
+decision on the version.
 
-What is verified is what is loaded: small files are read once, into a private copy, and of the weights the very bytes that are loaded must
-have their digest.
+What was verified is what is loaded. Small files are read once, into a private copy. The bytes of the weights must have their digest
+while they are loaded.
 """
 
 import hashlib
@@ -17,12 +18,12 @@ from tasks.registry.lineage.passport import COPY
 from tasks.runtime.regular_files import read_regular
 
 CARD = "README.md"
-NOT_LOADED = "code/"  # of a version the server runs nothing
+NOT_LOADED = "code/"  # the server runs no code of a version
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a model lies. ``version`` is the registry's number, and empty of a directory; ``alias`` the one that is followed, if any."""
+class ModelLocation:
+    """Where a model is. ``version`` is the registry's number, empty for a directory; ``alias`` is the alias that is followed, if any."""
 
     name: str
     version: str
@@ -31,8 +32,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A model's passport, and what keeps the model from being served as verified, in words without paths of this machine."""
+class Verification:
+    """A model's passport with its SHA-256, and the problems that forbid serving it as verified, without paths of this machine."""
 
     document: dict[str, Any]
     digest: str | None
@@ -40,59 +41,61 @@ class Checked:
 
     @property
     def weights(self) -> dict[str, str]:
+        """SHA-256 of each file of weights that the passport lists."""
         return {name: digest for name, digest in passport.checkpoint_files(self.document).items() if name.endswith(".safetensors")}
 
 
-def check(place: Place) -> Checked:
-    """All but the weights' own bytes, which are compared when they are loaded."""
+def check(location: ModelLocation) -> Verification:
+    """Verify everything except the bytes of the weights, which are compared while they are loaded."""
     from tasks.registry import promotion, tracking
     from tasks.registry.lineage import verification
 
-    client = tracking.connect() if place.version else None
-    version = client.get_model_version(place.name, place.version) if client else None
+    client = tracking.connect() if location.version else None
+    version = client.get_model_version(location.name, location.version) if client else None
     try:
-        found = verification.read(place.directory, version=version, public_key=verification.public_key())
-        findings = list(found.findings)
-        if found.document:
-            findings += passport.compare_deployed(found.document, place.directory, unread=Checked(found.document, None, ()).weights)
+        report = verification.read(location.directory, version=version, public_key=verification.public_key())
+        findings = list(report.findings)
+        if report.document:
+            weights = Verification(report.document, None, ()).weights
+            findings += passport.compare_deployed(report.document, location.directory, unread=weights)
     except (ValueError, OSError) as error:
-        return Checked({}, None, (without(place.directory, str(error)),))
-    problems = [_words(place.directory, finding) for finding in findings if finding.state in ("differs", "unknown")]
-    if client and (objection := promotion.objection(client, version, alias=place.alias, verdict=_verdict(found.document))):
+        return Verification({}, None, (without_path(location.directory, str(error)),))
+    problems = [_describe(location.directory, finding) for finding in findings if finding.state in ("differs", "unknown")]
+    if client and (objection := promotion.objection(client, version, alias=location.alias, verdict=_verdict(report.document))):
         problems.append(objection)
-    return Checked(found.document, found.digest or None, tuple(problems))
+    return Verification(report.document, report.digest or None, tuple(problems))
 
 
 def _verdict(document: dict[str, Any]) -> str:
     return str(document["decision"]["verdict"]) if document else ""
 
 
-def _words(directory: Path, finding: passport.Finding) -> str:
-    return f"{finding.name or finding.tree}" + (f" ({without(directory, finding.note)})" if finding.note else "")
+def _describe(directory: Path, finding: passport.Finding) -> str:
+    return f"{finding.name or finding.tree}" + (f" ({without_path(directory, finding.note)})" if finding.note else "")
 
 
 @contextmanager
-def private_copy(place: Place, checked: Checked) -> Iterator[Path]:
-    """A directory of this process alone, from which a verified model is loaded; ``ValueError`` where a file changed since it was compared.
+def private_copy(location: ModelLocation, verification: Verification) -> Iterator[Path]:
+    """A temporary directory of this process alone, from which a verified model is loaded.
 
-    The weights, which may be large, are links there; they are compared as they are read.
+    The weights, which may be large, are links in it. ``ValueError`` if a file changed after it was verified.
     """
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        for name, digest in passport.checkpoint_files(checked.document).items():
-            if name.startswith(NOT_LOADED) or COPY + name in checked.document["alternatives"]:
+        for name, digest in passport.checkpoint_files(verification.document).items():
+            if name.startswith(NOT_LOADED) or COPY + name in verification.document["alternatives"]:
                 continue
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if name in checked.weights:
-                path.symlink_to(place.directory / name)
+            if name in verification.weights:
+                path.symlink_to(location.directory / name)
                 continue
-            content = read_regular(place.directory / name)
+            content = read_regular(location.directory / name)
             if hashlib.sha256(content).hexdigest() != digest:
                 raise ValueError(f"{name} changed while it was read")
             path.write_bytes(content)
         yield Path(folder)
 
 
-def without(directory: Path, words: str) -> str:
-    """Words about a directory, without its path."""
-    return words.replace(f"{directory}/", "").replace(str(directory), directory.name)
+def without_path(directory: Path, message: str) -> str:
+    """The message without the directory's path, for clients."""
+    return message.replace(f"{directory}/", "").replace(str(directory), directory.name)

@@ -1,48 +1,52 @@
-// One model's answer: its words as they arrive, the probability of each, an error where it failed. It sends nothing.
+// One model's answer: its words as they arrive, the probability of each, an error if it failed. It sends no requests.
 
 import { $, element } from "./dom.js";
 
-const OF_TOKEN = new WeakMap(); // the span of a token → { probability, alternatives: [[text, probability]] }
+const TOKEN_OF_SPAN = new WeakMap(); // the span of a token → { text, probability, alternatives: [[text, probability]] }
+const MARGIN = 8; // pixels around the tooltip
 
 export class Answer {
+  // `prompt`: text to show before the answer, if any. `passport(model)` and `retry(answer)`: what the buttons do.
   constructor(model, { prompt, passport, retry }) {
     this.model = model;
+    this.prompt = prompt;
     this.retry = retry;
-    const name = element("button", { type: "button", className: "quiet model", title: `Passport of ${model}` }, model);
+    const name = element("button", { type: "button", className: "secondary model", title: `Passport of ${model}` }, model);
     name.addEventListener("click", () => passport(model));
-    this.body = element("div", { className: "text", role: "group", "aria-label": `Answer of ${model}. Arrow keys go through its words.` });
+    const label = `Answer of ${model}. Arrow keys go through its words.`;
+    this.body = element("div", { className: "text", role: "group", "aria-label": label });
     this.foot = element("p", { className: "foot" });
     this.element = element("article", { className: "answer" }, element("h3", {}, name), this.body, this.foot);
-    this.prompt = prompt;
-    this.begin();
+    this.reset();
   }
 
-  begin() {
+  // Empties it before the first try, and before each further one.
+  reset() {
     this.text = "";
     this.failed = false;
-    this.tokens = 0;
-    this.started = performance.now();
-    this.reason = "";
+    this.tokenCount = 0;
+    this.startedAt = performance.now();
+    this.finishReason = "";
     this.version = "";
     this.element.querySelector(".error")?.remove();
-    this.body.replaceChildren(...(this.prompt ? [element("span", { className: "given" }, this.prompt)] : []));
+    this.body.replaceChildren(...(this.prompt ? [element("span", { className: "echoed-prompt" }, this.prompt)] : []));
     this.foot.replaceChildren();
     this.element.setAttribute("aria-busy", "true");
   }
 
-  // A chunk of a stream, of chat or of text.
+  // Adds a chunk of a stream, of chat completions or of completions.
   add(chunk) {
     this.version = chunk.system_fingerprint ?? this.version;
     const choice = chunk.choices?.[0];
     if (!choice) return;
     const text = choice.delta?.content ?? choice.text ?? "";
     this.text += text;
-    this.reason = choice.finish_reason ?? this.reason;
+    this.finishReason = choice.finish_reason ?? this.finishReason;
     const tokens = tokensOf(choice);
-    this.tokens += tokens.length;
-    // A letter may be spread over several tokens. It then comes with the last of them, and stands for it.
-    const apart = tokens.map((token) => token.text).join("") === text;
-    if (apart) for (const token of tokens) this.#append(token.text, token);
+    this.tokenCount += tokens.length;
+    // A character may be spread over several tokens. Then the text comes with the last of them, and that one's probability is shown.
+    const oneSpanPerToken = tokens.map((token) => token.text).join("") === text;
+    if (oneSpanPerToken) for (const token of tokens) this.#append(token.text, token);
     else this.#append(text, tokens.at(-1));
   }
 
@@ -52,76 +56,80 @@ export class Answer {
     if (token) {
       span.className = "token";
       span.tabIndex = this.body.querySelector("[tabindex='0']") ? -1 : 0;
-      span.style.setProperty("--doubt", (1 - token.probability).toFixed(3));
-      OF_TOKEN.set(span, token);
+      span.style.setProperty("--uncertainty", (1 - token.probability).toFixed(3));
+      TOKEN_OF_SPAN.set(span, token);
     }
     this.body.append(span);
   }
 
-  end(how) {
+  // `note`: why it ended, if not by itself.
+  finish(note) {
     this.element.removeAttribute("aria-busy");
-    const seconds = (performance.now() - this.started) / 1000;
-    const speed = this.tokens ? `${this.tokens} tokens, ${(this.tokens / seconds).toFixed(1)}/s` : "";
-    const why = how ?? (this.reason === "length" ? "cut at the length asked for" : "");
-    const empty = this.text || how ? "" : "the model answered nothing";
+    const seconds = (performance.now() - this.startedAt) / 1000;
     const version = this.version && `version ${this.version}`;
-    this.foot.textContent = [version, speed, why, empty].filter(Boolean).join(" · ");
+    const speed = this.tokenCount ? `${this.tokenCount} tokens, ${(this.tokenCount / seconds).toFixed(1)}/s` : "";
+    const reason = note ?? (this.finishReason === "length" ? "cut at the length asked for" : "");
+    const empty = this.text || note ? "" : "the model answered nothing";
+    this.foot.textContent = [version, speed, reason, empty].filter(Boolean).join(" · ");
   }
 
-  fail(refusal) {
+  // Shows an ApiError, with a button for another try.
+  fail(error) {
     this.failed = true;
-    this.end("not complete");
+    this.finish("not complete");
     if (!this.text) this.foot.textContent = "";
-    const words = element("span", {}, refusal.message);
-    const again = element("button", { type: "button", className: "quiet" }, "Try again");
-    again.addEventListener("click", () => this.retry(this));
-    this.element.append(element("div", { className: "error", role: "alert" }, words, again));
-    if (refusal.wait)
-      countDown(refusal.wait, (left) => {
-        words.textContent = left ? `${refusal.message} Try again in ${left} s.` : refusal.message;
-        again.disabled = left > 0;
+    const message = element("span", {}, error.message);
+    const retry = element("button", { type: "button", className: "secondary" }, "Try again");
+    retry.addEventListener("click", () => this.retry(this));
+    this.element.append(element("div", { className: "error", role: "alert" }, message, retry));
+    if (error.wait)
+      countDown(error.wait, (secondsLeft) => {
+        message.textContent = secondsLeft ? `${error.message} Try again in ${secondsLeft} s.` : error.message;
+        retry.disabled = secondsLeft > 0;
       });
   }
 }
 
-function countDown(seconds, tell) {
-  tell(seconds);
-  if (seconds > 0) setTimeout(() => countDown(seconds - 1, tell), 1000);
+function countDown(seconds, onTick) {
+  onTick(seconds);
+  if (seconds > 0) setTimeout(() => countDown(seconds - 1, onTick), 1000);
 }
 
-// The tokens of a chunk, in the shape of chat completions or in that of completions.
+// The tokens of a chunk, of chat completions or of completions.
 function tokensOf({ logprobs }) {
   if (logprobs?.content) {
-    return logprobs.content.map((t) => ({
-      text: t.token,
-      probability: Math.exp(t.logprob),
-      alternatives: (t.top_logprobs ?? []).map((a) => [a.token, Math.exp(a.logprob)]),
+    return logprobs.content.map(({ token, logprob, top_logprobs: top }) => ({
+      text: token,
+      probability: Math.exp(logprob),
+      alternatives: (top ?? []).map((other) => [other.token, Math.exp(other.logprob)]),
     }));
   }
-  return (logprobs?.tokens ?? []).map((text, n) => ({
+  return (logprobs?.tokens ?? []).map((text, index) => ({
     text,
-    probability: Math.exp(logprobs.token_logprobs[n]),
-    alternatives: Object.entries(logprobs.top_logprobs?.[n] ?? {}).map(([other, logprob]) => [other, Math.exp(logprob)]),
+    probability: Math.exp(logprobs.token_logprobs[index]),
+    alternatives: Object.entries(logprobs.top_logprobs?.[index] ?? {}).map(([other, logprob]) => [other, Math.exp(logprob)]),
   }));
 }
 
-// Tokens below `root` show their probabilities when they are pointed at or have the focus, and arrow keys go from one to the next.
+// Tokens below `root` show their probabilities when the pointer or the focus is on them. Arrow keys go from one to the next.
 export function explainTokens(root) {
-  const over = (event) => OF_TOKEN.has(event.target) && explain(event.target);
-  root.addEventListener("pointerover", over);
-  root.addEventListener("focusin", over);
-  root.addEventListener("pointerout", hideToken);
-  root.addEventListener("focusout", hideToken);
-  root.addEventListener("scroll", hideToken);
+  const showToken = (event) => TOKEN_OF_SPAN.has(event.target) && explain(event.target);
+  for (const type of ["pointerover", "focusin"]) root.addEventListener(type, showToken);
+  for (const type of ["pointerout", "focusout", "scroll"]) root.addEventListener(type, hideToken);
   root.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
-    const next = step && event.target[step];
-    if (!OF_TOKEN.has(event.target) || !OF_TOKEN.has(next)) return;
+    const sibling = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
+    const next = sibling && event.target[sibling];
+    if (!TOKEN_OF_SPAN.has(event.target) || !TOKEN_OF_SPAN.has(next)) return;
     event.preventDefault();
-    event.target.tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
+    moveFocus(event.target, next);
   });
+}
+
+// Only one token of an answer can be reached by the Tab key.
+function moveFocus(from, to) {
+  from.tabIndex = -1;
+  to.tabIndex = 0;
+  to.focus();
 }
 
 export function hideToken() {
@@ -131,30 +139,30 @@ export function hideToken() {
 
 function explain(span) {
   hideToken();
-  const { text, probability, alternatives } = OF_TOKEN.get(span);
+  const { text, probability, alternatives } = TOKEN_OF_SPAN.get(span);
   const others = alternatives.filter(([other]) => other !== text);
-  const row = ([other, p], kind) => {
-    const bar = element("span", { className: "bar" });
-    bar.style.setProperty("--share", p.toFixed(4));
-    return element(
-      "tr",
-      { className: kind },
-      element("th", { scope: "row" }, seen(other)),
-      element("td", {}, percent(p)),
-      element("td", {}, bar),
-    );
-  };
-  const rows = [row([text, probability], "chosen"), ...others.map((other) => row(other, "other"))];
-  const box = $("token");
-  box.replaceChildren(element("table", {}, element("caption", {}, "Probability here"), element("tbody", {}, ...rows)));
-  box.hidden = false;
+  const rows = [probabilityRow(text, probability, "chosen"), ...others.map(([other, p]) => probabilityRow(other, p, "other"))];
+  const tooltip = $("token");
+  tooltip.replaceChildren(element("table", {}, element("caption", {}, "Probability here"), element("tbody", {}, ...rows)));
+  tooltip.hidden = false;
   span.setAttribute("aria-describedby", "token");
-  const at = span.getClientRects()[0];
-  const left = Math.min(at.left, innerWidth - box.offsetWidth - 8);
-  const above = at.top - box.offsetHeight - 8;
-  box.style.setProperty("left", `${Math.max(8, left)}px`);
-  box.style.setProperty("top", `${above > 8 ? above : at.bottom + 8}px`);
+  placeNextTo(tooltip, span.getClientRects()[0]);
 }
 
-const seen = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
+function probabilityRow(text, probability, className) {
+  const bar = element("span", { className: "bar" });
+  bar.style.setProperty("--probability", probability.toFixed(4));
+  const cells = [element("td", {}, percent(probability)), element("td", {}, bar)];
+  return element("tr", { className }, element("th", { scope: "row" }, visibleSpaces(text)), ...cells);
+}
+
+// Above the box, or below it if there is no room; always within the window's width.
+function placeNextTo(tooltip, box) {
+  const left = Math.min(box.left, innerWidth - tooltip.offsetWidth - MARGIN);
+  const above = box.top - tooltip.offsetHeight - MARGIN;
+  tooltip.style.setProperty("left", `${Math.max(MARGIN, left)}px`);
+  tooltip.style.setProperty("top", `${above > MARGIN ? above : box.bottom + MARGIN}px`);
+}
+
+const visibleSpaces = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
 const percent = (p) => (p >= 0.9995 ? "100 %" : p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);

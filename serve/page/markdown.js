@@ -1,15 +1,15 @@
-// The little Markdown that a model card is written in, as elements: headings, lists, tables, paragraphs, bold and code.
+// The Markdown of model cards as elements: headings, lists, tables, paragraphs, bold and code.
 
 import { element } from "./dom.js";
 
-// The lines below a heading of the second level, or "" where there is none.
-export function section(markdown, title) {
-  const found = markdown.split(/^## /m).find((part) => part.startsWith(`${title}\n`));
-  return found ? found.slice(title.length + 1) : "";
+// The lines below a heading of the second level, or "" if there is none.
+export function linesBelow(markdown, title) {
+  const section = markdown.split(/^## /m).find((part) => part.startsWith(`${title}\n`));
+  return section ? section.slice(title.length + 1) : "";
 }
 
-export function blocks(markdown) {
-  const body = markdown.replace(/^---\n[^]*?\n---\n/, ""); // what is for machines
+export function toElements(markdown) {
+  const body = markdown.replace(/^---\n[^]*?\n---\n/, ""); // the front matter, which is for programs
   return body
     .split(/\n{2,}|(?<=^#.*)\n/m)
     .map((text) => text.trim())
@@ -21,17 +21,14 @@ function block(text) {
   const lines = text.split("\n");
   const heading = /^(#{1,4}) (.*)$/.exec(lines[0]);
   if (heading) return element(`h${Math.min(6, heading[1].length + 2)}`, {}, ...inline(heading[2]));
-  if (lines[0].startsWith("* "))
-    return element(
-      "ul",
-      {},
-      ...text
-        .split(/\n\* |^\* /)
-        .filter(Boolean)
-        .map((item) => element("li", {}, ...inline(item))),
-    );
+  if (lines[0].startsWith("* ")) return list(text);
   if (lines[0].startsWith("|")) return table(lines);
   return element("p", {}, ...inline(text));
+}
+
+function list(text) {
+  const items = text.split(/\n\* |^\* /).filter(Boolean);
+  return element("ul", {}, ...items.map((item) => element("li", {}, ...inline(item))));
 }
 
 function table([head, , ...rows]) {
@@ -40,9 +37,14 @@ function table([head, , ...rows]) {
       .split("|")
       .slice(1, -1)
       .map((cell) => element(tag, {}, ...inline(cell.trim())));
-  const body = rows.map((line) => element("tr", {}, ...cells(line, "td")));
-  const whole = element("table", {}, element("thead", {}, element("tr", {}, ...cells(head, "th"))), element("tbody", {}, ...body));
-  return element("div", { className: "scroll", tabindex: 0, role: "region", "aria-label": "Table" }, whole);
+  const thead = element("thead", {}, element("tr", {}, ...cells(head, "th")));
+  const tbody = element("tbody", {}, ...rows.map((line) => element("tr", {}, ...cells(line, "td"))));
+  return scrollable("Table", element("table", {}, thead, tbody));
+}
+
+// A wide table in a region of its own, which the keyboard can scroll.
+export function scrollable(label, table) {
+  return element("div", { className: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
 }
 
 function inline(text) {

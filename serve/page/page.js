@@ -1,17 +1,18 @@
-// The page: what is asked, of which models, with which settings. It keeps the conversation in this tab's memory only.
+// The page: sends what the user writes to one model or two, with the chosen settings. The conversation is in this tab's memory only.
 
 import { Answer, explainTokens, hideToken } from "./answer.js";
-import { events, keep, request } from "./api.js";
+import { events, request, saveKey } from "./api.js";
 import { $, element } from "./dom.js";
 import { showPassport } from "./passport.js";
 
 const MODES = {
-  chat: { label: "Question", placeholder: "Ask a medical question" },
-  text: { label: "Text to complete", placeholder: "Begin a text; the model goes on with it" },
+  chat: { label: "Question", placeholder: "Ask a medical question", path: "v1/chat/completions", bodyOf: chatBody },
+  text: { label: "Text to complete", placeholder: "Begin a text; the model goes on with it", path: "v1/completions", bodyOf: textBody },
 };
-const ALTERNATIVES = 4;
+const ALTERNATIVES = 4; // shown for each token
+const NEAR_END = 80; // pixels
 let turns = []; // { mode, prompt, answers: [Answer] }
-let running = null; // the AbortController of the answers that are being written
+let aborter = null; // the AbortController of the answers that are streaming now
 
 const mode = () => document.querySelector("[name=mode]:checked").value;
 
@@ -19,30 +20,34 @@ async function loadModels() {
   $("problem").hidden = true;
   try {
     const { data } = await (await request("v1/models")).json();
-    const choices = () => data.map(({ id }) => element("option", { value: id }, id));
-    $("model").replaceChildren(...choices());
-    $("second").replaceChildren(...choices());
-    $("second").selectedIndex = data.length - 1;
-    $("comparing").hidden = data.length < 2;
-    $("length").max = Math.min($("length").max, ...data.map((model) => model.max_model_len ?? Infinity));
-    layout();
-    $("model").hidden = $("open-passport").disabled = $("send").disabled = !data.length;
+    showModels(data);
     $("key-form").hidden = true;
   } catch (error) {
-    refused(error);
-    if (error.kind !== "key") problem(error.message, loadModels);
+    if (error.kind === "key") askForKey(error);
+    else showProblem(error.message, loadModels);
   }
 }
 
-function problem(message, again) {
-  const button = element("button", { type: "button", className: "quiet" }, "Try again");
-  button.addEventListener("click", again);
+function showModels(models) {
+  const options = () => models.map(({ id }) => element("option", { value: id }, id));
+  $("model").replaceChildren(...options());
+  $("second-model").replaceChildren(...options());
+  $("second-model").selectedIndex = models.length - 1;
+  $("compare-option").hidden = models.length < 2;
+  $("length").max = Math.min($("length").max, ...models.map((model) => model.max_model_len ?? Infinity));
+  updateView();
+  $("model").hidden = $("open-passport").disabled = $("send").disabled = !models.length;
+}
+
+function showProblem(message, retry) {
+  const button = element("button", { type: "button", className: "secondary" }, "Try again");
+  button.addEventListener("click", retry);
   $("problem").replaceChildren(element("span", {}, message), button);
   $("problem").hidden = false;
 }
 
-function refused(error) {
-  if (error.kind !== "key" || !$("key-form").hidden) return;
+function askForKey(error) {
+  if (!$("key-form").hidden) return;
   $("key-form").querySelector("label").textContent = error.message;
   $("key-form").hidden = false;
   $("key").focus();
@@ -50,57 +55,71 @@ function refused(error) {
 
 function send() {
   const prompt = $("prompt").value;
-  if (!prompt.trim() || running || $("send").disabled) return;
-  const models = $("compare").checked ? [$("model").value, $("second").value] : [$("model").value];
-  const turn = { mode: mode(), prompt };
-  const given = turn.mode === "text" ? prompt : undefined;
-  turn.answers = models.map(
-    (model) => new Answer(model, { prompt: given, passport: showPassport, retry: (answer) => run(turn, [answer]) }),
-  );
-  const answers = element("div", { className: "answers" }, ...turn.answers.map((answer) => answer.element));
-  const question = turn.mode === "chat" ? [element("p", { className: "question" }, prompt)] : [];
-  $("turns").append(element("section", { className: models.length > 1 ? "turn compared" : "turn" }, ...question, answers));
+  if (!prompt.trim() || aborter || $("send").disabled) return;
+  const turn = newTurn(mode(), prompt);
+  $("turns").append(turnElement(turn));
   turns.push(turn);
   $("prompt").value = "";
-  resize();
-  layout();
-  run(turn, turn.answers);
+  fitPrompt();
+  updateView();
+  streamAnswers(turn, turn.answers);
 }
 
-async function run(turn, answers) {
-  if (running) return;
-  running = new AbortController();
-  layout();
+function newTurn(turnMode, prompt) {
+  const models = $("compare").checked ? [$("model").value, $("second-model").value] : [$("model").value];
+  const turn = { mode: turnMode, prompt };
+  const options = {
+    prompt: turnMode === "text" ? prompt : undefined,
+    passport: showPassport,
+    retry: (answer) => streamAnswers(turn, [answer]),
+  };
+  turn.answers = models.map((model) => new Answer(model, options));
+  return turn;
+}
+
+function turnElement(turn) {
+  const answers = element("div", { className: "answers" }, ...turn.answers.map((answer) => answer.element));
+  const question = turn.mode === "chat" ? [element("p", { className: "question" }, turn.prompt)] : [];
+  return element("section", { className: turn.answers.length > 1 ? "turn compared" : "turn" }, ...question, answers);
+}
+
+async function streamAnswers(turn, answers) {
+  if (aborter) return;
+  aborter = new AbortController();
+  updateView();
   $("status").textContent = "Answering";
-  $("talk").scrollTop = $("talk").scrollHeight;
-  await Promise.all(answers.map((answer) => write(turn, answer, running.signal)));
+  $("conversation").scrollTop = $("conversation").scrollHeight;
+  await Promise.all(answers.map((answer) => streamAnswer(turn, answer, aborter.signal)));
   $("status").textContent = answers.some((answer) => answer.failed) ? "No complete answer" : "The answer is complete";
-  running = null;
-  layout();
+  aborter = null;
+  updateView();
 }
 
-async function write(turn, answer, signal) {
-  answer.begin();
+async function streamAnswer(turn, answer, signal) {
+  answer.reset();
   try {
-    const chat = turn.mode === "chat";
-    const body = { model: answer.model, stream: true, ...settings(), ...(chat ? asked(turn, answer.model) : completed(turn)) };
-    const response = await request(chat ? "v1/chat/completions" : "v1/completions", { body, signal });
-    for await (const chunk of events(response)) {
-      const talk = $("talk");
-      const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80; // a reader who scrolled back stays there
-      answer.add(chunk);
-      if (atEnd) talk.scrollTop = talk.scrollHeight;
-    }
-    answer.end();
+    const { path, bodyOf } = MODES[turn.mode];
+    const body = { model: answer.model, stream: true, ...settings(), ...bodyOf(turn, answer.model) };
+    const response = await request(path, { body, signal });
+    for await (const chunk of events(response)) keepingScroll(() => answer.add(chunk));
+    answer.finish();
   } catch (error) {
-    if (error.name === "AbortError") return answer.end("stopped");
+    if (error.name === "AbortError") return answer.finish("stopped");
     answer.fail(error);
-    refused(error);
+    if (error.kind === "key") askForKey(error);
   }
 }
 
-// The conversation so far as this model has it: answers that failed, and other models' answers, are not part of it.
-function asked(turn, model) {
+// The conversation stays scrolled to its end, except when the user has scrolled back.
+function keepingScroll(change) {
+  const area = $("conversation");
+  const atEnd = area.scrollHeight - area.scrollTop - area.clientHeight < NEAR_END;
+  change();
+  if (atEnd) area.scrollTop = area.scrollHeight;
+}
+
+// The conversation so far with this model, without answers that failed.
+function chatBody(turn, model) {
   const messages = [];
   for (const earlier of turns.slice(0, turns.indexOf(turn)).filter((other) => other.mode === "chat")) {
     const answer = earlier.answers.find((other) => other.model === model && other.text && !other.failed);
@@ -109,20 +128,24 @@ function asked(turn, model) {
   return { messages: [...messages, { role: "user", content: turn.prompt }], logprobs: true, top_logprobs: ALTERNATIVES };
 }
 
-const completed = (turn) => ({ prompt: turn.prompt, logprobs: ALTERNATIVES });
+function textBody(turn) {
+  return { prompt: turn.prompt, logprobs: ALTERNATIVES };
+}
 
 function settings() {
   const chosen = { temperature: $("temperature").valueAsNumber, top_p: $("top-p").valueAsNumber, max_tokens: $("length").valueAsNumber };
   return $("seed").value === "" ? chosen : { ...chosen, seed: $("seed").valueAsNumber };
 }
 
-function layout() {
+// Shows and hides controls, by what has been asked, what is streaming, and what is chosen.
+function updateView() {
+  const streaming = Boolean(aborter);
   $("welcome").hidden = turns.length > 0;
   $("clear").hidden = !turns.length;
-  $("clear").disabled = Boolean(running);
-  $("send").hidden = Boolean(running);
-  $("stop").hidden = !running;
-  $("second").hidden = !$("compare").checked;
+  $("clear").disabled = streaming;
+  $("send").hidden = streaming;
+  $("stop").hidden = !streaming;
+  $("second-model").hidden = !$("compare").checked;
   document.body.classList.toggle("shaded", $("shade").checked);
   const { label, placeholder } = MODES[mode()];
   $("prompt-label").textContent = label;
@@ -130,58 +153,71 @@ function layout() {
   for (const output of document.querySelectorAll("output")) output.value = $(output.htmlFor.value).value;
 }
 
-function resize() {
+// Makes the text field as high as its text, up to a third of the window.
+function fitPrompt() {
   const area = $("prompt");
   area.style.setProperty("height", "auto");
   area.style.setProperty("height", `${Math.min(area.scrollHeight, innerHeight / 3)}px`);
 }
 
-$("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
-$("composer").addEventListener("input", layout);
-$("prompt").addEventListener("input", resize);
-$("compare").addEventListener("change", layout);
-$("stop").addEventListener("click", () => running?.abort());
-$("clear").addEventListener("click", () => {
+function clearConversation() {
   turns = [];
   $("turns").replaceChildren();
-  layout();
+  updateView();
   $("prompt").focus();
-});
-$("key-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  keep($("key").value);
+}
+
+// Tries the new key, and then the answers that failed for want of it.
+async function useKey() {
+  saveKey($("key").value);
   $("key").value = "";
   $("key-form").hidden = true;
   await loadModels();
   const last = turns.at(-1);
   const failed = last?.answers.filter((answer) => answer.failed) ?? [];
-  if (failed.length && $("key-form").hidden) run(last, failed);
-});
-$("open-settings").addEventListener("click", () => {
+  if (failed.length && $("key-form").hidden) streamAnswers(last, failed);
+}
+
+function toggleSettings() {
   $("settings").hidden = !$("settings").hidden;
   $("open-settings").setAttribute("aria-expanded", String(!$("settings").hidden));
-});
-for (const button of $("examples").querySelectorAll("button")) {
-  button.addEventListener("click", () => {
-    document.querySelector(`[name=mode][value=${button.dataset.mode}]`).checked = true;
-    $("prompt").value = button.textContent;
-    layout();
-    $("prompt").focus();
+}
+
+function useExample(button) {
+  document.querySelector(`[name=mode][value=${button.dataset.mode}]`).checked = true;
+  $("prompt").value = button.textContent;
+  updateView();
+  $("prompt").focus();
+}
+
+function onKeyDown(event) {
+  const passportOpen = $("passport").open;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !passportOpen) send();
+  if (event.key !== "Escape") return;
+  hideToken();
+  if (!passportOpen) aborter?.abort();
+}
+
+function onSubmit(form, action) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    action();
   });
 }
+
+onSubmit($("composer"), send);
+onSubmit($("key-form"), useKey);
+$("composer").addEventListener("input", updateView);
+$("prompt").addEventListener("input", fitPrompt);
+$("compare").addEventListener("change", updateView);
+$("stop").addEventListener("click", () => aborter?.abort());
+$("clear").addEventListener("click", clearConversation);
+$("open-settings").addEventListener("click", toggleSettings);
 $("open-passport").addEventListener("click", () => showPassport($("model").value));
 $("close-passport").addEventListener("click", () => $("passport").close());
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("passport").open) send();
-  if (event.key === "Escape") {
-    hideToken();
-    if (!$("passport").open) running?.abort();
-  }
-});
+for (const button of $("examples").querySelectorAll("button")) button.addEventListener("click", () => useExample(button));
+document.addEventListener("keydown", onKeyDown);
 
-explainTokens($("talk"));
-layout();
+explainTokens($("conversation"));
+updateView();
 loadModels();

@@ -1,8 +1,8 @@
-// The panel that says what a model was made from: data and licences, metrics with intervals, the decision, limits, the whole card.
+// The dialog that says what a model was made from: data and licences, metrics with intervals, the decision, limits, the whole card.
 
 import { request } from "./api.js";
 import { $, element } from "./dom.js";
-import { blocks, section } from "./markdown.js";
+import { linesBelow, scrollable, toElements } from "./markdown.js";
 
 export async function showPassport(model) {
   const body = $("passport-body");
@@ -11,92 +11,85 @@ export async function showPassport(model) {
   $("passport-title").textContent = `Passport of ${model}`;
   try {
     const response = await request(`passport?model=${encodeURIComponent(model)}`);
-    body.replaceChildren(...parts(await response.json()));
+    body.replaceChildren(...sections(await response.json()));
   } catch (error) {
     body.replaceChildren(element("div", { className: "error", role: "alert" }, error.message));
   }
 }
 
-function* parts(passport) {
+function* sections(passport) {
   const { corpus = [], metrics = [], decision } = passport;
   const card = passport.card ?? "";
-  yield element(
-    "p",
-    { className: passport.verified ? "badge good" : "badge bad" },
-    passport.verified
-      ? "Verified: its files are those that the passport names"
-      : "Not verified: nothing says that its files are what they should be",
-  );
-  yield facts(passport);
-  const limits = section(card, "Limits");
-  if (limits) yield part("Limits", ...blocks(limits));
-  if (metrics.length)
-    yield part(
-      "How it compares with its base model",
-      metricsTable(metrics),
-      element("p", { className: "muted" }, "With 95 % intervals, on the same items of groups that training never saw."),
-    );
-  if (corpus.length) yield part("Training data", element("ul", { className: "corpus" }, ...corpus.map(source)));
-  if (decision)
-    yield part(
-      "Decision",
-      element("p", {}, decision.verdict),
-      element("ul", {}, ...(decision.reasons ?? []).map((reason) => element("li", {}, reason))),
-    );
-  if (card)
-    yield element(
-      "details",
-      {},
-      element("summary", {}, "The whole model card"),
-      element("div", { className: "model-card" }, ...blocks(card)),
-    );
+  const limits = linesBelow(card, "Limits");
+  yield verifiedBadge(passport.verified);
+  yield origin(passport);
+  if (limits) yield section("Limits", ...toElements(limits));
+  if (metrics.length) yield metricsSection(metrics);
+  if (corpus.length) yield section("Training data", element("ul", { className: "corpus" }, ...corpus.map(corpusFile)));
+  if (decision) yield decisionSection(decision);
+  if (card) yield wholeCard(card);
 }
 
-const part = (title, ...children) => element("section", {}, element("h3", {}, title), ...children);
+const section = (title, ...children) => element("section", {}, element("h3", {}, title), ...children);
 
-function facts({ version, made, code, passport_sha256: digest }) {
-  const commit = code?.commit ? `${code.commit.slice(0, 12)}${String(code.dirty) === "true" ? ", with uncommitted changes" : ""}` : code;
-  const rows = { Version: version, Made: made && day(made), Code: commit, Passport: digest && element("code", {}, digest) };
+function verifiedBadge(verified) {
+  return verified
+    ? element("p", { className: "badge good" }, "Verified: its files are those that the passport names")
+    : element("p", { className: "badge bad" }, "Not verified: nothing says that its files are what they should be");
+}
+
+// Version, date, code and digest, as far as the passport states them.
+function origin({ version, made: date, code, passport_sha256: digest }) {
+  const changes = String(code?.dirty) === "true" ? ", with uncommitted changes" : "";
+  const commit = code?.commit ? `${code.commit.slice(0, 12)}${changes}` : code;
+  const rows = { Version: version, Made: date && dateElement(date), Code: commit, Passport: digest && element("code", {}, digest) };
   const stated = Object.entries(rows).filter(([, value]) => value);
   return element("dl", {}, ...stated.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
 
-function day(text) {
+function dateElement(text) {
   const date = new Date(text);
   return Number.isNaN(date.valueOf())
     ? text
     : element("time", { datetime: text }, date.toLocaleDateString(undefined, { dateStyle: "long" }));
 }
 
-function source({ path, sha256, title, licence, credit }) {
+function corpusFile({ path, sha256, title, licence, credit }) {
   const lines = [element("strong", {}, title || path), element("span", {}, `Licence: ${licence || "not stated"}`)];
   if (credit) lines.push(element("span", {}, credit));
   lines.push(element("code", { title: sha256 ?? "" }, `${path}  ${(sha256 ?? "").slice(0, 12)}`));
   return element("li", {}, ...lines);
 }
 
+function decisionSection({ verdict, reasons = [] }) {
+  return section("Decision", element("p", {}, verdict), element("ul", {}, ...reasons.map((reason) => element("li", {}, reason))));
+}
+
+function wholeCard(card) {
+  const body = element("div", { className: "model-card" }, ...toElements(card));
+  return element("details", {}, element("summary", {}, "The whole model card"), body);
+}
+
+function metricsSection(metrics) {
+  const note = "With 95 % intervals, on the same items of groups that training never saw.";
+  return section("How it compares with its base model", metricsTable(metrics), element("p", { className: "muted" }, note));
+}
+
 function metricsTable(metrics) {
   const head = ["Measure", "Base", "Tuned", "Change"].map((name) => element("th", { scope: "col" }, name));
-  const rows = metrics.map((row) =>
-    element(
-      "tr",
-      {},
-      element(
-        "th",
-        { scope: "row" },
-        row.meaning ?? row.metric.replaceAll("_", " "),
-        element("small", {}, `${row.split}, ${row.items} items`),
-      ),
-      ...[row.base, row.tuned, row.change].map(cell),
-    ),
-  );
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
-  return element("div", { className: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, table);
+  const thead = element("thead", {}, element("tr", {}, ...head));
+  return scrollable("Metrics", element("table", {}, thead, element("tbody", {}, ...metrics.map(metricRow))));
 }
 
-function cell(figure) {
-  const interval = typeof figure?.low === "number" ? `${number(figure.low)} to ${number(figure.high)}` : "no interval";
-  return element("td", {}, number(figure?.value), element("small", {}, interval));
+function metricRow({ metric, meaning, split, items, base, tuned, change }) {
+  const name = meaning ?? metric.replaceAll("_", " ");
+  const head = element("th", { scope: "row" }, name, element("small", {}, `${split}, ${items} items`));
+  return element("tr", {}, head, ...[base, tuned, change].map(scoreCell));
 }
 
-const number = (value) => (typeof value === "number" ? value.toFixed(3).replace("-", "−") : "–");
+function scoreCell(score) {
+  const interval = typeof score?.low === "number" ? `${formatScore(score.low)} to ${formatScore(score.high)}` : "no interval";
+  return element("td", {}, formatScore(score?.value), element("small", {}, interval));
+}
+
+const formatScore = (value) => (typeof value === "number" ? value.toFixed(3).replace("-", "−") : "–");

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests, driven over its DevTools protocol: pages are opened, typed into, looked at and asked in JavaScript."""
+"""Headless Chromium for tests, driven over its DevTools protocol: opens pages, types and clicks, and evaluates JavaScript."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ CODES = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
 
 @contextmanager
 def browser(folder: Path) -> Iterator[int]:
-    """A browser with an empty profile below ``folder``; the port of its DevTools."""
+    """Start a browser with an empty profile in ``folder``; yields the port of its DevTools."""
     announced = folder / "DevToolsActivePort"
     command = [*CHROMIUM, f"--user-data-dir={folder}", "--remote-debugging-port=0", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -45,13 +45,13 @@ def browser(folder: Path) -> Iterator[int]:
 
 
 class Page:
-    """A tab. What it asked for stands in ``requests``, what went wrong in it in ``complaints`` (exceptions, blocked content)."""
+    """A tab. ``requests``: the addresses that it requested; ``complaints``: its exceptions and security errors."""
 
     def __init__(self, port: int, *, width: int = 1100, height: int = 800, scheme: str = "light"):
         with urlopen(Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT"), timeout=20) as answer:
             target = json.load(answer)
         self._socket: ClientConnection = connect(target["webSocketDebuggerUrl"], max_size=None)
-        self._number = 0
+        self._last_id = 0
         self.requests: list[str] = []
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "Network", "Log", "Accessibility"):
@@ -60,11 +60,12 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def call(self, method: str, **params: Any) -> Any:
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        """Call a method of the DevTools protocol; its result. Events that arrive meanwhile are noted."""
+        self._last_id += 1
+        self._socket.send(json.dumps({"id": self._last_id, "method": method, "params": params}))
         while True:
             message = json.loads(self._socket.recv(timeout=30))
-            if message.get("id") == self._number:
+            if message.get("id") == self._last_id:
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]
             self._note(message)
@@ -79,62 +80,70 @@ class Page:
                 self.complaints.append(event["params"]["entry"]["text"])
 
     def open(self, address: str) -> None:
+        """Load a page and wait until it is complete."""
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
     def resize(self, width: int, height: int) -> None:
-        """``width`` in CSS pixels; up to 600 a phone, with touch and without room for scroll bars."""
+        """Set the size in CSS pixels. A width of up to 600 is a phone, with overlay scroll bars."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width <= 600)
 
-    def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression, of its promise where it is one."""
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression; a promise is awaited."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True)
         assert "exceptionDetails" not in result, f"{expression}: {result['exceptionDetails']}"
         return result["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 20) -> None:
+        """Wait until a JavaScript expression is true; fail after ``seconds`` with the page's text."""
         deadline = time.monotonic() + seconds
-        while not self.ask(f"Boolean({condition})"):
-            assert time.monotonic() < deadline, f"never: {condition}\n{self.ask('document.body.innerText')}\n{self.complaints}"
+        while not self.evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < deadline, f"never: {condition}\n{self.evaluate('document.body.innerText')}\n{self.complaints}"
             time.sleep(0.05)
 
     def text(self, selector: str) -> str:
-        return str(self.ask(f"document.querySelector({json.dumps(selector)}).innerText"))
+        """The visible text of an element."""
+        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def focus(self, selector: str) -> None:
-        self.ask(f"document.querySelector({json.dumps(selector)}).focus()")
+        """Give an element the keyboard's focus."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
 
     def click(self, selector: str) -> None:
+        """Click in the middle of an element, after scrolling to it."""
         x, y = self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def hover(self, selector: str) -> None:
+        """Move the mouse to the middle of an element."""
         x, y = self._middle(selector)
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _middle(self, selector: str) -> tuple[float, float]:
         box = f"document.querySelector({json.dumps(selector)})"
-        self.ask(f"{box}.scrollIntoView({{block: 'nearest'}})")
-        x, y = self.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box}.getClientRects()[0])")
+        self.evaluate(f"{box}.scrollIntoView({{block: 'nearest'}})")
+        x, y = self.evaluate(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box}.getClientRects()[0])")
         return x, y
 
     def type(self, text: str) -> None:
-        """Into what has the focus."""
+        """Insert text into the element that has the focus."""
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, modifier: str = "") -> None:
+        """Press and release a key of ``CODES``, with a modifier of ``MODIFIERS``."""
         common = {"key": key, "code": key, "windowsVirtualKeyCode": CODES[key], "modifiers": MODIFIERS[modifier]}
         self.call("Input.dispatchKeyEvent", type="keyDown", text="\r" if key == "Enter" else "", **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def nameless(self) -> list[str]:
-        """The roles of controls that a screen reader would call nothing."""
+        """The roles of visible controls that have no name for a screen reader."""
         controls = {"button", "textbox", "slider", "checkbox", "radio", "combobox", "spinbutton", "dialog", "link"}
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        focusable = [node for node in nodes if not node["ignored"] and node["role"]["value"] in controls]
-        assert focusable
-        return [node["role"]["value"] for node in focusable if not node.get("name", {}).get("value")]
+        visible = [node for node in nodes if not node["ignored"] and node["role"]["value"] in controls]
+        assert visible
+        return [node["role"]["value"] for node in visible if not node.get("name", {}).get("value")]
 
     def picture(self, path: Path) -> None:
+        """Write a screenshot as PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -1,4 +1,4 @@
-"""What tests of the web page do with it: conditions to wait for, in JavaScript, and a question sent by keyboard."""
+"""Steps of the web page's tests: JavaScript conditions to wait for, opening the page, sending a question by keyboard."""
 
 from helpers.browser import Page
 
@@ -7,9 +7,9 @@ ANSWERED = "document.querySelector('#status').textContent.startsWith('The answer
 ERROR = "document.querySelector('#turns .error')"
 TOKENS = "document.querySelectorAll('.token').length"
 TURNS = "document.querySelectorAll('.turn').length"
-# Text of which the contrast with the colour behind it is below 4.5 to 1 (WCAG 2.2, 1.4.3), disabled controls apart; a token's line
-# of light counts as its ground, in its full colour.
-FAINT = """(() => {
+# All text whose contrast with its background is below 4.5 to 1 (WCAG 2.2, 1.4.3), except in disabled controls. A token's shading
+# counts as its background, in its full colour.
+LOW_CONTRAST = """(() => {
   const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
   const over = (...colours) => {
     context.clearRect(0, 0, 1, 1);
@@ -23,7 +23,7 @@ FAINT = """(() => {
   const faint = [];
   for (const element of document.querySelectorAll("body *")) {
     const own = [...element.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
-    if (!own || !element.checkVisibility() || element.closest(":disabled, .unseen")) continue;
+    if (!own || !element.checkVisibility() || element.closest(":disabled, .visually-hidden")) continue;
     const style = getComputedStyle(element);
     const grounds = [];
     for (let at = element; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);
@@ -37,7 +37,8 @@ FAINT = """(() => {
 })()"""
 
 
-def opened(devtools: int, address: str, *, width: int = 1100, scheme: str = "light") -> Page:
+def open_chat_page(devtools: int, address: str, *, width: int = 1100, scheme: str = "light") -> Page:
+    """The chat page in a new tab, ready for a question."""
     page = Page(devtools, width=width, scheme=scheme)
     page.open(address)
     page.wait(READY)
@@ -45,6 +46,7 @@ def opened(devtools: int, address: str, *, width: int = 1100, scheme: str = "lig
 
 
 def send(page: Page, text: str) -> None:
+    """Type a question and send it by Ctrl+Enter."""
     page.focus("#prompt")
     page.type(text)
     page.press("Enter", "Control")

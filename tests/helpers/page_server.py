@@ -1,6 +1,6 @@
-"""A server with the page and an API that speaks the contract, for what a model cannot be made to say: markup, endless answers, refusals.
+"""A server with the page and a fake API, for answers that a real model does not give on demand: markup, endless answers, refusals.
 
-The last line of a prompt says what happens: "markup", "endless", "busy", "long", "cut"; anything else gets a short answer.
+The last line of a prompt chooses the scenario: "markup", "endless", "busy", "long" or "cut"; anything else gets a short answer.
 """
 
 import codecs
@@ -82,31 +82,35 @@ PASSPORT = {
 
 
 class Server(ThreadingHTTPServer):
-    """On a free port of loopback; with ``key``, asked for on every route but the page's."""
+    """Listens on a free port of loopback. With ``key``, all routes but the page's need it. ``pause``: seconds after each token."""
 
     daemon_threads = True
 
     def __init__(self, *, key: str = "", models: tuple[str, ...] = ("medical-llm", "medical-llm@previous"), pause: float = 0.0):
         super().__init__(("127.0.0.1", 0), Handler)
         self.key, self.models, self.pause = key, models, pause
-        self.asked: list[dict[str, Any]] = []  # the bodies of requests for answers
-        self.left = threading.Event()  # set when a client goes away in the middle of an answer
-        self.busy = 1  # how many requests that say "busy" are refused
+        self.bodies: list[dict[str, Any]] = []  # of all POST requests
+        self.client_left = threading.Event()  # set when a client disconnects before its answer is complete
+        self.busy = 1  # how many "busy" requests are refused before one is answered
         self.address = f"http://127.0.0.1:{self.server_address[1]}/"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def end(self) -> None:
+        """Stop serving, and close the port."""
         self.shutdown()
         self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):
+    """The page's files, ``/v1/models``, ``/passport``, and both completion routes."""
+
     server: Server
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is for its own."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
+        """A file of the page, or JSON of the API."""
         address = urlsplit(self.path)
         if (file := PAGE / (address.path.strip("/") or "index.html")).is_file():
             self._send(200, file.read_bytes(), TYPES[file.suffix])
@@ -122,25 +126,26 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "There is nothing here.")
 
     def do_POST(self) -> None:
+        """A stream, or the refusal that the prompt asks for."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._allowed():
             return
-        self.server.asked.append(body)
+        self.server.bodies.append(body)
         chat = self.path == "/v1/chat/completions"
-        asked_for = (body["messages"][-1]["content"] if chat else body["prompt"]).splitlines()[-1]
-        if asked_for == "busy" and self.server.busy:
+        scenario = (body["messages"][-1]["content"] if chat else body["prompt"]).splitlines()[-1]
+        if scenario == "busy" and self.server.busy:
             self.server.busy -= 1
             self._refuse(429, "Full.", {"Retry-After": "2"})
-        elif asked_for == "long":
+        elif scenario == "long":
             self._refuse(400, f"512 tokens are the most; this has 9000. {MARKUP}", code="context_length_exceeded")
         else:
-            self._stream(body, chat, asked_for)
+            self._stream(body, chat, scenario)
 
-    def _stream(self, body: dict[str, Any], chat: bool, asked_for: str) -> None:
+    def _stream(self, body: dict[str, Any], chat: bool, scenario: str) -> None:
         self._head(200, "text/event-stream")
         try:
             letters = codecs.getincrementaldecoder("utf-8")()
-            for token in tokens(asked_for):
+            for token in tokens(scenario):
                 self._event(
                     {
                         "model": body["model"],
@@ -148,8 +153,8 @@ class Handler(BaseHTTPRequestHandler):
                         "choices": [choice(token, letters.decode(token), chat)],
                     }
                 )
-                time.sleep(0.02 if asked_for == "endless" else self.server.pause)
-            if asked_for != "cut":
+                time.sleep(0.02 if scenario == "endless" else self.server.pause)
+            if scenario != "cut":
                 self._event(
                     {
                         "model": body["model"],
@@ -159,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
                 )
                 self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
-            self.server.left.set()
+            self.server.client_left.set()
 
     def _event(self, chunk: dict[str, Any]) -> None:
         self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
@@ -187,20 +192,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def tokens(asked_for: str) -> Iterator[bytes]:
-    """The answer in pieces; letters of more than one byte come in several."""
-    if asked_for == "endless":
+def tokens(scenario: str) -> Iterator[bytes]:
+    """The answer's tokens. A character of several bytes is spread over as many tokens."""
+    if scenario == "endless":
         yield from (f" {n}".encode() for n in range(100_000))
-    text = MARKUP.replace(" ", "| ") if asked_for == "markup" else SHORT
-    for piece in text.split("|")[: 3 if asked_for == "cut" else None]:
-        content = piece.encode()
+    text = MARKUP.replace(" ", "| ") if scenario == "markup" else SHORT
+    for token in text.split("|")[: 3 if scenario == "cut" else None]:
+        content = token.encode()
         yield from ([content] if content.isascii() else [bytes([byte]) for byte in content])
 
 
 def choice(token: bytes, text: str, chat: bool) -> dict[str, Any]:
     """A token with its alternatives and a probability that varies from token to token, in the shape of chat or of completions.
 
-    ``text``: what of the answer is whole with it.
+    ``text``: the characters that are complete with this token.
     """
     name = token.decode(errors="replace")
     logprob = math.log(0.08 + 0.9 * ((sum(token) * 37) % 100) / 100)

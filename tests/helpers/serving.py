@@ -1,4 +1,4 @@
-"""A real server on loopback, in a thread of the tests' process, so that they can look into its engines; what is asked of it."""
+"""A real server on loopback, in a thread of the tests' process, so that tests can look into its engines; and requests for it."""
 
 import threading
 import time
@@ -14,53 +14,56 @@ import uvicorn
 from helpers.project import free_port
 from serve.api import application
 from serve.connection import Connection
-from serve.models import Opening
+from serve.models import EngineOptions
 from serve.rollout import Rollout
-from serve.trust import Limits, Trust
+from serve.security import Limits, SecurityMiddleware
 
 QUESTION = "What are the signs of condition 3?"
-ASK: Any = {"model": "medical-llm", "prompt": QUESTION, "max_tokens": 12, "temperature": 0}
+COMPLETION: Any = {"model": "medical-llm", "prompt": QUESTION, "max_tokens": 12, "temperature": 0}
 CHAT: Any = {"model": "medical-llm", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 12, "temperature": 0}
 
 
 @dataclass
-class Running:
+class RunningServer:
+    """A server with a client for it. ``rollouts`` and ``middleware`` are the server's own objects."""
+
     url: str
     rollouts: dict[str, Rollout]
-    trust: Trust
+    middleware: SecurityMiddleware
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = httpx.Client(base_url=self.url, timeout=240)
 
     def idle(self, seconds: float = 10) -> bool:
-        """Whether every slot is free, by then."""
+        """Wait up to ``seconds`` for all slots to be free; whether they are."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             loads = [rollout.current.engine.load() for rollout in self.rollouts.values()]
-            if not any(load.waiting + load.reading + load.going for load in loads):
+            if not any(load.waiting + load.prefill + load.running for load in loads):
                 return True
             time.sleep(0.01)
         return False
 
 
 @contextmanager
-def running(
+def run_server(
     models: dict[str, Path | str],
     *,
     slots: int = 4,
-    waiting: int = 64,
+    max_waiting: int = 64,
     unverified: bool = True,
     keys: tuple[str, ...] = (),
     limits: Limits | None = None,
-    seconds: float = 0.2,
-) -> Iterator[Running]:
-    how = Opening(slots=slots, max_len=None, waiting=waiting, unverified=unverified)
-    rollouts = {name: Rollout(str(which), how, seconds=seconds) for name, which in models.items()}
-    trust = application(rollouts, keys=keys, limits=limits or Limits())
+    poll_seconds: float = 0.2,
+) -> Iterator[RunningServer]:
+    """A server for ``models``, sources by the names that clients use; it ends with the context."""
+    options = EngineOptions(slots=slots, max_len=None, max_waiting=max_waiting, unverified=unverified)
+    rollouts = {name: Rollout(str(source), options, poll_seconds=poll_seconds) for name, source in models.items()}
+    middleware = application(rollouts, keys=keys, limits=limits or Limits())
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(trust, host="127.0.0.1", port=port, log_config=None, access_log=False, http=Connection, ws="none")
+        uvicorn.Config(middleware, host="127.0.0.1", port=port, log_config=None, access_log=False, http=Connection, ws="none")
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -68,24 +71,25 @@ def running(
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.started
-    handle = Running(f"http://127.0.0.1:{port}", rollouts, trust)
+    running = RunningServer(f"http://127.0.0.1:{port}", rollouts, middleware)
     try:
-        yield handle
+        yield running
     finally:
-        handle.client.close()
+        running.client.close()
         server.should_exit = True
         thread.join(20)
         for rollout in rollouts.values():
             rollout.close(0)
 
 
-def error_of(answer: httpx.Response) -> dict[str, Any]:
-    """The error, in OpenAI's shape."""
-    body = answer.json()
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error of a response, after a check of its shape."""
+    body = response.json()
     assert set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}, body
-    assert body["error"]["message"] and body["error"]["type"] and "Traceback" not in answer.text
+    assert body["error"]["message"] and body["error"]["type"] and "Traceback" not in response.text
     return dict(body["error"])
 
 
 def bearer(key: str) -> dict[str, str]:
+    """The header that sends an API key."""
     return {"Authorization": f"Bearer {key}"}

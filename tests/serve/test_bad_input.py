@@ -9,16 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
-from helpers.serving import ASK, CHAT, Running, error_of, running
+from helpers.serving import CHAT, COMPLETION, RunningServer, error_of, run_server
 
 from serve.connection import Connection
-from serve.trust import Limits
+from serve.security import Limits
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: Path) -> Iterator[Running]:
-    with running({"medical-llm": tiny_checkpoint}, limits=Limits(body=1 << 20, body_seconds=1.0)) as found:
-        yield found
+def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
+    with run_server({"medical-llm": tiny_checkpoint}, limits=Limits(max_body_bytes=1 << 20, body_seconds=1.0)) as running:
+        yield running
 
 
 DEEP = '{"model": "medical-llm", "prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
@@ -89,41 +89,41 @@ BAD_CHATS: dict[str, dict[str, Any]] = {
 
 class TestBadInput:
     @pytest.fixture(autouse=True)
-    def the_next_good_request_is_answered(self, server: Running) -> Iterator[None]:
+    def the_next_good_request_is_answered(self, server: RunningServer) -> Iterator[None]:
         yield
-        assert server.client.post("/v1/completions", json=ASK | {"max_tokens": 1}).status_code == 200 and server.idle()
+        assert server.client.post("/v1/completions", json=COMPLETION | {"max_tokens": 1}).status_code == 200 and server.idle()
 
-    def send(self, server: Running, body: bytes, path: str = "/v1/completions") -> httpx.Response:
+    def send(self, server: RunningServer, body: bytes, path: str = "/v1/completions") -> httpx.Response:
         begun = time.monotonic()
         answer = server.client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert time.monotonic() - begun < 5
         return answer
 
     @pytest.mark.parametrize("name", BAD_BODIES)
-    def test_bodies(self, server: Running, name: str) -> None:
+    def test_bodies(self, server: RunningServer, name: str) -> None:
         for path in ("/v1/completions", "/v1/chat/completions"):
             answer = self.send(server, BAD_BODIES[name], path)
             assert answer.status_code == 400 and error_of(answer)
 
     @pytest.mark.parametrize("name", BAD_FIELDS)
-    def test_fields(self, server: Running, name: str) -> None:
-        answer = self.send(server, json.dumps(ASK | BAD_FIELDS[name]).encode())
+    def test_fields(self, server: RunningServer, name: str) -> None:
+        answer = self.send(server, json.dumps(COMPLETION | BAD_FIELDS[name]).encode())
         assert answer.status_code in (400, 404) and error_of(answer)
 
     @pytest.mark.parametrize("name", BAD_CHATS)
-    def test_chats(self, server: Running, name: str) -> None:
+    def test_chats(self, server: RunningServer, name: str) -> None:
         answer = self.send(server, json.dumps(CHAT | BAD_CHATS[name]).encode(), "/v1/chat/completions")
         assert answer.status_code == 400 and error_of(answer)
 
-    def test_what_says_nothing_is_taken(self, server: Running) -> None:
+    def test_fields_that_change_nothing_are_accepted(self, server: RunningServer) -> None:
         harmless = {"user": "u", "metadata": {"a": "b"}, "store": False, "frequency_penalty": 0, "logit_bias": {}, "stop": None, "n": None}
-        assert server.client.post("/v1/completions", json=ASK | harmless).status_code == 200
+        assert server.client.post("/v1/completions", json=COMPLETION | harmless).status_code == 200
 
-    def test_a_body_of_fifty_megabytes(self, server: Running) -> None:
+    def test_a_body_of_fifty_megabytes(self, server: RunningServer) -> None:
         answer = self.send(server, b'{"prompt": "' + b"x" * 50_000_000 + b'"}')
         assert answer.status_code == 413 and error_of(answer)["code"] == "body_too_large"
 
-    def test_a_body_without_end(self, server: Running) -> None:
+    def test_a_body_without_end(self, server: RunningServer) -> None:
         def parts() -> Iterator[bytes]:
             for _ in range(40):
                 yield b"x" * 100_000
@@ -131,25 +131,25 @@ class TestBadInput:
         answer = server.client.post("/v1/completions", content=parts())
         assert answer.status_code == 413 and error_of(answer)
 
-    def test_a_body_that_does_not_come(self, server: Running) -> None:
+    def test_a_body_that_does_not_come(self, server: RunningServer) -> None:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as slow:
             slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
             assert slow.recv(1000).startswith(b"HTTP/1.1 408")
 
-    def test_a_head_that_does_not_come(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Connection, "seconds", 0.3)
+    def test_a_head_that_does_not_come(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Connection, "head_seconds", 0.3)
         host, port = server.url.removeprefix("http://").split(":")
         begun = time.monotonic()
-        for said in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"):
+        for head in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"):
             with socket.create_connection((host, int(port)), timeout=10) as slow:
-                slow.sendall(said)
+                slow.sendall(head)
                 while slow.recv(1000):
                     pass
         assert time.monotonic() - begun < 8  # five seconds of them uvicorn's, for what follows an answer
 
-    def test_more_connections_than_are_served(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Connection, "most", 8)
+    def test_more_connections_than_are_served(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Connection, "max_connections", 8)
         host, port = server.url.removeprefix("http://").split(":")
         many = [socket.create_connection((host, int(port)), timeout=10) for _ in range(12)]
         try:
@@ -173,14 +173,14 @@ class TestBadInput:
             ("GET", "/docs", 404),
         ],
     )
-    def test_paths_and_methods(self, server: Running, method: str, path: str, status: int) -> None:
+    def test_paths_and_methods(self, server: RunningServer, method: str, path: str, status: int) -> None:
         answer = server.client.request(method, path)
         assert answer.status_code == status and error_of(answer)
 
-    def test_another_type_of_content(self, server: Running) -> None:
-        answer = server.client.post("/v1/completions", content=json.dumps(ASK), headers={"Content-Type": "text/plain"})
+    def test_another_type_of_content(self, server: RunningServer) -> None:
+        answer = server.client.post("/v1/completions", content=json.dumps(COMPLETION), headers={"Content-Type": "text/plain"})
         assert answer.status_code == 400 and error_of(answer)
 
-    def test_a_name_that_is_not_this_machines(self, server: Running) -> None:
+    def test_a_name_that_is_not_this_machines(self, server: RunningServer) -> None:
         answer = server.client.get("/v1/models", headers={"Host": "evil.example"})
         assert answer.status_code == 421 and error_of(answer)

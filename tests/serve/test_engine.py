@@ -1,4 +1,4 @@
-"""The engine: whoever else is there, a request gets what it would get alone."""
+"""The engine: a request gets the same tokens with other requests as alone."""
 
 import queue
 import random
@@ -11,7 +11,7 @@ from helpers.builders import TINY, random_model
 from model.generation.generate import SequenceState, Token, generate
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
-from serve.engine import CHUNK, ClosedError, Ended, Engine, FullError, Request
+from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, QueueFull, Request
 
 MODEL = random_model(TINY)
 CONTEXT = TINY.max_seq_len
@@ -19,23 +19,23 @@ CONTEXT = TINY.max_seq_len
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(MODEL, slots=4, max_len=CONTEXT, most_waiting=100)
+    engine = Engine(MODEL, slots=4, max_len=CONTEXT, max_waiting=100)
     yield engine
     engine.close(0)
 
 
-class Asked:
-    """A request and what it was told."""
+class Recorded:
+    """A request, and a queue of its events."""
 
     def __init__(self, prompt: list[int], settings: Sampling = GREEDY, count: int = 20, stop_ids: frozenset[int] = frozenset()):
-        self.told: queue.Queue[Token | Ended] = queue.Queue()
-        self.request = Request(prompt, settings, count, self.told.put, stop_ids=stop_ids)
+        self.events: queue.Queue[Token | FinishReason] = queue.Queue()
+        self.request = Request(prompt, settings, count, self.events.put, stop_ids=stop_ids)
 
-    def answer(self) -> tuple[list[int], Ended]:
+    def answer(self) -> tuple[list[int], FinishReason]:
         tokens: list[int] = []
-        while isinstance(told := self.told.get(timeout=240), Token):
-            tokens.append(told.id)
-        return tokens, told
+        while isinstance(event := self.events.get(timeout=240), Token):
+            tokens.append(event.id)
+        return tokens, event
 
 
 def alone(model: Transformer, prompt: list[int], settings: Sampling, count: int, stop_ids: frozenset[int] = frozenset()) -> list[int]:
@@ -48,61 +48,61 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
     return [[chance.randrange(TINY.vocab_size) for _ in range(chance.randint(1, 180))] for _ in range(count)]
 
 
-def test_forty_at_once_each_get_what_they_get_alone(engine: Engine) -> None:
+def test_forty_requests_at_once_get_the_tokens_that_they_get_alone(engine: Engine) -> None:
     settings = [Sampling(temperature=0.9, top_p=0.8, seed=n) if n % 2 else GREEDY for n in range(40)]
-    asked = [Asked(prompt, how) for prompt, how in zip(prompts(40), settings, strict=True)]
-    for one in asked:
+    requests = [Recorded(prompt, sampling) for prompt, sampling in zip(prompts(40), settings, strict=True)]
+    for one in requests:
         engine.submit(one.request)
-    for one, how in zip(asked, settings, strict=True):
-        assert one.answer() == (alone(MODEL, list(one.request.prompt), how, 20), "length")
-    assert engine.load().going == engine.load().waiting == 0
+    for one, sampling in zip(requests, settings, strict=True):
+        assert one.answer() == (alone(MODEL, list(one.request.prompt), sampling, 20), "length")
+    assert engine.load().running == engine.load().waiting == 0
 
 
-def test_a_beginning_that_is_known_is_not_read_again(engine: Engine) -> None:
+def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     system = prompts(1, seed=5)[0][:90] * 2
-    first = Asked([*system[:150], 7])
+    first = Recorded([*system[:150], 7])
     engine.submit(first.request)
     first.answer()
-    second = Asked([*system[:150], 9, 11])
+    second = Recorded([*system[:150], 9, 11])
     engine.submit(second.request)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")
-    assert (first.request.reused, second.request.reused) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
+    assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
 
 
-def test_a_stop_id_ends_a_sequence_and_is_the_last_that_is_told(engine: Engine) -> None:
+def test_a_stop_id_ends_a_sequence_and_is_its_last_token(engine: Engine) -> None:
     prompt = prompts(1, seed=1)[0]
     tokens = alone(MODEL, prompt, GREEDY, 20)
-    asked = Asked(prompt, stop_ids=frozenset({tokens[6]}))
-    engine.submit(asked.request)
-    assert asked.answer() == (tokens[: tokens.index(tokens[6]) + 1], "stop")
+    recorded = Recorded(prompt, stop_ids=frozenset({tokens[6]}))
+    engine.submit(recorded.request)
+    assert recorded.answer() == (tokens[: tokens.index(tokens[6]) + 1], "stop")
 
 
 def test_a_full_context_ends_a_sequence(engine: Engine) -> None:
-    asked = Asked(prompts(1, seed=2)[0][:50], count=10_000)
-    engine.submit(asked.request)
-    tokens, how = asked.answer()
-    assert (len(tokens), how) == (CONTEXT - len(asked.request.prompt) + 1, "length")
+    recorded = Recorded(prompts(1, seed=2)[0][:50], count=10_000)
+    engine.submit(recorded.request)
+    tokens, reason = recorded.answer()
+    assert (len(tokens), reason) == (CONTEXT - len(recorded.request.prompt) + 1, "length")
 
 
 def test_a_long_prompt_lets_the_others_go_on() -> None:
-    engine = Engine(MODEL, slots=2, max_len=CONTEXT, most_waiting=10)
+    engine = Engine(MODEL, slots=2, max_len=CONTEXT, max_waiting=10)
     order: list[str] = []
     long = [1] * (CONTEXT - 2)
     done: queue.Queue[object] = queue.Queue()
 
-    def told(name: str) -> Request:
-        def tell(what: Token | Ended) -> None:
+    def recorded(name: str) -> Request:
+        def emit(event: Token | FinishReason) -> None:
             order.append(name)
-            if not isinstance(what, Token):
-                done.put(what)
+            if not isinstance(event, Token):
+                done.put(event)
 
-        return Request(long if name == "long" else [5], GREEDY, 200 if name == "short" else 1, tell)
+        return Request(long if name == "long" else [5], GREEDY, 200 if name == "short" else 1, emit)
 
-    short = told("short")
+    short = recorded("short")
     engine.submit(short)
     while not order:
         time.sleep(0.001)
-    engine.submit(told("long"))
+    engine.submit(recorded("long"))
     for _ in range(2):
         done.get(timeout=240)
     before = order.index("long")
@@ -111,49 +111,49 @@ def test_a_long_prompt_lets_the_others_go_on() -> None:
 
 
 def test_one_that_is_cancelled_gets_at_most_two_more_tokens_and_frees_its_slot(engine: Engine) -> None:
-    asked = [Asked([n + 1], count=200) for n in range(4)]
-    for one in asked:
+    requests = [Recorded([n + 1], count=200) for n in range(4)]
+    for one in requests:
         engine.submit(one.request)
-    for one in asked:
-        one.told.get(timeout=240)
-    made = [one.request.made for one in asked]
-    for one in asked:
+    for one in requests:
+        one.events.get(timeout=240)
+    counts = [one.request.new_tokens for one in requests]
+    for one in requests:
         one.request.cancel()
         one.request.cancel()
-    for one, before in zip(asked, made, strict=True):
-        assert one.answer()[1] == "cancelled" and one.request.made <= before + 2 + 2
-    next_one = Asked([3], count=3)
+    for one, before in zip(requests, counts, strict=True):
+        assert one.answer()[1] == "cancelled" and one.request.new_tokens <= before + 2 + 2
+    next_one = Recorded([3], count=3)
     engine.submit(next_one.request)
     assert next_one.answer() == (alone(MODEL, [3], GREEDY, 3), "length")
 
 
-def test_what_is_too_much_or_impossible_is_refused_and_nothing_of_it_is_taken() -> None:
-    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=2)
+def test_requests_that_are_too_many_or_invalid_are_refused_as_a_whole() -> None:
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, max_waiting=2)
     with pytest.raises(ValueError, match="empty"):
-        engine.submit(Asked([1]).request, Asked([]).request)
+        engine.submit(Recorded([1]).request, Recorded([]).request)
     with pytest.raises(ValueError, match="4 continuations at once are more than 3"):
-        engine.submit(*(Asked([n]).request for n in range(4)))
+        engine.submit(*(Recorded([n]).request for n in range(4)))
     assert engine.load().waiting == 0
-    asked = [Asked([n], count=200) for n in range(3)]
-    engine.submit(*(one.request for one in asked))
-    with pytest.raises(FullError):
-        engine.submit(*(Asked([n]).request for n in range(3)))
+    requests = [Recorded([n], count=200) for n in range(3)]
+    engine.submit(*(one.request for one in requests))
+    with pytest.raises(QueueFull):
+        engine.submit(*(Recorded([n]).request for n in range(3)))
     assert engine.close()  # those that are here end first
-    assert [one.answer()[1] for one in asked] == ["length"] * 3
-    with pytest.raises(ClosedError):
-        engine.submit(Asked([1]).request)
+    assert [one.answer()[1] for one in requests] == ["length"] * 3
+    with pytest.raises(EngineClosed):
+        engine.submit(Recorded([1]).request)
 
 
 def test_closing_in_a_hurry_cancels() -> None:
-    engine = Engine(MODEL, slots=1, max_len=CONTEXT, most_waiting=9)
-    asked = [Asked([n], count=200) for n in range(8)]
-    engine.submit(*(one.request for one in asked))
+    engine = Engine(MODEL, slots=1, max_len=CONTEXT, max_waiting=9)
+    requests = [Recorded([n], count=200) for n in range(8)]
+    engine.submit(*(one.request for one in requests))
     assert not engine.close(0.05)
-    assert {one.answer()[1] for one in asked} <= {"length", "cancelled"}
+    assert {one.answer()[1] for one in requests} <= {"length", "cancelled"}
 
 
-def test_what_fails_ends_what_it_concerns_and_nothing_else(engine: Engine) -> None:
-    well, ill = Asked([4], count=60), [Asked([5], Sampling(temperature=1e-300)), Asked([6], Sampling(seed=1 << 70))]
+def test_a_request_that_fails_ends_alone(engine: Engine) -> None:
+    well, ill = Recorded([4], count=60), [Recorded([5], Sampling(temperature=1e-300)), Recorded([6], Sampling(seed=1 << 70))]
     engine.submit(well.request, *(one.request for one in ill))  # logits over nearly nothing are infinite; such a seed is none
     assert [one.answer() for one in ill] == [([], "failed")] * 2
     assert well.answer() == (alone(MODEL, [4], GREEDY, 60), "length")
@@ -168,23 +168,23 @@ def test_a_step_that_fails_ends_its_requests_once_and_the_next_find_all_slots(
     with monkeypatch.context() as broken:
         broken.setattr(engine._batch, "step", out_of_memory)
         for _ in range(3):
-            asked = [Asked([n + 1]) for n in range(4)]
-            engine.submit(*(one.request for one in asked))
-            assert [one.answer()[1] for one in asked] == ["failed"] * 4
-            assert all(one.told.empty() for one in asked)
+            requests = [Recorded([n + 1]) for n in range(4)]
+            engine.submit(*(one.request for one in requests))
+            assert [one.answer()[1] for one in requests] == ["failed"] * 4
+            assert all(one.events.empty() for one in requests)
     assert "RuntimeError" in caplog.text and "no memory for [" not in caplog.text
-    again = [Asked(prompt) for prompt in prompts(4, seed=3)]
+    again = [Recorded(prompt) for prompt in prompts(4, seed=3)]
     engine.submit(*(one.request for one in again))
     for one in again:
         assert one.answer() == (alone(MODEL, list(one.request.prompt), GREEDY, 20), "length")
     assert sorted(engine._batch.cache._free) == [0, 1, 2, 3]
 
 
-def test_one_that_cannot_be_told_anything_is_cancelled_and_hurts_nobody(engine: Engine) -> None:
-    def deaf(what: Token | Ended) -> None:
-        raise RuntimeError(f"the loop is closed to {what}")
+def test_a_request_that_cannot_receive_tokens_is_cancelled_and_hurts_no_other(engine: Engine) -> None:
+    def deaf(event: Token | FinishReason) -> None:
+        raise RuntimeError(f"the loop is closed to {event}")
 
-    deaf_one, well = Request([7], GREEDY, 200, deaf), Asked([8])
+    deaf_one, well = Request([7], GREEDY, 200, deaf), Recorded([8])
     engine.submit(deaf_one, well.request)
     assert well.answer() == (alone(MODEL, [8], GREEDY, 20), "length")
-    assert deaf_one.made <= 2 and engine.load().going == 0
+    assert deaf_one.new_tokens <= 2 and engine.load().running == 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.serving import ASK, Running, running
+from helpers.serving import COMPLETION, RunningServer, run_server
 
 HOST = b"Host: 127.0.0.1\r\n"
 POST = b"POST /v1/nothing HTTP/1.1\r\n" + HOST
@@ -77,17 +77,17 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module")
-def server(tiny_checkpoint: Path) -> Iterator[Running]:
-    with running({"medical-llm": tiny_checkpoint}) as found:
-        yield found
+def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
+    with run_server({"medical-llm": tiny_checkpoint}) as running:
+        yield running
 
 
-def connect(server: Running) -> socket.socket:
+def connect(server: RunningServer) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=4)
 
 
-def answers(server: Running, *parts: bytes) -> list[bytes]:
+def answers(server: RunningServer, *parts: bytes) -> list[bytes]:
     """All that comes until the server closes the connection, which it must do within seconds, answer by answer."""
     with connect(server) as client:
         for part in parts:
@@ -102,7 +102,7 @@ def answers(server: Running, *parts: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_request_whose_end_is_in_doubt_is_refused_and_its_connection_closed(server: Running, name: str) -> None:
+def test_a_request_whose_end_is_in_doubt_is_refused_and_its_connection_closed(server: RunningServer, name: str) -> None:
     [answer] = answers(server, REFUSED[name] + SMUGGLED)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"connection: close" in head.lower()
@@ -110,23 +110,23 @@ def test_a_request_whose_end_is_in_doubt_is_refused_and_its_connection_closed(se
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_behind_a_good_request_too(server: Running, name: str) -> None:
+def test_behind_a_good_request_too(server: RunningServer, name: str) -> None:
     statuses = [answer[9:12] for answer in answers(server, SMUGGLED + REFUSED[name] + SMUGGLED)]
     assert statuses == [b"200", b"400"]
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_request_that_is_not_plain_is_the_last_of_its_connection(server: Running, name: str) -> None:
+def test_a_request_that_is_not_plain_is_the_last_of_its_connection(server: RunningServer, name: str) -> None:
     [answer] = answers(server, CLOSED[name] + SMUGGLED)
     assert answer.startswith(b"HTTP/1.1 404") and b"connection: close" in answer.lower()
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_body_ends_the_connection(server: Running, name: str) -> None:
+def test_a_broken_body_ends_the_connection(server: RunningServer, name: str) -> None:
     assert [answer[9:12] for answer in answers(server, BROKEN[name] + SMUGGLED)] in ([], [b"400"], [b"404"])
 
 
-def test_byte_by_byte_as_in_one_piece(server: Running) -> None:
+def test_byte_by_byte_as_in_one_piece(server: RunningServer) -> None:
     for name in ("length and chunks", "one length twice", "a folded header", "one line feed alone"):
         whole = REFUSED[name] + SMUGGLED
         with connect(server) as client:
@@ -141,8 +141,8 @@ def test_byte_by_byte_as_in_one_piece(server: Running) -> None:
         assert len(re.findall(rb"HTTP/1\.1 \d", came)) <= 1, name
 
 
-def test_plain_requests_share_a_connection(server: Running) -> None:
-    body = json.dumps(ASK | {"max_tokens": 1}).encode()
+def test_plain_requests_share_a_connection(server: RunningServer) -> None:
+    body = json.dumps(COMPLETION | {"max_tokens": 1}).encode()
     ask = (
         b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     )
@@ -150,8 +150,8 @@ def test_plain_requests_share_a_connection(server: Running) -> None:
     assert [answer[9:12] for answer in answers(server, ask + ask, SMUGGLED, last)] == [b"200"] * 4
 
 
-def test_chunks_are_read(server: Running) -> None:
-    body = json.dumps(ASK | {"max_tokens": 1}).encode()
+def test_chunks_are_read(server: RunningServer) -> None:
+    body = json.dumps(COMPLETION | {"max_tokens": 1}).encode()
     chunks = b"".join(b"%x;note\r\n%s\r\n" % (len(piece), piece) for piece in (body[:7], body[7:])) + EMPTY
     ask = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n" + CHUNKED + b"\r\n" + chunks
     [answer] = answers(server, ask + SMUGGLED)

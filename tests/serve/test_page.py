@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import Page
-from helpers.chat_page import ANSWERED, ERROR, FAINT, READY, TOKENS, TURNS, opened, send
+from helpers.chat_page import ANSWERED, ERROR, LOW_CONTRAST, READY, TOKENS, TURNS, open_chat_page, send
 from helpers.page_server import Server
 
 pytestmark = pytest.mark.system
@@ -20,11 +20,11 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def page(devtools: int, server: Server) -> Page:
-    return opened(devtools, server.address)
+    return open_chat_page(devtools, server.address)
 
 
 def set_value(page: Page, selector: str, value: str) -> None:
-    page.ask(
+    page.evaluate(
         f"(c => {{ c.value = '{value}'; c.dispatchEvent(new Event('input', {{bubbles: true}})) }})(document.querySelector('{selector}'))"
     )
 
@@ -35,20 +35,20 @@ def test_a_question_is_answered_as_it_is_written(page: Page, server: Server) -> 
         set_value(page, selector, value)
     send(page, "What is arachnodactyly?")
     page.wait(f"{TOKENS} > 3")
-    assert not page.ask(ANSWERED) and page.ask("document.querySelector('.answer').ariaBusy === 'true'")
+    assert not page.evaluate(ANSWERED) and page.evaluate("document.querySelector('.answer').ariaBusy === 'true'")
     page.wait(ANSWERED)
     assert "39 °C and naïve are no signs." in page.text(".answer .text")
     assert "version 3-9f86d081884c · 55 tokens" in page.text(".answer .foot")
-    (asked,) = server.asked
-    assert asked.items() >= {"model": "medical-llm", "stream": True, "temperature": 0.25, "top_p": 0.5, "max_tokens": 64, "seed": 7}.items()
-    assert asked["messages"] == [{"role": "user", "content": "What is arachnodactyly?"}]
+    (body,) = server.bodies
+    assert body.items() >= {"model": "medical-llm", "stream": True, "temperature": 0.25, "top_p": 0.5, "max_tokens": 64, "seed": 7}.items()
+    assert body["messages"] == [{"role": "user", "content": "What is arachnodactyly?"}]
     send(page, "And why?")
     page.wait(f"{TURNS} === 2 && {ANSWERED}")
-    assert [message["role"] for message in server.asked[1]["messages"]] == ["user", "assistant", "user"]
+    assert [message["role"] for message in server.bodies[1]["messages"]] == ["user", "assistant", "user"]
     page.click("#clear")
     send(page, "Something else")
     page.wait(ANSWERED)
-    assert len(server.asked[2]["messages"]) == 1
+    assert len(server.bodies[2]["messages"]) == 1
 
 
 def test_a_text_is_completed_behind_its_beginning(page: Page, server: Server) -> None:
@@ -56,9 +56,9 @@ def test_a_text_is_completed_behind_its_beginning(page: Page, server: Server) ->
     send(page, "The patient has ")
     page.wait(ANSWERED)
     assert page.text(".answer .text").startswith("The patient has Arachnodactyly is")
-    (asked,) = server.asked
-    assert asked["prompt"] == "The patient has " and "messages" not in asked and "seed" not in asked
-    assert page.ask(TOKENS) > 40
+    (body,) = server.bodies
+    assert body["prompt"] == "The patient has " and "messages" not in body and "seed" not in body
+    assert page.evaluate(TOKENS) > 40
 
 
 @pytest.mark.parametrize("stop", ["Escape", "#stop"])
@@ -69,10 +69,10 @@ def test_stop_ends_the_request_and_keeps_what_was_written(page: Page, server: Se
         page.press(stop)
     else:
         page.click(stop)
-    assert server.left.wait(5)
+    assert server.client_left.wait(5)
     page.wait("document.querySelector('#stop').hidden")
     assert page.text(".answer .text").strip().startswith("0 1 2")
-    assert page.text(".answer .foot").endswith("stopped") and not page.ask(ERROR)
+    assert page.text(".answer .foot").endswith("stopped") and not page.evaluate(ERROR)
     send(page, "And now?")
     page.wait(f"{TURNS} === 2 && {ANSWERED}")
 
@@ -81,48 +81,50 @@ def test_two_models_answer_side_by_side(page: Page, server: Server) -> None:
     page.click("#compare")
     send(page, "What is arachnodactyly?")
     page.wait(ANSWERED)
-    assert sorted(asked["model"] for asked in server.asked) == ["medical-llm", "medical-llm@previous"]
-    boxes = page.ask("[...document.querySelectorAll('.answer')].map(a => { const b = a.getBoundingClientRect(); return [b.left, b.top] })")
+    assert sorted(body["model"] for body in server.bodies) == ["medical-llm", "medical-llm@previous"]
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.answer')].map(a => { const b = a.getBoundingClientRect(); return [b.left, b.top] })"
+    )
     assert len(boxes) == 2 and boxes[0][1] == boxes[1][1] and boxes[0][0] < boxes[1][0]
-    assert page.ask("[...document.querySelectorAll('.model')].map(m => m.innerText)") == ["medical-llm", "medical-llm@previous"]
-    assert page.ask("document.querySelector('#length').max") == "512"
+    assert page.evaluate("[...document.querySelectorAll('.model')].map(m => m.innerText)") == ["medical-llm", "medical-llm@previous"]
+    assert page.evaluate("document.querySelector('#length').max") == "512"
 
 
 def test_with_one_model_there_is_nothing_to_compare(devtools: int, server: Server) -> None:
     server.models = ("medical-llm",)
-    page = opened(devtools, server.address)
-    assert page.ask("document.querySelector('#comparing').hidden && document.querySelector('#second').hidden")
+    page = open_chat_page(devtools, server.address)
+    assert page.evaluate("document.querySelector('#compare-option').hidden && document.querySelector('#second-model').hidden")
 
 
-def test_a_words_probability_is_told_on_hover_and_on_focus(page: Page) -> None:
+def test_a_words_probability_is_shown_on_hover_and_on_focus(page: Page) -> None:
     send(page, "What is arachnodactyly?")
     page.wait(ANSWERED)
-    assert page.ask("document.querySelector('#token').hidden")
+    assert page.evaluate("document.querySelector('#token').hidden")
     page.hover(".token:nth-of-type(3)")
     page.wait("!document.querySelector('#token').hidden")
-    assert page.ask("[...document.querySelectorAll('#token th')].map(t => t.innerText)") == ["dact", "␣the", "␣<b>", "↵"]
-    assert page.ask("document.querySelector('#token td').innerText").endswith(" %")
+    assert page.evaluate("[...document.querySelectorAll('#token th')].map(t => t.innerText)") == ["dact", "␣the", "␣<b>", "↵"]
+    assert page.evaluate("document.querySelector('#token td').innerText").endswith(" %")
     page.hover("#prompt")
     page.wait("document.querySelector('#token').hidden")
     page.focus(".token")
     for key, word in (("ArrowRight", "no"), ("ArrowRight", "dact"), ("ArrowLeft", "no")):
         page.press(key)
-        assert page.ask("document.activeElement.textContent") == word
+        assert page.evaluate("document.activeElement.textContent") == word
         assert page.text("#token th") == word
-    assert page.ask("document.querySelectorAll('.token[tabindex=\"0\"]').length") == 1
+    assert page.evaluate("document.querySelectorAll('.token[tabindex=\"0\"]').length") == 1
     page.press("Escape")
-    assert page.ask("document.querySelector('#token').hidden")
+    assert page.evaluate("document.querySelector('#token').hidden")
     lit = "getComputedStyle(document.querySelector('.token')).backgroundImage !== 'none'"
-    assert page.ask(lit)
+    assert page.evaluate(lit)
     page.click("#open-settings")
     page.click("#shade")
-    assert not page.ask(lit)
+    assert not page.evaluate(lit)
 
 
 def test_the_passport_says_what_the_model_was_made_from(page: Page) -> None:
     page.click("#open-passport")
     page.wait("document.querySelector('#passport dl')")
-    said = page.text("#passport")
+    text = page.text("#passport")
     for part in (
         "Passport of medical-llm",
         "Verified",
@@ -136,12 +138,12 @@ def test_the_passport_says_what_the_model_was_made_from(page: Page) -> None:
         "No clinician has rated its answers.",
         "better on answer_nll",
     ):
-        assert part in said, part
-    assert "uncommitted" not in said
-    page.ask("document.querySelector('#passport details').open = true")
+        assert part in text, part
+    assert "uncommitted" not in text
+    page.evaluate("document.querySelector('#passport details').open = true")
     assert (
         "It is not a medical device." in page.text("#passport")
-        and page.ask("document.querySelectorAll('#passport .model-card td').length") == 3
+        and page.evaluate("document.querySelectorAll('#passport .model-card td').length") == 3
     )
     page.press("Escape")
     page.wait("!document.querySelector('#passport').open")
@@ -152,15 +154,15 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(page: Page, server
     page.wait(ERROR)
     assert "The server is busy. Try again in" in page.text("#turns .error")
     again = "document.querySelector('#turns .error button')"
-    assert page.ask(f"{again}.disabled")
+    assert page.evaluate(f"{again}.disabled")
     page.wait(f"!{again}.disabled", seconds=5)
     page.click("#turns .error button")
     page.wait(ANSWERED)
-    assert not page.ask(ERROR) and "Arachnodactyly" in page.text(".answer .text")
-    assert len(server.asked) == 2
+    assert not page.evaluate(ERROR) and "Arachnodactyly" in page.text(".answer .text")
+    assert len(server.bodies) == 2
 
 
-def test_what_went_wrong_is_said(page: Page, server: Server) -> None:
+def test_errors_are_shown_in_words(page: Page, server: Server) -> None:
     for prompt, words in (("long", "too long for the model"), ("cut", "The answer is not complete")):
         send(page, prompt)
         page.wait(f"{ERROR}?.innerText.includes('{words}')")
@@ -168,10 +170,10 @@ def test_what_went_wrong_is_said(page: Page, server: Server) -> None:
     server.end()
     send(page, "Still there?")
     page.wait(f"{ERROR}?.innerText.includes('The server does not answer')")
-    assert page.ask("document.querySelector('#turns .error').getAttribute('role')") == "alert"
+    assert page.evaluate("document.querySelector('#turns .error').getAttribute('role')") == "alert"
 
 
-def test_a_page_that_finds_no_models_can_be_told_to_look_again(devtools: int, server: Server) -> None:
+def test_a_page_that_cannot_load_the_models_can_try_again(devtools: int, server: Server) -> None:
     page = Page(devtools)
     page.call("Network.setBlockedURLs", urls=["*/v1/models"])
     page.open(server.address)
@@ -197,8 +199,8 @@ def test_a_key_is_asked_for_where_it_is_needed_and_kept_in_the_tab(devtools: int
     page.type("renewed")
     page.click("#key-form button")
     page.wait(ANSWERED)
-    assert "Arachnodactyly" in page.text(".answer .text") and not page.ask(ERROR)
-    assert page.ask("[localStorage.length, document.cookie]") == [0, ""]
+    assert "Arachnodactyly" in page.text(".answer .text") and not page.evaluate(ERROR)
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     other = Page(devtools)
     other.open(server.address)
     other.wait("!document.querySelector('#key-form').hidden")
@@ -220,35 +222,35 @@ def test_markup_in_answers_errors_and_cards_stays_text(page: Page) -> None:
     page.wait(f"{TURNS} === 2 && {ANSWERED}")
     page.click("#open-passport")
     page.wait("document.querySelector('#passport details')")
-    page.ask("document.querySelector('#passport details').open = true")
+    page.evaluate("document.querySelector('#passport details').open = true")
     assert "<img src=x" in page.text("#passport")
-    assert page.ask("document.querySelectorAll('img, b, body script').length") == 0
-    assert page.ask("typeof window.ran") == "undefined" and page.complaints == []
+    assert page.evaluate("document.querySelectorAll('img, b, body script').length") == 0
+    assert page.evaluate("typeof window.ran") == "undefined" and page.complaints == []
 
 
-def test_nothing_is_asked_of_any_other_place(page: Page, server: Server) -> None:
+def test_the_page_requests_nothing_from_other_hosts(page: Page, server: Server) -> None:
     send(page, "markup")
     page.wait(ANSWERED)
     page.click("#open-passport")
     page.wait("document.querySelector('#passport dl')")
-    page.ask("null")
+    page.evaluate("null")
     assert len(page.requests) >= 8
     assert not [url for url in page.requests if not url.startswith((server.address, "data:"))]
     assert page.complaints == []
-    assert page.ask("fetch('http://127.0.0.1:9/').then(() => 'asked', () => 'blocked')") == "blocked"
-    page.ask("null")
+    assert page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'asked', () => 'blocked')") == "blocked"
+    page.evaluate("null")
     assert any("Content Security Policy" in complaint for complaint in page.complaints)  # this test would notice
 
 
 @pytest.mark.parametrize("width", [360, 768])
 def test_nothing_is_wider_than_the_screen(devtools: int, server: Server, width: int) -> None:
-    page = opened(devtools, server.address, width=width)
+    page = open_chat_page(devtools, server.address, width=width)
 
     def fits() -> bool:
         inner = "[...document.querySelectorAll('main, footer, body > header, #composer, #passport, #passport-body')]"
         wide = f"{inner}.filter(e => e.scrollWidth > e.clientWidth).map(e => e.id || e.tagName)"
-        found: list[Any] = page.ask(f"[document.documentElement.scrollWidth, innerWidth, {wide}]")
-        return found == [width, width, []]
+        widths: list[Any] = page.evaluate(f"[document.documentElement.scrollWidth, innerWidth, {wide}]")
+        return widths == [width, width, []]
 
     assert fits()
     page.click("#open-settings")
@@ -260,21 +262,21 @@ def test_nothing_is_wider_than_the_screen(devtools: int, server: Server, width: 
     assert fits()
     page.click("#open-passport")
     page.wait("document.querySelector('#passport details')")
-    page.ask("document.querySelector('#passport details').open = true")
+    page.evaluate("document.querySelector('#passport details').open = true")
     assert fits()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_control_has_a_name_and_all_text_stands_out(devtools: int, server: Server, scheme: str) -> None:
-    page = opened(devtools, server.address, scheme=scheme)
-    assert page.nameless() == [] and page.ask(FAINT) == []
+    page = open_chat_page(devtools, server.address, scheme=scheme)
+    assert page.nameless() == [] and page.evaluate(LOW_CONTRAST) == []
     page.click("#compare")
     page.click("#open-settings")
     send(page, "What is arachnodactyly?")
     page.wait(ANSWERED)
     send(page, "long")
     page.wait(ERROR)
-    assert page.nameless() == [] and page.ask(FAINT) == []
+    assert page.nameless() == [] and page.evaluate(LOW_CONTRAST) == []
     page.click("#open-passport")
     page.wait("document.querySelector('#passport dl')")
-    assert page.nameless() == [] and page.ask(FAINT) == []
+    assert page.nameless() == [] and page.evaluate(LOW_CONTRAST) == []

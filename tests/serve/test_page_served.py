@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.browser import Page
 from helpers.builders import write_tiny_checkpoint
-from helpers.chat_page import ANSWERED, ERROR, READY, TOKENS, TURNS, opened, send
+from helpers.chat_page import ANSWERED, ERROR, READY, TOKENS, TURNS, open_chat_page, send
 from helpers.project import ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.system
@@ -21,7 +21,7 @@ def served(*models: Path, key: str = "") -> Iterator[str]:
     """The server in a process of its own; where it answers. Tiny models have no passport."""
     port = free_port()
     command = [sys.executable, "-m", "serve", str(models[0]), "--port", str(port), "--unverified", "--slots", "4"]
-    command += [word for model in models[1:] for word in ("--beside", str(model))]
+    command += [word for model in models[1:] for word in ("--compare-with", str(model))]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | ({"SERVE_API_KEYS": key} if key else {}), stderr=subprocess.DEVNULL)
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz", process)
@@ -34,13 +34,13 @@ def served(*models: Path, key: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     other = write_tiny_checkpoint(tmp_path_factory.mktemp("other") / "previous", seed=1)
-    with served(tiny_checkpoint, other) as found:
-        yield found
+    with served(tiny_checkpoint, other) as url:
+        yield url
 
 
 @pytest.fixture
 def page(devtools: int, address: str) -> Page:
-    return opened(devtools, address)
+    return open_chat_page(devtools, address)
 
 
 @pytest.mark.parametrize("mode", ["chat", "text"])
@@ -48,9 +48,9 @@ def test_an_answer_comes_with_probabilities_and_the_version(page: Page, address:
     page.click(f"[name=mode][value={mode}]")
     send(page, "What are the signs of condition 3?")
     page.wait(ANSWERED)
-    assert page.ask(TOKENS) > 5 and "version unverified · " in page.text(".answer .foot")
+    assert page.evaluate(TOKENS) > 5 and "version unverified · " in page.text(".answer .foot")
     page.focus(".token")
-    shares = page.ask("[...document.querySelectorAll('#token td:nth-of-type(1)')].map(t => t.innerText)")
+    shares = page.evaluate("[...document.querySelectorAll('#token td:nth-of-type(1)')].map(t => t.innerText)")
     assert len(shares) >= 4 and all(share.endswith(" %") for share in shares)
     assert page.complaints == [] and not [url for url in page.requests if not url.startswith((address, "data:"))]
 
@@ -64,21 +64,21 @@ def test_the_same_seed_gives_two_models_each_its_own_answer_twice(page: Page) ->
     def answers() -> list[str]:
         send(page, "What are the signs of condition 3?")
         page.wait(f"document.querySelectorAll('.answer:not([aria-busy])').length === 2 && {ANSWERED}")
-        found: list[str] = page.ask("[...document.querySelectorAll('.text')].map(t => t.textContent)")
+        texts: list[str] = page.evaluate("[...document.querySelectorAll('.text')].map(t => t.textContent)")
         page.click("#clear")
-        return found
+        return texts
 
     first = answers()
     assert first[0] != first[1] and answers() == first
 
 
 def test_an_answer_can_be_stopped(page: Page) -> None:
-    page.ask("document.querySelector('#length').value = 240")
+    page.evaluate("document.querySelector('#length').value = 240")
     send(page, "What are the signs?")
     page.wait(f"{TOKENS} > 0 || {ANSWERED}")
     page.press("Escape")
     page.wait("document.querySelector('#stop').hidden")
-    assert not page.ask(ERROR)
+    assert not page.evaluate(ERROR)
     page.click("#clear")  # the context of a tiny model may not hold that answer and a further question
     send(page, "And now?")
     page.wait(f"{TURNS} === 1 && {ANSWERED}")
@@ -93,7 +93,7 @@ def test_a_question_that_does_not_fit_is_refused_in_words(page: Page) -> None:
 def test_a_model_without_a_passport_is_called_not_verified(page: Page) -> None:
     page.click("#open-passport")
     page.wait("document.querySelector('#passport .badge')")
-    assert "Not verified" in page.text("#passport") and not page.ask("document.querySelector('#passport .error')")
+    assert "Not verified" in page.text("#passport") and not page.evaluate("document.querySelector('#passport .error')")
 
 
 def test_the_servers_key_is_asked_for(devtools: int, tiny_checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two hundred streams at once, drawn greedily or by a seed: each says what it says alone."""
+"""Two hundred streams at once, greedy or with a seed: each gives the text that it gives alone."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from helpers.project import ROOT
-from helpers.serving import Running, running
+from helpers.serving import RunningServer, run_server
 
 from model.tokenizer.tokenizer import Tokenizer
 from serve.engine import CHUNK
@@ -19,25 +19,25 @@ BASE = ROOT / "artifacts" / "base"
 
 
 @pytest.fixture(params=["tiny", pytest.param("base", marks=pytest.mark.campaign)])
-def served(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[tuple[Running, Tokenizer]]:
+def served(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[tuple[RunningServer, Tokenizer]]:
     checkpoint = tiny_checkpoint if request.param == "tiny" else BASE
     if not checkpoint.exists():
         pytest.skip(f"{BASE} is missing; 'make run' makes it")
-    with running({"medical-llm": checkpoint}, slots=16, waiting=STREAMS) as server:
+    with run_server({"medical-llm": checkpoint}, slots=16, max_waiting=STREAMS) as server:
         yield server, Tokenizer.from_path(checkpoint)
 
 
 @pytest.mark.parametrize("temperature", [0, pytest.param(0.8, marks=pytest.mark.campaign)])
-def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[Running, Tokenizer], temperature: float) -> None:
+def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[RunningServer, Tokenizer], temperature: float) -> None:
     server, tokenizer = served
     # Beginnings that some of them share, shorter and longer than what is read at a time.
     prompts = [tokenizer.prompt("It may come with fever. " * (n % 5 * 3) + f"Condition {n} is a disease in which") for n in range(STREAMS)]
     assert min(map(len, prompts)) < CHUNK < max(map(len, prompts))
 
-    def tokens(number: int) -> list[str]:
+    def tokens(index: int) -> list[str]:
         """Their names, which are all different."""
         fixed: dict[str, Any] = {"model": "medical-llm", "max_tokens": NEW, "stream": True, "logprobs": 0}
-        body = fixed | {"temperature": temperature, "seed": number, "prompt": prompts[number]}
+        body = fixed | {"temperature": temperature, "seed": index, "prompt": prompts[index]}
         names: list[str] = []
         with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=600) as answer:
             assert answer.status_code == 200

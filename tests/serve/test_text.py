@@ -13,8 +13,8 @@ import pytest
 
 from model.generation.completion import Completion, Llama
 from model.generation.sampling import GREEDY, Sampling
-from serve.engine import Engine, FullError, Request
-from serve.text import Answers, FailedError, How, LateError, Piece
+from serve.engine import Engine, QueueFull, Request
+from serve.text import CompletionStream, DeadlineExceeded, GenerationFailed, GenerationOptions, StreamChunk
 
 QUESTION = "What are the signs of condition 3?"
 
@@ -26,147 +26,149 @@ def llama(tiny_checkpoint: Path) -> Llama:
 
 @pytest.fixture
 def engine(llama: Llama) -> Iterator[Engine]:
-    engine = Engine(llama.model, slots=4, max_len=256, most_waiting=20)
+    engine = Engine(llama.model, slots=4, max_len=256, max_waiting=20)
     yield engine
     engine.close(0)
 
 
-def ask(engine: Engine, llama: Llama, how: How, *prompts: list[int]) -> tuple[list[list[Piece]], Answers]:
-    """The pieces of each choice."""
+def ask(engine: Engine, llama: Llama, options: GenerationOptions, *prompts: list[int]) -> tuple[list[list[StreamChunk]], CompletionStream]:
+    """The chunks of each choice, and the stream that gave them."""
 
-    async def asked() -> tuple[list[list[Piece]], Answers]:
-        answers = Answers(engine, llama.tokenizer, prompts, how)
-        pieces: list[list[Piece]] = [[] for _ in range(len(prompts) * how.n)]
+    async def collect() -> tuple[list[list[StreamChunk]], CompletionStream]:
+        stream = CompletionStream(engine, llama.tokenizer, prompts, options)
+        choices: list[list[StreamChunk]] = [[] for _ in range(len(prompts) * options.n)]
         try:
-            answers.start()
-            async for piece in answers:
-                pieces[piece.choice].append(piece)
+            stream.start()
+            async for chunk in stream:
+                choices[chunk.choice].append(chunk)
         finally:
-            answers.cancel()
-        return pieces, answers
+            stream.cancel()
+        return choices, stream
 
-    return asyncio.run(asked())
+    return asyncio.run(collect())
 
 
-def text(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
+def text(chunks: list[StreamChunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
 
 
 def expected(llama: Llama, prompt: str, **options: object) -> Completion:
-    (found,) = llama.text_completion([prompt], **options)  # type: ignore[arg-type]
-    return found
+    (completion,) = llama.text_completion([prompt], **options)  # type: ignore[arg-type]
+    return completion
 
 
-def test_pieces_make_up_the_librarys_answer(engine: Engine, llama: Llama) -> None:
-    how = How(Sampling(temperature=0.9, seed=4), 40)
-    pieces, answers = ask(engine, llama, how, llama.tokenizer.prompt(QUESTION))
-    wanted = expected(llama, QUESTION, max_gen_len=40, temperature=0.9, seed=4)
-    assert (text(pieces[0]), pieces[0][-1].finish) == (wanted.text, wanted.finish_reason)
-    assert [i for piece in pieces[0] for i, _ in piece.tokens] == list(wanted.ids)
-    assert answers.completion_tokens in (len(wanted.ids), len(wanted.ids) + 1) and answers.first_token_seconds
-    assert not any(piece.finish for piece in pieces[0][:-1])
+def test_chunks_make_up_the_librarys_answer(engine: Engine, llama: Llama) -> None:
+    options = GenerationOptions(Sampling(temperature=0.9, seed=4), 40)
+    choices, stream = ask(engine, llama, options, llama.tokenizer.prompt(QUESTION))
+    reference = expected(llama, QUESTION, max_gen_len=40, temperature=0.9, seed=4)
+    assert (text(choices[0]), choices[0][-1].finish) == (reference.text, reference.finish_reason)
+    assert [i for chunk in choices[0] for i, _ in chunk.tokens] == list(reference.ids)
+    assert stream.completion_tokens in (len(reference.ids), len(reference.ids) + 1) and stream.first_token_seconds
+    assert not any(chunk.finish for chunk in choices[0][:-1])
 
 
 def test_a_stop_string_over_a_border_of_tokens_ends_the_text_before_it_and_the_slot_is_free(engine: Engine, llama: Llama) -> None:
     whole = expected(llama, QUESTION, max_gen_len=200, temperature=0.0)
     stop = whole.text[9:13]
-    pieces, _ = ask(engine, llama, How(GREEDY, 200, stop=(stop, "never said")), llama.tokenizer.prompt(QUESTION))
-    assert text(pieces[0]) == whole.text[: whole.text.index(stop)] and pieces[0][-1].finish == "stop"
-    assert engine.close(5) and engine.load().going == 0
+    choices, _ = ask(engine, llama, GenerationOptions(GREEDY, 200, stop=(stop, "never said")), llama.tokenizer.prompt(QUESTION))
+    assert text(choices[0]) == whole.text[: whole.text.index(stop)] and choices[0][-1].finish == "stop"
+    assert engine.close(5) and engine.load().running == 0
 
 
 def test_every_choice_has_its_own_seed_and_can_be_had_alone(engine: Engine, llama: Llama) -> None:
     prompts = [llama.tokenizer.prompt(p) for p in (QUESTION, "Condition 4 shows")]
-    pieces, answers = ask(engine, llama, How(Sampling(temperature=1.0, top_p=1.0, seed=10), 12, n=3), *prompts)
-    for number, some in enumerate(pieces):
-        alone, _ = ask(engine, llama, How(Sampling(temperature=1.0, top_p=1.0, seed=10 + number % 3), 12), prompts[number // 3])
-        assert text(some) == text(alone[0])
-    assert len({text(some) for some in pieces}) == 6 and answers.prompt_tokens == sum(map(len, prompts))
+    choices, stream = ask(engine, llama, GenerationOptions(Sampling(temperature=1.0, top_p=1.0, seed=10), 12, n=3), *prompts)
+    for choice, chunks in enumerate(choices):
+        alone, _ = ask(
+            engine, llama, GenerationOptions(Sampling(temperature=1.0, top_p=1.0, seed=10 + choice % 3), 12), prompts[choice // 3]
+        )
+        assert text(chunks) == text(alone[0])
+    assert len({text(chunks) for chunks in choices}) == 6 and stream.prompt_tokens == sum(map(len, prompts))
 
 
-def test_echo_tells_every_token_of_prompt_and_answer_also_the_one_that_ends_it(engine: Engine, llama: Llama) -> None:
-    how = How(GREEDY, 3, log_probabilities=2, echo=True)
-    pieces, _ = ask(engine, llama, how, llama.tokenizer.prompt(QUESTION))
-    wanted = expected(llama, QUESTION, max_gen_len=3, temperature=0.0, log_probabilities=2, echo=True)
-    assert text(pieces[0]) == wanted.text and wanted.log_probabilities
-    told = [token for piece in pieces[0] for token in piece.tokens]
-    assert [i for i, _ in told] == list(wanted.ids) and told[0][1] is None
-    for (_, ours), theirs in zip(told[1:], wanted.log_probabilities[1:], strict=True):
-        assert ours and theirs and ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
-    scored, answers = ask(engine, llama, How(GREEDY, 0, log_probabilities=2, echo=True), llama.tokenizer.prompt(QUESTION))
-    assert text(scored[0]) == QUESTION and scored[0][-1].finish == "length" and answers.completion_tokens == 0
+def test_echo_lists_every_token_of_prompt_and_answer_also_the_one_that_ends_it(engine: Engine, llama: Llama) -> None:
+    options = GenerationOptions(GREEDY, 3, log_probabilities=2, echo=True)
+    choices, _ = ask(engine, llama, options, llama.tokenizer.prompt(QUESTION))
+    reference = expected(llama, QUESTION, max_gen_len=3, temperature=0.0, log_probabilities=2, echo=True)
+    assert text(choices[0]) == reference.text and reference.log_probabilities
+    tokens = [token for chunk in choices[0] for token in chunk.tokens]
+    assert [i for i, _ in tokens] == list(reference.ids) and tokens[0][1] is None
+    for (_, score), expected_score in zip(tokens[1:], reference.log_probabilities[1:], strict=True):
+        assert score and expected_score and score.logprob == pytest.approx(expected_score.logprob, abs=1e-4)
+    scored, stream = ask(engine, llama, GenerationOptions(GREEDY, 0, log_probabilities=2, echo=True), llama.tokenizer.prompt(QUESTION))
+    assert text(scored[0]) == QUESTION and scored[0][-1].finish == "length" and stream.completion_tokens == 0
 
 
-def test_the_end_token_is_counted_has_no_text_and_is_told_with_echo_alone(engine: Engine, llama: Llama) -> None:
+def test_the_end_token_is_counted_has_no_text_and_is_listed_with_echo_alone(engine: Engine, llama: Llama) -> None:
     prompt = llama.tokenizer.prompt(QUESTION)
     first = expected(llama, QUESTION, max_gen_len=5, temperature=0.0).ids
     before, llama.tokenizer.stop_ids = llama.tokenizer.stop_ids, (first[4],)
     try:
         for echo in (False, True):
-            pieces, answers = ask(engine, llama, How(GREEDY, 20, echo=echo), prompt)
+            choices, stream = ask(engine, llama, GenerationOptions(GREEDY, 20, echo=echo), prompt)
             kept = first[: first.index(first[4])]
-            assert text(pieces[0]) == (QUESTION if echo else "") + llama.tokenizer.decode(kept) and pieces[0][-1].finish == "stop"
-            told = [i for piece in pieces[0] for i, _ in piece.tokens]
-            assert told == ([*prompt, *kept, first[4]] if echo else list(kept)) and answers.completion_tokens == len(kept) + 1
+            assert text(choices[0]) == (QUESTION if echo else "") + llama.tokenizer.decode(kept) and choices[0][-1].finish == "stop"
+            tokens = [i for chunk in choices[0] for i, _ in chunk.tokens]
+            assert tokens == ([*prompt, *kept, first[4]] if echo else list(kept)) and stream.completion_tokens == len(kept) + 1
     finally:
         llama.tokenizer.stop_ids = before
 
 
-def test_when_the_time_is_over_an_answer_ends_where_it_is(engine: Engine, llama: Llama) -> None:
+def test_an_answer_ends_at_the_time_limit(engine: Engine, llama: Llama) -> None:
     prompt, goes_on = llama.tokenizer.prompt(QUESTION), threading.Event()
 
     def hold(_: object) -> None:
         goes_on.wait(120)
 
     engine.submit(Request(prompt, GREEDY, 1, hold))  # nothing else happens until then
-    with pytest.raises(LateError):
-        ask(engine, llama, How(GREEDY, 200, seconds=0.05), prompt)
+    with pytest.raises(DeadlineExceeded):
+        ask(engine, llama, GenerationOptions(GREEDY, 200, seconds=0.05), prompt)
     goes_on.set()
     engine.close(5)
-    assert engine.load().going == engine.load().waiting == 0
+    assert engine.load().running == engine.load().waiting == 0
 
 
 def test_scoring_a_prompt_waits_in_line_and_ends_with_its_time(engine: Engine, llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt, goes_on = llama.tokenizer.prompt(QUESTION), threading.Event()
-    how = How(GREEDY, 0, log_probabilities=0, echo=True, seconds=0.05)
+    options = GenerationOptions(GREEDY, 0, log_probabilities=0, echo=True, seconds=0.05)
     with ThreadPoolExecutor(1) as scorer:
         monkeypatch.setattr("serve.text._scorer", scorer)
         scorer.submit(goes_on.wait, 120)  # another's prompt
-        with pytest.raises(LateError):
-            ask(engine, llama, how, prompt)
+        with pytest.raises(DeadlineExceeded):
+            ask(engine, llama, options, prompt)
 
         async def many() -> None:
-            waiting = [Answers(engine, llama.tokenizer, [prompt], how) for _ in range(engine.most_waiting + 2)]
-            for answers in waiting[:-1]:
-                answers.start()
-            with pytest.raises(FullError):
+            waiting = [CompletionStream(engine, llama.tokenizer, [prompt], options) for _ in range(engine.max_waiting + 2)]
+            for stream in waiting[:-1]:
+                stream.start()
+            with pytest.raises(QueueFull):
                 waiting[-1].start()
-            for answers in waiting:
-                answers.cancel()
+            for stream in waiting:
+                stream.cancel()
 
         asyncio.run(many())
         goes_on.set()
     monkeypatch.undo()
-    assert ask(engine, llama, replace(how, seconds=60), prompt)[0][0][-1].finish == "length"
+    assert ask(engine, llama, replace(options, seconds=60), prompt)[0][0][-1].finish == "length"
 
 
 def test_answers_that_ended_hold_no_engine(llama: Llama) -> None:
     gc.collect()
     gc.disable()
     try:
-        engine = Engine(llama.model, slots=2, max_len=256, most_waiting=2)
-        _, answers = ask(engine, llama, How(GREEDY, 3), llama.tokenizer.prompt(QUESTION))
+        engine = Engine(llama.model, slots=2, max_len=256, max_waiting=2)
+        _, stream = ask(engine, llama, GenerationOptions(GREEDY, 3), llama.tokenizer.prompt(QUESTION))
         engine.close()
         gone = weakref.ref(engine)
-        del answers, engine, _
+        del stream, engine, _
         assert gone() is None
     finally:
         gc.enable()
 
 
-def test_what_the_model_cannot_draw_is_an_error(engine: Engine, llama: Llama) -> None:
-    with pytest.raises(FailedError):
-        ask(engine, llama, How(Sampling(temperature=1e-300), 5), llama.tokenizer.prompt(QUESTION))
+def test_a_distribution_that_cannot_be_sampled_is_an_error(engine: Engine, llama: Llama) -> None:
+    with pytest.raises(GenerationFailed):
+        ask(engine, llama, GenerationOptions(Sampling(temperature=1e-300), 5), llama.tokenizer.prompt(QUESTION))
 
 
 def test_control_tokens_in_what_people_write_are_text(llama: Llama) -> None:

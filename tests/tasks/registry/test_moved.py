@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.project import Project, commit
-from helpers.serving import ASK, running
+from helpers.serving import COMPLETION, run_server
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
@@ -52,8 +52,8 @@ def everything_works(project: Project, monkeypatch: pytest.MonkeyPatch, former: 
     assert "removed  from MLflow: deleted runs" in output
     monkeypatch.chdir(project.path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with running({"medical-llm": CHAMPION}, unverified=False) as server:
-        answer = server.client.post("/v1/completions", json=ASK)
+    with run_server({"medical-llm": CHAMPION}, unverified=False) as server:
+        answer = server.client.post("/v1/completions", json=COMPLETION)
         assert answer.is_success and answer.json()["choices"][0]["text"]
     script = f"from mlflow.pyfunc import load_model; print('SAYS', load_model({CHAMPION!r}).predict(['What is it?']))"
     project.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{project.path / 'mlflow.db'}"  # MLflow by itself

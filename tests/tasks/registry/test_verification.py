@@ -334,9 +334,9 @@ def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(ol
 
 def test_a_version_of_format_2_is_served_loaded_replaced_and_rolled_back_to(older: Project) -> None:
     answer = (
-        "from serve.models import Opening, open_model, resolve;"
-        f"found = open_model(resolve('models:/{NAME}@champion'), Opening(2, None, 8, False));"
-        "print(found.place.version, found.verified); found.engine.close(0)"
+        "from serve.models import EngineOptions, open_model, resolve;"
+        f"found = open_model(resolve('models:/{NAME}@champion'), EngineOptions(2, None, 8, False));"
+        "print(found.location.version, found.verified); found.engine.close(0)"
     )
     served = (sys.executable, "-c", answer)
     assert older.run(*served).stdout.split() == ["1", "True"]

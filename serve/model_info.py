@@ -1,22 +1,25 @@
-"""What people are shown of a model's passport: what it was made from, what it scored, why it was taken."""
+"""The ``/passport`` route: a model's passport in short, that is its data, its scores and the decision on it."""
 
 from typing import Any
 
-from serve.models import Served
+from serve.models import ServedModel
 from tasks.registry.model_card import metric_label
 
 CORPUS = "data"
 
 
-def panel(model: str, served: Served) -> dict[str, Any]:
-    """Of a model without a passport that can be read, only what it is called and that it is not verified, and why."""
-    document = served.checked.document
+def model_info(model: str, served: ServedModel) -> dict[str, Any]:
+    """What the page shows of the model that clients call ``model``.
+
+    Without a readable passport it holds only the name, that the model is not verified, and the ``problems`` that say why.
+    """
+    document = served.verification.document
     decision = document.get("decision", {})
     return {
         "model": model,
-        "version": served.place.version or None,
+        "version": served.location.version or None,
         "verified": served.verified,
-        "problems": list(served.checked.problems),
+        "problems": list(served.verification.problems),
         "passport_sha256": served.digest,
         "made": document.get("stages", {}).get("finetune", {}).get("started"),
         "code": document.get("code"),
@@ -28,10 +31,10 @@ def panel(model: str, served: Served) -> dict[str, Any]:
 
 
 def _corpus(document: dict[str, Any]) -> list[dict[str, str | None]]:
-    """The raw files with their digests, and what is stated of them."""
+    """The raw files with their digests and what the manifest states about them."""
     files = document.get("trees", {}).get(CORPUS, {}).get("files", {})
     stated = {entry["path"]: entry for entry in document.get("corpus", [])}
     return [
-        {"path": path, "sha256": digest} | {what: stated.get(path, {}).get(what) for what in ("title", "licence", "credit")}
+        {"path": path, "sha256": digest} | {field: stated.get(path, {}).get(field) for field in ("title", "licence", "credit")}
         for path, digest in files.items()
     ]

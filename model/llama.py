@@ -145,8 +145,7 @@ class RMSNorm(nn.Module):
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
-    """Angle per position of each pair of channels, [D/2], float32 (RoFormer, arXiv:2104.09864; Llama 3.1's scaling: the
-    function ``apply_scaling`` of Meta's reference model)."""
+    """Angle per position of each pair of channels, [D/2], float32 (RoFormer, arXiv:2104.09864; scaling: Meta's ``apply_scaling``)."""
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     freqs = 1.0 / config.rope_theta**exponents
     scaling = config.rope_scaling
@@ -274,7 +273,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False  # in training, keep only each layer's input and compute the rest again
-        # Not initialized: weights are always loaded, and the default imports torch's compiler where it makes meta tensors.
+        # No initialization: weights are always loaded, and on the meta device it would import torch's compiler.
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=torch.empty(config.vocab_size, config.dim))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)

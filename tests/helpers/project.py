@@ -103,7 +103,7 @@ def make_project(folder: Path) -> Project:
     write_table(
         path / "data" / "foreign" / "letters.csv", [(f"What does letter {n} say?", f"It speaks of {s}.") for n, s in enumerate(SIGNS)]
     )
-    project.set_params("preprocess", other=["foreign/*.csv"])
+    project.set_params("preprocess", ood=["foreign/*.csv"])
     deidentify = project.params("preprocess")["deidentify"]
     assert isinstance(deidentify, dict)
     project.set_params("preprocess", deidentify=deidentify | {"injections": 1})

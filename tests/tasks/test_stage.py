@@ -105,7 +105,7 @@ def test_an_edit_that_changes_no_stages_params_runs_none_of_them(trained: Projec
 
 def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) -> None:
     shutil.rmtree(project.path / "data" / "foreign")
-    project.set_params("preprocess", other=[])
+    project.set_params("preprocess", ood=[])
     (project.path / "data" / "conditions.csv").write_text("Question,Answer\nWhat is it?,nan\n")
     result = project.run("dvc", "repro", check=False)
     assert result.returncode != 0

@@ -62,7 +62,7 @@ def decided(
         (scores(1.9, right=0.4), "refused", "choice: -0.3000"),
         (scores(1.9, right=0.6), "unclear", "choice: -0.1000"),
         (scores(1.9, right=0.9), "better", "better than the champion"),
-        (scores(1.9, other=2.2), "refused", "answer_nll, other: +0.2000"),
+        (scores(1.9, other=2.2), "refused", "answer_nll, ood: +0.2000"),
         (scores(1.9, other=2.02), "better", "better than the champion"),  # within the margin
         (scores(1.0, count=20), "refused", "measured on 20 items; fewer than 100 show nothing"),
         (scores(4.5), "refused", "less the base model's is 0.46"),

@@ -32,10 +32,17 @@ os.environ |= {
 }
 
 
+# What these start takes seconds.
+HEAVY = {"new", "prefect_api", "devtools", "smollm2"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The modules that run pipelines first, so that in the end no process has much left while the other waits."""
+    """Mark what needs a pipeline or a server. The modules that run pipelines come first: at the end no process waits long for the other."""
     slow = {item.path for item in items if "new" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if HEAVY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("pipeline")
 
 
 @pytest.fixture(scope="session")

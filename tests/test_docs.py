@@ -93,6 +93,7 @@ def test_every_command_of_the_pages_is_run_by_a_test() -> None:
         assert not test.endswith(".py") or list((ROOT / "tests").rglob(test)), test
 
 
+@pytest.mark.system
 def test_the_commands_work(trained: Project) -> None:
     trained.environment["PATH"] = f"{Path(sys.executable).parent}:{trained.environment['PATH']}"
     for command in HERE:

@@ -84,6 +84,7 @@ def test_every_package_says_what_it_is_for_and_imports_nothing() -> None:
         assert len(tree.body) == 1 and ast.get_docstring(tree), package
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [*STAGES[:-1], GUARD])
 def test_a_stages_code_dependencies_are_the_code_that_it_runs(stage: str) -> None:
     code = {ROOT / name for name in dependencies(stage) if name.startswith(("model", "tasks"))}
@@ -102,6 +103,7 @@ def test_the_list_of_code_is_one_that_people_read() -> None:
     assert sum(name.startswith(("model", "tasks")) for stage in (*STAGES, GUARD) for name in dependencies(stage)) <= 80
 
 
+@pytest.mark.slow
 def test_what_a_training_state_and_a_score_hold_for_misses_no_code() -> None:
     known, rooms = modules(), ("model", "tasks.training", "tasks.evaluation", "tasks.corpus")
     for stage, code in (("finetune", CODE), ("validate", SCORING)):

@@ -18,6 +18,7 @@ def units() -> dict[str, str]:
     return dict(UNIT.findall((ROOT / "docs" / "operations.md").read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_every_service_takes_the_common_part_and_starts_what_is_there() -> None:
     found = units()
     common = found.pop("medical-llm-.service.d/common.conf")

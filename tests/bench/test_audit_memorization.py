@@ -14,6 +14,7 @@ from tasks.runtime.digests import tree_sha256
 PLAN = Plan(counts=(1, 10, 100), each=4, documents=50, references=127, limit=5.0, seed=3)
 
 
+@pytest.mark.slow
 def test_exposure_rises_with_repetition_and_the_gate_refuses_the_most_repeated(tmp_path: Path) -> None:
     folder = write_evaluation_inputs(tmp_path)
     before = tree_sha256(folder)

@@ -17,6 +17,8 @@ from helpers.project import PATIENCE, ROOT, Project, copy_of
 
 from tasks.runtime.digests import dvc_digest
 
+pytestmark = pytest.mark.system
+
 STEPS = 1200
 
 

@@ -4,6 +4,8 @@ import pytest
 from helpers.pipeline import store
 from helpers.project import Project
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.campaign  # one that makes no version: test_pipeline.py
 def test_two_queued_experiments_end_as_two_runs_that_compare(copied: Project) -> None:

@@ -16,6 +16,8 @@ from helpers.project import PATIENCE, Project
 
 from tasks.runtime.digests import dvc_digest
 
+pytestmark = pytest.mark.system
+
 
 def log_of(project: Project) -> str:
     return (project.path.parent / "log").read_text()

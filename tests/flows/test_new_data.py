@@ -44,6 +44,7 @@ def artifacts(api: str) -> dict[str, str]:
     return {artifact["key"]: json.dumps(artifact["data"]) for artifact in texts}
 
 
+@pytest.mark.system
 def test_it_runs_when_something_changed_and_only_then(copied: Project, prefect_api: str, webhook: tuple[str, list[dict[str, str]]]) -> None:
     address, notices = webhook
     copied.environment |= {"PREFECT_API_URL": prefect_api, "PIPELINE_SETTLED_SECONDS": "0", "PIPELINE_NOTIFY": "custom-webhook/team"}
@@ -80,6 +81,7 @@ Block(name="team", url="{address}", json_data={{"subject": "{{{{subject}}}}", "b
     assert len(notices) == 1
 
 
+@pytest.mark.slow
 def test_what_a_run_came_to_stands_on_its_page(finished: Project, prefect_api: str) -> None:
     project = Project(finished.path)
     project.environment["PREFECT_API_URL"] = prefect_api

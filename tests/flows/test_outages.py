@@ -47,6 +47,7 @@ def wait_for_line(project: Project, words: str, *, seconds: float = PATIENCE) ->
         time.sleep(0.2)
 
 
+@pytest.mark.system
 def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_end_costs_no_work(trained: Project, prefect_api: str) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -80,6 +81,7 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         kill(server)
 
 
+@pytest.mark.system
 def test_a_flow_waits_for_a_dvc_process_that_lives(trained: Project, prefect_api: str) -> None:
     trained.set_params("finetune", steps=STEPS, validate_every=STEPS)
     other = start(trained, "dvc", "repro", "finetune")

@@ -29,6 +29,7 @@ def everything(client: MlflowClient) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_table_two_answers_and_a_version(finished: Project) -> None:
     output = finished.run("dvc", "repro").stdout
     for words in (
@@ -49,6 +50,7 @@ def test_a_run_ends_with_a_table_two_answers_and_a_version(finished: Project) ->
     assert "The model was trained on " in one_line and " documents in the train split" in one_line
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(finished: Project) -> None:
     before = everything(store(finished))
     output = finished.run("dvc", "repro").stdout
@@ -57,6 +59,7 @@ def test_a_second_run_changes_nothing(finished: Project) -> None:
     assert everything(store(finished)) == before
 
 
+@pytest.mark.slow
 def test_after_dvc_the_flow_has_nothing_to_do(finished: Project, prefect_api: str) -> None:
     project = Project(finished.path)
     project.environment["PREFECT_API_URL"] = prefect_api
@@ -67,6 +70,7 @@ def test_after_dvc_the_flow_has_nothing_to_do(finished: Project, prefect_api: st
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_holds_is_freed_and_told_once(finished: Project, prefect_api: str) -> None:
     project = Project(finished.path)
     project.environment["PREFECT_API_URL"] = prefect_api
@@ -99,6 +103,7 @@ print(json.dumps({{r.name: r.state.name for r in runs if r.start_time.timestamp(
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_the_version_leads_back_to_the_raw_corpus(finished: Project) -> None:
     shown = finished.run(sys.executable, "-m", "tasks.registry", "show", "medical-llm@champion").stdout
     for stage in STAGES[:-1]:
@@ -150,6 +155,7 @@ def test_data_docs_and_reports_are_artifacts_of_their_runs(finished: Project) ->
     assert {"evaluation/report.html", "evaluation/metrics.json"} <= names
 
 
+@pytest.mark.system
 class TestChanges:
     """Each on a copy of its own, because each changes it."""
 
@@ -211,6 +217,7 @@ class TestChanges:
         assert sorted(r.data.params["steps"] for r in tuned) == ["4", "5", "6"]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("door", "number"),
     [

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from helpers.project import PATIENCE, Project
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def taken() -> Iterator[None]:

@@ -110,6 +110,7 @@ def test_ids_are_those_of_meta_and_of_hugging_face(tokenizer: Tokenizer, metas: 
     assert tokenizer.decode_bytes(ids) == text.encode()
 
 
+@pytest.mark.slow
 def test_the_default_corpus_has_metas_and_hugging_faces_ids(tokenizer: Tokenizer, metas: Any, faces: Any) -> None:
     texts = corpus_texts()
     batch = tokenizer.encode_batch(texts)
@@ -117,6 +118,7 @@ def test_the_default_corpus_has_metas_and_hugging_faces_ids(tokenizer: Tokenizer
     assert batch == [face_ids(faces, text) for text in texts]
 
 
+@pytest.mark.slow
 def test_every_medquad_document_has_metas_ids_and_decodes_to_its_bytes(tokenizer: Tokenizer, metas: Any) -> None:
     for text in medquad_texts():
         ids = tokenizer.encode(text)
@@ -142,6 +144,7 @@ def test_the_releases_files_give_the_same_tokenizer(tokenizer: Tokenizer, releas
     assert released.encode("Blood pressure 120/80 <|eot_id|>") == tokenizer.encode("Blood pressure 120/80 <|eot_id|>")
 
 
+@pytest.mark.slow
 def test_an_answer_ends_at_llama_3s_tokens_though_no_settings_name_them(release: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").symlink_to(release / "tokenizer.json")
     alone = Tokenizer.from_path(tmp_path / "tokenizer.json")
@@ -203,6 +206,7 @@ def test_a_million_unbroken_characters_have_metas_ids(tokenizer: Tokenizer, meta
     assert tokenizer.decode(ids) == text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)  # minutes would be quadratic time
 def test_the_vocabulary_converts_and_loads_elsewhere(ranks: Path) -> None:
     source = tiktoken_to_tokenizer_json(ranks)

@@ -226,6 +226,7 @@ def test_merging_keeps_the_weights_precision_and_rounds_once() -> None:
     assert all(torch.equal(a, b.bfloat16()) for a, b in zip(bf16_model.parameters(), fp32_model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_real_model_keeps_its_logits_when_its_adapter_is_merged(dora: bool, smollm2: Path) -> None:
     config = LoraConfig(rank=8, alpha=16, dropout=0.0, targets=TARGETS, dora=dora)

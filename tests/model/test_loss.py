@@ -61,6 +61,7 @@ def test_what_is_certain_has_an_unlikelihood_that_is_a_number() -> None:
     assert 13 < actual < 14 and hidden.grad is not None and hidden.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_supervised_tokens_seen() -> None:
     """oneDNN keeps what it compiled for every new shape, with room of the size of the matrices."""
     torch.manual_seed(0)
@@ -79,6 +80,7 @@ def test_memory_does_not_grow_with_the_number_of_supervised_tokens_seen() -> Non
     assert max(step(count) for count in range(310, 450, 12)) < before + 400e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str)
 def test_compiled_attention_is_torchs_own_with_its_gradients(dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)

@@ -174,6 +174,7 @@ class TestOpenAI:
             client.models.retrieve("gpt-4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_slot(tiny_checkpoint: Path, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_server({"medical-llm": tiny_checkpoint}, slots=2) as server:
@@ -210,6 +211,7 @@ def test_too_many_requests_get_429_with_retry_after(tiny_checkpoint: Path) -> No
         assert never.status_code == 400 and "more than 4" in error_of(never)["message"]
 
 
+@pytest.mark.slow
 def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_server({"medical-llm": tiny_checkpoint}, limits=Limits(answer_seconds=0.3)) as server:
         engine = server.rollouts["medical-llm"].current.engine
@@ -225,6 +227,7 @@ def test_the_time_of_a_request_is_limited(tiny_checkpoint: Path, monkeypatch: py
         assert server.idle()
 
 
+@pytest.mark.slow
 def test_an_engine_that_fails_is_a_server_error_without_words_of_its_own(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,6 +266,7 @@ def test_the_openapi_description_names_every_route(server: RunningServer) -> Non
     assert {"/v1/completions", "/v1/chat/completions", "/v1/models", "/passport", "/healthz", "/readyz"} <= set(paths)
 
 
+@pytest.mark.slow
 def test_two_models_answer_side_by_side(tiny_checkpoint: Path, tmp_path: Path) -> None:
     other = write_tiny_checkpoint(tmp_path / "base", seed=1)
     with run_server({"medical-llm": tiny_checkpoint, "base": other}) as server:

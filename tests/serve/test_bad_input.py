@@ -137,6 +137,7 @@ class TestBadInput:
             slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
             assert slow.recv(1000).startswith(b"HTTP/1.1 408")
 
+    @pytest.mark.slow
     def test_a_head_that_does_not_come(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Connection, "head_seconds", 0.3)
         host, port = server.url.removeprefix("http://").split(":")

@@ -59,6 +59,7 @@ def refused(*arguments: str, **environment: str) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_lets_a_stream_end_and_the_program_with_success(tiny_checkpoint: Path) -> None:
     with program(str(tiny_checkpoint), "--unverified") as (process, client):
         name = tiny_checkpoint.name
@@ -80,6 +81,7 @@ def test_an_unverified_model_needs_the_option(tiny_checkpoint: Path, tmp_path: P
     assert "cannot be opened" in refused(str(tmp_path / "model"), "--unverified")
 
 
+@pytest.mark.slow
 def test_others_reach_it_with_a_key_alone(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "set SERVE_API_KEYS" in refused(str(tiny_checkpoint), "--unverified", "--host", "0.0.0.0")
     assert "holds no key" in refused(str(tiny_checkpoint), "--unverified", SERVE_API_KEYS=" , ")
@@ -185,6 +187,7 @@ def test_a_version_of_the_registry_names_itself_and_shows_its_passport(registry:
     assert ready["ready"] and ready["models"]["medical-llm"]["version"] == "1" and str(registry.project.path) not in json.dumps(ready)
 
 
+@pytest.mark.slow
 def test_the_alias_moves_under_load_and_back_and_no_request_is_dropped(registry: Registry, followed: RunningServer) -> None:
     answers: list[tuple[int, str, str]] = []
     ended = threading.Event()
@@ -246,6 +249,7 @@ def test_a_champion_that_stays_is_not_fetched_again(followed: RunningServer, mon
     assert not fetched and not followed.rollouts["medical-llm"].refused
 
 
+@pytest.mark.slow
 def test_a_registry_that_does_not_answer_changes_nothing(
     registry: Registry, followed: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +346,7 @@ class TestVerifiedIsWhatIsLoaded:
 
 
 class TestTheDecisionIsVerifiedToo:
+    @pytest.mark.slow
     def test_an_alias_that_was_moved_by_a_click_is_not_followed(self, registry: Registry, followed: RunningServer) -> None:
         registry.click("2")
         until(lambda: followed.rollouts["medical-llm"].refused)

@@ -27,6 +27,7 @@ def served(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[tu
         yield server, Tokenizer.from_path(checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0, pytest.param(0.8, marks=pytest.mark.campaign)])
 def test_two_hundred_streams_each_say_what_they_say_alone(served: tuple[RunningServer, Tokenizer], temperature: float) -> None:
     server, tokenizer = served

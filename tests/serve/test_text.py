@@ -152,6 +152,7 @@ def test_scoring_a_prompt_waits_in_line_and_ends_with_its_time(engine: Engine, l
     assert ask(engine, llama, replace(options, seconds=60), prompt)[0][0][-1].finish == "length"
 
 
+@pytest.mark.slow
 def test_answers_that_ended_hold_no_engine(llama: Llama) -> None:
     gc.collect()
     gc.disable()

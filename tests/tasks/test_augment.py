@@ -60,6 +60,7 @@ PARTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     words=st.lists(PARTS, min_size=1, max_size=40),
     question=st.sampled_from(["What is {}?", "What are the symptoms of {} ?", "Is {} inherited ?", "How to prevent {} ?", "Really?", ""]),

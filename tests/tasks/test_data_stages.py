@@ -58,6 +58,7 @@ def outputs(project: Project) -> dict[str, str]:
     return {name: dvc_digest(path) if path.is_dir() else sha256(path) for name, path in paths.items()}
 
 
+@pytest.mark.system
 def test_stages_killed_half_way_end_with_the_same_bytes(project: Project) -> None:
     write_table(project.path / "data" / "more.csv", sentences(400))
     project.environment["WORKERS"] = "2"
@@ -77,6 +78,7 @@ def files(*folders: Path) -> Iterator[Path]:
         yield from (path for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("passes", [True, False])
 def test_what_records_say_stands_in_no_log_report_or_run(project: Project, passes: bool) -> None:
     rows = [f'"Which is {CANARIES[0]}?","Ragged {CANARIES[0]}.","{CANARIES[0]}"', f"What is {CANARIES[1]}?,{CANARIES[1]}"]

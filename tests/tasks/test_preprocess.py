@@ -64,6 +64,7 @@ def prose(seed: int, count: int = 40) -> str:
     return " ".join("".join(rng.choices("abcdefghijklmnop", k=7)) for _ in range(count)) + "."
 
 
+@pytest.mark.slow
 def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
     def splits(count: int) -> dict[str, str]:
         rows = [
@@ -82,6 +83,7 @@ def test_no_group_crosses_splits_and_new_data_moves_nothing() -> None:
     assert before == after
 
 
+@pytest.mark.slow
 def test_neither_order_nor_number_of_processes_changes_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*ROWS, *ROWS[:5], *((f"Why {n}?", prose(n // 2)) for n in range(40))]
     for workers, seed in (("1", 0), ("3", 1)):
@@ -114,6 +116,7 @@ def test_files_that_cannot_be_read_are_all_named_before_anything_is_written() ->
     assert not any(Path("out").iterdir())
 
 
+@pytest.mark.slow
 def test_the_name_of_a_group_goes_no_further_than_the_raw_files() -> None:
     write_jsonl("data/a.jsonl", [{"question": q, "answer": a, "patient": f"MRN 47-{n // 2}"} for n, (q, a) in enumerate(ROWS)])
     documents = run(files={"a.jsonl": FileOptions(columns={"group": "patient"})})
@@ -121,6 +124,7 @@ def test_the_name_of_a_group_goes_no_further_than_the_raw_files() -> None:
     assert "47-" not in "".join(path.read_text() for path in Path("out").rglob("*") if path.is_file() and "reject" not in path.name)
 
 
+@pytest.mark.slow
 def test_files_of_another_origin_are_only_evaluated_on() -> None:
     write_table(Path("data/a.csv"), ROWS)
     write_table(Path("data/foreign/b.csv"), [("Why?", "Because of that."), (ROWS[0][0], "An illness.")])
@@ -132,12 +136,14 @@ def test_files_of_another_origin_are_only_evaluated_on() -> None:
         run(ood=("foreing/*.csv",))
 
 
+@pytest.mark.slow
 def test_general_text_waits_in_a_split_of_its_own() -> None:
     write_table(Path("data/a.csv"), ROWS)
     write_jsonl("data/general.jsonl", [{"question": "Who wrote it?", "answer": "Nobody knows who did."}])
     assert [d.source for d in run(replay=("general.jsonl",)) if d.split == "replay"] == ["general.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_sentence_that_many_documents_share_goes_but_not_where_it_is_all_that_is_said() -> None:
     block = "The table below shows how often each sign was seen."
     rows = [(f"What of disease {n}?", f"{prose(n, 8)} {block}") for n in range(60)]
@@ -150,6 +156,7 @@ def test_a_sentence_that_many_documents_share_goes_but_not_where_it_is_all_that_
     assert len([d for d in kept if block in d.answer]) == 80
 
 
+@pytest.mark.slow
 def test_of_near_duplicates_one_stays_and_other_numbers_are_other_facts() -> None:
     text = prose(1, 60)
     twins = [{"question": "What helps?", "answer": text + end, "split": "train", "group": "g"} for end in ("", " Really.", " Yes.")]
@@ -162,6 +169,7 @@ def test_of_near_duplicates_one_stays_and_other_numbers_are_other_facts() -> Non
     assert [r["reason"] for r in rejected()] == ["is a near-duplicate"] * 2
 
 
+@pytest.mark.slow
 def test_alike_documents_without_a_group_stay_in_one_split() -> None:
     rows = [
         {"question": f"What helps against it{',' * (n % 2)} {n // 2}?", "answer": prose(n // 2, 80) + " Ask." * (n % 2)} for n in range(80)
@@ -177,6 +185,7 @@ def test_alike_documents_without_a_group_stay_in_one_split() -> None:
     assert len({d.group for d in documents}) == 40
 
 
+@pytest.mark.slow
 def test_training_loses_what_stands_in_an_evaluation_document_and_evaluation_stays_whole() -> None:
     text = prose(3, 100)
     rows = [
@@ -198,6 +207,7 @@ def test_training_loses_what_stands_in_an_evaluation_document_and_evaluation_sta
     assert sum(funnel["decontamination"]) == 15  # of train documents compared
 
 
+@pytest.mark.slow
 def test_withdrawn_records_are_gone_and_an_unknown_id_is_an_error() -> None:
     write_table(Path("data/a.csv"), ROWS)
     first, *rest = run(out="before")
@@ -211,6 +221,7 @@ def test_withdrawn_records_are_gone_and_an_unknown_id_is_an_error() -> None:
 CANARY = "CANARY-123-45-6789"
 
 
+@pytest.mark.slow
 def test_what_a_rejected_record_says_stands_in_one_private_file_alone(capfd: pytest.CaptureFixture[str]) -> None:
     bad = [(f"What about {CANARY}?", f"Take {CANARY} 1525 mg a day."), (f"{CANARY}?", f"Is it {CANARY}?"), (f"Is {CANARY} x?", "nan")]
     write_table(Path("data/a.csv"), ROWS + bad + ROWS[:1])
@@ -227,6 +238,7 @@ def test_what_a_rejected_record_says_stands_in_one_private_file_alone(capfd: pyt
     assert "CANARY" not in written
 
 
+@pytest.mark.slow
 def test_a_failing_gate_stops_the_stage_and_keeps_its_report() -> None:
     write_jsonl("data/a.jsonl", [{"question": q, "answer": a, "split": "train", "group": str(n)} for n, (q, a) in enumerate(ROWS)])
     with pytest.raises(ValueError, match="do not pass the gate: clean-documents: expect_column_distinct_values_to_contain_set"):

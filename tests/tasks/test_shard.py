@@ -69,6 +69,7 @@ def test_decoding_gives_back_exactly_the_documents(tiny_checkpoint: Path) -> Non
         assert supervised == "".join(f"{text}<|im_end|>" for role, text in turns if role == "assistant")
 
 
+@pytest.mark.slow
 def test_neither_order_nor_number_of_processes_changes_a_byte(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "SMALL", 0)
     monkeypatch.setattr(tokenize, "CACHE", Path("cache1"))
@@ -80,6 +81,7 @@ def test_neither_order_nor_number_of_processes_changes_a_byte(tiny_checkpoint: P
     assert make(tiny_checkpoint, shuffled, "four") == one
 
 
+@pytest.mark.slow
 def test_only_changed_partitions_are_tokenized_again(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make(tiny_checkpoint, documents(), "one")
     counted: list[int] = []

@@ -72,6 +72,7 @@ DOORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_a_typo_is_told_before_any_output_goes(trained: Project, door: str, prefect_api: str) -> None:
     trained.environment["PREFECT_API_URL"] = prefect_api
@@ -96,6 +97,7 @@ def outputs(project: Project) -> dict[str, str]:
     return {path: dvc_digest(project.path / path) for path in paths if (project.path / path).exists()}
 
 
+@pytest.mark.slow
 def test_an_edit_that_changes_no_stages_params_runs_none_of_them(trained: Project) -> None:
     path = trained.path / "params.yaml"
     path.write_text(path.read_text() + "# a comment\n")
@@ -103,6 +105,7 @@ def test_an_edit_that_changes_no_stages_params_runs_none_of_them(trained: Projec
     assert "Running stage 'check_params'" in output and trained.ran(output) == []
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_leaves_nothing_under_a_final_name(project: Project) -> None:
     shutil.rmtree(project.path / "data" / "foreign")
     project.set_params("preprocess", ood=[])

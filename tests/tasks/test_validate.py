@@ -108,6 +108,7 @@ def test_the_report_is_complete_in_itself(evaluation: Path) -> None:
     assert "What are the signs of condition 3?" in page
 
 
+@pytest.mark.slow
 def test_the_scorer_changes_with_what_changes_scores_and_the_items_with_what_is_scored(parts: Path, evaluation: Path) -> None:
     def digests(**changes: object) -> dict[str, str]:
         name = "-".join(map(str, changes))
@@ -121,6 +122,7 @@ def test_the_scorer_changes_with_what_changes_scores_and_the_items_with_what_is_
     assert all(name.is_dir() for name in SCORING)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Path) -> None:
     folder = write_evaluation_inputs(tmp_path / "none")
     index = json.loads((folder / "shards" / "index.json").read_text())
@@ -135,6 +137,7 @@ def test_what_does_not_fit_is_refused_with_what_to_do(parts: Path, tmp_path: Pat
         run(other, "evaluation")
 
 
+@pytest.mark.slow
 def test_few_documents_give_values_without_intervals(tmp_path: Path) -> None:
     few = run(write_evaluation_inputs(tmp_path, test=4), "evaluation")
     row = json.loads((few / "metrics.json").read_text())["test"]["all"]["answer_nll"]

@@ -116,6 +116,7 @@ def test_a_directory_without_configuration_is_named(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_model_has_transformers_logits(smollm2: Path) -> None:
     ids = torch.tensor([[504, 9, 1000, 25, 4000, 17]])
     reference = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)

@@ -317,6 +317,7 @@ class TestTheCommandLine:
         command = [sys.executable, "-m", "model", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
+    @pytest.mark.slow
     def test_it_converts_and_tells_what_is_there(self, tmp_path: Path, tiny_checkpoint: Path) -> None:
         for source, target, options in (
             (tiny_checkpoint, "meta", ["--format", "meta", "--files", "2"]),
@@ -329,6 +330,7 @@ class TestTheCommandLine:
             text = inspect(directory)
             assert f"format     {format_}" in text and "2 layers of width 32" in text and "tied to the embedding" in text
 
+    @pytest.mark.slow
     def test_bad_input_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "bad.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 16)
         for arguments in (("inspect", tmp_path / "bad.gguf"), ("inspect", tmp_path / "none"), ("convert", tmp_path, tmp_path / "new")):

@@ -78,6 +78,7 @@ def header_of(path: Path) -> int:
     return len(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_", "name"),
     [

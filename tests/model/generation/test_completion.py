@@ -40,6 +40,7 @@ def test_a_stop_string_ends_the_text_before_it(llama: Llama) -> None:
             assert one.text == whole.text.split(stop)[0]
 
 
+@pytest.mark.slow
 @given(text=st.text("ab<|>", max_size=40), stops=st.lists(st.text("ab<|>", min_size=1, max_size=4), max_size=3), cuts=st.data())
 @settings(max_examples=300, deadline=None)
 def test_however_a_text_is_cut_into_tokens_it_ends_before_the_first_stop_string(
@@ -131,6 +132,7 @@ class TestTheCommandLine:
             [sys.executable, "-m", "model", "generate", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
 
+    @pytest.mark.slow
     def test_it_streams_a_continuation_and_tells_the_speed(self, tiny_checkpoint: Path, llama: Llama) -> None:
         process = self.run(str(tiny_checkpoint), "--prompt", "fever and", "--max-tokens", "8", "--temperature", "0")
         (expected,) = llama.text_completion(["fever and"], max_gen_len=8, temperature=0.0)
@@ -138,6 +140,7 @@ class TestTheCommandLine:
         assert process.stdout == "fever and" + expected.text + "\n"
         assert "written at" in process.stderr and "tokens/s" in process.stderr
 
+    @pytest.mark.slow
     def test_it_takes_every_setting(self, tiny_checkpoint: Path) -> None:
         settings = [
             "--chat",
@@ -159,16 +162,19 @@ class TestTheCommandLine:
         process = self.run(str(tiny_checkpoint), "--prompt", "fever", "--tokenizer", str(tiny_checkpoint / "tokenizer.json"), *settings)
         assert process.returncode == 0, process.stderr
 
+    @pytest.mark.slow
     def test_bad_input_is_one_line(self, tmp_path: Path) -> None:
         process = self.run(str(tmp_path), "--prompt", "x")
         assert process.returncode == 1
         assert process.stderr.startswith("generate: ") and process.stderr.count("\n") == 1
 
+    @pytest.mark.slow
     def test_a_gguf_file_is_told_how_to_convert(self, tmp_path: Path) -> None:
         (tmp_path / "model.gguf").write_bytes(b"GGUF")
         process = self.run(str(tmp_path / "model.gguf"), "--prompt", "x")
         assert process.returncode == 1 and "python -m model convert" in process.stderr and "Traceback" not in process.stderr
 
+    @pytest.mark.slow
     def test_weights_that_are_not_there_are_told_without_a_traceback(self, tmp_path: Path) -> None:
         directory = write_tiny_checkpoint(tmp_path / "checkpoint")
         (directory / "model.safetensors").unlink()

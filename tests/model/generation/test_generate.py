@@ -194,6 +194,7 @@ class TestTheRealModel:
         model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         return rows(prompts, model=model, max_new_tokens=64)
 
+    @pytest.mark.slow
     def test_it_continues_greedily_as_transformers_does_in_float32(
         self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]
     ) -> None:
@@ -212,11 +213,13 @@ class TestTheRealModel:
         print(f"places where the first two tokens are closer than 1e-4: {ties}")
         assert all(gap < 1e-4 for _, _, gap in ties)
 
+    @pytest.mark.slow
     def test_a_batch_is_each_prompt_alone(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
         model = quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), "bfloat16")
         for index in (0, 4, 19):
             assert rows([prompts[index]], model=model, max_new_tokens=64) == [greedy[index]]
 
+    @pytest.mark.slow
     def test_int8_stays_close(self, smollm2: Path, prompts: list[list[int]], greedy: list[list[int]]) -> None:
         reference, other = (quantize.quantize_(load_model(smollm2, dtype=torch.bfloat16, max_seq_len=128), k) for k in ("bfloat16", "int8"))
         tokens = torch.tensor([(p + g)[:64] for p, g in zip(prompts[:8], greedy, strict=False)])

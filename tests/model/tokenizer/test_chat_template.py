@@ -41,6 +41,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_ends_with_one_error_in_seconds_and_bounded_memory(name: str) -> None:
     assert render(GOOD, VALUES) == "<s>user: a\n"
@@ -58,6 +59,7 @@ def test_a_hostile_template_ends_with_one_error_in_seconds_and_bounded_memory(na
     assert render(GOOD, VALUES) == "<s>user: a\n"
 
 
+@pytest.mark.slow
 def test_threads_render_together_and_one_hostile_template_fails_none_of_the_others() -> None:
     with ThreadPoolExecutor(8) as pool:
         bad = pool.submit(render, HOSTILE["nested loops"], VALUES)

@@ -52,6 +52,7 @@ def test_the_default_corpus_has_hugging_faces_ids_and_decodes_to_its_bytes(token
     assert_same_ids(tokenizer, reference, corpus_texts())
 
 
+@pytest.mark.slow
 def test_every_medquad_document_has_hugging_faces_ids_and_decodes_to_its_bytes(tokenizer: Tokenizer, reference: Any) -> None:
     assert_same_ids(tokenizer, reference, medquad_texts())
 
@@ -363,6 +364,7 @@ def test_sentencepiece_training_sees_the_ids_of_transformers(pieces: Tokenizer, 
     assert ids == their_pieces.apply_chat_template(TURNS[:3])["input_ids"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", ["a", " ", "字"])
 @pytest.mark.timeout(120)  # minutes would be quadratic time
 def test_a_million_unbroken_characters_are_encoded_by_sentencepiece(tmp_path: Path, character: str) -> None:

@@ -214,6 +214,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_gzip_bomb_is_rejected_in_bounded_memory_and_the_rest_of_the_folder_is_read(tmp_path: Path, name: str) -> None:
     head, piece, tail, reason = BOMBS[name]
@@ -225,6 +226,7 @@ def test_a_gzip_bomb_is_rejected_in_bounded_memory_and_the_rest_of_the_folder_is
     assert by_file["z.csv"] == [1, []] and peak < 800
 
 
+@pytest.mark.slow
 def test_records_of_gigabytes_are_rejected_and_those_after_them_are_read(tmp_path: Path) -> None:
     def long(path: Path, head: str, end: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
@@ -241,6 +243,7 @@ def test_records_of_gigabytes_are_rejected_and_those_after_them_are_read(tmp_pat
     assert peak < 800
 
 
+@pytest.mark.slow
 def test_small_parquet_files_that_expand_to_gigabytes_are_rejected_in_bounded_memory(tmp_path: Path) -> None:
     big = "x" * (60 << 20)
     repeated = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 40, pyarrow.int32()), pyarrow.array([big]))
@@ -267,6 +270,7 @@ def test_small_parquet_files_that_expand_to_gigabytes_are_rejected_in_bounded_me
     assert by_file["z.csv"] == [1, []] and peak < 2_500  # a value of 700 MiB, as bytes, as Arrow has it and as text
 
 
+@pytest.mark.slow
 def test_a_parquet_file_of_long_texts_is_read_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "PARQUET_MEMORY", 1 << 27)
     rng = random.Random(1)

@@ -9,6 +9,7 @@ from tasks.corpus.default_corpus import build, is_default_corpus
 from tasks.runtime.digests import dvc_digest, sha256
 
 
+@pytest.mark.slow
 def test_the_default_corpus_is_what_the_committed_pointer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where the downloads are kept
     build(tmp_path / "data")

@@ -201,6 +201,7 @@ def test_a_key_and_a_model_that_are_not_there_are_named() -> None:
         PiiAnalyzer(params(entity_model="no_such_model"))
 
 
+@pytest.mark.slow
 def test_the_stage_fails_below_the_recall_that_is_asked_for_and_writes_nothing() -> None:
     Path("data").mkdir()
     rows = [{"question": f"What is disease {n}?", "answer": f"Disease {n} has {n} spots."} for n in range(60)]
@@ -213,6 +214,7 @@ def test_the_stage_fails_below_the_recall_that_is_asked_for_and_writes_nothing()
     assert Path(".cache/failed-preprocess/report/deidentification.json").exists()
 
 
+@pytest.mark.slow
 def test_identifiers_of_raw_records_stand_in_no_output() -> None:
     Path("data").mkdir()
     rows = [{"question": f"What of Mr. Thomas Oakley, MRN 447118{n % 10}, visit {n}?", "answer": f"Note {n}. {NOTE}"} for n in range(4)]

@@ -213,6 +213,7 @@ def test_a_street_of_another_language_is_an_address(street: str) -> None:
     assert masked(f"Address on file, {street}; phone unknown.") == "Address on file, [ADDRESS]; phone unknown."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["Ö", "ö", "Öß", "Ö. ", "Dr. ", "Patient ", "van der ", "王", "é-", "O'", "Ä, ", "e\u0301", "\u0301", "M. ", "d'", "İ"]
 )

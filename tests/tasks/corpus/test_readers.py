@@ -78,6 +78,7 @@ def test_many_unclosed_quotes_cost_neither_lines_nor_the_square_of_the_file(tmp_
     assert len(documents) == 19_600 and len(rejected) == 400
 
 
+@pytest.mark.slow
 def test_a_cell_may_be_very_large(tmp_path: Path) -> None:
     documents, rejected = read(tmp_path, "a.csv", f'Question,Answer\nq,"{"long line" * 10 + chr(10)}{"x" * 30_000_000}"\nq2,a2\n')
     assert [len(d.answer) for d in documents] == [30_000_091, 2] and not rejected
@@ -223,6 +224,7 @@ def test_fhir_notes_become_texts_grouped_by_patient_without_naming_one(tmp_path:
     assert rejected[0][1] == "is a FHIR resource of a type that is not read" and rejected[1][1].startswith("holds a note only by reference")
 
 
+@pytest.mark.slow
 def test_a_long_file_of_articles_is_not_kept_in_memory(tmp_path: Path) -> None:
     article = PUBMED.split("<PubmedArticleSet>")[1].split("\n<PubmedArticle>", maxsplit=1)[0]
     (tmp_path / "a.xml").write_text(f"<PubmedArticleSet>{article * 20_000}</PubmedArticleSet>")

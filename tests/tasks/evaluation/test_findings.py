@@ -130,6 +130,7 @@ def test_the_card_tells_what_training_saw_and_not_what_there_was() -> None:
     assert trained_on(records) == "fine-tuned; how much of the train split training came to is not stated"
 
 
+@pytest.mark.slow
 def test_a_list_that_the_tracking_store_would_refuse_is_cut_and_says_so() -> None:
     many = [score for n in range(90) for score in of("repetition", 0.1, 0.5, split=f"task{n}")]
     texts = tags(table(many))

@@ -60,6 +60,7 @@ def likelihoods(lm: Any, tasks: harness.Tasks) -> dict[int, list[tuple[float, bo
     return {s["doc_id"]: [r[0] for r in s["resps"]] for s in result["samples"]["signs"]}
 
 
+@pytest.mark.slow
 def test_our_log_likelihoods_are_those_of_the_hugging_face_backend(tmp_path: Path) -> None:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM

@@ -62,6 +62,7 @@ def test_text_that_a_model_finds_unlikely_raises_its_nats(tiny_checkpoint: Path)
     assert not same.warns and same.held_out and same.new == pytest.approx(same.held_out, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_compared_and_changes_no_output(copied: Project) -> None:
     others = [replace(document(n, words=9), id=content_id(str(n)), split="train" if n % 3 else "replay") for n in range(60)]
     write_documents(others, copied.path / "others")

@@ -5,7 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from helpers.project import Project
+
+pytestmark = pytest.mark.system
 
 
 def holding(project: Project, text: str) -> set[str]:

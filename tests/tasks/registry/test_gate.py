@@ -174,6 +174,7 @@ class TestModels:
         validate(artifacts / "base", tuned, *inputs, folder, params=params)  # type: ignore[misc, arg-type]
         return read_scores(folder)
 
+    @pytest.mark.slow
     def test_the_champion_with_noise_is_not_better(self, finished: Project, tmp_path: Path) -> None:
         champion = finished.path / "artifacts" / "model"
         champion_scores = self.scored(finished, champion, tmp_path / "champion")

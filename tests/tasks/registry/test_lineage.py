@@ -53,6 +53,7 @@ def artifacts(here: Project) -> Path:
     return Path(client.download_artifacts(version.run_id, ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name"),
     [
@@ -88,6 +89,7 @@ def test_one_flipped_byte_is_found_and_named(here: Project, artifacts: Path, whe
         flip(path)
 
 
+@pytest.mark.slow
 def test_what_is_not_here_is_absent_and_no_error(here: Project, tmp_path: Path) -> None:
     shutil.move(here.path / "data", tmp_path / "data")
     try:
@@ -154,6 +156,7 @@ def test_a_signature_is_by_the_owner_of_the_key(tmp_path: Path) -> None:
         sign(document, own_keys[1])
 
 
+@pytest.mark.slow
 def test_a_configured_key_signs_the_version(copied: Project) -> None:
     private, public = key_pair(copied.path.parent)
     verify = (sys.executable, "-m", "tasks.registry", "verify", "--public-key", str(public))
@@ -164,6 +167,7 @@ def test_a_configured_key_signs_the_version(copied: Project) -> None:
     assert "equal    passport.sig" in copied.run(*verify, "models:/medical-llm/2").stdout
 
 
+@pytest.mark.system
 def test_after_a_second_run_the_tree_names_the_first_runs_of_what_was_skipped(copied: Project) -> None:
     records = {p.stem: json.loads(p.read_text())["record"] for p in (copied.path / "artifacts" / "runs").glob("*.json")}
     copied.set_params("finetune", steps=7)
@@ -192,6 +196,7 @@ def test_after_a_second_run_the_tree_names_the_first_runs_of_what_was_skipped(co
     assert dvc_digest(copied.path / "artifacts" / "model") == first
 
 
+@pytest.mark.system
 def test_the_weights_of_a_version_can_be_made_again_in_a_clone(finished: Project, tmp_path: Path) -> None:
     finished.run("git", "clone", "--quiet", str(finished.path), str(tmp_path / "project"))
     clone = Project(tmp_path / "project")

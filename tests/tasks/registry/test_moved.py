@@ -76,6 +76,7 @@ def registers_and_rolls_back(project: Project) -> None:
     assert "version 1 is champion again" in project.run(sys.executable, "-m", "tasks.registry", "rollback", *by).stdout
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("how", [moved, copied_and_altered, restored])
 def test_its_versions_are_shown_verified_served_and_kept(
     copied: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[Project, Path], None]
@@ -92,6 +93,7 @@ def test_its_versions_are_shown_verified_served_and_kept(
     assert set(former.rglob("*")) == set(there)
 
 
+@pytest.mark.slow
 def test_a_copy_without_its_artifacts_is_told_so(copied: Project, tmp_path: Path) -> None:
     shutil.copytree(copied.path, tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
     result = Project(tmp_path / "copy").run(sys.executable, "-m", "tasks.registry", "show", CHAMPION, check=False)
@@ -99,6 +101,7 @@ def test_a_copy_without_its_artifacts_is_told_so(copied: Project, tmp_path: Path
     assert f"mlflow.db came from {copied.path} without mlartifacts/" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_linked_worktree_uses_the_main_ones_store_and_changes_nothing(copied: Project, tmp_path: Path) -> None:
     copied.run("git", "worktree", "add", "--quiet", str(tmp_path / "linked"))
     before = (copied.path / "mlflow.db").read_bytes()
@@ -176,6 +179,7 @@ class TestPaths:
             (location / "mlartifacts").as_uri() for location in (tmp_path / beside, tmp_path / beside / "proj", tmp_path)
         ]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "location", ["s3://bucket/mlartifacts", "mlflow-artifacts:/x/mlartifacts", "ELSEWHERE/mlartifacts", "ELSEWHERE/kept"]
     )

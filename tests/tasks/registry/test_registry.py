@@ -40,6 +40,7 @@ def ask(project: Project, *arguments: str, fails: bool = False) -> str:
     return result.stdout
 
 
+@pytest.mark.system
 def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR0915
     """One project's story, because each step costs a training."""
     assert champion(copied) == 1 and decision(copied)["verdict"] == "first"
@@ -120,6 +121,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     assert champion(copied) == 5
 
 
+@pytest.mark.system
 def test_a_withdrawn_record_taints_the_versions_that_saw_it(copied: Project) -> None:
     client = store(copied)
     with open(copied.path / "artifacts" / "documents" / "train.jsonl") as file:
@@ -192,6 +194,7 @@ class TestVersion:
         for name in ("documents_seen", "tokens_seen", "tokens_with_loss_seen", "epochs_seen"):
             assert stages["finetune"]["metrics"][name] == run.data.metrics[name] == counted[name]
 
+    @pytest.mark.slow
     def test_mlflow_opens_it_as_a_pyfunc(self, finished: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.path / 'mlflow.db'}")
         code = (
@@ -254,6 +257,7 @@ class TestVersion:
                 assert not [a for a in answers if a in content], path
 
 
+@pytest.mark.system
 def test_mlflow_that_fails_half_way_leaves_nothing_and_a_second_run_completes_it(copied: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     copied.set_params("finetune", steps=8)
     copied.run("dvc", "repro", "validate")

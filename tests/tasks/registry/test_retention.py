@@ -75,6 +75,7 @@ def register(project: Project, count: int, folder: Path) -> list[tuple[str, str]
     return digests
 
 
+@pytest.mark.slow
 def test_what_a_version_or_the_workspace_names_stays_and_the_rest_goes(copied: Project, tmp_path: Path) -> None:
     cache = cache_of(copied)
     needed = named_by(copied) | {digest for both in register(copied, 3, tmp_path / "pointers") for digest in both}
@@ -90,6 +91,7 @@ def test_what_a_version_or_the_workspace_names_stays_and_the_rest_goes(copied: P
     assert copied.ran(copied.run("dvc", "repro").stdout) == ["register"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["missing", "flipped", "no JSON"])
 def test_a_listing_that_is_not_as_it_was_stops_it_before_anything_goes(copied: Project, tmp_path: Path, state: str) -> None:
     cache = cache_of(copied)
@@ -109,6 +111,7 @@ def test_a_listing_that_is_not_as_it_was_stops_it_before_anything_goes(copied: P
     )
 
 
+@pytest.mark.slow
 def test_a_cache_that_may_be_others_too_is_left_alone(copied: Project, tmp_path: Path) -> None:
     copied.run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     stray = put(tmp_path / "cache" / "files" / "md5", b"another project's")
@@ -119,6 +122,7 @@ def test_a_cache_that_may_be_others_too_is_left_alone(copied: Project, tmp_path:
     assert not has(tmp_path / "cache" / "files" / "md5", stray)
 
 
+@pytest.mark.slow
 def test_it_takes_dvcs_lock(copied: Project) -> None:
     script = "import time; from dvc.repo import Repo\nwith Repo() as r, r.lock: print('held', flush=True); time.sleep(600)"
     holder = start(copied, sys.executable, "-c", script)

@@ -64,6 +64,7 @@ def test_a_server_that_is_away_stops_only_register_and_hears_of_everything_once(
         server.wait(120)
 
 
+@pytest.mark.slow
 def test_a_store_whose_creation_was_cut_off_is_created_again(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from tasks.registry import tracking; tracking.connect().create_experiment('made')"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -80,6 +81,7 @@ def test_a_store_whose_creation_was_cut_off_is_created_again(tmp_path: Path) -> 
     assert MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}").get_experiment_by_name("made")
 
 
+@pytest.mark.slow
 def test_an_empty_store_is_filled_from_the_records_and_says_so(copied: Project) -> None:
     first = json.loads((copied.path / "artifacts" / "runs" / "shard.json").read_text())
     client = MlflowClient(tracking_uri=f"sqlite:///{copied.path / 'mlflow.db'}")
@@ -90,6 +92,7 @@ def test_an_empty_store_is_filled_from_the_records_and_says_so(copied: Project) 
     assert f"shard  run {run.info.run_id} (imported)" in shown and "raw files  data" in shown
 
 
+@pytest.mark.system
 def test_a_server_that_hangs_holds_no_training_up_and_hears_of_every_step_once(trained: Project) -> None:
     port, steps = free_port(), 500  # enough to be in the middle of when the first are told
     # A second is what the end of the stage waits for each answer that does not come.

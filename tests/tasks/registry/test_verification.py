@@ -123,6 +123,7 @@ def cache(path: Path) -> None:
     (path / "llama.cpython-311.pyc").write_bytes(b"code")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_is_found_changed_removed_linked_or_exchanged(store: Path, kind: str) -> None:
     whole = (store / kind).read_bytes()
@@ -137,6 +138,7 @@ def test_every_kind_of_file_is_found_changed_removed_linked_or_exchanged(store: 
     assert not differing(key=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["", "checkpoint", "checkpoint/code", "checkpoint/code/model", "evaluation", "gate"])
 def test_anything_else_that_lies_in_a_version_differs(store: Path, tmp_path: Path, folder: str) -> None:
     def package(path: Path) -> None:
@@ -164,6 +166,7 @@ def test_records_of_the_runs_behind_a_version_are_in_its_passport(here: Project)
 
 
 class TestOrigin:
+    @pytest.mark.slow
     def test_who_names_nobody_learns_that_the_origin_is_unknown(self, here: Project, store: Path) -> None:
         command = (sys.executable, "-m", "tasks.registry", "verify", "--deployed", str(store / "checkpoint"))
         result = here.run(*command, check=False)
@@ -196,6 +199,7 @@ class TestOrigin:
         with pytest.raises(ValueError, match="can be read by others"):
             private_key(private)
 
+    @pytest.mark.slow
     def test_a_key_that_is_missing_is_told_before_a_stage_works(self, here: Project) -> None:
         before = passport.digests_of(here.path / "artifacts" / "base")
         key_path = here.environment["PASSPORT_KEY"]
@@ -282,6 +286,7 @@ class TestPyfunc:
         command = [sys.executable, "-c", code, which]
         return subprocess.run(command, cwd="/", env=environment, text=True, capture_output=True, check=False)
 
+    @pytest.mark.slow
     def test_loading_writes_nothing_into_a_version(self, here: Project, store: Path) -> None:
         before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
         for which in (f"models:/{NAME}/1", f"models:/{NAME}@champion"):
@@ -289,12 +294,14 @@ class TestPyfunc:
         assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
         assert not differing()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["code/model/llama.py", "tokenizer.json", "model.safetensors"])
     def test_what_was_changed_is_not_loaded(self, here: Project, store: Path, name: str) -> None:
         flip(store / "checkpoint" / name)
         result = self.load(here)
         assert result.returncode and name.rpartition("/")[2] in result.stderr
 
+    @pytest.mark.slow
     def test_compiled_code_that_was_put_there_does_not_run(self, here: Project, store: Path, tmp_path: Path) -> None:
         import py_compile
 
@@ -319,6 +326,7 @@ def older(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(older: Project) -> None:
     result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1")
     assert "0 differ" in result.stdout and "that its older passport does not state" in result.stdout
@@ -332,6 +340,7 @@ def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(ol
         flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
 
 
+@pytest.mark.system
 def test_a_version_of_format_2_is_served_loaded_replaced_and_rolled_back_to(older: Project) -> None:
     answer = (
         "from serve.models import EngineOptions, open_model, resolve;"

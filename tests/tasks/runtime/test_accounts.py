@@ -96,6 +96,7 @@ def test_what_another_account_tries_fails(machine: Machine) -> None:
         assert status and "secret" not in output and "signs of" not in output, attempt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [".cache", ".cache/dvc", ".cache/torchinductor", ".dvc/tmp", ".dvc/cache", "mlartifacts"])
 def test_what_another_account_planted_while_it_could_is_named_and_refused(machine: Machine, where: str) -> None:
     machine.owner(*CLOSE)
@@ -122,6 +123,7 @@ def test_a_cache_that_is_another_accounts_or_a_link_to_it_is_refused(machine: Ma
     assert status == 1 and f"shared/mine belongs to the account {OTHER}" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CACHES))
 def test_a_librarys_cache_that_another_account_owns_or_may_write_is_refused(machine: Machine, name: str) -> None:
     machine.other("mkdir mine && chmod 755 mine")
@@ -138,6 +140,7 @@ def test_a_librarys_cache_that_another_account_owns_or_may_write_is_refused(mach
     assert "usage: python -m tasks.augment" in machine.owner(*STAGE, **{name: str(machine.folder / "shared" / "ours")})[1]
 
 
+@pytest.mark.slow
 def test_libraries_look_into_no_directory_with_a_name_that_others_know(machine: Machine) -> None:
     """A service's account often has no home but /tmp, in which everybody can be first."""
     home = machine.folder / "shared"
@@ -172,6 +175,7 @@ class TestDecoding:
         status, output = machine.other(f"mkdir -p {folder} && printf '{source}' > p.c && cc -shared -fPIC p.c -o {folder}/{name}")
         assert status == 0, output
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("whose", ["another account's", "open to everybody", "a file of another account", "below an open one"])
     def test_one_that_another_account_could_have_written_is_never_loaded(self, machine: Machine, whose: str) -> None:
         cache = machine.folder / "shared" / "cache"
@@ -191,6 +195,7 @@ class TestDecoding:
         assert "belongs to the account" in output or "may be written by everybody" in output
         assert not machine.marker.exists()
 
+    @pytest.mark.slow
     def test_the_owners_is(self, machine: Machine) -> None:
         status, output = machine.owner(sys.executable, "-c", self.WHERE, XDG_CACHE_HOME=str(machine.home / "cache"))
         assert status == 0 and "CDLL" in output
@@ -237,6 +242,7 @@ class TestDVC:
         assert status == 0, output
         assert self.here(machine) == {".cache/dvc"}
 
+    @pytest.mark.slow
     def test_typed_in_a_directory_below_with_the_projects_environment(self, machine: Machine) -> None:
         machine.owner("rm", "-rf", ".cache/dvc")
         machine.owner(sys.executable, "-m", "venv", "--without-pip", ".venv")
@@ -251,6 +257,7 @@ class TestDVC:
         assert self.here(machine) == {".cache/dvc"}
         assert not machine.other(f"ls {machine.project}/.cache/dvc")[1].startswith("repo")
 
+    @pytest.mark.slow
     def test_opened_by_a_flow_or_run_by_one(self, machine: Machine) -> None:
         machine.owner("rm", "-rf", ".cache/dvc")
         script = (

@@ -82,6 +82,7 @@ def no_version(project: Project) -> bool:
     return not (project.path / "mlflow.db").exists() or not store(project).search_model_versions("name = 'medical-llm'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", [False, True], ids=["outputs", "records"])
 def test_poisoned_objects_of_every_output_are_found_before_a_version_is_made(trained: Project, records: bool) -> None:
     poisoned_outs = {out: poison(trained, out) for out in STAGE_OF if out.endswith(".json") == records}
@@ -93,6 +94,7 @@ def test_poisoned_objects_of_every_output_are_found_before_a_version_is_made(tra
     assert no_version(trained)
 
 
+@pytest.mark.system
 def test_no_model_is_trained_on_poisoned_shards_and_what_the_message_says_helps(trained: Project) -> None:
     name, held = poison(trained, "artifacts/shards")
     before = {
@@ -110,6 +112,7 @@ def test_no_model_is_trained_on_poisoned_shards_and_what_the_message_says_helps(
     assert "medical-llm version 1" in trained.run("dvc", "repro").stdout
 
 
+@pytest.mark.slow
 def test_a_poisoned_record_that_fits_the_poisoned_shards_does_not_fit_the_lock_file(trained: Project) -> None:
     poison(trained, "artifacts/shards")
     record, digest = trained.path / "artifacts/runs/shard.json", locked(trained, "artifacts/runs/shard.json")
@@ -136,6 +139,7 @@ class TestBytesThatChangedHere:
         assert result.returncode == 1 and "Traceback" not in result.stdout, result.stdout
         return result.stdout
 
+    @pytest.mark.slow
     def test_a_file(self, trained: Project) -> None:
         flip(trained.path / "artifacts/shards/train_00000.bin")
         (trained.path / "artifacts/shards/more.bin").write_text("")
@@ -146,11 +150,13 @@ class TestBytesThatChangedHere:
         trained.run("dvc", "checkout", "artifacts/shards")
         assert "what they wrote" in trained.run(*CHAIN).stdout
 
+    @pytest.mark.slow
     def test_a_file_whose_bytes_are_nowhere_else(self, trained: Project) -> None:
         flip(trained.path / "artifacts/shards/train_00000.bin")
         remove(object_of(trained, locked(trained, "artifacts/shards")))
         assert "which DVC's cache does not hold; run 'dvc repro --force --single-item shard'" in self.failing(trained)
 
+    @pytest.mark.slow
     def test_a_record_that_is_missing(self, trained: Project) -> None:
         remove(trained.path / "artifacts/runs/shard.json")
         said = self.failing(trained)
@@ -158,6 +164,7 @@ class TestBytesThatChangedHere:
         trained.run("dvc", "repro", "shard")
         assert "what they wrote" in trained.run(*CHAIN).stdout
 
+    @pytest.mark.slow
     def test_a_stage_that_was_run_by_hand(self, trained: Project) -> None:
         record = trained.path / "artifacts/runs/shard.json"
         content = json.loads(record.read_text())
@@ -167,6 +174,7 @@ class TestBytesThatChangedHere:
         trained.run("dvc", "commit", "--force", "shard")
         assert "what they wrote" in trained.run(*CHAIN).stdout
 
+    @pytest.mark.slow
     def test_raw_files(self, trained: Project) -> None:
         table = trained.path / "data/conditions.csv"
         table.chmod(0o600)
@@ -191,6 +199,7 @@ def test_a_broken_link_is_named() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_the_flow_has_dvc_restore_is_looked_at(copied: Project, prefect_api: str) -> None:
     copied.environment["PREFECT_API_URL"] = prefect_api
     name, held = a_file_of(copied, "artifacts/model")
@@ -205,6 +214,7 @@ def test_what_the_flow_has_dvc_restore_is_looked_at(copied: Project, prefect_api
     )
 
 
+@pytest.mark.slow
 def test_a_remote_is_taken_at_its_word_unless_it_is_verified(trained: Project, tmp_path: Path) -> None:
     name, held = a_file_of(trained, "artifacts/shards")
     trained.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))

@@ -19,6 +19,7 @@ from tasks.corpus.readers.files import raw_files, read_file
 from tasks.runtime.digests import dvc_digest, tree_sha256
 
 
+@pytest.mark.slow
 def test_digests_are_those_that_dvc_writes(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     for name, content in {"b.txt": "two", "a/z.txt": "one", "a.txt": "three", "a/ä.txt": "four", "empty": ""}.items():
@@ -36,6 +37,7 @@ def dvc(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.slow
 def test_links_to_files_are_followed_by_dvc_the_digests_and_the_readers_alike(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "more").mkdir(parents=True)

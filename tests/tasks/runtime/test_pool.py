@@ -15,6 +15,7 @@ from helpers.project import ROOT, free_port
 from tasks.runtime.pool import run_all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_results_come_in_the_order_of_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv("WORKERS", workers)
@@ -22,12 +23,14 @@ def test_results_come_in_the_order_of_the_arguments(tmp_path: Path, monkeypatch:
     assert len(processes(tmp_path)) == int(workers)
 
 
+@pytest.mark.slow
 def test_the_work_of_a_killed_process_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
     assert run_all(die_once, [(n, tmp_path) for n in range(8)], desc="squares") == [n * n for n in range(8)]
     assert (tmp_path / "died").exists()
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
     with pytest.raises(ValueError, match="part 0 is bad"):
@@ -66,6 +69,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_cluster_does_the_same_and_loses_nothing_with_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
@@ -86,6 +90,7 @@ def interrupts_blocked(number: int) -> bool:
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()) and number >= 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_for_who_has_the_pool_and_not_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "2")
     assert run_all(interrupts_blocked, [(n,) for n in range(3)], desc="trying") == [True] * 3

@@ -59,6 +59,7 @@ def sleepers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return services_started
 
 
+@pytest.mark.slow
 def test_what_dies_is_started_again_and_the_rest_stays(keeper: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = keeper("exec sleep 600")
     until(lambda: len(sleepers(process)) == 3)
@@ -71,6 +72,7 @@ def test_what_dies_is_started_again_and_the_rest_stays(keeper: Callable[[str], "
     assert {p.pid for p in before} - {p.pid for p in sleepers(process)} == {victim.pid}
 
 
+@pytest.mark.slow
 def test_what_a_dead_server_left_behind_is_ended_before_it_is_started_again(keeper: Callable[[str], "subprocess.Popen[str]"]) -> None:
     process = keeper("sleep 600 & exec sleep 600")
     until(lambda: len(sleepers(process)) == 4)
@@ -81,6 +83,7 @@ def test_what_a_dead_server_left_behind_is_ended_before_it_is_started_again(keep
     until(lambda: len(sleepers(process)) == 4)
 
 
+@pytest.mark.slow
 def test_what_dies_again_and_again_ends_all_with_a_reason(keeper: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = keeper("exit 3")
     until(lambda: len(sleepers(process)) >= 2 or process.poll() is not None)
@@ -136,6 +139,7 @@ class TestAddress:
     def look(self, directory: Path) -> "subprocess.CompletedProcess[str]":
         return subprocess.run([sys.executable, "-c", LOOK], cwd=directory, capture_output=True, text=True, check=True)
 
+    @pytest.mark.slow
     def test_it_stands_there_as_long_as_the_server_runs(self, directory: Path) -> None:
         with self.hold(directory) as process:
             assert self.look(directory).stdout == "names http://127.0.0.1:9/api\n"
@@ -161,6 +165,7 @@ class TestAddress:
         assert self.look(directory).stdout == "names http://127.0.0.1:8/api\n"
         assert (directory / ".env").read_text() == "PREFECT_API_URL=http://127.0.0.1:8/api\n"
 
+    @pytest.mark.slow
     def test_one_at_a_time(self, directory: Path) -> None:
         with self.hold(directory) as process:
             second = subprocess.run([sys.executable, "-c", HOLDER], cwd=directory, capture_output=True, text=True, check=False)

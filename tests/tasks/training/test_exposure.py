@@ -59,6 +59,7 @@ def finished(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> 
         return ft.finetune(*parts, folder / "model", folder / "curves", params=params).metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kills"),
     [
@@ -156,6 +157,7 @@ def test_what_is_no_list_of_records_is_told(content: bytes, tmp_path: Path) -> N
         list(read_seen(path))
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_those_of_the_run_are_refused(
     parts: tuple[Path, Path],
     tmp_path: Path,

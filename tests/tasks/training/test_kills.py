@@ -5,10 +5,13 @@ import random
 import signal
 import time
 
+import pytest
 from helpers.pipeline import start, steps_told, wait_until_gone
 from helpers.project import PATIENCE, Project
 
 from tasks.runtime.digests import sha256
+
+pytestmark = pytest.mark.system
 
 KILLS = int(os.environ.get("KILLS", "2"))
 STEPS = 150 * KILLS  # so that none of them comes after the end

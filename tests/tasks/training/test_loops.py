@@ -80,6 +80,7 @@ def test_the_weight_of_the_loss_is_that_of_its_gradients(parts: tuple[Path, Path
     torch.testing.assert_close(gradient(2.5), 2.5 * gradient(1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [2, 5])
 def test_a_run_against_loops_that_was_cut_off_ends_with_the_same_bits(
     parts: tuple[Path, Path],

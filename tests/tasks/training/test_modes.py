@@ -55,6 +55,7 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: Mode, leaving: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     params = TEN.model_copy(update={"mode": mode})

@@ -38,11 +38,13 @@ def measured(config: LlamaConfig, params: FinetuneParams) -> int:
     return int(process.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_planned_memory_is_what_training_takes(name: str) -> None:
     compare(name, "full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deep", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("wide", "wordy"))])
 def test_planned_memory_is_what_an_adapter_takes(name: str) -> None:
     compare(name, "lora")
@@ -54,6 +56,7 @@ def compare(name: str, mode: str) -> None:
     assert planned == pytest.approx(measured(CONFIGS[name], params), rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -94,18 +97,21 @@ def test_devices_share_weights_gradients_and_moments() -> None:
     assert of_eight.weights < alone.weights / 2
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "memory_of", lambda _: preflight.RUNTIME["cpu"] + 2e6)
     with pytest.raises(ValueError, match=r"training needs about .* GB on each device, which has .*finetune.micro_batch: 1"):
         ft.finetune(*parts, Path("never"), Path("nor this"), params=PARAMS.model_copy(update={"batch": 40, "micro_batch": 40}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("memory", "advice"), [(60e9, "it fits with"), (1e9, "it needs a larger machine")])
 def test_the_smallest_change_that_fits_is_named(memory: float, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
         preflight.check_memory(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=1, device="cuda", memory=memory)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_plan() -> None:
     command = [sys.executable, "-m", "tasks.training", "plan", "--size", "llama-3.1-8b", "--mode", "lora", "--gpus", "1", "--seq", "2048"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}

@@ -34,6 +34,7 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
     return summary.history, folder / "model"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     alone, model = run(parts, tmp_path / "1", 1, mode=mode)
@@ -46,6 +47,7 @@ def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_p
             torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.campaign)])
 def test_a_state_of_two_processes_is_gone_on_from_by_others(
     parts: tuple[Path, Path],
@@ -73,6 +75,7 @@ def test_a_state_of_two_processes_is_gone_on_from_by_others(
         assert abs(a["loss"] - b["loss"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path: Path) -> None:
     alone, together = (run(parts, tmp_path / str(n), n, mode="dora", precision="bfloat16", steps=2)[0] for n in (1, 2))
     for expected, actual in zip(alone, together, strict=True):

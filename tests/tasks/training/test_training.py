@@ -144,12 +144,14 @@ def test_recomputed_activations_give_the_same_gradients(parts: tuple[Path, Path]
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_training_learns_what_it_reads(parts: tuple[Path, Path], tmp_path: Path) -> None:
     _, history = run(parts, tmp_path / "run", PARAMS.model_copy(update={"steps": 60, "lr": 1e-2}))
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
     assert history[-1]["validation_loss"] < history[3]["validation_loss"]
 
 
+@pytest.mark.slow
 def test_the_losses_of_a_tiny_run_are_those_on_file(parts: tuple[Path, Path], tmp_path: Path) -> None:
     """A change that moves them changes what training does; then the file is written anew, with a reason."""
     _, history = run(parts, tmp_path / "run", PARAMS)
@@ -169,6 +171,7 @@ def test_the_schedule_rises_to_the_peak_and_falls_to_the_floor(schedule: str) ->
     assert (rates[14] == 1.0) == (schedule == "wsd")
 
 
+@pytest.mark.slow
 def test_the_weights_with_the_lowest_validation_loss_are_kept_and_training_ends_early(parts: tuple[Path, Path], tmp_path: Path) -> None:
     overfit = {"steps": 150, "lr": 1e-2, "lr_floor": 1.0, "warmup": 0, "validate_every": 10, "keep": "best", "patience": 3}
     params = PARAMS.model_copy(update=overfit)
@@ -214,6 +217,7 @@ def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path
     assert loop.train_steps(model, optimizer, train, held_out, [], params, SINGLE_PROCESS, state=ended) == ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_a_compiled_run_has_the_losses_of_the_plain_one(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     plain, compiled = (

@@ -79,6 +79,7 @@ def test_only_the_newest_states_and_the_best_weights_they_speak_of_are_kept() ->
     assert kept == {"00000003", "00000004", "best-00000003"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     """On a file system of 2 MB of its own."""
     program = f"""
@@ -145,6 +146,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
     yield tracking.connect()
 
 
+@pytest.mark.slow
 def test_the_tracker_sees_points_while_a_run_goes_on_and_every_one_once_in_the_end(store: MlflowClient) -> None:
     folder = Path("run")
     for life in (1, 2):  # cut off in between

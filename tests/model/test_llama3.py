@@ -102,6 +102,7 @@ def face_ids(faces: Any, text: str) -> list[int]:
     return faces.encode(text, add_special_tokens=False, split_special_tokens=True)
 
 
+@pytest.mark.slow
 @given(text=TEXT)
 @settings(max_examples=500, deadline=None)
 def test_ids_are_those_of_meta_and_of_hugging_face(tokenizer: Tokenizer, metas: Any, faces: Any, text: str) -> None:

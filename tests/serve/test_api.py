@@ -17,6 +17,8 @@ from model.generation.completion import Llama
 from model.generation.generate import prompt_log_probabilities
 from serve.security import Limits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:

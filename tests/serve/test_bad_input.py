@@ -14,6 +14,8 @@ from helpers.serving import CHAT, COMPLETION, RunningServer, error_of, run_serve
 from serve.connection import Connection
 from serve.security import Limits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:

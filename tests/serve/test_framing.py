@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.serving import COMPLETION, RunningServer, run_server
 
+pytestmark = pytest.mark.slow
+
 HOST = b"Host: 127.0.0.1\r\n"
 POST = b"POST /v1/nothing HTTP/1.1\r\n" + HOST
 # What a proxy took for part of a body.

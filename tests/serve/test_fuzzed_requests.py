@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 import schemathesis
 from helpers.project import ROOT, free_port, wait_for
 from helpers.serving import CHAT, COMPLETION, error_of, run_server
@@ -24,6 +25,8 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
 from serve.schema import ChatCompletionRequest, CompletionRequest
+
+pytestmark = pytest.mark.slow
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 REQUESTS = int(os.environ.get("FUZZ", "3000"))

@@ -10,6 +10,8 @@ from helpers.serving import CHAT, COMPLETION, RunningServer, bearer, error_of, r
 from serve import api
 from serve.security import HEADERS
 
+pytestmark = pytest.mark.slow
+
 EXISTING = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json"}
 
 

@@ -34,6 +34,8 @@ from tasks.registry.lineage.signature import sign
 from tasks.registry.promotion import objection, promote
 from tasks.runtime.digests import sha256
 
+pytestmark = pytest.mark.slow
+
 CHAMPION = "models:/medical-llm@champion"
 COMPLETION: Any = {"model": "medical-llm", "prompt": "What are the signs of condition 3?", "max_tokens": 8, "temperature": 0}
 

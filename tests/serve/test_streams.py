@@ -14,6 +14,8 @@ from helpers.serving import RunningServer, run_server
 from model.tokenizer.tokenizer import Tokenizer
 from serve.engine import CHUNK
 
+pytestmark = pytest.mark.slow
+
 STREAMS, NEW = 200, 24
 BASE = ROOT / "artifacts" / "base"
 

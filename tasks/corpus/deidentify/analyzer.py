@@ -8,12 +8,21 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import regex
-from presidio_analyzer import AnalyzerEngine, RecognizerRegistry, RecognizerResult
-from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpEngine, NoOpNlpEngine, SpacyNlpEngine
-from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, IbanRecognizer, SpacyRecognizer
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
+from tasks.corpus.deidentify.presidio import (
+    AnalyzerEngine,
+    CreditCardRecognizer,
+    IbanRecognizer,
+    NerModelConfiguration,
+    NlpEngine,
+    NoOpNlpEngine,
+    RecognizerRegistry,
+    RecognizerResult,
+    SpacyNlpEngine,
+    SpacyRecognizer,
+)
 from tasks.corpus.deidentify.recognizers import RuleRecognizer
 
 logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)

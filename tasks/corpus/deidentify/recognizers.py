@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import regex
-from presidio_analyzer import EntityRecognizer, RecognizerResult
-from presidio_analyzer.nlp_engine import NlpArtifacts
 
 from tasks.corpus.deidentify import dates_and_places, names
+from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.

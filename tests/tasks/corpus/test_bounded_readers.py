@@ -100,6 +100,7 @@ def test_tags_of_any_depth_are_read_whole_in_linear_time(tag: str, depth: int) -
     assert time.process_time() - started < 10  # 0.5 s; of quadratic time it would be an hour
 
 
+@pytest.mark.slow
 def test_text_beyond_ten_megabytes_is_read_whole() -> None:
     assert len(html_text(f"<p>{'fever ' * 3_000_000}</p>").split()) == 3_000_000
 

@@ -65,6 +65,7 @@ def test_identifiers_go_and_medicine_stays() -> None:
     assert " 627. Phone" in text and "[MRN]" in text and "[SSN]" in text
 
 
+@pytest.mark.slow
 def test_recall_on_held_out_templates_and_hard_negatives(tmp_path: Path) -> None:
     answers = ["Asthma is a disease of the airways. It causes wheezing in 10 % of children.", "Take 5 mg twice daily for 3-5 days."]
     write_documents([replace(document(a), split="clean") for a in answers], tmp_path / "clean")

@@ -7,11 +7,11 @@ stays in this process: nothing writes or registers it, so it can never be promot
 """
 
 import argparse
-import html
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from tasks.corpus.shards.format import Entry, Split, open_split
 from tasks.evaluation.likelihood import ScoringConfig, Text, score_tokens
 from tasks.evaluation.probes import as_text
 from tasks.params import read_params
+from tasks.runtime import html
 from tasks.runtime.files import write_whole
 from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import tune_malloc
@@ -145,7 +146,7 @@ def page(exposures: Sequence[Exposure], plan: Plan, steps_of: FinetuneParams) ->
     max_bits = math.log2(plan.references + 1)
     body = ["<h1>Memorization audit</h1>"]
     body.append(f"<p>{plan.each} canaries each were planted among {plan.documents:,} train documents, and the base model was fine-tuned")
-    body.append(f"on them for one epoch ({html.escape(steps_of.mode)}, learning rate {steps_of.lr:g}). Exposure is in bits, from 0 to")
+    body.append(f"on them for one epoch ({escape(steps_of.mode)}, learning rate {steps_of.lr:g}). Exposure is in bits, from 0 to")
     body.append(
         f"{max_bits:.1f}, where the canary's number is likelier than all {plan.references:,} others; by chance it is 1.4. A repetition"
     )
@@ -159,10 +160,7 @@ def page(exposures: Sequence[Exposure], plan: Plan, steps_of: FinetuneParams) ->
         body.append(f"<td>{'refused' if e.refused else 'passes'}</tr>")
     body.append("</table><p>Limits: a short number in one fixed sentence, ranked among a sample of others; longer training, larger models")
     body.append("and text that occurs in several wordings may be memorized sooner.</p>")
-    style = "body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }"
-    style += " table { border-collapse: collapse } td, th { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left }"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Memorization audit</title><style>{style}</style>'
-    return head + "\n".join(body) + "</html>\n"
+    return html.page("Memorization audit", "{{ body | safe }}\n").render(body="\n".join(body))
 
 
 def main() -> None:

@@ -102,10 +102,10 @@ def free_stale_locks() -> None:
     """Drop what dead processes hold in DVC's lock file; DVC takes one for alive whose end nobody has collected."""
     path = ROOT / ".dvc" / "tmp" / "rwlock"
     try:
-        held = json.loads(path.read_text())
+        locks = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return
-    written, read = held.get("write", {}), held.get("read", {})
+    written, read = locks.get("write", {}), locks.get("read", {})
     if all(_is_alive(holder["pid"]) for holder in [*written.values(), *chain.from_iterable(read.values())]):
         return
     writers = {name: holder for name, holder in written.items() if _is_alive(holder["pid"])}

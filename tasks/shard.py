@@ -71,11 +71,11 @@ def _samples(documents: Path, variants: Path) -> list[Document]:
 
 def _tokenize(base: Path, ranges: Mapping[int, list[tokenize.ByteRange]], loss_on_all: bool, split: str) -> Iterator[str]:
     """The names in the cache of the tokenized partitions, in order."""
-    small = sum(r.end - r.start for of_partition in ranges.values() for r in of_partition) < SMALL
+    few_bytes = sum(r.end - r.start for of_partition in ranges.values() for r in of_partition) < SMALL
     cache = tokenize.CACHE.absolute()
     arguments = [(base.absolute(), of_partition, loss_on_all, cache) for of_partition in ranges.values()]
     # In order, so that what is done is written while the rest is tokenized.
-    return in_order(tokenize.tokenize, arguments, desc=f"tokenizing {split}", here=small)
+    return in_order(tokenize.tokenize, arguments, desc=f"tokenizing {split}", here=few_bytes)
 
 
 def _write_split(

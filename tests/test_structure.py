@@ -148,6 +148,51 @@ def test_no_module_imports_itself_through_others() -> None:
         walk(module, ())
 
 
+# Names of our own for what the field has a word for, and names that say nothing of what they hold.
+RETIRED = set(
+    "beginnings held reused going Row Where narrow of_weight of_out recompute readied adapted keep_memory StoredLinear misfits fitting "
+    "skeleton Slot Piece ended_by Ended tell told Asked ChatAsked Said How Reply openings FullError LateError Trust panel apart "
+    "examine retention most Summary team alone Place place places judge judged invariance wording wordings reworded facts fate weak "
+    "corpus_wide look_alikes plantings finder Finder Found planted carrier Stretch Spill Tally ours theirs guarded gain carry_out "
+    "looks_only found what wanted made some answer_nats general_nats".split()
+)
+
+
+def bound(tree: ast.AST) -> Iterator[str]:
+    """Every name that a module binds: variables, parameters, attributes, functions, classes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                yield name
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def test_names_are_the_fields_words() -> None:
+    names = {f"{module}: {name}": name for module, path in modules().items() for name in bound(ast.parse(path.read_text()))}
+    retired = {where for where, name in names.items() if name in RETIRED or name.startswith(("MOST_", "FEWEST_"))}
+    assert retired == {"tasks.registry.lineage.passport: made"}  # a key of the passport's format
+
+
+def test_public_names_have_docstrings() -> None:
+    """In every package four of five at least."""
+    documented: dict[str, list[bool]] = {}
+    for module, path in modules().items():
+        for node in public(ast.parse(path.read_text()).body):
+            documented.setdefault(room(module), []).append(ast.get_docstring(node) is not None)
+    shares = {package: sum(has) / len(has) for package, has in documented.items()}
+    assert all(share >= 0.8 for share in shares.values()), shares
+
+
+def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """The public functions and classes of a module, with the methods of the latter."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body)
+
+
 def test_modules_are_short() -> None:
     lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
     assert not {module: n for module, n in lines.items() if n > (200 if module.removeprefix("tasks.") in STAGES else 350)}

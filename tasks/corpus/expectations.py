@@ -22,6 +22,7 @@ from great_expectations.render.view import DefaultJinjaPageView
 
 from tasks.corpus.documents import SPLITS
 from tasks.corpus.row_metrics import RowMetrics, to_table
+from tasks.runtime import html
 from tasks.runtime.files import write_whole
 
 # Keys of a result that hold values of a column, whatever the result format.
@@ -166,19 +167,18 @@ def _describe(outcome: Any) -> str:
 
 
 def _page(result: ExpectationSuiteValidationResult) -> str:
-    html = DefaultJinjaPageView().render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))
-    html = re.sub(r"<script\b.*?</script>", "", html, flags=re.S)
-    html = re.sub(r"<link\b[^>]*>", "", html)
-    html = re.sub(r"<(img|iframe|source)\b[^>]*>", "", html)
-    html = re.sub(r'(href|src)="(https?://|//|\.\.)[^"]*"', "", html)  # also links to pages that do not exist here
-    html = re.sub(r"\d{4}-?\d\d-?\d\dT[\d:.]+Z", "", html)  # the time of the run, so that equal data gives an equal page
-    html = re.sub(r"@import[^;]*;|url\([^)]*\)", "", html)
-    return html.replace("</head>", f"<style>{STYLE}</style></head>", 1)
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))
+    page = re.sub(r"<script\b.*?</script>", "", page, flags=re.S)
+    page = re.sub(r"<link\b[^>]*>", "", page)
+    page = re.sub(r"<(img|iframe|source)\b[^>]*>", "", page)
+    page = re.sub(r'(href|src)="(https?://|//|\.\.)[^"]*"', "", page)  # also links to pages that do not exist here
+    page = re.sub(r"\d{4}-?\d\d-?\d\dT[\d:.]+Z", "", page)  # the time of the run, so that equal data gives an equal page
+    page = re.sub(r"@import[^;]*;|url\([^)]*\)", "", page)
+    return page.replace("</head>", f"<style>{html.STYLE}{STYLE}</style></head>", 1)
 
 
+# What Great Expectations' pages need besides the common style.
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left }
 .badge { border: 1px solid #bbb; border-radius: .3rem; padding: 0 .3rem } ul { padding-left: 1.2rem }
 .text-success { color: #1a7f37 } .text-danger { color: #c62828 }
 .fas { font-style: normal } .fa-check-circle::before { content: "✓ passed" } .fa-times::before { content: "✗ failed" }

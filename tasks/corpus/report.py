@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.corpus.deidentify.policy import TYPES
 from tasks.corpus.documents import Document
+from tasks.runtime import html
 from tasks.runtime.svg import svg
 
 # What the removing steps of the funnel mean to a reader.
@@ -137,19 +137,9 @@ def _histogram(lengths: Mapping[str, Counter[int]]) -> str:
     return svg(figure, salt="data report")
 
 
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Data report</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
-td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
-.sample { border-left: 3px solid #4a7ab5; padding-left: .8rem; margin: 1rem 0; overflow-wrap: anywhere }
-</style>
-<h1>Data report</h1>
+_TEMPLATE = html.page(
+    "Data report",
+    """<h1>Data report</h1>
 <h2>From raw records to documents</h2>
 {{ funnel_picture | safe }}
 <table><tr><th>source<th>why<th>rule<th>records<th>for example</tr>
@@ -219,5 +209,6 @@ titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other 
 {% else %}
 <p>None are shown: not every source is marked as public in data/manifest.json.</p>
 {% endfor %}
-</html>
-""")
+""",
+    style=""".sample { border-left: 3px solid #4a7ab5; padding-left: .8rem; margin: 1rem 0; overflow-wrap: anywhere }""",
+)

@@ -6,13 +6,13 @@ It holds numbers, names of categories and files, the prompts of params.yaml and 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from tasks.evaluation import calibration
 from tasks.evaluation.findings import findings, verdict
 from tasks.evaluation.metrics import METRICS, PER_TOKEN, label
 from tasks.evaluation.table import MIN_ITEMS, Table
+from tasks.runtime import html
 from tasks.runtime.svg import svg
 
 BETTER, WORSE, UNCLEAR = "#2b7a4b", "#b3372f", "#888888"
@@ -27,9 +27,9 @@ SPLITS = {
 
 
 def page(
-    metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+    metrics: Table, reliability: Mapping[str, calibration.Counts], answers: Sequence[Mapping[str, Any]], details: Mapping[str, Any]
 ) -> str:
-    """The page as HTML. ``reliability``: counts by confidence, by role; ``facts``: what ``evaluate`` says about the items."""
+    """The page as HTML. ``reliability``: counts by confidence, by role; ``details``: what ``evaluate`` says about the items."""
     return _TEMPLATE.render(
         findings=findings(metrics),
         metrics=metrics,
@@ -41,7 +41,7 @@ def page(
         changes=_changes(metrics),
         reliability=_reliability(reliability),
         answers=answers,
-        facts=facts,
+        details=details,
         min_items=MIN_ITEMS,
     )
 
@@ -54,21 +54,21 @@ def interval(metric: str, of: Mapping[str, float], *, sign: bool = False) -> str
 
 def _changes(metrics: Table) -> str:
     """Change of the answers' likelihood per category, with intervals: the first thing to look at."""
-    points = [
+    changes = [
         (f"{name} ({split})", rows["answer_nll"]["change"])
         for split in ("test", "ood")
         for name, rows in [*metrics.get(split, {}).get("category", {}).items(), ("all", metrics.get(split, {}).get("all", {}))]
         if "answer_nll" in rows
     ]
-    figure = Figure(figsize=(8, 0.34 * len(points) + 0.9), layout="constrained")
+    figure = Figure(figsize=(8, 0.34 * len(changes) + 0.9), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color="#999", linewidth=1)
-    for index, (_, change) in enumerate(points):
+    for index, (_, change) in enumerate(changes):
         color = {"better": BETTER, "worse": WORSE, "unclear": UNCLEAR}[verdict("answer_nll", {"change": change})]
         if "low" in change:
             axes.plot([change["low"], change["high"]], [index, index], color=color, linewidth=2)
         axes.plot(change["value"], index, "o", color=color)
-    axes.set_yticks(range(len(points)), [name for name, _ in points])
+    axes.set_yticks(range(len(changes)), [name for name, _ in changes])
     axes.invert_yaxis()
     axes.set_xlabel("tuned less base, nats per answer token; left is better")
     axes.spines[["top", "right"]].set_visible(False)
@@ -88,21 +88,9 @@ def _reliability(counts: Mapping[str, calibration.Counts]) -> str:
     return svg(figure, salt="validation report")
 
 
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Validation report</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
-td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left; vertical-align: top; overflow-wrap: break-word }
-th, td.better, td.worse, td.unclear { white-space: nowrap }
-td.n { font-variant-numeric: tabular-nums; white-space: nowrap } svg { max-width: 100%; height: auto }
-.better { color: #2b7a4b } .worse { color: #b3372f } .unclear { color: #666 } .answers td { width: 50%; white-space: pre-wrap }
-.all td { font-weight: 600 } .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }
-</style>
-{% macro header(first) %}<tr><th>{{ first }}<th>items<th>base<th>tuned<th>change<th></tr>{% endmacro %}
+_TEMPLATE = html.page(
+    "Validation report",
+    """{% macro header(first) %}<tr><th>{{ first }}<th>items<th>base<th>tuned<th>change<th></tr>{% endmacro %}
 {% macro line(name, metric, row, class="") %}
 <tr{% if class %} class="{{ class }}"{% endif %}><td>{{ name }}<td class="n">{{ "{:,}".format(row["items"]) }}
 <td class="n">{{ interval(metric, row.base) }}<td class="n">{{ interval(metric, row.tuned) }}
@@ -126,13 +114,13 @@ many rows some do by chance.</p>
 {% for split, title in splits.items() if split in metrics %}
 <h2>{{ title }}</h2>
 {% if split == "test" %}
-<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * facts.boilerplate_share) }} % of the
+<p>None of the groups that these documents belong to was trained on. {{ "%.0f" | format(100 * details.boilerplate_share) }} % of the
 answers' tokens are boilerplate, which the tokens before them decide in training answers of the category
 (tasks/evaluation/boilerplate.py); content is the rest, and what a short run learns first is boilerplate. The four choices are the
 right answer and three of the same category from other held-out groups, put about the question's topic; chance is 25 %. Generated
-answers were greedy and at most {{ facts.max_new_tokens }} tokens long.</p>
+answers were greedy and at most {{ details.max_new_tokens }} tokens long.</p>
 {% elif split == "train" %}
-<p>Given the beginning of a text, are its next {{ facts.target }} tokens the likeliest ones, each? Boilerplate is continued without having
+<p>Given the beginning of a text, are its next {{ details.target }} tokens the likeliest ones, each? Boilerplate is continued without having
 been memorized: compare with the same row of the held-out documents.</p>
 {% elif split == "behaviour" %}
 <p>A few dozen questions that are written down in tasks/evaluation/behaviour.csv, balanced so that a model that always prefers the same
@@ -185,5 +173,7 @@ trained on</i>
 canaries.</li>
 <li>The behaviour questions are few, in English, and test form more than knowledge.</li>
 </ul>
-</html>
-""")
+""",
+    style="""th, td.better, td.worse, td.unclear { white-space: nowrap } .answers td { width: 50%; white-space: pre-wrap }
+.all td { font-weight: 600 } .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }""",
+)

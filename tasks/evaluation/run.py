@@ -84,12 +84,12 @@ def evaluate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: P
     # A tuned model may repeat its training text word for word.
     answers = [{"prompt": p, "base": b, "tuned": t if public else None} for p, b, t in texts]
     write_whole(evaluation / "answers.json", answers)
-    facts = {
+    details = {
         "boilerplate_share": items.answers.boilerplate_share(),
         "max_new_tokens": params.max_new_tokens,
         "target": params.extraction.target,
     }
-    (evaluation / "report.html").write_text(page(metrics, reliability, answers, facts), encoding="utf-8")
+    (evaluation / "report.html").write_text(page(metrics, reliability, answers, details), encoding="utf-8")
     print(f"validate: {_summary(metrics)}")
     return metrics
 

@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
 from tasks.evaluation.findings import findings
 from tasks.evaluation.scores import Score, read_scores
 from tasks.registry.gate import Decision, decide
 from tasks.registry.lineage.passport import compare_checkpoint, digests_of
 from tasks.registry.params import GateParams
+from tasks.runtime import html
 from tasks.runtime.artifacts import ANSWERS, METRICS, SCORER, SCORES
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
@@ -173,16 +172,9 @@ TITLES = {
     "unclear": "Not shown to be good enough: nothing changes.",
     "refused": "Refused: it must not become champion.",
 }
-_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Decision {{ number }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left }
-.worse { color: #b3372f } .better { color: #2b7a4b } .unclear { color: #666 }
-dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }
-td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-</style>
-<h1>{{ titles[verdict] }}</h1>
+_PAGE = html.page(
+    "Decision {{ number }}",
+    """<h1>{{ titles[verdict] }}</h1>
 <p>Decision {{ number }}, {{ created }}. {% if champion %}Champion: version {{ champion.version }}, {{ champion.scores }}.{% endif %}
 <ul>{% for reason in reasons %}<li>{{ reason }}{% endfor %}</ul>
 <h2>Worse, better, unclear</h2>
@@ -218,5 +210,6 @@ td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-num
 {% endfor %}
 {% endif %}
 <p>Intervals are at 95 %, by the bootstrap over items; those of differences between models are paired.</p>
-</html>
-""")
+""",
+    style="""dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }""",
+)

@@ -21,7 +21,7 @@ Judgement = Literal["better", "no worse", "worse", "unclear", "too few", "not me
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricRow:
     """A metric's values over the items of a split."""
 
     metric: str
@@ -50,7 +50,7 @@ class Decision:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    table: tuple[Row, ...]
+    table: tuple[MetricRow, ...]
     comparisons: tuple[Comparison, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -90,12 +90,12 @@ def decide(
     return Decision(verdict, (*decisive, *rest, *notes), rows, (first, *others))
 
 
-def table(scores: Sequence[Score]) -> tuple[Row, ...]:
+def table(scores: Sequence[Score]) -> tuple[MetricRow, ...]:
     """Every metric of every split, with 95 % intervals."""
     rows = []
     for metric, split in sorted({(s.metric, s.split) for s in scores}):
         members = [s for s in scores if (s.metric, s.split) == (metric, split)]
-        rows.append(Row(metric, split, len(members), estimate(members, "base"), estimate(members, "tuned"), change(members)))
+        rows.append(MetricRow(metric, split, len(members), estimate(members, "base"), estimate(members, "tuned"), change(members)))
     return tuple(rows)
 
 

@@ -12,7 +12,7 @@ from jinja2 import Environment
 
 from tasks.evaluation.metrics import METRICS, PER_TOKEN
 from tasks.evaluation.metrics import label as metric_label
-from tasks.registry.gate import Row
+from tasks.registry.gate import MetricRow
 
 LLAMA3_VOCABULARY = 128_256  # of Meta's Llama 3, 3.1, 3.2 and 3.3
 
@@ -60,7 +60,7 @@ def card(
     corpus: Sequence[Mapping[str, Any]],
     raw: Sequence[str],
     records: Mapping[str, Mapping[str, Any]],
-    table: Sequence[Row],
+    table: Sequence[MetricRow],
     findings: Mapping[str, Sequence[str]],
     checkpoint: str,
     code: Mapping[str, Any],
@@ -101,7 +101,7 @@ def trained_on(records: Mapping[str, Mapping[str, Any]]) -> str:
     return sentence
 
 
-def _cells(row: Row) -> dict[str, Any]:
+def _cells(row: MetricRow) -> dict[str, Any]:
     def interval(of: Any) -> str:
         return f"{of.value:.4f} ({of.low:.4f} to {of.high:.4f})"
 

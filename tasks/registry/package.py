@@ -75,8 +75,8 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     folders = [("checkpoint", contents.tuned), ("checkpoint", added), ("evaluation", contents.evaluation), ("gate", contents.gate)]
     files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *contents.documents]
     document["artifacts"] = listed(folders, files)
-    forms = versions.note_forms(contents.name, number)
-    document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in forms]}
+    spellings = versions.note_forms(contents.name, number)
+    document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in spellings]}
     signed = _write_signed(folder / FILE, document)
     for path in signed:
         (added / path.name).write_bytes(path.read_bytes())

@@ -149,7 +149,7 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
     stepwise = {name for point in record["history"] for name in point}
     single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
     metrics = [metric(k, v, end) for k, v in single.items() if k not in stepwise]
-    tell_points(client, run_id, record["history"])
+    log_step_metrics(client, run_id, record["history"])
     client.log_batch(run_id, metrics=metrics)
     client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
     client.log_inputs(run_id, [dataset(path, digest) for path, digest in record["inputs"].items()])
@@ -160,11 +160,11 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
     return run_id
 
 
-def tell_points(client: MlflowClient, run_id: str, points: list[dict[str, float]]) -> None:
+def log_step_metrics(client: MlflowClient, run_id: str, history: list[dict[str, float]]) -> None:
     """Measures by step, each with its own time: what the store knows already does not stand there twice."""
     metrics = [
         metric(name, value, int(point["time"]), int(point["step"]))
-        for point in points
+        for point in history
         for name, value in point.items()
         if name not in ("step", "time")
     ]
@@ -194,13 +194,13 @@ def follow(stage: str, record: str, folder: Path) -> None:
     sent, client, run_id, pause, silent_until = 0, None, "", SECONDS, 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], SECONDS)[0])
-        points = step_metrics.read(folder)
-        if len(points) > sent and (ended or time.monotonic() >= silent_until):
+        history = step_metrics.read(folder)
+        if len(history) > sent and (ended or time.monotonic() >= silent_until):
             try:
                 client = client or connect()
-                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(points[0]["time"])).info.run_id
-                tell_points(client, run_id, points[sent:])
-                sent, pause = len(points), SECONDS
+                run_id = run_id or _run_of(client, experiment_of(client), record, stage, int(history[0]["time"])).info.run_id
+                log_step_metrics(client, run_id, history[sent:])
+                sent, pause = len(history), SECONDS
             except Exception:  # whatever it is, the record is told again in the end
                 pause = min(2 * pause, 60.0)
             silent_until = time.monotonic() + pause

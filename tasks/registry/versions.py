@@ -112,14 +112,14 @@ def artifact(client: MlflowClient, run_id: str, path: str) -> Path:
     try:
         location = urlsplit(str(client.get_run(run_id).info.artifact_uri))
         if location.scheme in ("", "file"):
-            local = Path(unquote(location.path)) / path
+            path_here = Path(unquote(location.path)) / path
         else:
-            local = Path(client.download_artifacts(run_id, path, tempfile.mkdtemp(dir=_copies().name)))
+            path_here = Path(client.download_artifacts(run_id, path, tempfile.mkdtemp(dir=_copies().name)))
     except (MlflowException, OSError) as error:
         raise ValueError(f"run {run_id} has no artifact {path} ({type(error).__name__})") from None
-    if not local.exists():
+    if not path_here.exists():
         raise ValueError(f"run {run_id} has no artifact {path}")
-    return local
+    return path_here
 
 
 def without_copy(artifact: Path) -> None:

@@ -31,7 +31,7 @@ from tasks.training import checkpoints, optim
 from tasks.training.cost import training_flops
 from tasks.training.distributed import ProcessGroup, reshard, shard_model
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
-from tasks.training.packing import Batch, Row, collate, count_supervised, loop_batch, sample, training_rows
+from tasks.training.packing import Batch, PackedRow, collate, count_supervised, loop_batch, sample, training_rows
 from tasks.training.params import FinetuneParams
 from tasks.training.preflight import check_memory
 from tasks.training.step_metrics import StepMetricsLog
@@ -109,7 +109,7 @@ def train_steps(
     optimizer: torch.optim.Optimizer,
     train_split: Split,
     held_out: Split,
-    validation: list[Row],
+    validation: list[PackedRow],
     params: FinetuneParams,
     group: ProcessGroup,
     *,
@@ -170,7 +170,7 @@ def update(
     model: Transformer,
     optimizer: torch.optim.Optimizer,
     step: int,
-    rows: Sequence[Row],
+    rows: Sequence[PackedRow],
     split: Split,
     params: FinetuneParams,
     group: ProcessGroup,
@@ -196,7 +196,7 @@ def update(
     return metrics if loop_loss is None else metrics | {"loop_loss": loop_loss}
 
 
-def backward(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
+def backward(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
     """Gradients of the mean loss per supervised token over all rows of a step; returns that mean over all processes, in nats.
 
     Every process runs the same number of passes, some on empty rows where the rows do not divide evenly.
@@ -211,7 +211,9 @@ def backward(model: Transformer, rows: Sequence[Row], split: Split, params: Fine
     return group.sum(total)[0]
 
 
-def backward_loops(model: Transformer, step: int, rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
+def backward_loops(
+    model: Transformer, step: int, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup
+) -> float:
     """Gradients of ``unlikelihood`` times the mean of -log(1 - p) over tokens of loops, made of the step's own rows.
 
     Returns that mean, in nats. Greedy answers of a model that was trained briefly on lists fall into loops (Xu et al. 2022,
@@ -223,7 +225,7 @@ def backward_loops(model: Transformer, step: int, rows: Sequence[Row], split: Sp
     return float(loss.detach())
 
 
-def micro_batches(rows: Sequence[Row], split: Split, params: FinetuneParams, group: ProcessGroup) -> Iterator[Batch]:
+def micro_batches(rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> Iterator[Batch]:
     """This process's part of a step's rows."""
     own = list(rows[group.rank :: group.world_size])
     per_process = -(-len(rows) // group.world_size)
@@ -239,7 +241,7 @@ def gradient_norm(model: Transformer, clip: float) -> float:
 
 
 @torch.no_grad()
-def mean_loss(model: Transformer, split: Split, rows: list[Row], params: FinetuneParams, group: ProcessGroup) -> float:
+def mean_loss(model: Transformer, split: Split, rows: list[PackedRow], params: FinetuneParams, group: ProcessGroup) -> float:
     """Mean loss in nats per supervised token of these rows."""
     losses = [
         batch_loss(token_losses, model, batch.to(group.device), params.precision) for batch in micro_batches(rows, split, params, group)
@@ -269,14 +271,14 @@ def out_of_patience(state: checkpoints.State, params: FinetuneParams) -> bool:
 
 
 def speed(
-    model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams, seconds: float, peak_rate: float
+    model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, seconds: float, peak_rate: float
 ) -> dict[str, float]:
     """Tokens per second, and model FLOPs per second as a share of what bare matrix products reach on this machine (MFU)."""
     tokens = sum(segment.stop - segment.start for row in rows for segment in row)
     return {"tokens_per_second": tokens / seconds, "mfu": training_work(model, rows, split, params) / seconds / peak_rate}
 
 
-def training_work(model: Transformer, rows: Sequence[Row], split: Split, params: FinetuneParams) -> float:
+def training_work(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams) -> float:
     """Model FLOPs of a step on these rows."""
     sizes = [segment.stop - segment.start for row in rows for segment in row]
     return training_flops(

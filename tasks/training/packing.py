@@ -33,7 +33,7 @@ class Segment:
     stop: int
 
 
-Row = list[Segment]
+PackedRow = list[Segment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,18 @@ def segments(indices: Iterable[int], split: Split, seq_len: int) -> Iterator[Seg
             start += seq_len - 1
 
 
-def pack(parts: Iterator[Segment], seq_len: int) -> Iterator[Row]:
+def pack(parts: Iterator[Segment], seq_len: int) -> Iterator[PackedRow]:
     """Rows of segments by best fit: each segment goes where it leaves the least room.
 
     With ``OPEN_ROWS`` open and none that fits, the fullest row is done.
     """
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     room: list[int] = []
     for segment in parts:
         size = segment.stop - segment.start
-        fitting = [i for i, free in enumerate(room) if free >= size]
-        if fitting:
-            chosen = min(fitting, key=room.__getitem__)
+        with_room = [i for i, free in enumerate(room) if free >= size]
+        if with_room:
+            chosen = min(with_room, key=room.__getitem__)
         else:
             if len(rows) == OPEN_ROWS:
                 fullest = min(range(len(rows)), key=room.__getitem__)
@@ -98,7 +98,7 @@ def pack(parts: Iterator[Segment], seq_len: int) -> Iterator[Row]:
     yield from rows
 
 
-def training_rows(split: Split, seq_len: int, *, seed: int, start: LoaderState | None = None) -> Iterator[tuple[Row, LoaderState]]:
+def training_rows(split: Split, seq_len: int, *, seed: int, start: LoaderState | None = None) -> Iterator[tuple[PackedRow, LoaderState]]:
     """Rows without end, one epoch after the other, each in its own order; with each the state after it."""
     start = start or LoaderState()
     for epoch in count(start.epoch):
@@ -157,12 +157,12 @@ def _new_tokens(segment: Segment) -> int:
     return segment.stop - segment.start - bool(segment.start)
 
 
-def count_supervised(rows: Iterable[Row], split: Split) -> int:
+def count_supervised(rows: Iterable[PackedRow], split: Split) -> int:
     """Tokens with loss in these rows, as in the ``loss_mask`` of ``collate``."""
     return sum(int(split.document(s.document)[1][s.start + 1 : s.stop].sum()) for row in rows for s in row)
 
 
-def collate(rows: Sequence[Row], split: Split, seq_len: int) -> Batch:
+def collate(rows: Sequence[PackedRow], split: Split, seq_len: int) -> Batch:
     """The rows as tensors [len(rows), seq_len]; an empty row is all padding."""
     tokens = np.zeros((len(rows), seq_len), np.int64)
     segment_ids = np.full((len(rows), seq_len), -1, np.int64)
@@ -180,7 +180,7 @@ def collate(rows: Sequence[Row], split: Split, seq_len: int) -> Batch:
     return Batch(torch.from_numpy(tokens), torch.from_numpy(segment_ids), torch.from_numpy(loss_mask), indices)
 
 
-def loop_batch(rows: Iterable[Row], split: Split, width: int, *, seed: int, step: int) -> Batch:
+def loop_batch(rows: Iterable[PackedRow], split: Split, width: int, *, seed: int, step: int) -> Batch:
     """One row [1, width] of prefixes of these rows' answers, each ending in a few tokens that repeat, like the loops of a model.
 
     ``loss_mask`` marks the repetitions. Nothing but the seed and the step decides what is sampled.
@@ -207,7 +207,7 @@ def loop_batch(rows: Iterable[Row], split: Split, width: int, *, seed: int, step
     return Batch(torch.from_numpy(tokens), torch.from_numpy(segment_ids), torch.from_numpy(repeated), tuple(indices))
 
 
-def sample(split: Split, *, seed: int, supervised: int, seq_len: int) -> list[Row]:
+def sample(split: Split, *, seed: int, supervised: int, seq_len: int) -> list[PackedRow]:
     """Rows of documents sampled without replacement until they hold ``supervised`` tokens with loss (0: all of the split)."""
     chosen, total = [], 0
     for index in np.random.default_rng(seed).permutation(len(split)):

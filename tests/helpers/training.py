@@ -84,7 +84,7 @@ def in_memory(lengths: Sequence[int], without_loss: Sequence[int] = ()) -> Split
     return Split([np.arange(starts[-1], dtype=np.uint32) % 99], [loss], [starts], entries, np.array([0, len(lengths)]))
 
 
-def rows_of(split: Split, count: int) -> list[packing.Row]:
+def rows_of(split: Split, count: int) -> list[packing.PackedRow]:
     return [row for row, _ in islice(training_rows(split, 64, seed=1), count)]
 
 

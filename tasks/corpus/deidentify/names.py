@@ -128,8 +128,8 @@ def _pattern(
     before: str, span: str, score: float, gate: regex.Pattern[str] | Iterable[str], *, after: str = "", unsure: bool = False
 ) -> NamePattern:
     compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    held = gate if isinstance(gate, regex.Pattern) else frozenset(gate)
-    return NamePattern(compiled, score, held, looks_like_a_name if unsure else bool)
+    required_words = gate if isinstance(gate, regex.Pattern) else frozenset(gate)
+    return NamePattern(compiled, score, required_words, looks_like_a_name if unsure else bool)
 
 
 def looks_like_a_name(text: str) -> bool:

@@ -60,11 +60,11 @@ def _answer(
     sentences = [f"ICD-10-CM code {code} stands for {names.inline(title)}."]
     if parent is not None:
         sentences.append(f"It belongs to {_text(parent, 'name')}, {names.inline(_text(parent, 'desc'))}.")
-    for tag, lead in NOTES:
+    for tag, label in NOTES:
         notes = [_plain(note.text or "") for block in diag.findall(tag) for note in block.findall("note")]
         if notes := [n for n in notes if n]:
             more = f"; and {len(notes) - MAX_ITEMS} more" if len(notes) > MAX_ITEMS else ""
-            sentences.append(f"{lead}: {'; '.join(notes[:MAX_ITEMS])}{more}.")
+            sentences.append(f"{label}: {'; '.join(notes[:MAX_ITEMS])}{more}.")
     if children:
         shown = [f"{names.inline(_text(c, 'desc'))} ({_text(c, 'name')})" for c in children[:MAX_ITEMS]]
         more = f", and {len(children) - MAX_ITEMS} more" if len(children) > MAX_ITEMS else ""

@@ -6,9 +6,8 @@ Complete in itself; made from the passport alone.
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment
-
 from tasks.registry.lineage.tree import MEANING, Node, about, ancestry
+from tasks.runtime import html
 
 WIDE, HIGH, GAP, ROW = 196, 58, 52, 84  # of a box, between columns, between rows
 
@@ -71,8 +70,7 @@ def _picture(trees: list[Node], document: Mapping[str, Any]) -> str:
     return _SVG.render(boxes=boxes, paths=paths, width=size[0], height=size[1], wide=WIDE, high=HIGH)
 
 
-_ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_SVG = _ENVIRONMENT.from_string("""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{ width }} {{ height }}" role="img">
+_SVG = html.ENVIRONMENT.from_string("""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{ width }} {{ height }}" role="img">
 <title>What was made from what</title>
 <defs><marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
@@ -87,14 +85,9 @@ _SVG = _ENVIRONMENT.from_string("""<svg xmlns="http://www.w3.org/2000/svg" viewB
 {% endfor %}
 {% endfor %}
 </svg>""")
-_PAGE = _ENVIRONMENT.from_string("""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Lineage of {{ name }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; background: #fff }
-svg { width: 100%; height: auto } ul { border-left: 2px solid #c8d6e8; list-style: none; padding-left: 1.1rem; margin: .2rem 0 .8rem }
-code { font-size: .85em; color: #555; overflow-wrap: anywhere } small { display: block; color: #444 }
-</style>
-<h1>Lineage of {{ name }}</h1>
+_PAGE = html.page(
+    "Lineage of {{ name }}",
+    """<h1>Lineage of {{ name }}</h1>
 <p>Code: commit <code>{{ code.commit }}</code>{{ ", with uncommitted changes" if code.dirty == "true" }}. Digests are DVC's; those of every
 file stand in passport.json.</p>
 {{ picture | safe }}
@@ -107,5 +100,8 @@ file stand in passport.json.</p>
 {% endif %}
 {% endmacro %}
 <ul>{% for tree in trees %}{{ branch(tree) }}{% endfor %}</ul>
-</html>
-""")
+""",
+    style="""body { max-width: 76rem } svg { width: 100% } code { font-size: .85em; color: #555; overflow-wrap: anywhere }
+small { display: block; color: #444 }
+ul { border-left: 2px solid #c8d6e8; list-style: none; padding-left: 1.1rem; margin: .2rem 0 .8rem }""",
+)

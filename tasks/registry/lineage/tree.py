@@ -71,19 +71,19 @@ def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]
     """The trees as text. ``runs``: by stage what the tracking store says of its run."""
     shown: set[str] = set()
 
-    def of(node: Node, lead: str, last: bool, top: bool) -> Iterator[str]:
+    def of(node: Node, indent: str, last: bool, top: bool) -> Iterator[str]:
         branch, rest = ("", "") if top else (("└─ ", "   ") if last else ("├─ ", "│  "))
         again = "  (as above)" if node.path in shown else ""
-        yield f"{lead}{branch}{MEANING.get(node.path, node.path)}  {node.path}  {node.digest}{again}"
-        lead += rest
+        yield f"{indent}{branch}{MEANING.get(node.path, node.path)}  {node.path}  {node.digest}{again}"
+        indent += rest
         if again:
             return
         shown.add(node.path)
-        inner = lead + ("│  " if node.children else "   ")
+        inner = indent + ("│  " if node.children else "   ")
         for sentence in about(document, node, runs):
             yield inner + sentence
         for index, child in enumerate(node.children):
-            yield from of(child, lead, index == len(node.children) - 1, False)
+            yield from of(child, indent, index == len(node.children) - 1, False)
 
     for node in ancestry(document):
         yield from of(node, "  ", True, True)

@@ -133,8 +133,8 @@ def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Fin
     yield from passport.compare_version(passport_read.document, folder, called=called, later=later)
     # The checkpoint carries copies, so that it can be deployed alone.
     for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
-        beside, copy = folder / name, folder / "checkpoint" / name
-        expected = version.tags.get(tag) or (regular_sha256(beside) if os.path.lexists(beside) else None)
+        stored, copy = folder / name, folder / "checkpoint" / name
+        expected = version.tags.get(tag) or (regular_sha256(stored) if os.path.lexists(stored) else None)
         actual = regular_sha256(copy) if os.path.lexists(copy) else None
         if actual != expected:
             yield Finding("absent" if actual is None else "differs", f"{called}/checkpoint", name)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 
 from tasks.corpus.cleaning.shingles import hash_text, words
 from tasks.corpus.deidentify.policy import TYPES
@@ -21,6 +20,7 @@ from tasks.evaluation.scores import Interval, Score, estimate
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.params import RegisterParams
 from tasks.registry.upkeep.drift_result import DriftResult, Status
+from tasks.runtime import html
 from tasks.runtime.artifacts import DRIFT_PAGE, DRIFT_RESULT
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import read_section
@@ -135,9 +135,9 @@ def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
 
     def nats(sort: str) -> Interval | None:
         texts = [as_text(d, llama.tokenizer) for d in corpus.sample(sort)]
-        judged = score_tokens(llama, texts, ScoringConfig(4096, "auto"), label=f"drift, {sort}")
+        scored = score_tokens(llama, texts, ScoringConfig(4096, "auto"), label=f"drift, {sort}")
         scores = [
-            Score("answer_nll", str(n), sort, "", "", len(j.nll), 0.0, float(j.nll.sum())) for n, j in enumerate(judged) if len(j.nll)
+            Score("answer_nll", str(n), sort, "", "", len(j.nll), 0.0, float(j.nll.sum())) for n, j in enumerate(scored) if len(j.nll)
         ]
         return estimate(scores, "tuned") if scores else None
 
@@ -177,10 +177,10 @@ def drift(documents: Path, report: Path, *, limits: dict[str, float]) -> DriftRe
         identifiers(corpus, limits["identifiers"]),
         likelihood(corpus, versions.artifact(client, str(champion.run_id), "checkpoint"), limits["nats"]),
     ]
-    facts = {"champion": f"{name} version {champion.version}", "new": new, "seen": len(seen)}
+    comparison = {"champion": f"{name} version {champion.version}", "new": new, "seen": len(seen)}
     result = _result(measures, new)
-    _write(report, measures, facts, result)
-    _log(client, report, measures, facts)
+    _write(report, measures, comparison, result)
+    _log(client, report, measures, comparison)
     return result
 
 
@@ -199,14 +199,14 @@ def _not_compared(report: Path, reason: str) -> DriftResult:
     return DriftResult(Status.NOT_COMPARED, reason)
 
 
-def _write(report: Path, measures: Sequence[Measure], facts: dict[str, Any], result: DriftResult) -> None:
+def _write(report: Path, measures: Sequence[Measure], comparison: dict[str, Any], result: DriftResult) -> None:
     report.mkdir(parents=True, exist_ok=True)
-    write_whole(report / DRIFT_RESULT, asdict(result) | facts | {"measures": [asdict(m) | {"warns": m.warns} for m in measures]})
-    (report / DRIFT_PAGE).write_text(_PAGE.render(measures=measures, facts=facts), encoding="utf-8")
+    write_whole(report / DRIFT_RESULT, asdict(result) | comparison | {"measures": [asdict(m) | {"warns": m.warns} for m in measures]})
+    (report / DRIFT_PAGE).write_text(_PAGE.render(measures=measures, comparison=comparison), encoding="utf-8")
 
 
-def _log(client: tracking.MlflowClient, report: Path, measures: Sequence[Measure], facts: dict[str, Any]) -> None:
-    tags = {"stage": "drift", "champion": str(facts["champion"]), "warns": ", ".join(m.name for m in measures if m.warns)}
+def _log(client: tracking.MlflowClient, report: Path, measures: Sequence[Measure], comparison: dict[str, Any]) -> None:
+    tags = {"stage": "drift", "champion": str(comparison["champion"]), "warns": ", ".join(m.name for m in measures if m.warns)}
     run = client.create_run(tracking.experiment_of(client), run_name="drift", tags=tags).info.run_id
     for measure in measures:
         client.log_metric(run, measure.name, measure.new)
@@ -215,19 +215,10 @@ def _log(client: tracking.MlflowClient, report: Path, measures: Sequence[Measure
     client.set_terminated(run)
 
 
-_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Drift</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
-td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .warns { background: #fbe3e1 }
-</style>
-<h1>New records beside the training corpus</h1>
-<p>{{ facts.new }} documents that were not in the corpus of {{ facts.champion }}, beside {{ facts.seen }} that were.
+_PAGE = html.page(
+    "Drift",
+    """<h1>New records beside the training corpus</h1>
+<p>{{ comparison.new }} documents that were not in the corpus of {{ comparison.champion }}, beside {{ comparison.seen }} that were.
 Held-out documents were not trained on and come from the same corpus: what they differ by is usual.</p>
 <table><tr><th>measure<th>training<th>held-out<th>new<th>beyond what is usual<th>limit
 {% for m in measures %}
@@ -237,4 +228,5 @@ Held-out documents were not trained on and come from the same corpus: what they 
 {% endfor %}
 {% endfor %}
 </table>
-""")
+""",
+)

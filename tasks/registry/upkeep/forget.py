@@ -41,7 +41,7 @@ def purge(ids: set[str]) -> Purged:
     if present := holding & needed:
         raise ValueError(f"the present outputs still hold records that are to be purged ({len(present)} files); run 'dvc repro' first")
     folders = {digest: members for digest, members in _folders(cache) if holding & set(members)}
-    origins = {origin for digest in holding for origin in _places(dvc.object_path(cache, digest), ids)}
+    origins = {origin for digest in holding for origin in _origins(dvc.object_path(cache, digest), ids)}
     for digest, path in _raw_copies(cache, {source for source, _ in origins}):
         holding |= {digest} - needed
         if digest in needed:
@@ -113,7 +113,7 @@ def _holds(path: Path, ids: set[str]) -> bool:
     return False
 
 
-def _places(path: Path, ids: set[str]) -> Iterator[tuple[str, str]]:
+def _origins(path: Path, ids: set[str]) -> Iterator[tuple[str, str]]:
     """Of a documents file, the raw files and the places there that the records come from."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:

@@ -84,14 +84,14 @@ def _collect(repo: Any, digests: set[str], cache: Path, *, dry: bool) -> None:
     used = {HashInfo("md5", digest) for digest in digests}
     used.update(*repo.used_objs(force=True).values())
     kept = {str(info.value) for info in used}
-    going = [path for digest, path in dvc.objects_in(cache) if digest not in kept]
-    size = sum(path.stat().st_size for path in going)
-    for path in going if dry else ():
+    unneeded = [path for digest, path in dvc.objects_in(cache) if digest not in kept]
+    size = sum(path.stat().st_size for path in unneeded)
+    for path in unneeded if dry else ():
         print(f"would go {path.relative_to(cache.parents[1])}")
     for store in {id(store): store for _, store in repo.cache.by_scheme() if store}.values():
         gc(store, used, dry=dry)
     verb, left = ("would go", "are there") if dry else ("removed ", "remain")
-    print(f"{verb} from DVC's cache: {len(going)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
+    print(f"{verb} from DVC's cache: {len(unneeded)} objects, {size / 1e6:,.1f} MB; {_size(cache) / 1e6:,.1f} MB {left}")
 
 
 def _deleted_runs() -> None:

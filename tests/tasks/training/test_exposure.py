@@ -17,7 +17,7 @@ from tasks.corpus.shards.format import open_split
 from tasks.registry.package import write_seen as write_seen_of
 from tasks.training import loop, packing
 from tasks.training.exposure import FILE, Seen, read_seen, seen_digest, write_seen
-from tasks.training.packing import Row, consumed, epoch_tokens, training_rows
+from tasks.training.packing import PackedRow, consumed, epoch_tokens, training_rows
 from tasks.training.params import FinetuneParams
 
 
@@ -37,13 +37,13 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[int, list[Row]], list[int]]]:
+def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[int, list[PackedRow]], list[int]]]:
     """The rows of each step as training takes them, and the steps before which it is killed, once each."""
-    rows: dict[int, list[Row]] = {}
+    rows: dict[int, list[PackedRow]] = {}
     deadly: list[int] = []
     update: Callable[..., dict[str, float]] = loop.update
 
-    def spy(model: Any, optimizer: Any, step: int, batch: Sequence[Row], *rest: Any) -> dict[str, float]:
+    def spy(model: Any, optimizer: Any, step: int, batch: Sequence[PackedRow], *rest: Any) -> dict[str, float]:
         if step in deadly:
             deadly.remove(step)
             raise KilledError
@@ -73,7 +73,7 @@ def finished(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> 
 def test_what_is_counted_is_what_training_was_fed(
     parts: tuple[Path, Path],
     tmp_path: Path,
-    spied: tuple[dict[int, list[Row]], list[int]],
+    spied: tuple[dict[int, list[PackedRow]], list[int]],
     changes: dict[str, Any],
     kills: list[int],
 ) -> None:

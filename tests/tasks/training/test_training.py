@@ -49,7 +49,7 @@ def test_epochs_are_shuffled_differently_and_training_goes_on_from_a_place(monke
     monkeypatch.setattr(packing, "WINDOW", 7)
     split = in_memory([10, 20, 30, 40, 50, 60] * 5)
 
-    def rows(count: int, seed: int = 3, start: LoaderState | None = None) -> list[tuple[packing.Row, LoaderState]]:
+    def rows(count: int, seed: int = 3, start: LoaderState | None = None) -> list[tuple[packing.PackedRow, LoaderState]]:
         return list(islice(training_rows(split, 64, seed=seed, start=start), count))
 
     whole = rows(60)
@@ -106,7 +106,7 @@ def test_a_packed_documents_losses_are_those_it_has_alone(parts: tuple[Path, Pat
     model = random_model(TINY)
     rows = rows_of(split, 6)
 
-    def losses(rows: list[packing.Row], length: int) -> torch.Tensor:
+    def losses(rows: list[packing.PackedRow], length: int) -> torch.Tensor:
         return loop.batch_loss(loss.token_losses, model, collate(rows, split, length), "float32")
 
     alone = [losses([[segment]], segment.stop - segment.start) for row in rows for segment in row]

@@ -112,10 +112,8 @@ PROJECTIONS = {
     )
 }
 
-
 _LLAMA3_1 = RopeScaling()
 _LLAMA3_2 = RopeScaling(factor=32.0)
-
 # From the config.json that each model's maker publishes.
 SIZES: dict[str, LlamaConfig] = {
     "smollm2-135m": LlamaConfig(576, 30, 9, 3, 1536, 49152, 64, 8192, 1e-5, 1e5, None, True),
@@ -273,8 +271,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False  # in training, keep only each layer's input and compute the rest again
-        # No initialization: weights are always loaded, and on the meta device it would import torch's compiler.
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=torch.empty(config.vocab_size, config.dim))
+        weight = torch.empty(config.vocab_size, config.dim)
+        if not weight.is_meta:  # where it would import torch's compiler, for a second
+            nn.init.normal_(weight)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=weight)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)

@@ -54,3 +54,11 @@ def processes_in(project: Project) -> list[str]:
         except psutil.Error:
             continue
     return entries
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one whose end nobody has collected yet does not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.pipeline import lives
 from helpers.project import ROOT
 
 SECONDS = 60.0
@@ -102,14 +103,6 @@ def test_all_end_with_who_keeps_them(keeper: Callable[[str], "subprocess.Popen[s
     process.send_signal(number)
     assert process.wait(SECONDS) == status
     until(lambda: not [p for p in kept if lives(p)])
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it runs; one whose end nobody has collected yet does not."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 HOLDER = """

@@ -21,7 +21,7 @@ from model.checkpoint.load import weights_dtype
 from model.checkpoint.shapes import parameters_of
 from model.precision import use_bf16
 from model.tokenizer.tokenizer import Tokenizer
-from tasks.corpus.shards.format import Split, open_split, read_index
+from tasks.corpus.shards.format import Shards, Split
 from tasks.runtime.digests import code_digest, dvc_digest
 from tasks.runtime.processes import forced, tune_malloc
 from tasks.runtime.settings import setting
@@ -102,7 +102,8 @@ def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParam
 
 def write_exposure(shards: Path, path: Path, state: checkpoints.State, kept: int, params: FinetuneParams) -> dict[str, float]:
     """Write which documents the kept weights saw; returns counts of them. ``kept``: the step whose weights are kept."""
-    train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
+    opened = Shards(shards)
+    train_split, held_out = opened.open("train"), opened.open("validation")
     by_kept, total = consumed(train_split, params.seq_len, seed=params.seed, rows=[kept * params.batch, state.step * params.batch])
     if total.loader != state.loader:
         raise ValueError(f"{shards} gives other rows than the run was trained on; run 'dvc repro --force finetune'")
@@ -131,15 +132,15 @@ def preflight(base: Path, shards: Path, params: FinetuneParams) -> int:
 
     ``ValueError`` names what does not fit and what to do.
     """
-    config, index, tokenizer = read_config(base), read_index(shards), Tokenizer.from_path(base)
-    if index["tokenizer"] != tokenizer.digest:
+    config, opened, tokenizer = read_config(base), Shards(shards), Tokenizer.from_path(base)
+    if opened.tokenizer != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {base} has; run 'dvc repro shard'")
     if params.seq_len > config.max_seq_len:
         raise ValueError(f"finetune.seq_len is {params.seq_len}, the model's context only {config.max_seq_len}")
     for split in ("train", "validation"):
-        if not index["splits"].get(split):
+        if not opened.splits.get(split):
             raise ValueError(f"{shards} holds no {split} documents; look at the splits in data/ and at preprocess in params.yaml")
-    train_split = open_split(shards, "train")
+    train_split = opened.open("train")
     dropped = int((train_split.supervised() == 0).sum())
     if dropped:
         print(f"finetune: {dropped:,} of {len(train_split):,} train documents have no token with loss and are left out", flush=True)

@@ -65,11 +65,12 @@ def evaluate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: P
     documents and tokenizer do not belong together.
     """
     tokenizer = Tokenizer.from_path(tuned)
-    if Shards(shards).tokenizer != tokenizer.digest:
+    opened = Shards(shards)
+    if opened.tokenizer != tokenizer.digest:
         raise ValueError(f"{shards} was made with another tokenizer or chat template than {tuned} has; run 'dvc repro shard'")
     public = bool(json.loads((cleaning / "funnel.json").read_bytes())["public"])
     tasks = harness.load(params.tasks)
-    items = build_items(documents, shards, tokenizer, params)
+    items = build_items(documents, opened, tokenizer, params)
     results = {role: run_model(checkpoint, items, tasks, params, role) for role, checkpoint in (("base", base), ("tuned", tuned))}
     scores = paired(results["base"].values, results["tuned"].values)
     reliability = {role: calibration.count_by_confidence(result.answers) for role, result in results.items()}
@@ -94,16 +95,17 @@ def evaluate(base: Path, tuned: Path, documents: Path, cleaning: Path, shards: P
     return metrics
 
 
-def build_items(documents: Path, shards: Path, tokenizer: Tokenizer, params: ValidateParams) -> EvaluationItems:
+def build_items(documents: Path, shards: Shards, tokenizer: Tokenizer, params: ValidateParams) -> EvaluationItems:
     """Choose and build all items; the seed, the documents and the shards alone decide which."""
-    opened = Shards(shards)
-    splits = {name: opened.open(name) for name in (TEST, OOD, TRAIN)}
+    splits = {name: shards.open(name) for name in (TEST, OOD, TRAIN)}
     chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens) for name in (TEST, OOD)}
     if not chosen[TEST]:
-        raise ValueError(f"{shards} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml")
+        raise ValueError(
+            f"{shards.directory} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml"
+        )
     held_out = list(read_documents(documents, TEST))
     if {d.id for d in held_out} != {entry.id for entry in splits[TEST].entries}:
-        raise ValueError(f"{documents} and {shards} hold different test documents; run 'dvc repro shard'")
+        raise ValueError(f"{documents} and {shards.directory} hold different test documents; run 'dvc repro shard'")
     boilerplate = BoilerplateModel(splits[TRAIN], params.boilerplate)
     answers = {name: Answers(name, splits[name], chosen[name], boilerplate) for name in (TEST, OOD)}
     probes: tuple[Probe, ...] = (

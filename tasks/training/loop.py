@@ -24,7 +24,7 @@ from model.checkpoint.load import load_model
 from model.llama import Transformer
 from model.loss import token_losses, total_loss, total_unlikelihood
 from model.precision import Precision, autocast, use_bf16
-from tasks.corpus.shards.format import Split, open_split
+from tasks.corpus.shards.format import Shards, Split
 from tasks.runtime.processes import told_to_stop
 from tasks.runtime.progress import progress
 from tasks.training import checkpoints, optim
@@ -45,7 +45,8 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
     bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
     check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
-    train_split, held_out = open_split(shards, "train"), open_split(shards, "validation")
+    opened = Shards(shards)
+    train_split, held_out = opened.open("train"), opened.open("validation")
     single_process = group.single_process
     device = group.device if single_process else torch.device("cpu")
     frozen = torch.bfloat16 if single_process and bfloat16 else torch.float32

@@ -12,7 +12,7 @@ from typing import Any
 
 from model.checkpoint.config import read_config
 from model.llama import SIZES, LlamaConfig
-from tasks.corpus.shards.format import open_split, read_index
+from tasks.corpus.shards.format import open_split
 from tasks.runtime.artifacts import BASE, SHARDS
 from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
@@ -98,7 +98,6 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
     """Tokens of an epoch of the train split; 0 where there is none."""
     if not shards.exists():
         return 0
-    read_index(shards)
     return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 

@@ -112,16 +112,6 @@ def write_index(directory: Path, splits: dict[str, list[Shard]], *, tokenizer: s
     write_whole(directory / INDEX, index)
 
 
-def read_index(directory: Path) -> dict[str, Any]:
-    """``index.json`` as it was written; ``ValueError`` where it is missing or damaged."""
-    try:
-        index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
-        _ = index["tokenizer"], index["vocabulary"], index["splits"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{directory / INDEX} cannot be read ({error}); run 'dvc repro shard'") from None
-    return index
-
-
 @dataclass(frozen=True)
 class Split:
     """A split's documents over memory-mapped shards, numbered across them."""
@@ -161,11 +151,14 @@ class Shards:
 
     def __init__(self, directory: Path):
         """``ValueError`` where ``index.json`` is missing or damaged."""
-        index = read_index(directory)
         self.directory = directory
-        self.tokenizer: str = index["tokenizer"]  # digest
-        self.vocabulary: int = index["vocabulary"]
-        self.splits: dict[str, list[dict[str, Any]]] = index["splits"]
+        try:
+            index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
+            self.tokenizer: str = index["tokenizer"]  # digest
+            self.vocabulary: int = index["vocabulary"]
+            self.splits: dict[str, list[dict[str, Any]]] = index["splits"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{directory / INDEX} cannot be read ({error}); run 'dvc repro shard'") from None
 
     def open(self, split: str) -> Split:
         """Map a split's shards, none for a split without documents; ``ValueError`` where their files do not fit each other."""
@@ -173,7 +166,7 @@ class Shards:
 
 
 def open_split(directory: Path, split: str) -> Split:
-    """One split of a directory; ``Shards`` opens several of them."""
+    """One split of a directory; where several are needed, ``Shards`` reads the index once."""
     return Shards(directory).open(split)
 
 
@@ -188,8 +181,10 @@ def _map(directory: Path, shards: list[dict[str, Any]]) -> Split:
             starts.append(np.load(f"{stem}.starts.npy", allow_pickle=False))
             lines = Path(f"{stem}.documents.jsonl").read_text(encoding="utf-8").splitlines()
             entries += [Entry(**json.loads(line)) for line in lines]
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{stem}: {error}") from None
+        except TypeError:
+            raise ValueError(f"{stem}.documents.jsonl is of another version of this format; run 'dvc repro shard'") from None
         if len(loss[-1]) != len(tokens[-1]) or starts[-1][-1] != len(tokens[-1]) or len(starts[-1]) != len(lines) + 1:
             raise ValueError(f"{stem}: the files that belong to {stem.name}.bin do not fit it; run 'dvc repro --force shard'")
         counts.append(len(lines))

@@ -57,5 +57,12 @@ def test_a_truncated_file_is_named(shards: Path, name: str) -> None:
         open_split(shards, "train")
 
 
+def test_shards_of_an_older_format_say_what_to_run(shards: Path) -> None:
+    path = shards / "train_00000.documents.jsonl"
+    path.write_text(path.read_text().replace('"category"', '"kind"'))
+    with pytest.raises(ValueError, match="of another version of this format; run 'dvc repro shard'"):
+        open_split(shards, "train")
+
+
 def test_a_split_without_documents_is_empty(shards: Path) -> None:
     assert len(open_split(shards, "test")) == 0

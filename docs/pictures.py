@@ -70,7 +70,7 @@ def chat(devtools: int) -> None:
 
 def reports(devtools: int) -> None:
     """The report of the evaluation and the data report, from their files."""
-    for name, path in (("evaluation", "artifacts/evaluation/report.html"), ("data", "artifacts/reports/preprocess/clean-documents.html")):
+    for name, path in (("evaluation", "artifacts/evaluation/report.html"), ("data", "artifacts/reports/shard/data-report.html")):
         page = tab(devtools, Path(path).resolve().as_uri(), 1100, 900)
         save(page, name)
 
@@ -91,6 +91,8 @@ def mlflow_version(devtools: int, version: str) -> None:
         page.wait("document.body.innerText.includes('Registered At') || document.body.innerText.includes('Created')", seconds=60)
         page.evaluate("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
         page.wait("!document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')")
+        page.evaluate("[...document.querySelectorAll('*')].findLast(e => e.textContent === 'checkpoint').scrollIntoView()")
+        sleep(1)  # until the table has come to rest
         save(page, "mlflow")
 
 
@@ -101,8 +103,8 @@ def prefect_run(devtools: int) -> None:
         settings = {"PREFECT_HOME": home, "PREFECT_SERVER_UI_API_URL": "{address}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         with server(*command, health="/api/health", **settings) as address:
             environment = os.environ | {"PREFECT_API_URL": f"{address}/api", "PREFECT_HOME": home}
-            told = run([sys.executable, "-m", "flows.pipeline"], env=environment, capture_output=True, text=True, check=True)
-            flow_run = re.findall(r"flow-run/([0-9a-f-]{36})", told.stdout + told.stderr)[0]
+            flow = run([sys.executable, "-m", "flows.pipeline"], env=environment, capture_output=True, text=True, check=True)
+            flow_run = re.findall(r"flow-run/([0-9a-f-]{36})", flow.stdout + flow.stderr)[0]
             page = tab(devtools, f"{address}/runs/flow-run/{flow_run}", 1280, 900)
             page.wait("document.body.innerText.includes('Completed') && document.querySelector('canvas')", seconds=60)
             page.evaluate("[...document.querySelectorAll('*')].findLast(e => e.textContent.trim() === 'Task Runs').click()")

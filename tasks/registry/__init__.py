@@ -1,1 +1,1 @@
-"""Registered versions in MLflow: tracking, the gate, promotion, packaging. The only importer of mlflow."""
+"""Registered versions in MLflow: tracking, the gate, promotion, packaging. The only package that imports mlflow."""

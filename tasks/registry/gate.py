@@ -184,13 +184,15 @@ def _no_worse(worse: Interval, margin: float) -> tuple[Judgement, str]:
 
 
 def _compared(challenger: Sequence[Score], champion: Sequence[Score]) -> tuple[Interval, Interval, int] | None:
-    """Ours less theirs, the same so that more of it is worse, and on how many items."""
+    """Challenger minus champion, the same with the sign that makes more of it worse, and the number of items that both have."""
     keys = {(s.metric, s.split, s.id) for s in champion}
     items = sum((s.metric, s.split, s.id) in keys for s in challenger)
     if not items:
         return None
     raw = difference(champion, challenger)
-    return raw, Interval(-raw.value, -raw.high, -raw.low) if METRICS[challenger[0].metric].higher_is_better else raw, items
+    higher = METRICS[challenger[0].metric].higher_is_better
+    worse = Interval(-raw.value, -raw.high, -raw.low) if higher else raw
+    return raw, worse, items
 
 
 def _difference(interval: Interval) -> str:

@@ -64,7 +64,7 @@ def purge(ids: set[str]) -> Purged:
         purged.removed.append(f"{REJECTED}: {count} records")
     purged.remains += _models(set(folders), ids)
     for remote in (line.split()[0] for line in dvc.dvc("remote", "list").splitlines()):
-        purged.remains.append(f"DVC's remote {remote}, if it was pushed there: dvc gc --workspace --cloud --remote {remote}")
+        purged.remains.append(f"DVC's remote {remote}, if it was pushed there: delete there what was removed from DVC's cache")
     return purged
 
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 from helpers.browser import browser
 from helpers.builders import write_tiny_checkpoint
-from helpers.project import ROOT, Project, commit, copy_of, free_port, make_project, wait_for
+from helpers.project import PROJECTS, ROOT, Project, commit, copy_of, free_port, make_project, projects_key, wait_for
 from helpers.training import write_shards_of
 from ruamel.yaml import YAML
 
@@ -34,12 +34,21 @@ os.environ |= {
 
 # What these start takes seconds.
 HEAVY = {"new", "prefect_api", "devtools", "smollm2"}
+# Modules that take a minute and copy no project, one for each tier.
+WITHOUT_PIPELINE = {"test_team.py", "test_nodes.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a pipeline or a server. The modules that run pipelines come first: at the end no process waits long for the other."""
+    """Mark what needs a pipeline or a server, and say what comes first.
+
+    The modules that run pipelines come first, so that at the end no process waits long for the other. The second of all is one that
+    needs no pipeline: it runs while the first makes the projects that all others copy.
+    """
     slow = {item.path for item in items if "new" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in slow)
+    if items:
+        first = items[0].path
+        items.sort(key=lambda item: 0 if item.path == first else 1 if item.path.name in WITHOUT_PIPELINE else 2)
     for item in items:
         if HEAVY & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
@@ -84,34 +93,28 @@ def project(new: Path, tmp_path: Path) -> Project:
     return copy_of(new / "project", tmp_path / "project")
 
 
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that all test processes share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+@pytest.fixture(scope="session")
+def new() -> Path:
+    """A folder with a project that has not run, for all test processes. It is kept for the next run of the tests of this code."""
+    folder = PROJECTS / projects_key()
+    with FileLock(PROJECTS.with_suffix(".lock")):
+        if not (folder / "ready").exists():
+            shutil.rmtree(PROJECTS, ignore_errors=True)  # also those of other code
+            folder.mkdir(parents=True)
+            make_project(folder)
+            (folder / "ready").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
-def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a project that has not run, for all test processes."""
-    folder = shared(tmp_path_factory)
-    with FileLock(folder / "new.lock"):
-        if not (folder / "new").exists():
-            making = folder / "making-new"
-            making.mkdir()
-            make_project(making)
-            (folder / "new").symlink_to(making)
-    return folder / "new"
-
-
-@pytest.fixture(scope="session")
-def made(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(new: Path) -> Path:
     """A folder with three projects that all test processes share and copy: ``sharded``, whose data stages ran, ``trained``, whose
     checkpoint was validated too, ``finished``, whose version is registered.
     """
-    folder = shared(tmp_path_factory)
-    with FileLock(folder / "made.lock"):
-        if not (folder / "made").exists():
-            making = folder / "making"
+    with FileLock(PROJECTS.with_suffix(".lock")):
+        if not (new / "made").exists():
+            making = new / "making"
+            shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
             project = copy_of(new / "project", making / "project")
             project.run("dvc", "repro", "shard")
@@ -122,8 +125,8 @@ def made(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             finished = copy_of(making / "trained", making / "finished")
             assert finished.ran(finished.run("dvc", "repro").stdout) == ["register"]
             commit(finished, "The first run")
-            (folder / "made").symlink_to(making)
-    return folder / "made"
+            (new / "made").symlink_to(making.name)
+    return new / "made"
 
 
 @pytest.fixture

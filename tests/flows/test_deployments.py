@@ -193,6 +193,7 @@ class TestInterruptions:
             assert there.wait(run)["type"] == "CANCELLED"
             wait_until_idle(there)
 
+    @pytest.mark.campaign  # that one waits for the other is seen in test_outages, the same bits after a stop in test_kills
     def test_of_two_runs_the_second_waits_and_the_training_ends_with_the_same_bits(self, interrupted: Project, prefect_api: str) -> None:
         with deployed(interrupted, prefect_api) as there:
             first = begin(there)

@@ -111,6 +111,7 @@ def serves_the_champion(clone: Project) -> None:
     assert server.wait(120) == 0, log.read_text()
 
 
+@pytest.mark.campaign  # test_schedule does the same with Prefect's own database
 def test_a_schedule_fires_with_prefect_on_postgresql(sharded: Project, database: int) -> None:
     fires_and_registers(sharded, PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://postgres@127.0.0.1:{database}/prefect")
 

@@ -1,5 +1,6 @@
 """A copy of the project, with a tiny corpus, model and params, in a repository of its own; keys, ports and servers for tests."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -13,10 +14,13 @@ from ruamel.yaml import YAML
 
 from helpers.builders import SIGNS, sentences, write_table, write_tiny_checkpoint
 from tasks.registry.relocation import follow
-from tasks.runtime.digests import tree_sha256
+from tasks.runtime.digests import sha256, tree_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
-
+PROJECTS = ROOT / ".cache" / "tests" / "projects"
+# What a project is a copy of.
+CODE = ("model", "tasks", "flows", "serve")
+SETTINGS = ("dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", "requirements.lock", ".gitignore", ".dvcignore")
 
 # For what a test waits for, on the slowest of machines; only a test that fails waits so long.
 PATIENCE = 600.0
@@ -78,12 +82,21 @@ def commit(project: Project, message: str = "A change") -> None:
     project.run("git", "commit", "--quiet", "--message", message)
 
 
+def projects_key() -> str:
+    """Of all that the projects of ``make_project`` are made from, and the processor that trains them."""
+    files = [path for name in CODE for path in sorted((ROOT / name).rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    files += [*(ROOT / name for name in SETTINGS), *sorted((ROOT / "tests" / "helpers").glob("*.py")), ROOT / "tests" / "conftest.py"]
+    processor = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    parts = [sys.version, processor, *(f"{path.relative_to(ROOT)} {sha256(path)}" for path in files)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
 def make_project(folder: Path) -> Project:
     path = folder / "project"
     path.mkdir()
-    for name in ("model", "tasks", "flows", "serve"):
+    for name in CODE:
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", "requirements.lock", ".gitignore", ".dvcignore"):
+    for name in SETTINGS:
         shutil.copy(ROOT / name, path / name)
     project = Project(path)
     write_tiny_checkpoint(folder / "base")

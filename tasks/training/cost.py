@@ -8,7 +8,8 @@ counted as Korthikanti et al. 2022 do (arXiv:2205.05198, section 4), for this mo
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model.llama import PROJECTIONS, LlamaConfig, parameter_shapes
+from model.checkpoint.shapes import parameter_shapes
+from model.llama import PROJECTIONS, LlamaConfig
 from model.loss import CHUNK
 from tasks.training.params import MODES, Mode
 

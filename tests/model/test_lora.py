@@ -26,7 +26,7 @@ from model.generation.generate import generate
 from model.generation.quantize import quantize_
 from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
-from model.loss import token_losses
+from model.loss import target_positions, token_losses
 from tasks.training import optim
 
 ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
@@ -46,7 +46,7 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
-    return token_losses(model.hidden(ids), model.lm_head, ids, supervised).mean()
+    return token_losses(model.hidden(ids), model.lm_head, ids, target_positions(supervised)).mean()
 
 
 def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer:

@@ -99,7 +99,7 @@ def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_p
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
     model.activation_checkpointing = params.activation_checkpointing
-    if params.compile:
+    if params.compiled(model.norm.weight.device.type):
         for block in model.layers:
             block.compile(dynamic=False)
     return model

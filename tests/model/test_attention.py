@@ -51,10 +51,10 @@ def by_cu_seqlens(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, m
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
 def test_a_kernel_gives_the_outputs_and_gradients_of_a_mask(backend: str, kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", by_cu_seqlens)
-    leaves = tensors(torch.float64, kv_heads=kv_heads)
+    leaves = q, k, v = tensors(torch.float64, kv_heads=kv_heads)
     grad_out = torch.randn(3, 6, 48, 16, dtype=torch.float64)
     layout: Tensor | PackedSequences = document_mask(PACKED, torch.float64) if backend == "dense" else PACKED
-    out = BACKENDS[backend](*leaves, layout)
+    out = BACKENDS[backend](q, k, v, layout)
     for actual, exact in zip((out, *torch.autograd.grad(out, leaves, grad_out)), expected(*leaves, grad_out=grad_out), strict=True):
         torch.testing.assert_close(actual, exact)
 
@@ -62,9 +62,9 @@ def test_a_kernel_gives_the_outputs_and_gradients_of_a_mask(backend: str, kv_hea
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str)
 def test_compiled_attention_is_torchs_own_with_its_gradients(dtype: torch.dtype, tolerance: float) -> None:
-    leaves = tensors(dtype)
+    leaves = q, k, v = tensors(dtype)
     grad_out = torch.randn(3, 6, 48, 16).to(dtype)
-    out = torch.compile(attention.attend_dense, dynamic=False)(*leaves, document_mask(PACKED, dtype))
+    out = torch.compile(attention.attend_dense, dynamic=False)(q, k, v, document_mask(PACKED, dtype))
     for actual, exact in zip((out, *torch.autograd.grad(out, leaves, grad_out)), expected(*leaves, grad_out=grad_out), strict=True):
         assert (actual.float() - exact.float()).norm() <= tolerance * exact.float().norm()
 

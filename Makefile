@@ -121,7 +121,7 @@ lock: setup ## renew requirements.lock from pyproject.toml
 data: setup
 	@if [ ! -e data ]; then dvc checkout data.dvc --quiet 2>/dev/null || { rm -rf data; python -m tasks.corpus data --only-for data.dvc; }; fi
 
-setup: .venv/ready .venv/site-cache
+setup: .venv/ready .venv/site-cache ## the environment in .venv, with the locked versions
 
 # DVC takes a relative path to its site cache from the working directory, which may be any; so each Python of this environment says where
 # it is. Without that DVC would share it with every account of the machine.

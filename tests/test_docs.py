@@ -57,7 +57,7 @@ ELSEWHERE = {
     "dask scheduler": "test_nodes.py",
     "dask worker": "test_nodes.py",
     "python -m serve": "test_serve.py",
-    "PASSPORT_PUBLIC_KEY=key.pub python -m serve": "test_serve.py",
+    "PASSPORT_PUBLIC_KEY=key.pub python -m serve": "test_rollout.py",
     "python -m model convert Llama3": "test_convert.py",
     "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
     "python -m model inspect": "test_convert.py",

@@ -1,5 +1,8 @@
-"""A real server on loopback, in a thread of the tests' process, so that tests can look into its engines; and requests for it."""
+"""A real server on loopback, in a thread of the tests' process so that tests can look into its engines; requests; a refused start."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from helpers.project import free_port
+from helpers.project import ROOT, free_port
 from serve.api import application
 from serve.connection import Connection
 from serve.models import EngineOptions
@@ -80,6 +83,14 @@ def run_server(
         thread.join(20)
         for rollout in rollouts.values():
             rollout.close(0)
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    """What the program says when it refuses to start."""
+    command = [sys.executable, "-m", "serve", *arguments, "--port", str(free_port())]
+    result = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    return result.stderr
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:

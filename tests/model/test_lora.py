@@ -1,6 +1,5 @@
-"""Adapters beside PEFT's over transformers' model with the same weights, merged, saved, damaged."""
+"""Adapters beside PEFT's over transformers' model with the same weights, merged and saved."""
 
-import json
 import resource
 from copy import deepcopy
 from dataclasses import replace
@@ -9,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.adapters import IDS, LORA, SUPERVISED, adapted, loss_of, train
 from helpers.builders import TINY, random_model, sentences
 from peft import LoraConfig as PeftConfig
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from model import lora
@@ -26,44 +25,19 @@ from model.generation.generate import generate
 from model.generation.quantize import quantize_
 from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
-from model.loss import target_positions, token_losses
 from tasks.training import optim
 
 ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
 CONFIGS = {
-    "lora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), dora=False),
+    "lora": LORA,
     "lora-mlp": LoraConfig(rank=1, alpha=2, dropout=0.0, targets=MLP, dora=False),
     "lora-all-rslora": LoraConfig(rank=5, alpha=2.5, dropout=0.0, targets=TARGETS, dora=False, rslora=True),
     "dora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("k_proj", "down_proj"), dora=True),
     "dora-all": LoraConfig(rank=3, alpha=3, dropout=0.0, targets=TARGETS, dora=True),
 }
-LORA, DORA_ALL = CONFIGS["lora"], CONFIGS["dora-all"]
-IDS = torch.randint(TINY.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
-SUPERVISED = torch.rand(2, 40, generator=torch.Generator().manual_seed(2)) < 0.5
-SUPERVISED[:, 0] = False
+DORA_ALL = CONFIGS["dora-all"]
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-
-
-def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
-    return token_losses(model.hidden(ids), model.lm_head, ids, target_positions(supervised)).mean()
-
-
-def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer:
-    """The tiny model with an adapter that some steps of training have changed."""
-    model = random_model(TINY)
-    lora.add(model, config, seed=seed)
-    train(model, config, steps, IDS, SUPERVISED)
-    return model
-
-
-def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, supervised: Tensor, lr: float = 0.02) -> None:
-    optim.freeze(model, "dora" if config.dora else "lora")
-    optimizer = optim.adamw(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
-    for _ in range(steps):
-        loss_of(model, ids, supervised).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
 
 def reference() -> Any:
@@ -340,86 +314,3 @@ def test_quantized_weights_take_no_adapter() -> None:
 def test_impossible_configurations_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(LORA, **wrong)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
-        ({"bias": "all"}, "bias is 'all'"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
-        ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\]"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is"),
-        ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern is"),
-        ({"layers_to_transform": [0]}, r"layers_to_transform is \[0\]"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out is True"),
-        ({"lora_bias": True}, "lora_bias is True"),
-        ({"not_invented_yet": "odd"}, "not_invented_yet is 'odd'"),
-        ({"use_dora": "yes"}, "use_dora is 'yes'"),
-        ({"r": 1e9}, "rank must be a whole number"),
-        ({"r": None}, "rank must be a whole number"),
-        ({"lora_alpha": "16"}, "alpha must be a number"),
-        ({"lora_dropout": [0.1]}, "dropout must be a number"),
-        ({"target_modules": ".*_proj"}, "target_modules is '.*_proj'"),
-        ({"target_modules": ["query_key_value"]}, "unknown targets .'query_key_value'"),
-        ({"r": 1 << 24}, r"q_proj\.lora_A\.weight is \[4, 32\], not \[16777216, 32\]"),
-        ({"r": 5}, r"q_proj\.lora_B\.weight is \[32, 4\], not \[32, 5\]"),
-        ({"use_dora": True}, r"missing: base_model\.model\.model\.layers\.0\.self_attn\.q_proj\.lora_magnitude_vector"),
-        ({"target_modules": ["q_proj"]}, r"not in the model: base_model\.model\.model\.layers\.0\.self_attn\.v_proj\.lora_A\.weight"),
-    ],
-)
-def test_settings_that_are_not_supported_or_do_not_fit_are_named(settings: dict[str, object], message: str, tmp_path: Path) -> None:
-    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
-    path = tmp_path / "adapter" / lora.CONFIG
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-    refused(tmp_path / "adapter", message)
-
-
-@pytest.mark.parametrize("setting", ["peft_type", "r", "lora_alpha", "target_modules"])
-def test_a_missing_setting_is_named(setting: str, tmp_path: Path) -> None:
-    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
-    path = tmp_path / "adapter" / lora.CONFIG
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != setting}))
-    refused(tmp_path / "adapter", f"{lora.CONFIG}: {setting} missing")
-
-
-NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({NAME: None}, f"missing: {NAME}"),
-        ({NAME: torch.zeros(4, 16)}, rf"of another shape: {NAME} is \[4, 16\], not \[16, 4\]"),
-        ({NAME: torch.zeros(16, 4, dtype=torch.int32)}, rf"not floats: {NAME} \(I32\)"),
-        ({NAME: torch.full((16, 4), float("nan"))}, f"not finite everywhere: {NAME}"),
-        ({f"{NAME}.more": torch.zeros(1)}, f"not in the model: {NAME}.more"),
-    ],
-    ids=["missing", "shape", "integers", "nan", "extra"],
-)
-def test_damaged_tensors_are_named(changes: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
-    lora.save(adapted(LORA, steps=0), tmp_path / "adapter", base="tiny")
-    path = tmp_path / "adapter" / lora.WEIGHTS
-    tensors = load_file(path) | changes
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
-    refused(tmp_path / "adapter", message)
-
-
-def test_files_that_are_missing_or_cut_off_are_named(tmp_path: Path) -> None:
-    directory = tmp_path / "adapter"
-    lora.save(adapted(LORA, steps=0), directory, base="tiny")
-    path = directory / lora.WEIGHTS
-    path.write_bytes(path.read_bytes()[:-1])
-    refused(directory, "adapter_model.safetensors is not a whole safetensors file")
-    path.unlink()
-    refused(directory, "adapter_model.safetensors is missing")
-    (directory / lora.CONFIG).unlink()
-    refused(directory, "adapter_config.json is missing")
-
-
-def refused(directory: Path, message: str) -> None:
-    """With this message, and the model is as it was."""
-    model = random_model(TINY)
-    with pytest.raises(ValueError, match=message):
-        lora.load(model, directory)
-    assert not lora.adapters(model)

@@ -1,4 +1,4 @@
-"""Checkpoints through every format and back, opened by those who defined the formats."""
+"""Checkpoints through Meta's format and GGUF and back to Hugging Face's, what is refused, and the command line."""
 
 import json
 import pickle
@@ -10,39 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 import torch
-from helpers.builders import TINY, write_tiny_checkpoint
+from helpers.builders import write_tiny_checkpoint
+from helpers.checkpoints import CONFIGS, OWN_HEAD_SIZE, SCALED, TEXT, weights
 from helpers.project import ROOT
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bench.llamacpp import LlamaCpp
 from model.checkpoint.config import read_config
 from model.checkpoint.convert import convert, inspect
-from model.checkpoint.gguf_vocabulary import tokenizer_json
-from model.checkpoint.hf import save_weights
-from model.checkpoint.load import load_model, weights_dtype
+from model.checkpoint.load import load_model
 from model.checkpoint.meta_file import MetaFiles, ffn_dim, params_json, read_params
-from model.generation.completion import Llama
-from model.generation.generate import generate
-from model.llama import LlamaConfig, RopeScaling
+from model.llama import RopeScaling
 from model.tokenizer.tokenizer import Tokenizer
-
-# The factors and context of Llama 3.1, at sizes where the scaling shows within few positions.
-SCALED = replace(TINY, rope_scaling=RopeScaling(), rope_theta=5e5, tied=False)
-CONFIGS = {
-    "tied, grouped": TINY,
-    "untied, multi-head": replace(TINY, tied=False, n_kv_heads=4),
-    "llama3 rope": SCALED,
-    "llama 3.2 rope": replace(SCALED, rope_scaling=RopeScaling(factor=32.0)),
-    "eight key/value heads": replace(TINY, dim=64, n_heads=8, n_kv_heads=8, ffn_dim=96, tied=False),
-    "odd feed-forward": replace(TINY, ffn_dim=100),
-}
-OWN_HEAD_SIZE = replace(TINY, head_dim=24)
-TEXT = "Condition 3 shows fever, later joint pain: β-blockers ½ 37.5 °C \n\n <|im_end|>"
 
 
 @pytest.fixture(params=CONFIGS)
@@ -53,10 +33,6 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def logits(directory: Path) -> torch.Tensor:
     with torch.inference_mode():
         return load_model(directory)(torch.arange(5, 65)[None])
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "model.safetensors")
 
 
 def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -159,85 +135,6 @@ def test_what_comes_out_opens_in_transformers_with_the_same_logits_and_ids(sourc
     assert tokenizer.chat_prompt(dialog) == expected_chat["input_ids"]
 
 
-class TestGguf:
-    @pytest.mark.parametrize("config", [TINY, OWN_HEAD_SIZE, SCALED, CONFIGS["llama 3.2 rope"]])
-    def test_float16_comes_back_as_it_was_rounded(self, tmp_path: Path, config: LlamaConfig) -> None:
-        write_tiny_checkpoint(tmp_path / "source", config)
-        convert(tmp_path / "source", tmp_path / "model.gguf", "gguf")
-        convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
-        assert read_config(tmp_path / "back") == config
-        before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
-        assert all(torch.equal(before[n].half(), after[n]) for n in before)
-
-    def test_q8_0_is_near(self, tmp_path: Path) -> None:
-        write_tiny_checkpoint(tmp_path / "source", replace(TINY, ffn_dim=40))
-        convert(tmp_path / "source", tmp_path / "model.gguf", "gguf", kind="q8_0")
-        kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
-        assert kinds["blk.0.attn_q.weight"] == "Q8_0" and kinds["blk.0.ffn_down.weight"] == "F16" and kinds["output_norm.weight"] == "F32"
-        convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
-        before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
-        for name in before:
-            assert (before[name] - after[name].float()).abs().max() <= before[name].abs().max() / 100
-
-    @pytest.mark.parametrize("kind", ["F32", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q6_K"])
-    def test_other_kinds_of_matrices_are_read(self, tmp_path: Path, kind: str) -> None:
-        config = replace(TINY, dim=256, n_heads=4, n_kv_heads=4, head_dim=64, ffn_dim=256)
-        write_tiny_checkpoint(tmp_path / "source", config)
-        convert(tmp_path / "source", tmp_path / "f16.gguf", "gguf")
-        rewrite(tmp_path / "f16.gguf", tmp_path / "other.gguf", gguf.GGMLQuantizationType[kind])
-        convert(tmp_path / "other.gguf", tmp_path / "back", "hf")
-        stored = {"F32": torch.float32}.get(kind, torch.bfloat16)
-        assert weights_dtype(tmp_path / "back") == stored
-        before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
-        if kind in ("F32", "BF16", "Q8_0"):
-            assert all((before[n] - after[n].float()).abs().max() <= 0.02 for n in before)
-        assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
-
-    def test_values_beyond_float16_are_refused(self, tmp_path: Path) -> None:
-        directory = write_tiny_checkpoint(tmp_path / "source")
-        state = {n.removeprefix("model."): t for n, t in weights(directory).items()}
-        state["layers.1.mlp.up_proj.weight"][3, 3] = 1e6
-        save_weights(state, directory, dtype=torch.float32)
-        with pytest.raises(ValueError, match="up_proj.weight has values beyond float16"):
-            convert(directory, tmp_path / "model.gguf", "gguf")
-        assert not (tmp_path / "model.gguf").exists()
-
-
-@pytest.mark.parametrize(
-    ("pre", "said", "adds"), [("llama-bpe", None, True), ("llama-bpe", False, False), ("smollm", None, False), ("smollm", True, True)]
-)
-def test_a_gguf_file_that_does_not_say_adds_the_first_token_as_llama_cpp_does(pre: str, said: bool | None, adds: bool) -> None:
-    fields: dict[str, Any] = {"model": "gpt2", "pre": pre, "tokens": ["<s>", "a"], "token_type": [3, 1], "merges": [], "bos_token_id": 0}
-    fields |= {} if said is None else {"add_bos_token": said}
-    converted = tokenizer_json({f"tokenizer.ggml.{name}": value for name, value in fields.items()}, Path("model.gguf"))
-    assert (converted["post_processor"] is not None) is adds
-
-
-def rewrite(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -> None:
-    """The same model with other matrices; K-quants, which the package cannot write, as blocks of zeros."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, "llama")
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            inner = field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-    for tensor in reader.tensors:
-        values = tensor.data.astype(np.float32)
-        if values.ndim == 1:
-            writer.add_tensor(tensor.name, values)
-            continue
-        try:
-            data = gguf.quantize(values, kind)
-        except NotImplementedError:
-            block, width = gguf.GGML_QUANT_SIZES[kind]
-            data = np.zeros((values.shape[0], values.shape[1] // block * width), np.uint8)
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 class TestRefusals:
     @pytest.fixture
     def meta(self, tmp_path: Path) -> Path:
@@ -337,29 +234,3 @@ class TestTheCommandLine:
             process = self.run(*arguments)
             assert process.returncode == 1
             assert process.stderr.startswith(f"{arguments[0]}: ") and process.stderr.count("\n") == 1, process.stderr
-
-
-@pytest.mark.system
-class TestLlamaCpp:
-    def test_it_gives_our_ids_and_our_greedy_start(self, smollm2: Path, tmp_path: Path) -> None:
-        """float16 weights and activations differ from ours in the last digits, so a long continuation may part."""
-        convert(smollm2, tmp_path / "model.gguf", "gguf")
-        llama = Llama.build(smollm2, max_seq_len=128)
-        with LlamaCpp(tmp_path / "model.gguf", threads=2) as engine:
-            assert engine.tokenize(TEXT) == llama.tokenizer.encode(TEXT)
-            for prompt in ("The patient was diagnosed with", "Asthma is a disease of", "Antibiotics do not help against"):
-                ids = llama.tokenizer.encode(prompt)
-                expected = [step[0].id for step in generate(llama.model, [ids], max_new_tokens=10) if step[0]]
-                assert engine.greedy(ids, 10) == expected
-
-    @pytest.mark.parametrize("kind", ["f16", "q8_0"])
-    def test_llama3_rope_and_untied_output_run_there(self, tmp_path: Path, kind: str) -> None:
-        config = replace(SCALED, dim=256, n_heads=4, n_kv_heads=2, head_dim=64, ffn_dim=256)
-        source = write_tiny_checkpoint(tmp_path / "source", config)
-        convert(source, tmp_path / "model.gguf", "gguf", kind=kind)
-        ids = list(range(20, 60))
-        with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
-            llama_cpp_ids = engine.greedy(ids, 4)
-        expected = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=4) if s[0]]
-        # Rounded to eight bits, random weights soon tell another token likeliest.
-        assert llama_cpp_ids == expected if kind == "f16" else llama_cpp_ids[0] == expected[0]

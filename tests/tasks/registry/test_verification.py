@@ -3,23 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.project import ROOT, Project, copy_of, key_pair
-from mlflow import MlflowClient
+from helpers.project import Project, copy_of, key_pair
+from helpers.versions import NAME, artifacts_of, flip, load_from_mlflow, version_of
 
 from tasks.registry.lineage import passport, show, verification
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import private_key
 from tasks.runtime.regular_files import regular_sha256
 
-NAME = "medical-llm"
 # One file of each kind that a version holds.
 KINDS = (
     *(
@@ -55,15 +51,6 @@ def signed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def version_of(project: Project, number: str = "1") -> Any:
-    return MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}").get_model_version(NAME, number)
-
-
-def artifacts_of(project: Project, number: str = "1") -> Path:
-    client = MlflowClient(tracking_uri=f"sqlite:///{project.path / 'mlflow.db'}")
-    return Path(client.download_artifacts(version_of(project, number).run_id, ""))
-
-
 @pytest.fixture
 def here(signed: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(signed.path)
@@ -89,12 +76,6 @@ def location(finding: Finding) -> str:
     """The file's path in the version."""
     whole = "/".join(part for part in (finding.tree, finding.name) if part)
     return whole.removeprefix(f"{NAME}/1/")
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes() or b"\0")
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def link(path: Path) -> None:
@@ -274,23 +255,11 @@ class TestReading:
 class TestPyfunc:
     """What MLflow loads from a version."""
 
-    CODE = (
-        "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
-        "print(mlflow.pyfunc.load_model(sys.argv[1]).predict(['What is it?'], params={'max_new_tokens': 4}))"
-    )
-
-    def load(self, project: Project, which: str = f"models:/{NAME}/1") -> subprocess.CompletedProcess[str]:
-        # Not from the project's directory, so that the version's own copy of the code runs.
-        environment = project.environment | {"PYTHONDONTWRITEBYTECODE": ""}
-        code = self.CODE.replace("sqlite:///mlflow.db", f"sqlite:///{project.path}/mlflow.db")
-        command = [sys.executable, "-c", code, which]
-        return subprocess.run(command, cwd="/", env=environment, text=True, capture_output=True, check=False)
-
     @pytest.mark.slow
     def test_loading_writes_nothing_into_a_version(self, here: Project, store: Path) -> None:
         before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
         for which in (f"models:/{NAME}/1", f"models:/{NAME}@champion"):
-            assert self.load(here, which).returncode == 0
+            assert load_from_mlflow(here, which).returncode == 0
         assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
         assert not differing()
 
@@ -298,7 +267,7 @@ class TestPyfunc:
     @pytest.mark.parametrize("name", ["code/model/llama.py", "tokenizer.json", "model.safetensors"])
     def test_what_was_changed_is_not_loaded(self, here: Project, store: Path, name: str) -> None:
         flip(store / "checkpoint" / name)
-        result = self.load(here)
+        result = load_from_mlflow(here)
         assert result.returncode and name.rpartition("/")[2] in result.stderr
 
     @pytest.mark.slow
@@ -313,50 +282,5 @@ class TestPyfunc:
         py_compile.compile(
             str(source), cfile=str(pycache / "llama.cpython-311.pyc"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
-        result = self.load(here)
+        result = load_from_mlflow(here)
         assert result.returncode and "__pycache__" in result.stderr and not ran.exists()
-
-
-@pytest.fixture(scope="module")
-def older(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose champion was registered with passports of format 2, elsewhere on another machine."""
-    project = copy_of(made / "trained", tmp_path_factory.mktemp("older") / "project")
-    with tarfile.open(ROOT / "tests" / "registered" / "format-2.tar.xz") as packed:
-        packed.extractall(project.path, filter="data")
-    project.run(sys.executable, "-m", "tasks.registry", "list")  # says that the store came from elsewhere, once
-    return project
-
-
-@pytest.mark.slow
-def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(older: Project) -> None:
-    result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1")
-    assert "0 differ" in result.stdout and "that its older passport does not state" in result.stdout
-    assert "unstated passport.json  (format 2 does not say of which version it is)" in result.stdout
-    assert f"unstated {NAME}/1/lineage.html  (format 2 lists no such files)" in result.stdout
-    flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
-    try:
-        result = older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1", check=False)
-        assert result.returncode == 1 and f"differs  {NAME}/1/checkpoint/model.safetensors" in result.stdout
-    finally:
-        flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
-
-
-@pytest.mark.system
-def test_a_version_of_format_2_is_served_loaded_replaced_and_rolled_back_to(older: Project) -> None:
-    answer = (
-        "from serve.models import EngineOptions, open_model, resolve;"
-        f"found = open_model(resolve('models:/{NAME}@champion'), EngineOptions(2, None, 8, False));"
-        "print(found.location.version, found.verified); found.engine.close(0)"
-    )
-    served = (sys.executable, "-c", answer)
-    assert older.run(*served).stdout.split() == ["1", "True"]
-    assert TestPyfunc().load(older).returncode == 0
-    older.set_params("finetune", steps=40)  # better than the first
-    older.run("dvc", "repro")
-    registry = (sys.executable, "-m", "tasks.registry")
-    older.run(*registry, "promote", "2", "--why", "a test", "--allow-dirty")
-    assert older.run(*served).stdout.split() == ["2", "True"]
-    older.run(*registry, "rollback", "--why", "a test")
-    # MLflow loaded the first version as code meanwhile, and left there what a passport of its format does not state.
-    assert older.run(*served).stdout.split() == ["1", "True"]
-    assert "0 differ" in older.run(sys.executable, "-m", "tasks.registry", "verify", f"{NAME}/1").stdout

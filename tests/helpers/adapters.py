@@ -1,0 +1,37 @@
+"""The tiny model with an adapter, trained on made-up tokens."""
+
+import torch
+from torch import Tensor
+
+from helpers.builders import TINY, random_model
+from model import lora
+from model.llama import Transformer
+from model.lora import LoraConfig
+from model.loss import target_positions, token_losses
+from tasks.training import optim
+
+LORA = LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), dora=False)
+IDS = torch.randint(TINY.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
+SUPERVISED = torch.rand(2, 40, generator=torch.Generator().manual_seed(2)) < 0.5
+SUPERVISED[:, 0] = False
+
+
+def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
+    return token_losses(model.hidden(ids), model.lm_head, ids, target_positions(supervised)).mean()
+
+
+def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer:
+    """The tiny model with an adapter that some steps of training have changed."""
+    model = random_model(TINY)
+    lora.add(model, config, seed=seed)
+    train(model, config, steps, IDS, SUPERVISED)
+    return model
+
+
+def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, supervised: Tensor, lr: float = 0.02) -> None:
+    optim.freeze(model, "dora" if config.dora else "lora")
+    optimizer = optim.adamw(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    for _ in range(steps):
+        loss_of(model, ids, supervised).backward()
+        optimizer.step()
+        optimizer.zero_grad()

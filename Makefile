@@ -37,10 +37,10 @@ sweep: setup data ## train with each learning rate of LR as a DVC experiment, on
 	dvc exp show --only-changed --no-pager --md
 
 test-fast: setup ## the unit tests, in a minute and a half
-	pytest -m "not slow and not pipeline and not system and not campaign"
+	pytest -m "not slow and not pipeline and not system and not campaign and not gpu"
 
 test: setup ## all tests but those of the whole system
-	pytest -m "not system and not campaign"
+	pytest -m "not system and not campaign and not gpu"
 
 test-system: setup bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages

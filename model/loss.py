@@ -75,7 +75,8 @@ class _TotalLoss(torch.autograd.Function):
             for block, block_targets in zip(logits[: len(targets)].split(FP32_CHUNK), targets[:, None].split(FP32_CHUNK), strict=True):
                 log_probs = F.log_softmax(block, dim=-1, dtype=torch.float32)
                 total -= log_probs.gather(1, block_targets).sum()
-                block.copy_(log_probs.exp_().scatter_add_(1, block_targets, -torch.ones_like(block_targets, dtype=torch.float32)))
+                probs = log_probs.exp_()
+                block.copy_(probs.scatter_(1, block_targets, probs.gather(1, block_targets) - 1))
             logits[len(targets) :] = 0
             if grad_hidden is not None:
                 grad_hidden[index * CHUNK : index * CHUNK + len(targets)] = (logits @ weight)[: len(targets)]

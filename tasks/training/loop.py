@@ -43,6 +43,7 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
+    torch.use_deterministic_algorithms(params.deterministic)
     bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
     check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
     opened = Shards(shards)

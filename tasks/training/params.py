@@ -69,6 +69,7 @@ class FinetuneParams(Params):
     unlikelihood: float = Field(0.0, ge=0)
     precision: Literal["auto", "bfloat16", "float32"]
     compile: Literal["auto"] | bool
+    deterministic: bool = False
     activation_checkpointing: bool
     validate_every: int = Field(ge=1)
     validation_tokens: int = Field(ge=1)

@@ -22,6 +22,7 @@ def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool
         use_bf16=use_bf16,
         activation_checkpointing=params.activation_checkpointing,
         compiled=params.compiled(device),
+        shared_heads=device == "cuda",
         devices=devices,
     )
 

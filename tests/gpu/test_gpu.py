@@ -4,6 +4,7 @@ as they can.
 They need torch, numpy and pydantic, and nothing that orchestrates: no MLflow, DVC or Prefect.
 """
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from tasks.training.packing import training_rows
 from tasks.training.params import FinetuneParams, Mode
 
 pytestmark = pytest.mark.gpu
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what bits that come again need, before the GPU is first used
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 GROUP = ProcessGroup(0, 1, DEVICE)
@@ -130,6 +132,16 @@ def test_the_varlen_kernel_gives_the_outputs_and_gradients_of_a_mask(heads: tupl
     )
     for a, e in zip((out, *actual_gradients), (exact, *exact_gradients), strict=True):
         assert (a.double() - e).norm() <= 1e-2 * e.norm()
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_the_same_steps_give_the_same_bits_where_params_say_so(mode: Mode) -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        models = [trained(mode, DEVICE, steps=3)[0] for _ in range(2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
 
 
 @only_cuda

@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 # Also where setup has not said so yet (tasks/runtime/environment.pth).
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
-.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed serve-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,10 @@ sweep: setup data ## train with each learning rate of LR as a DVC experiment, on
 	dvc exp show --only-changed --no-pager --md
 
 test-fast: setup ## the unit tests, in a minute and a half
-	pytest -m "not slow and not pipeline and not system and not campaign"
+	pytest -m "not slow and not pipeline and not system and not campaign and not gpu"
 
 test: setup ## all tests but those of the whole system
-	pytest -m "not system and not campaign"
+	pytest -m "not system and not campaign and not gpu"
 
 test-system: setup bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages
@@ -83,6 +83,10 @@ tokenize-speed: setup ## the shard stage beside tiktoken and Hugging Face tokeni
 
 train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (long)
 	python -m bench.train_speed artifacts/base artifacts/shards
+
+TINY ?=
+gpu-check: setup ## on a GPU: what it computes, then how fast, beside Hugging Face (8 minutes); TINY=--tiny on a CPU
+	bench/gpu-check $(TINY)
 
 serve-speed: setup ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path
 	python -m bench.serve_speed artifacts/base

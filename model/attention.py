@@ -1,28 +1,133 @@
-"""Masked attention: torch's own, except for the backward pass of compiled training on a CPU.
+"""Causal attention over packed documents, over one sequence per row, or over cached positions, by the kernel that suits the device.
 
-There torch's takes twice as long as matrix products and one fused pass over the scores (bench/train_speed.py).
+``BACKENDS`` is the table of kernels; ``choose_backend`` says which one packed documents get. Each takes queries [B, H, T, D] and keys
+and values [B, K, T, D] with H a multiple of K, and gives [B, H, T, D].
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MAX_DENSE = 2048  # tokens of a row up to which a mask of T x T is made on the CPU; above, memory grows with T alone
+_VARLEN_OPTIONS: dict[str, Any] = {"window_size": (-1, 0)}  # causal
+if torch.__version__ >= "2.12":  # 2.11 shares heads without being asked
+    _VARLEN_OPTIONS["enable_gqa"] = True
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v over [B, H, T, D]; ``mask`` [B, 1, T, S] is True or 0 where a query sees a key, False or
-    -inf elsewhere; None: plain causal."""
-    if (
-        mask is not None
-        and mask.is_floating_point()
-        and q.device.type == "cpu"
-        and torch.compiler.is_compiling()
-        and torch.is_grad_enabled()
-    ):
-        out: Tensor = _Attention.apply(q, k, v, mask)
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """The documents that B rows of T tokens are packed from. The rows count as one sequence of B x T tokens, padding as documents."""
+
+    positions: Tensor  # int64 [B, T]: of each token in its document
+    cu_seqlens: Tensor  # int32 [N + 1]: where each document begins in the one sequence, and its end; filled up with empty ones
+    lengths: tuple[int, ...]  # of the documents, known without asking the device
+    max_len: int  # of a document, rounded up
+
+    def to(self, device: torch.device) -> "PackedSequences":
+        """The same on a GPU, which need not have finished what it does."""
+        positions, cu_seqlens = (x.pin_memory().to(device, non_blocking=True) for x in (self.positions, self.cu_seqlens))
+        return replace(self, positions=positions, cu_seqlens=cu_seqlens)
+
+
+def packed_sequences(documents_BT: Tensor) -> PackedSequences:
+    """From the index of the document that each token belongs to, [B, T] on the CPU; a document's tokens are contiguous in a row.
+
+    The number of documents and the longest length are rounded up to powers of two, so that compiled kernels see few of each.
+    """
+    rows, width = documents_BT.shape
+    begins = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    index = torch.arange(width).expand_as(documents_BT)
+    positions = index - torch.where(begins, index, 0).cummax(dim=1).values
+    starts = begins.flatten().nonzero().flatten()
+    lengths = torch.diff(starts, append=torch.tensor([rows * width])).tolist()
+    cu_seqlens = torch.full((1 + _power_of_two(len(lengths)),), rows * width, dtype=torch.int32)
+    cu_seqlens[: len(starts)] = starts
+    return PackedSequences(positions, cu_seqlens, tuple(lengths), min(_power_of_two(max(lengths)), width))
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, width: int) -> str:
+    """The kernel for packed documents in rows of ``width`` tokens."""
+    if device.type == "cpu":
+        return "dense" if width <= MAX_DENSE else "documents"
+    has_kernel = dtype in (torch.bfloat16, torch.float16) and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "varlen" if has_kernel else "documents"
+
+
+def document_mask(packed: PackedSequences, dtype: torch.dtype) -> Tensor:
+    """[B, 1, T, T]: 0 where a token sees another of its document, -inf elsewhere."""
+    index = (packed.positions == 0).cumsum(1)
+    width = index.shape[1]
+    same_document = index[:, :, None] == index[:, None, :]
+    visible = (same_document & torch.ones(width, width, dtype=torch.bool, device=index.device).tril()).unsqueeze(1)
+    # Additive: from a boolean mask every layer would make, and keep, a copy of its own.
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -math.inf)
+
+
+def attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One sequence per row."""
+    return _sdpa(q, k, v, is_causal=True)
+
+
+def attend_dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Under a mask [B, 1, T, S]: True or 0 where a query sees a key, False or -inf elsewhere.
+
+    In compiled training on a CPU torch's backward pass takes twice as long as matrix products and one fused pass over the scores
+    (bench/train_speed.py).
+    """
+    training = torch.compiler.is_compiling() and torch.is_grad_enabled()
+    if training and mask.is_floating_point() and q.device.type == "cpu":
+        out: Tensor = _Attention.apply(q, *_repeated(q, k, v), mask)
         return out
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    return _sdpa(q, k, v, attn_mask=mask)
+
+
+def attend_documents(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> Tensor:
+    """Document by document."""
+    rows = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # [B * T, H, D]
+    parts = zip(*(x.split(packed.lengths) for x in rows), strict=True)
+    out = [_sdpa(*(x.transpose(0, 1)[None] for x in part), is_causal=True)[0].transpose(0, 1) for part in parts]
+    return torch.cat(out).unflatten(0, (q.shape[0], q.shape[2])).transpose(1, 2)
+
+
+def attend_varlen(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> Tensor:
+    """FlashAttention over all documents at once, on CUDA in half precision (arXiv:2307.08691)."""
+    from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler, for two seconds
+
+    q_NHD, k_NKD, v_NKD = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    borders, longest = packed.cu_seqlens, packed.max_len
+    out = varlen_attn(q_NHD, k_NKD, v_NKD, borders, borders, longest, longest, **_VARLEN_OPTIONS)
+    assert isinstance(out, Tensor)
+    return out.unflatten(0, (q.shape[0], q.shape[2])).transpose(1, 2)
+
+
+BACKENDS: dict[str, Callable[..., Tensor]] = {
+    "causal": attend_causal,
+    "dense": attend_dense,
+    "documents": attend_documents,
+    "varlen": attend_varlen,
+}
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    if q.device.type == "cuda":
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1], **options)
+    return F.scaled_dot_product_attention(q, *_repeated(q, k, v), **options)  # torch's CPU kernel takes as many heads as queries have
+
+
+def _repeated(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values for each query head."""
+    groups = q.shape[1] // k.shape[1]
+    return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1))
 
 
 class _Attention(torch.autograd.Function):

@@ -8,15 +8,15 @@ too (two halves, not interleaved pairs), so a checkpoint directory loads without
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import attend
+from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask
 
 MAX_SIZE = 1 << 24  # of any size in a configuration; a larger one comes from a damaged file
 
@@ -155,6 +155,12 @@ def rotary_frequencies(config: LlamaConfig) -> Tensor:
     return (1 - smooth) * freqs / scaling.factor + smooth * freqs
 
 
+@cache
+@torch.inference_mode(False)
+def _frequencies_on(device: torch.device, config: LlamaConfig) -> Tensor:
+    return rotary_frequencies(config).to(device)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn channel pairs (i, i + D/2) of ``x`` [B, H, T, D] by the angles behind ``cos`` and ``sin`` [B, 1, T, D/2]."""
     first, second = x.chunk(2, dim=-1)
@@ -203,7 +209,6 @@ class Attention(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.head_dim = config.head_dim
-        self.groups = config.n_heads // config.n_kv_heads
         self.q_proj = PROJECTIONS["q_proj"].linear(config)
         self.k_proj = PROJECTIONS["k_proj"].linear(config)
         self.v_proj = PROJECTIONS["v_proj"].linear(config)
@@ -215,9 +220,7 @@ class Attention(nn.Module):
         q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
         if context.cache is not None:
             k, v = context.cache.update(layer, context, k, v)
-        if self.groups > 1:
-            k, v = k.repeat_interleave(self.groups, dim=1), v.repeat_interleave(self.groups, dim=1)
-        out = attend(q, k, v, context.mask)
+        out = BACKENDS[context.backend](q, k, v, *context.layout)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -253,12 +256,13 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """Positions, rotary angles, mask and cache slots that all layers share; computed once per forward pass."""
+    """Positions, rotary angles, kernel and cache slots that all layers share; computed once per forward pass."""
 
     positions: Tensor  # [B, T]
     cos: Tensor  # [B, 1, T, D/2]
     sin: Tensor
-    mask: Tensor | None  # [B, 1, T, S], True or 0 where a query sees a key, False or -inf elsewhere; None: plain causal
+    backend: str  # one of attention.BACKENDS
+    layout: tuple[Tensor | PackedSequences, ...]  # what this kernel takes besides queries, keys and values
     cache: KVCache | None
     slots: Tensor  # [B], of the cache
     span: int  # S: the cached positions up to the last that any row attends to
@@ -285,19 +289,20 @@ class Transformer(nn.Module):
         self,
         tokens_BT: Tensor,
         *,
-        documents_BT: Tensor | None = None,
+        packed: PackedSequences | None = None,
         cache: KVCache | None = None,
         slots_B: Tensor | None = None,
         positions_BT: Tensor | None = None,
+        span: int | None = None,
     ) -> Tensor:
         """Hidden states [B, T, C] before the output matrix.
 
-        ``documents_BT`` gives the index of the document that each packed token belongs to (-1: padding). Attention stays within
-        a document, and its positions start at 0. With a ``cache``, row b continues the sequence in slot ``slots_B[b]`` (default:
-        slot b) with tokens at ``positions_BT[b]``. ``ValueError`` where the positions exceed the context.
+        With ``packed`` documents attention stays within a document, and its positions start at 0. With a ``cache``, row b continues
+        the sequence in slot ``slots_B[b]`` (default: slot b) with tokens at ``positions_BT[b]``, the largest of which is
+        ``span`` - 1 (without it, the device is asked). ``ValueError`` where the positions exceed the context.
         """
         x = self.embed_tokens(tokens_BT)
-        context = self._attention_context(x, documents_BT, positions_BT, cache, slots_B)
+        context = self._attention_context(x, packed, positions_BT, span, cache, slots_B)
         for index, layer in enumerate(self.layers):
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, x, context, index, use_reentrant=False)
@@ -305,46 +310,34 @@ class Transformer(nn.Module):
                 x = layer(x, context, index)
         return self.norm(x)
 
-    def forward(self, tokens_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, *, packed: PackedSequences | None = None) -> Tensor:
         """Logits [B, T, V]."""
-        return self.lm_head(self.hidden(tokens_BT, documents_BT=documents_BT))
+        return self.lm_head(self.hidden(tokens_BT, packed=packed))
 
     def _attention_context(
-        self, x: Tensor, documents: Tensor | None, positions: Tensor | None, cache: KVCache | None, slots: Tensor | None
+        self,
+        x: Tensor,
+        packed: PackedSequences | None,
+        positions: Tensor | None,
+        span: int | None,
+        cache: KVCache | None,
+        slots: Tensor | None,
     ) -> AttentionContext:
         rows, length, device = x.shape[0], x.shape[1], x.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
-        mask = None
-        if documents is not None:
-            positions = positions_within(documents)
-            same_document = documents[:, :, None] == documents[:, None, :]
-            visible = (same_document & torch.ones(length, length, dtype=torch.bool, device=device).tril()).unsqueeze(1)
-            # Additive: from a boolean mask every layer would make, and keep, a copy of its own.
-            mask = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -math.inf)
+        backend, layout = "causal", tuple[Tensor | PackedSequences, ...]()
+        if packed is not None:
+            positions, span = packed.positions, max(packed.lengths)
+            backend = choose_backend(device, dtype, length)
+            layout = (document_mask(packed, dtype) if backend == "dense" else packed,)
         elif positions is None:
-            positions = torch.arange(length, device=device).expand(rows, length)
-        span = int(positions.max()) + 1
+            positions, span = torch.arange(length, device=device).expand(rows, length), length
+        span = int(positions.max()) + 1 if span is None else span
         if span > self.config.max_seq_len:
             raise ValueError(f"{span} positions exceed the model's context of {self.config.max_seq_len}")
         if cache is not None and span > length:  # otherwise the cache is empty: plain causal
-            mask = (torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1)
+            backend, layout = "dense", ((torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1),)
         slots = torch.arange(rows, device=device) if slots is None else slots
         # Angles in float32: bfloat16 has too few digits for large positions.
-        angles = positions[:, None, :, None].float() * rotary_frequencies(self.config).to(device)
-        return AttentionContext(positions, angles.cos().to(dtype), angles.sin().to(dtype), mask, cache, slots, span)
-
-
-def positions_within(documents_BT: Tensor) -> Tensor:
-    """Position of each token inside its own document, [B, T], for document indices that are contiguous in a row."""
-    index = torch.arange(documents_BT.shape[1], device=documents_BT.device).expand_as(documents_BT)
-    starts = torch.ones_like(documents_BT, dtype=torch.bool)
-    starts[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-    return index - torch.where(starts, index, 0).cummax(dim=1).values
-
-
-def parameter_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every parameter, without allocating one; a tied output matrix is not listed."""
-    with torch.device("meta"):
-        meta_model = Transformer(replace(config))
-    for name, parameter in meta_model.named_parameters():
-        yield name, tuple(parameter.shape)
+        angles = positions[:, None, :, None].float() * _frequencies_on(device, self.config)
+        return AttentionContext(positions, angles.cos().to(dtype), angles.sin().to(dtype), backend, layout, cache, slots, span)

@@ -17,23 +17,31 @@ CHUNK = 512
 FP32_CHUNK = 64  # rows of logits that are converted to float32 at a time in training
 
 
-def token_losses(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, supervised_BT: Tensor) -> Tensor:
-    """Negative log-likelihood in nats, float32 [N], of the N supervised tokens in reading order.
+def target_positions(supervised_BT: Tensor) -> Tensor:
+    """Where in the flattened rows the N supervised tokens are, int64 [N], in reading order.
 
     ``supervised_BT`` is True where a token carries loss. It is predicted from the position before, so a row's first token cannot.
+    Made on the host: a GPU that is asked how many there are must first finish what it does.
     """
-    hidden, targets = _predicted(hidden_BTC, tokens_BT, supervised_BT)
+    predicted = supervised_BT.clone()
+    predicted[:, 0] = False
+    return predicted.flatten().nonzero().flatten()
+
+
+def token_losses(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+    """Negative log-likelihood in nats, float32 [N], of the tokens at ``target_positions``."""
+    hidden, targets = _predicted(hidden_BTC, tokens_BT, positions_N)
     chunks = [F.cross_entropy(output(h)[: len(t)].float(), t, reduction="none") for h, t in _chunked(hidden, targets)]
     return torch.cat(chunks) if chunks else hidden.flatten().float()
 
 
-def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, supervised_BT: Tensor) -> Tensor:
+def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
     """The sum of ``token_losses``, for training.
 
     The forward pass computes the gradients too, chunk by chunk, so that no logits are kept or computed twice. Without a supervised
     token the sum is 0 and still part of the graph: in distributed training each process must make the same passes.
     """
-    hidden, targets = _predicted(hidden_BTC, tokens_BT, supervised_BT)
+    hidden, targets = _predicted(hidden_BTC, tokens_BT, positions_N)
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         hidden = hidden.to(torch.get_autocast_dtype(device))
@@ -41,12 +49,12 @@ def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, supervi
     return total
 
 
-def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, unwanted_BT: Tensor) -> Tensor:
-    """The sum of -log(1 - p) over the unwanted tokens (Welleck et al. 2019, arXiv:1908.04319).
+def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+    """The sum of -log(1 - p) over unwanted tokens at ``positions_N`` (Welleck et al. 2019, arXiv:1908.04319).
 
     Without any it is 0 and still part of the graph. They are few, so their logits are kept for the backward pass.
     """
-    hidden, targets = _predicted(hidden_BTC, tokens_BT, unwanted_BT)
+    hidden, targets = _predicted(hidden_BTC, tokens_BT, positions_N)
     chunks = [F.cross_entropy(output(h)[: len(t)].float(), t, reduction="none") for h, t in _chunked(hidden, targets, FP32_CHUNK)]
     likely = torch.cat(chunks).neg().exp().clamp(max=1 - 1e-6) if chunks else hidden.flatten().float()
     return -torch.log1p(-likely).sum()
@@ -67,7 +75,8 @@ class _TotalLoss(torch.autograd.Function):
             for block, block_targets in zip(logits[: len(targets)].split(FP32_CHUNK), targets[:, None].split(FP32_CHUNK), strict=True):
                 log_probs = F.log_softmax(block, dim=-1, dtype=torch.float32)
                 total -= log_probs.gather(1, block_targets).sum()
-                block.copy_(log_probs.exp_().scatter_add_(1, block_targets, -torch.ones_like(block_targets, dtype=torch.float32)))
+                probs = log_probs.exp_()
+                block.copy_(probs.scatter_(1, block_targets, probs.gather(1, block_targets) - 1))
             logits[len(targets) :] = 0
             if grad_hidden is not None:
                 grad_hidden[index * CHUNK : index * CHUNK + len(targets)] = (logits @ weight)[: len(targets)]
@@ -82,10 +91,9 @@ class _TotalLoss(torch.autograd.Function):
         return grad_hidden, grad_weight, None
 
 
-def _predicted(hidden: Tensor, tokens: Tensor, supervised: Tensor) -> tuple[Tensor, Tensor]:
-    """The hidden states [N, C] from which the supervised tokens are predicted, and those tokens [N]."""
-    shifted_mask = supervised[:, 1:]
-    return hidden[:, :-1][shifted_mask], tokens[:, 1:][shifted_mask]
+def _predicted(hidden: Tensor, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """The hidden states [N, C] from which the tokens at these positions are predicted, and those tokens [N]."""
+    return hidden.flatten(0, 1).index_select(0, positions - 1), tokens.flatten().index_select(0, positions)
 
 
 def _chunked(hidden: Tensor, targets: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:

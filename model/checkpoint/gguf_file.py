@@ -21,8 +21,8 @@ from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import open_tensors
 from model.checkpoint.meta_file import from_interleaved, is_rotary, to_interleaved
-from model.checkpoint.shapes import expected_shapes, shape_mismatches
-from model.llama import PROJECTIONS, LlamaConfig, RopeScaling, parameter_shapes, rotary_frequencies
+from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
+from model.llama import PROJECTIONS, LlamaConfig, RopeScaling, rotary_frequencies
 from model.tokenizer.tokenizer import Tokenizer
 
 # GGUF's tensor names, by the name of the parameter inside a layer or of the whole model.

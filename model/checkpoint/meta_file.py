@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model.checkpoint.config import CONFIG, read_config
 from model.checkpoint.json_file import read_json, write_json
-from model.checkpoint.shapes import expected_shapes, shape_mismatches
-from model.llama import PROJECTIONS, SIZES, LlamaConfig, RopeScaling, parameter_shapes
+from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
+from model.llama import PROJECTIONS, SIZES, LlamaConfig, RopeScaling
 
 PARAMS = "params.json"
 # Meta's name inside a layer, and the dimension that model-parallel ranks share; None: every rank has the whole tensor.

@@ -1,12 +1,22 @@
 """Names and shapes of a model's parameters, and whether stored tensors have them."""
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from model.llama import LlamaConfig, Transformer, parameter_shapes
+from model.llama import LlamaConfig, Transformer
+
+
+def parameter_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every parameter, without allocating one; a tied output matrix is not listed."""
+    with torch.device("meta"):
+        meta_model = Transformer(replace(config))
+    for name, parameter in meta_model.named_parameters():
+        yield name, tuple(parameter.shape)
 
 
 def expected_shapes(config: LlamaConfig, tensors: int, path: Path) -> dict[str, tuple[int, ...]]:

@@ -88,8 +88,7 @@ class Batch:
         if self._native:
             hidden = self._native.step(tokens, slots, positions, self.cache)
         else:
-            indices = {"slots_B": self._ids(slots), "positions_BT": self._ids(positions)[:, None]}
-            hidden = self.model.hidden(self._ids(tokens)[:, None], cache=self.cache, **indices)[:, 0]
+            hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions))[:, 0]
         for sequence, logits in zip(sequences, self._logits(hidden), strict=True):
             sequence.logits = logits
             self.cache.lengths[sequence.slot] += 1
@@ -110,8 +109,11 @@ class Batch:
         self.cache.lengths[slot] += len(tokens)
         if self._native and len(tokens) <= MAX_NATIVE_TOKENS:
             return self._native.step(tokens, [slot] * len(tokens), positions, self.cache)
-        indices = {"slots_B": self._ids([slot]), "positions_BT": self._ids(positions)[None]}
-        return self.model.hidden(self._ids(tokens)[None], cache=self.cache, **indices)[0]
+        return self._hidden(self._ids(tokens)[None], [slot], self._ids(positions)[None], positions[-1])[0]
+
+    def _hidden(self, tokens_BT: Tensor, slots: Sequence[int], positions_BT: Tensor, last: int) -> Tensor:
+        """Hidden states [B, T, C]; ``last`` is the largest position, which the device need not be asked for."""
+        return self.model.hidden(tokens_BT, cache=self.cache, slots_B=self._ids(slots), positions_BT=positions_BT, span=last + 1)
 
     @torch.inference_mode()
     def _logits(self, hidden_NC: Tensor) -> Tensor:

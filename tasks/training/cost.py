@@ -8,7 +8,8 @@ counted as Korthikanti et al. 2022 do (arXiv:2205.05198, section 4), for this mo
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model.llama import PROJECTIONS, LlamaConfig, parameter_shapes
+from model.checkpoint.shapes import parameter_shapes
+from model.llama import PROJECTIONS, LlamaConfig
 from model.loss import CHUNK
 from tasks.training.params import MODES, Mode
 
@@ -85,19 +86,21 @@ def training_memory(
     use_bf16: bool,
     activation_checkpointing: bool,
     compiled: bool,
+    shared_heads: bool,
     devices: int = 1,
 ) -> TrainingMemory:
     """Of one step of ``passes`` micro-batches of ``tokens`` tokens on each of ``devices`` that share weights, gradients and moments.
 
     Weights, gradients and moments are float32. With bfloat16 matrix products, a trained weight's bfloat16 copy is kept until its
     gradient is made, and frozen matrices are kept in bfloat16 only; several processes keep copies of the two layers that they gather.
+    ``shared_heads``: attention takes keys and values as they are, not one for each query head, as on a GPU.
     """
     trained = trained_parameters(config, mode, adapter)
     product_bytes = 2 if use_bf16 else FP32
     weights = _weight_bytes(
         config, mode, adapter, trained=trained, product_bytes=product_bytes, checkpointing=activation_checkpointing, devices=devices
     )
-    of_layer = tokens * _saved_per_token(config, mode, adapter, product_bytes=product_bytes, compiled=compiled)
+    of_layer = tokens * _saved_per_token(config, mode, adapter, product_bytes=product_bytes, compiled=compiled, shared_heads=shared_heads)
     working = tokens * product_bytes * 6 * config.ffn_dim  # what a layer's backward pass allocates
     layer_inputs = config.n_layers * tokens * FP32 * config.dim
     saved = layer_inputs + of_layer if activation_checkpointing else config.n_layers * of_layer
@@ -134,11 +137,13 @@ def _weight_bytes(
     return stored - (FP32 - product_bytes) * head
 
 
-def _saved_per_token(config: LlamaConfig, mode: Mode, adapter: Adapter | None, *, product_bytes: int, compiled: bool) -> int:
+def _saved_per_token(
+    config: LlamaConfig, mode: Mode, adapter: Adapter | None, *, product_bytes: int, compiled: bool, shared_heads: bool
+) -> int:
     """Bytes per token that a layer keeps for its backward pass. The residual stream is float32."""
     width, queries, inner = config.dim, config.n_heads * config.head_dim, config.ffn_dim
     norms = 2 * FP32 * width  # the input of either
-    attention = product_bytes * 4 * queries  # queries, keys and values of every head, and the result
+    attention = product_bytes * 2 * (queries + (config.kv_size if shared_heads else queries))  # queries, result; keys, values
     feed_forward = product_bytes * 3 * inner  # both sides of the gate, and its silu
     saved = norms + attention + feed_forward
     matrices, inputs = layer_matrices(config), _kept_inputs(mode, adapter)

@@ -39,6 +39,7 @@ class ProcessGroup:
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started; a group of one without torchrun."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what finetune.deterministic needs, before a GPU is first used
     cuda = torch.cuda.is_available()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")

@@ -43,6 +43,7 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
+    torch.use_deterministic_algorithms(params.deterministic)
     bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
     check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
     opened = Shards(shards)
@@ -99,7 +100,7 @@ def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_p
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
     model.activation_checkpointing = params.activation_checkpointing
-    if params.compile:
+    if params.compiled(model.norm.weight.device.type):
         for block in model.layers:
             block.compile(dynamic=False)
     return model
@@ -185,45 +186,48 @@ def update(
     )
     for param_group in optimizer.param_groups:
         param_group["lr"] = lr
-    loss = backward(model, rows, split, params, group)
-    loop_loss = backward_loops(model, step, rows, split, params, group) if params.unlikelihood else None
-    norm = gradient_norm(model, params.clip)
+    losses = [backward(model, rows, split, params, group)]
+    if params.unlikelihood:
+        losses.append(backward_loops(model, step, rows, split, params, group))
+    # The one time in a step that the host waits for the device.
+    norm, loss, *loop_loss = torch.stack([gradient_norm(model, params.clip).double(), *losses]).tolist()
+    loss = group.sum(loss)[0]
     if not (norm < float("inf")):
         documents = sorted({split.entries[segment.document].id for row in rows for segment in row})
         raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
-    return metrics if loop_loss is None else metrics | {"loop_loss": loop_loss}
+    return metrics | ({"loop_loss": loop_loss[0]} if loop_loss else {})
 
 
-def backward(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> float:
-    """Gradients of the mean loss per supervised token over all rows of a step; returns that mean over all processes, in nats.
+def backward(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> torch.Tensor:
+    """Gradients of the mean loss per supervised token over all rows of a step; returns this process's part of that mean, in nats.
 
     Every process runs the same number of passes, some on empty rows where the rows do not divide evenly.
     """
     supervised = count_supervised(rows, split)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=group.device)
     for batch in micro_batches(rows, split, params, group):
         # FSDP averages gradients over the processes; here they are summed.
         loss = batch_loss(total_loss, model, batch.to(group.device), params.precision) / supervised
         (loss * group.world_size).backward()
-        total += float(loss.detach())
-    return group.sum(total)[0]
+        total += loss.detach()
+    return total
 
 
 def backward_loops(
     model: Transformer, step: int, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup
-) -> float:
+) -> torch.Tensor:
     """Gradients of ``unlikelihood`` times the mean of -log(1 - p) over tokens of loops, made of the step's own rows.
 
     Returns that mean, in nats. Greedy answers of a model that was trained briefly on lists fall into loops (Xu et al. 2022,
     arXiv:2206.02369); this is against them. One row of half a length, the same in every process, so that each runs the same pass.
     """
     batch = loop_batch(rows, split, params.seq_len // 2, seed=params.seed, step=step).to(group.device)
-    loss = batch_loss(total_unlikelihood, model, batch, params.precision) / max(1, int(batch.loss_mask.sum()))
+    loss = batch_loss(total_unlikelihood, model, batch, params.precision) / max(1, len(batch.targets))
     (loss * params.unlikelihood).backward()
-    return float(loss.detach())
+    return loss.detach().double()
 
 
 def micro_batches(rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> Iterator[Batch]:
@@ -235,10 +239,10 @@ def micro_batches(rows: Sequence[PackedRow], split: Split, params: FinetuneParam
         yield collate(own[start : start + params.micro_batch], split, params.seq_len)
 
 
-def gradient_norm(model: Transformer, clip: float) -> float:
+def gradient_norm(model: Transformer, clip: float) -> torch.Tensor:
     """The norm of all gradients together, before they are scaled down to ``clip`` where it is larger."""
     norm = torch.nn.utils.clip_grad_norm_(list(checkpoints.trained(model).values()), clip)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 @torch.no_grad()
@@ -255,8 +259,8 @@ def mean_loss(model: Transformer, split: Split, rows: list[PackedRow], params: F
 def batch_loss(loss: Callable[..., torch.Tensor], model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:
     """A function of loss.py over the supervised tokens of a batch."""
     with autocast(batch.tokens.device, precision):
-        hidden = model.hidden(batch.tokens, documents_BT=batch.segment_ids)
-        return loss(hidden, model.lm_head, batch.tokens, batch.loss_mask)
+        hidden = model.hidden(batch.tokens, packed=batch.packed)
+        return loss(hidden, model.lm_head, batch.tokens, batch.targets)
 
 
 def update_best(state: checkpoints.State, validation_loss: float) -> checkpoints.State:

@@ -8,13 +8,16 @@ It knows nothing of models.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from model.attention import PackedSequences, packed_sequences
+from model.loss import target_positions
 from tasks.corpus.shards.format import Split
 
 WINDOW = 4096  # documents that are packed together
@@ -50,13 +53,24 @@ class Batch:
     """Rows as tensors: B rows of T tokens."""
 
     tokens: Tensor  # int64 [B, T]
-    segment_ids: Tensor  # int64 [B, T]: index of the segment in its row, -1 where padded
-    loss_mask: Tensor  # bool [B, T]
+    packed: PackedSequences  # its segments
+    targets: Tensor  # int64 [N]: the tokens with loss, as positions in the flattened rows
     document_indices: tuple[int, ...]  # of the segments, row by row
 
+    @classmethod
+    def of(
+        cls, tokens_BT: NDArray[np.int64], segment_ids_BT: NDArray[np.int64], loss_mask_BT: NDArray[np.bool_], indices: Iterable[int]
+    ) -> "Batch":
+        """From arrays; ``segment_ids_BT``: index of the segment in its row, -1 where padded."""
+        packed, targets = packed_sequences(torch.from_numpy(segment_ids_BT)), target_positions(torch.from_numpy(loss_mask_BT))
+        return cls(torch.from_numpy(tokens_BT), packed, targets, tuple(indices))
+
     def to(self, device: torch.device) -> "Batch":
-        """The batch on another device."""
-        return Batch(self.tokens.to(device), self.segment_ids.to(device), self.loss_mask.to(device), self.document_indices)
+        """The batch on another device, which need not have finished what it does."""
+        if device.type == "cpu":
+            return self
+        tokens, targets = (x.pin_memory().to(device, non_blocking=True) for x in (self.tokens, self.targets))
+        return replace(self, tokens=tokens, targets=targets, packed=self.packed.to(device))
 
 
 def segments(indices: Iterable[int], split: Split, seq_len: int) -> Iterator[Segment]:
@@ -158,7 +172,7 @@ def _new_tokens(segment: Segment) -> int:
 
 
 def count_supervised(rows: Iterable[PackedRow], split: Split) -> int:
-    """Tokens with loss in these rows, as in the ``loss_mask`` of ``collate``."""
+    """Tokens with loss in these rows, as in the ``targets`` of ``collate``."""
     return sum(int(split.document(s.document)[1][s.start + 1 : s.stop].sum()) for row in rows for s in row)
 
 
@@ -176,14 +190,13 @@ def collate(rows: Sequence[PackedRow], split: Split, seq_len: int) -> Batch:
             segment_ids[b, start:end] = segment_id
             loss_mask[b, start + 1 : end] = loss[segment.start + 1 : segment.stop]
             start = end
-    indices = tuple(segment.document for row in rows for segment in row)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(segment_ids), torch.from_numpy(loss_mask), indices)
+    return Batch.of(tokens, segment_ids, loss_mask, (segment.document for row in rows for segment in row))
 
 
 def loop_batch(rows: Iterable[PackedRow], split: Split, width: int, *, seed: int, step: int) -> Batch:
     """One row [1, width] of prefixes of these rows' answers, each ending in a few tokens that repeat, like the loops of a model.
 
-    ``loss_mask`` marks the repetitions. Nothing but the seed and the step decides what is sampled.
+    ``targets`` are the repetitions. Nothing but the seed and the step decides what is sampled.
     """
     random = np.random.default_rng((seed, step, LOOP_STREAM))
     tokens, segment_ids = np.zeros((1, width), np.int64), np.full((1, width), -1, np.int64)
@@ -204,7 +217,7 @@ def loop_batch(rows: Iterable[PackedRow], split: Split, width: int, *, seed: int
         repeated[0, start + end : start + len(text)] = True
         indices.append(segment.document)
         start += len(text)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(segment_ids), torch.from_numpy(repeated), tuple(indices))
+    return Batch.of(tokens, segment_ids, repeated, indices)
 
 
 def sample(split: Split, *, seed: int, supervised: int, seq_len: int) -> list[PackedRow]:

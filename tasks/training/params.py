@@ -68,7 +68,8 @@ class FinetuneParams(Params):
     clip: float = Field(gt=0)
     unlikelihood: float = Field(0.0, ge=0)
     precision: Literal["auto", "bfloat16", "float32"]
-    compile: bool
+    compile: Literal["auto"] | bool
+    deterministic: bool = False
     activation_checkpointing: bool
     validate_every: int = Field(ge=1)
     validation_tokens: int = Field(ge=1)
@@ -80,3 +81,7 @@ class FinetuneParams(Params):
     def training_mode(self) -> TrainingMode:
         """What ``mode`` trains."""
         return MODES[self.mode]
+
+    def compiled(self, device: str) -> bool:
+        """Whether layers are compiled on this type of device; ``auto``: on a GPU, where it pays after a minute."""
+        return device == "cuda" if self.compile == "auto" else self.compile

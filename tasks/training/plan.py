@@ -50,7 +50,7 @@ GPUS = {
 
 def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float, shards: Path) -> str:
     """The plan as text: memory by part, then a line per GPU with time and energy."""
-    memory = memory_needed(config, params, use_bf16=True, devices=gpus)
+    memory = memory_needed(config, params, use_bf16=True, devices=gpus, device="cuda")
     parts = ("weights", "gradients", "optimizer", "activations", "logits")
     lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB"]
     lines += [f"  {part:14}{getattr(memory, part) / 1e9:8.2f}" for part in parts]

@@ -9,8 +9,8 @@ from tasks.training.params import FinetuneParams
 RUNTIME = {"cuda": 0.6e9, "cpu": 1.1e9}
 
 
-def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool, devices: int) -> TrainingMemory:
-    """Memory on each of the ``devices`` that train together."""
+def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool, devices: int, device: str) -> TrainingMemory:
+    """Memory on each of the ``devices`` of this type that train together."""
     mode, adapter = params.training_mode, params.adapter
     rows = min(params.micro_batch, -(-params.batch // devices))
     return training_memory(
@@ -21,14 +21,15 @@ def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool
         passes=-(-params.batch // (devices * rows)),
         use_bf16=use_bf16,
         activation_checkpointing=params.activation_checkpointing,
-        compiled=params.compile,
+        compiled=params.compiled(device),
+        shared_heads=device == "cuda",
         devices=devices,
     )
 
 
 def check_memory(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool, devices: int, device: str, memory: float) -> None:
     """``ValueError`` with what to change, where each device has only ``memory`` bytes for what a run needs."""
-    need = memory_needed(config, params, use_bf16=use_bf16, devices=devices).peak + RUNTIME[device]
+    need = memory_needed(config, params, use_bf16=use_bf16, devices=devices, device=device).peak + RUNTIME[device]
     if need <= memory:
         return
     smallest: dict[str, object] = {"micro_batch": 1, "activation_checkpointing": True}
@@ -41,7 +42,7 @@ def check_memory(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool,
     }
     for advised, changes in changes_by_advice.items():
         changed = params.model_copy(update=changes)
-        if memory_needed(config, changed, use_bf16=use_bf16, devices=devices).peak + RUNTIME[device] <= memory:
+        if memory_needed(config, changed, use_bf16=use_bf16, devices=devices, device=device).peak + RUNTIME[device] <= memory:
             advice = f"it fits with {advised}"
             break
     else:

@@ -7,7 +7,7 @@ from helpers.builders import TINY, random_model
 from model import lora
 from model.llama import Transformer
 from model.lora import LoraConfig
-from model.loss import token_losses
+from model.loss import target_positions, token_losses
 from tasks.training import optim
 
 LORA = LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"), dora=False)
@@ -17,7 +17,7 @@ SUPERVISED[:, 0] = False
 
 
 def loss_of(model: Transformer, ids: Tensor = IDS, supervised: Tensor = SUPERVISED) -> Tensor:
-    return token_losses(model.hidden(ids), model.lm_head, ids, supervised).mean()
+    return token_losses(model.hidden(ids), model.lm_head, ids, target_positions(supervised)).mean()
 
 
 def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer:

@@ -19,7 +19,7 @@ from tasks.shard import shard
 from tasks.training import optim, packing
 from tasks.training.checkpoints import State
 from tasks.training.distributed import ProcessGroup
-from tasks.training.packing import LoaderState, training_rows
+from tasks.training.packing import Batch, LoaderState, training_rows
 from tasks.training.params import AdapterParams, FinetuneParams
 
 SINGLE_PROCESS = ProcessGroup(0, 1, torch.device("cpu"))
@@ -115,3 +115,8 @@ def state_at(step: int) -> State:
 
 
 CROSSED = PARAMS.model_copy(update={"batch": 8, "micro_batch": 1, "steps": 6, "validate_every": 3, "keep": "best"})
+
+
+def segment_ids(batch: Batch) -> torch.Tensor:
+    """[B, T]: the index of each token's segment in its row; padding counts as the last."""
+    return (batch.packed.positions == 0).cumsum(1) - 1

@@ -9,8 +9,10 @@ from helpers.builders import TINY, random_model
 from transformers import LlamaConfig as TheirConfig
 from transformers import LlamaForCausalLM
 
+from model.attention import packed_sequences
 from model.checkpoint.config import config_json
-from model.llama import SIZES, KVCache, LlamaConfig, RopeScaling, Transformer, parameter_shapes, positions_within
+from model.checkpoint.shapes import parameter_shapes
+from model.llama import SIZES, KVCache, LlamaConfig, RopeScaling, Transformer
 
 SCALED = RopeScaling(factor=8.0, original_max_position_embeddings=32)
 CONFIGS = {
@@ -55,10 +57,10 @@ def test_packed_documents_do_not_see_each_other() -> None:
     model = random_model(TINY)
     first, second = tokens(TINY, 1, 20), tokens(TINY, 1, 31)
     other = (first + 7) % TINY.vocab_size
-    documents = torch.tensor([[0] * 20 + [1] * 31 + [-1] * 5])
+    documents = packed_sequences(torch.tensor([[0] * 20 + [1] * 31 + [-1] * 5]))
     padding = torch.zeros(1, 5, dtype=torch.long)
-    packed = model(torch.cat([first, second, padding], 1), documents_BT=documents)
-    changed = model(torch.cat([other, second, padding], 1), documents_BT=documents)
+    packed = model(torch.cat([first, second, padding], 1), packed=documents)
+    changed = model(torch.cat([other, second, padding], 1), packed=documents)
     assert torch.equal(packed[:, 20:51], changed[:, 20:51])
     torch.testing.assert_close(packed[:, 20:51], model(second), atol=1e-5, rtol=0)
     torch.testing.assert_close(packed[:, :20], model(first), atol=1e-5, rtol=0)
@@ -66,7 +68,7 @@ def test_packed_documents_do_not_see_each_other() -> None:
 
 def test_positions_start_anew_in_each_document() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [5, 5, 5, 5, 5, 5, 5, 5]])
-    assert positions_within(documents).tolist() == [[0, 1, 2, 0, 1, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]]
+    assert packed_sequences(documents).positions.tolist() == [[0, 1, 2, 0, 1, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_cached_steps_give_the_full_forwards_hidden_states() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders import TINY, random_model
-from helpers.training import PARAMS, SINGLE_PROCESS, rows_of, run
+from helpers.training import PARAMS, SINGLE_PROCESS, rows_of, run, segment_ids
 
 from tasks.corpus.shards.format import Split, open_split
 from tasks.training import loop
@@ -25,8 +25,9 @@ def test_a_loop_is_the_beginning_of_an_answer_whose_last_tokens_come_again(parts
     sizes = set()
     for step in range(1, 30):
         batch = batch_of(split, step)
-        tokens, numbers, again = batch.tokens[0].numpy(), batch.segment_ids[0].numpy(), batch.loss_mask[0].numpy()
-        assert len(batch.document_indices) > 2 and not again[numbers < 0].any()
+        tokens, numbers, again = batch.tokens[0].numpy(), segment_ids(batch)[0].numpy(), np.zeros(batch.tokens.shape[1], bool)
+        again[batch.targets] = True
+        assert len(batch.document_indices) > 2 and not again[numbers == len(batch.document_indices)].any()
         for index, document in enumerate(batch.document_indices):
             (here,) = np.nonzero(numbers == index)
             ids, loss = split.document(document)
@@ -49,7 +50,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(parts: tuple[Path, Path]) 
 
 def test_without_an_answer_that_is_long_enough_nothing_is_asked(parts: tuple[Path, Path]) -> None:
     split = open_split(parts[1], "train")
-    assert not loop_batch([[]], split, 32, seed=1, step=1).loss_mask.any()
+    assert not loop_batch([[]], split, 32, seed=1, step=1).targets.numel()
     model = random_model(TINY)
     assert loop.backward_loops(model, 1, [[]], split, AGAINST, SINGLE_PROCESS) == 0
 

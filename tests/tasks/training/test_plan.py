@@ -52,7 +52,7 @@ def test_planned_memory_is_what_an_adapter_takes(name: str) -> None:
 
 def compare(name: str, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode})
-    planned = preflight.memory_needed(CONFIGS[name], params, use_bf16=False, devices=1).peak
+    planned = preflight.memory_needed(CONFIGS[name], params, use_bf16=False, devices=1, device="cpu").peak
     assert planned == pytest.approx(measured(CONFIGS[name], params), rel=0.15)
 
 
@@ -72,7 +72,7 @@ def compare(name: str, mode: str) -> None:
 )
 def test_planned_memory_of_other_ways(changes: dict[str, object]) -> None:
     params = BIG.model_copy(update=changes)
-    planned = preflight.memory_needed(DEEP, params, use_bf16=params.precision == "bfloat16", devices=1).peak
+    planned = preflight.memory_needed(DEEP, params, use_bf16=params.precision == "bfloat16", devices=1, device="cpu").peak
     assert planned == pytest.approx(measured(DEEP, params), rel=0.15)
 
 
@@ -91,7 +91,7 @@ def test_parameters_are_counted_as_published() -> None:
 
 
 def test_devices_share_weights_gradients_and_moments() -> None:
-    alone, of_eight = (preflight.memory_needed(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=n) for n in (1, 8))
+    alone, of_eight = (preflight.memory_needed(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=n, device="cuda") for n in (1, 8))
     assert of_eight.gradients == alone.gradients // 8
     assert of_eight.optimizer == alone.optimizer // 8
     assert of_eight.weights < alone.weights / 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.builders import TINY, random_model, write_tiny_checkpoint
 from helpers.project import ROOT
-from helpers.training import PARAMS, SINGLE_PROCESS, in_memory, rows_of, run
+from helpers.training import PARAMS, SINGLE_PROCESS, in_memory, rows_of, run, segment_ids
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -41,7 +41,7 @@ def test_every_supervised_token_stands_in_an_epoch_once(parts: tuple[Path, Path]
             seen.update((segment.document, t) for t in range(segment.start + 1, segment.stop))
     assert set(seen.values()) == {1}
     assert set(seen) == {(d, t) for d in range(len(split)) for t in range(1, lengths[d])}
-    supervised = sum(int(collate([row], split, PARAMS.seq_len).loss_mask.sum()) for row in rows)
+    supervised = sum(len(collate([row], split, PARAMS.seq_len).targets) for row in rows)
     assert supervised == sum(int(split.document(d)[1].sum()) for d in range(len(split)))
 
 
@@ -81,7 +81,7 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
     reference.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in model.state_dict().items()})
     expected = reference(ids, labels=ids.masked_fill(~supervised, -100)).loss
     expected.backward()
-    actual = loss.total_loss(model.hidden(ids), model.lm_head, ids, supervised) / supervised.sum()
+    actual = loss.total_loss(model.hidden(ids), model.lm_head, ids, loss.target_positions(supervised)) / supervised.sum()
     actual.backward()
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     gradients = {n.removeprefix("model."): p.grad for n, p in reference.named_parameters()}
@@ -95,9 +95,9 @@ def test_other_documents_in_a_row_change_nothing_of_a_document(parts: tuple[Path
     split = open_split(parts[1], "train")
     model = random_model(TINY)
     batch = collate(rows_of(split, 4), split, 64)
-    second = batch.segment_ids == 1
+    second = segment_ids(batch) == 1
     changed = batch.tokens.where(second, (batch.tokens + 7) % TINY.vocab_size)
-    logits, others = (model(tokens, documents_BT=batch.segment_ids)[second] for tokens in (batch.tokens, changed))
+    logits, others = (model(tokens, packed=batch.packed)[second] for tokens in (batch.tokens, changed))
     assert torch.equal(logits, others)
 
 
@@ -122,7 +122,7 @@ def test_accumulated_micro_batches_give_the_gradients_of_the_whole(parts: tuple[
     def gradients(size: int) -> tuple[float, list[torch.Tensor]]:
         model = random_model(TINY)
         value = loop.backward(model, rows, split, PARAMS.model_copy(update={"micro_batch": size}), SINGLE_PROCESS)
-        return value, [p.grad for p in model.parameters() if p.grad is not None]
+        return float(value), [p.grad for p in model.parameters() if p.grad is not None]
 
     whole, of_whole = gradients(8)
     parted, of_parts = gradients(micro_batch)

@@ -1,0 +1,66 @@
+"""Greedy generation on a GPU: this project's, and transformers'."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.gpu_models import Result, now, peak_gb, random_weights, the_device, their_model
+from model.generation.generate import generate
+from model.llama import LlamaConfig
+
+NEW_TOKENS, FEW, PROMPT = 128, 8, 64
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A case of generation: so many prompts at once."""
+
+    size: str
+    batch: int
+
+
+def our_generation(case: Generation, config: LlamaConfig) -> Result:
+    """This project's greedy generation."""
+    device = the_device()
+    model = random_weights(config, device, half=True).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
+    prompts = _prompts(case, config)
+
+    def run(count: int) -> float:
+        began = now()
+        for _ in generate(model, prompts, max_new_tokens=count):
+            pass
+        return now() - began
+
+    return _decoding(run, case.batch, sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def their_generation(case: Generation, config: LlamaConfig) -> Result:
+    """transformers' greedy ``generate`` with a static cache, which it compiles."""
+    device = the_device()
+    model = their_model(config, device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32).eval()
+    ids = torch.tensor(_prompts(case, config), device=device)
+    options: dict[str, Any] = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
+    if device.type == "cuda":
+        options["cache_implementation"] = "static"
+
+    def run(count: int) -> float:
+        began = now()
+        model.generate(ids, min_new_tokens=count, max_new_tokens=count, **options)
+        return now() - began
+
+    return _decoding(run, case.batch, sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def _prompts(case: Generation, config: LlamaConfig) -> list[list[int]]:
+    return [np.random.default_rng(n).integers(config.vocab_size, size=PROMPT).tolist() for n in range(case.batch)]
+
+
+def _decoding(run: Callable[[int], float], batch: int, weight_bytes: int) -> Result:
+    """Tokens per second of decoding alone: the time of many new tokens less that of few, the better of two."""
+    run(NEW_TOKENS)
+    seconds = min(run(NEW_TOKENS) for _ in range(2)) - min(run(FEW) for _ in range(2))
+    steps = (NEW_TOKENS - FEW) / seconds
+    return {"tokens_per_second": steps * batch, "peak_gb": peak_gb(), "weights_gb_per_second": steps * weight_bytes / 1e9}

@@ -1,0 +1,134 @@
+"""Training and generation on one GPU: ours, and what a practised user of Hugging Face runs there, case by case in one run.
+
+    make gpu-check                           or  python -m bench.gpu_speed --seconds 400
+
+Weights are random, of the shapes of real models, and made on the GPU. Both sides train on the same made-up documents, with lengths like
+those of short medical texts or, where it says dense, as long as a row. Ours packs them; Trainer gets them in batches of similar length,
+with gradient checkpointing where it runs out of memory without. Speed is in tokens with loss per second, after the steps in which
+kernels are chosen and compiled. Each case and side is a process of its own; its line is printed when it ends, and what is known so far
+is in the JSON file. After ``--seconds`` no further case is begun. ``--tiny`` has sizes for a CPU, to see that it works.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.gpu_generation import Generation, our_generation, their_generation
+from bench.gpu_models import Result, now, the_device
+from bench.gpu_training import Training, our_training, their_training
+from model.llama import SIZES, LlamaConfig
+
+RESULTS = Path("bench/results")
+TINY = LlamaConfig(64, 2, 4, 2, 128, 512, 16, 32768)
+# In the order of what is wanted most, should time run out.
+CASES: dict[str, Training | Generation] = {
+    "8b lora, 4096": Training("llama-3.1-8b", "lora", 4096, 1, dense=False),
+    "1b full, 2048": Training("llama-3.2-1b", "full", 2048, 4, dense=False),
+    "8b generation, 1": Generation("llama-3.1-8b", 1),
+    "8b lora, 8192 dense": Training("llama-3.1-8b", "lora", 8192, 1, dense=True),
+    "135m full, 2048": Training("smollm2-135m", "full", 2048, 16, dense=False),
+    "8b generation, 32": Generation("llama-3.1-8b", 32),
+}
+SIDES = ("ours", "hugging face")
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes per second that the device's memory reads and writes in a plain copy."""
+    source = torch.empty(1 << (30 if device.type == "cuda" else 24), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    began = now()
+    for _ in range(10):
+        target.copy_(source)
+    return 20 * source.numel() / (now() - began)
+
+
+def measure(case: Training | Generation, side: str, *, tiny: bool) -> Result:
+    """One side of a case, in this process."""
+    config = TINY if tiny else SIZES[case.size]
+    if isinstance(case, Training):
+        return our_training(case, config) if side == "ours" else their_training(case, config)
+    return our_generation(case, config) if side == "ours" else their_generation(case, config)
+
+
+def in_process(name: str, side: str, *, tiny: bool, seconds: float) -> dict[str, Any]:
+    """One side of a case in a process of its own; ``error`` says why there is no result."""
+    command = [sys.executable, "-m", "bench.gpu_speed", "--run", name, side, *(["--tiny"] if tiny else [])]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"error": f"stopped after {seconds:.0f} s"}
+    if process.returncode:
+        return {"error": (process.stderr.strip().splitlines() or [f"status {process.returncode}"])[-1]}
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
+
+
+def machine(*, tiny: bool) -> dict[str, Any]:
+    """What the results were measured on."""
+    cuda = torch.cuda.is_available()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "torch": torch.__version__,
+        "commit": commit or "unknown",
+        "date": datetime.now(UTC).date().isoformat(),
+        "tiny": tiny,
+        "copy_gb_per_second": copy_rate(the_device()) / 1e9,
+    }
+
+
+def main() -> None:
+    """Parse the options, measure, print and write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_speed")
+    parser.add_argument("--tiny", action="store_true", help="sizes for a CPU, to see that it works")
+    parser.add_argument("--seconds", type=float, default=400, help="after which no further case is begun")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        name, side = options.run
+        case = CASES[name]
+        if options.tiny and isinstance(case, Training):
+            case = replace(case, tokens=256, rows=min(case.rows, 2))
+        print(json.dumps(measure(case, side, tiny=options.tiny)))
+        return
+    began, results = time.monotonic(), list[dict[str, Any]]()
+    about = machine(tiny=options.tiny)
+    print(json.dumps(about), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{about['device'].replace(' ', '-').lower()}-{about['date']}-{about['commit']}.json"
+    for name in options.cases:
+        for side in SIDES:
+            left = options.seconds - (time.monotonic() - began)
+            if left <= 0:
+                print(f"{name:24}{side:14}no time left", flush=True)
+                continue
+            result = in_process(name, side, tiny=options.tiny, seconds=left + 60)
+            results.append({"case": name, **asdict(CASES[name]), "side": side} | result)
+            shown = "".join(f"  {key} {value:.4g}" if isinstance(value, float) else f"  {value}" for key, value in result.items())
+            print(f"{name:24}{side:14}{shown}", flush=True)
+            path.write_text(json.dumps(about | {"results": results}, indent=1) + "\n", encoding="utf-8")
+    for name, ratio in ratios(results):
+        print(f"{name}: ours / hugging face {ratio:.2f}", flush=True)
+    if any("error" in result for result in results):
+        sys.exit("a case failed; see above")
+
+
+def ratios(results: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Our speed over theirs, of each case that both sides ended."""
+    speed = {(r["case"], r["side"]): r["tokens_per_second"] for r in results if "error" not in r}
+    return [(name, speed[name, SIDES[0]] / speed[name, SIDES[1]]) for name in CASES if all((name, side) in speed for side in SIDES)]
+
+
+if __name__ == "__main__":
+    main()

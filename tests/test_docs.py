@@ -39,6 +39,7 @@ ELSEWHERE = {
     "make deploy": "test_schedule.py",
     "make ui": "test_ui.py",
     "make check": "the continuous integration",
+    "make gpu-check": "test_gpu_speed.py",
     "make test": "the continuous integration",
     "make test-system": "the continuous integration",
     "make gc": "test_lineage.py",

@@ -31,7 +31,7 @@ from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
-from tasks.training.loop import load_base_with_adapter, train
+from tasks.training.loop import attention_backend, load_base_with_adapter, train
 from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
 from tasks.training.params import FinetuneParams
 
@@ -66,6 +66,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     metrics = {name: value for step in history for name, value in step.items() if name not in ("step", "time")}
     metrics |= {"documents_without_loss": float(dropped), "best_step": float(state.best_step), "best_validation_loss": state.best_loss}
     metrics |= {"bfloat16_products": float(use_bf16(_device(), params.precision)), "processes": float(state.world_size)}
+    metrics |= {f"attention_{attention_backend(params, _device())}": 1.0}
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)

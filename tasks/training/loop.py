@@ -19,6 +19,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from model import lora
+from model.attention import choose_backend
 from model.checkpoint.config import read_config
 from model.checkpoint.load import load_model
 from model.llama import Transformer
@@ -100,10 +101,16 @@ def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_p
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
     model.activation_checkpointing = params.activation_checkpointing
-    if params.compiled(model.norm.weight.device.type):
+    # Document by document the kernels have the lengths of each batch, and would be compiled for each.
+    if params.compiled(model.norm.weight.device.type) and attention_backend(params, model.norm.weight.device) != "documents":
         for block in model.layers:
             block.compile(dynamic=False)
     return model
+
+
+def attention_backend(params: FinetuneParams, device: torch.device) -> str:
+    """The attention kernel that training runs (``model.attention.BACKENDS``)."""
+    return choose_backend(device, torch.bfloat16 if use_bf16(device, params.precision) else torch.float32, params.seq_len)
 
 
 def train_steps(

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.shapes import shape_mismatches
 from model.llama import MAX_SIZE, PROJECTIONS, Transformer
+from model.nf4 import DESCRIPTION, Nf4Linear, digest
 
 TARGETS = tuple(PROJECTIONS)
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+QUANTIZATION = "quantization.json"  # of the base model that the adapter was trained on, where it was quantized
 PREFIX = "base_model.model.model."  # in PEFT's files, before the names that the parameters have here
 FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
 
@@ -74,13 +76,13 @@ class LoraConfig:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer without bias, adapted.
+    """A frozen linear layer without bias, plain or in 4 bits, adapted.
 
     LoRA (Hu et al. 2021, arXiv:2106.09685) multiplies by W + sBA. DoRA (Liu et al. 2024, arXiv:2402.09353, equation 5) brings each
     row of that to a learned length m. A, B and m are float32 whatever W is; parameter names are PEFT's.
     """
 
-    def __init__(self, base: nn.Linear, config: LoraConfig, generator: torch.Generator):
+    def __init__(self, base: nn.Linear | Nf4Linear, config: LoraConfig, generator: torch.Generator):
         super().__init__()
         self.config = config
         self.base_layer = base.requires_grad_(False)
@@ -88,7 +90,7 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.Linear(config.rank, base.out_features, bias=False, device="meta")
         # Sampled on the CPU: the same numbers for every device. The distribution is that of Microsoft's loralib.
         down = nn.init.kaiming_uniform_(torch.empty(config.rank, base.in_features), a=math.sqrt(5), generator=generator)
-        device = base.weight.device
+        device = _weight(base).device
         self.lora_A.weight = nn.Parameter(down.to(device))
         self.lora_B.weight = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
         self.lora_magnitude_vector = nn.Parameter(_row_norms(self.direction())) if config.dora else None
@@ -109,19 +111,29 @@ class LoraLinear(nn.Module):
     @torch.no_grad()
     def direction(self) -> Tensor:
         """W + sBA [out, in] in float32, under autocast too."""
-        weight = self.base_layer.weight
+        weight = _weight(self.base_layer)
         with torch.autocast(weight.device.type, enabled=False):
             # Where several processes share A and B, what they gather is bfloat16.
             return torch.addmm(weight.float(), self.lora_B.weight.float(), self.lora_A.weight.float(), alpha=self.config.scale)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The base layer, its weight changed to what this layer multiplies by."""
+        """A plain layer whose weight is what this layer multiplies by, in the base layer's precision."""
         weight = self.direction()
         if self.lora_magnitude_vector is not None:
             weight *= (self.lora_magnitude_vector / _row_norms(weight))[:, None]
-        self.base_layer.weight.copy_(weight)
-        return self.base_layer
+        if isinstance(self.base_layer, nn.Linear):
+            self.base_layer.weight.copy_(weight)
+            return self.base_layer
+        linear = nn.Linear(self.base_layer.in_features, self.base_layer.out_features, bias=False, device="meta")
+        # On the CPU: whole, the model may not fit on a GPU that trained it in 4 bits.
+        linear.weight = nn.Parameter(weight.to("cpu", self.base_layer.state.dtype), requires_grad=False)
+        return linear
+
+
+def _weight(layer: nn.Linear | Nf4Linear) -> Tensor:
+    """[out, in]."""
+    return layer.weight if isinstance(layer, nn.Linear) else layer.dequantized()
 
 
 def _row_norms(weight: Tensor) -> Tensor:
@@ -137,9 +149,15 @@ def add(model: Transformer, config: LoraConfig, *, seed: int) -> None:
 
 
 def merge(model: Transformer) -> None:
-    """Work the adapters into the weights, in float32 and then back in the weights' precision; plain linear layers remain."""
+    """Work the adapters into the weights, in float32 and then back in the weights' precision; plain linear layers remain, also of
+    weights in 4 bits without an adapter.
+    """
     for name, layer in adapters(model).items():
         model.set_submodule(name, layer.merged())
+    for name, quantized in [(name, module) for name, module in model.named_modules() if isinstance(module, Nf4Linear)]:
+        linear = nn.Linear(quantized.in_features, quantized.out_features, bias=False, device="meta")
+        linear.weight = nn.Parameter(quantized.dequantized().cpu(), requires_grad=False)
+        model.set_submodule(name, linear)
 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
@@ -147,14 +165,14 @@ def adapters(model: nn.Module) -> dict[str, LoraLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
-def _targeted(model: Transformer, config: LoraConfig) -> dict[str, nn.Linear]:
+def _targeted(model: Transformer, config: LoraConfig) -> dict[str, nn.Linear | Nf4Linear]:
     if adapters(model):
         raise ValueError("the model has adapters already; merge them first")
     targeted = {}
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in config.targets:
-            if not isinstance(module, nn.Linear):
-                raise ValueError(f"{name} is a {type(module).__name__}; adapters go on a model whose weights are not quantized")
+            if not isinstance(module, nn.Linear | Nf4Linear):
+                raise ValueError(f"{name} is a {type(module).__name__}; adapters go on plain weights and on those of nf4.py")
             targeted[name] = module
     return targeted
 
@@ -176,6 +194,8 @@ def save(model: Transformer, directory: Path, *, base: str) -> None:
     partial.mkdir(parents=True)
     save_file({name: p.detach().cpu().contiguous() for name, p in _parameters(layers)}, partial / WEIGHTS, metadata={"format": "pt"})
     write_json(partial / CONFIG, _config_json(next(iter(layers.values())).config, base))
+    if any(isinstance(layer.base_layer, Nf4Linear) for layer in layers.values()):
+        write_json(partial / QUANTIZATION, DESCRIPTION | {"sha256": digest(model)})
     partial.rename(directory)
 
 
@@ -247,7 +267,7 @@ def load(model: Transformer, directory: Path) -> LoraConfig:
     return config
 
 
-def _shapes(name: str, linear: nn.Linear, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(name: str, linear: nn.Linear | Nf4Linear, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{PREFIX}{name}.lora_A.weight", (config.rank, linear.in_features)
     yield f"{PREFIX}{name}.lora_B.weight", (linear.out_features, config.rank)
     if config.dora:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
-from tasks.training.loop import attention_backend, load_base_with_adapter, train
+from tasks.training.loop import attention_backend, load_base_with_adapter, train, validation_loss
 from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
 from tasks.training.params import FinetuneParams
 
@@ -66,6 +67,8 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     metrics = {name: value for step in history for name, value in step.items() if name not in ("step", "time")}
     metrics |= {"documents_without_loss": float(dropped), "best_step": float(state.best_step), "best_validation_loss": state.best_loss}
     metrics |= {"bfloat16_products": float(use_bf16(_device(), params.precision)), "processes": float(state.world_size)}
+    if params.training_mode.quantized:
+        metrics["merged_validation_loss"] = validation_loss(model_dir, shards, params, _device())
     metrics |= {f"attention_{attention_backend(params, _device())}": 1.0}
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
@@ -90,8 +93,10 @@ def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:
 
 def _write_model(base: Path, state: Path, model_dir: Path, params: FinetuneParams) -> None:
     """Write a state's weights as a checkpoint directory; an adapter is merged, and saved in PEFT's format too."""
-    # Frozen weights are loaded in the precision in which they are written: in float32 a large model may not fit.
-    model = load_base_with_adapter(base, params, device=torch.device("cpu"), frozen=weights_dtype(base))
+    # Frozen weights are loaded in the precision in which they are written: in float32 a large model may not fit. In 4 bits they are made
+    # where training made them, as another device may round otherwise.
+    device = _device() if params.training_mode.quantized else torch.device("cpu")
+    model = load_base_with_adapter(base, params, device=device, frozen=weights_dtype(base))
     optim.freeze(model, params.mode)
     checkpoints.load_weights(state, model)
     if params.training_mode.adapter:
@@ -160,6 +165,8 @@ def _device() -> torch.device:
 def _key(base: Path, shards: Path, params: FinetuneParams) -> str:
     """Digest of all that the result depends on: base, shards, params, and the code of this stage's folders."""
     parts = [dvc_digest(base), dvc_digest(shards), params.model_dump_json(), torch.__version__, code_digest(CODE)]
+    if params.training_mode.quantized:
+        parts.append(f"bitsandbytes {version('bitsandbytes')}")
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

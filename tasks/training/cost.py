@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from model.checkpoint.shapes import parameter_shapes
 from model.llama import PROJECTIONS, LlamaConfig
 from model.loss import CHUNK
+from model.nf4 import BITS
 from tasks.training.params import MODES, Mode
 
 FP32 = 4  # bytes
@@ -123,6 +124,11 @@ def _weight_bytes(
     """Bytes of the weights on each device, with the copies that matrix products in bfloat16 need."""
     matrices = {name: out * inner for name, (out, inner) in layer_matrices(config).items()}
     head = config.vocab_size * config.dim
+    if MODES[mode].quantized:
+        packed = int(config.n_layers * sum(matrices.values()) * BITS / 8)
+        again = 2 * product_bytes * max(matrices.values())  # the matrix that is multiplied, made from its 4 bits and converted
+        norms = FP32 * (2 * config.n_layers + 1) * config.dim
+        return packed + again + norms + FP32 * (head + trained) + (product_bytes * head)
     stored = FP32 * (parameters(config) + (trained if adapter else 0))
     if devices > 1:
         return stored // devices + product_bytes * (2 * sum(matrices.values()) + head * (1 if config.tied else 2))

@@ -21,9 +21,10 @@ from torch.distributed.tensor import DTensor
 from model import lora
 from model.attention import choose_backend
 from model.checkpoint.config import read_config
-from model.checkpoint.load import load_model
+from model.checkpoint.load import load_model, weights_dtype
 from model.llama import Transformer
 from model.loss import token_losses, total_loss, total_unlikelihood
+from model.nf4 import quantize_
 from model.precision import Precision, autocast, use_bf16
 from tasks.corpus.shards.format import Shards, Split
 from tasks.runtime.processes import told_to_stop
@@ -45,6 +46,8 @@ class StoppedError(ValueError):
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
     torch.use_deterministic_algorithms(params.deterministic)
+    if params.training_mode.quantized and not group.single_process:
+        raise ValueError(f"finetune.mode {params.mode!r} trains in one process; take 'lora' for several, or unset FINETUNE_LAUNCH")
     bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
     check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
     opened = Shards(shards)
@@ -73,21 +76,26 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
 def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
     """The base model in float32, with an adapter where the mode has one.
 
-    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device.
+    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device. Matrices that are
+    quantized are loaded in the precision that they are stored in.
     """
+    if quantized := params.training_mode.quantized:
+        frozen = weights_dtype(base)
 
     def precision(name: str) -> torch.dtype:
         trains = not name.endswith(("_proj.weight", "lm_head.weight")) or params.training_mode.trains(name)
         return torch.float32 if trains else frozen
 
-    model = load_model(base, device=device, dtype=precision)
+    model = load_model(base, device="cpu" if quantized else device, dtype=precision)
+    if quantized:
+        model = quantize_(model, device)
     if params.training_mode.adapter:
         lora.add(model, lora_config(params), seed=params.seed)
     return model
 
 
 def lora_config(params: FinetuneParams) -> lora.LoraConfig:
-    """The adapter of the modes lora and dora."""
+    """The adapter of the modes that have one."""
     adapter = params.adapter
     return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.training_mode.dora)
 
@@ -261,6 +269,14 @@ def mean_loss(model: Transformer, split: Split, rows: list[PackedRow], params: F
     reshard(model)
     total, count = group.sum(float(torch.cat(losses).double().sum()), float(sum(map(len, losses))))
     return total / count
+
+
+def validation_loss(checkpoint: Path, shards: Path, params: FinetuneParams, device: torch.device) -> float:
+    """The loss that training validates with, of a checkpoint directory."""
+    held_out, group = Shards(shards).open("validation"), ProcessGroup(0, 1, device)
+    rows = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
+    model = load_model(checkpoint, device=device, dtype=weights_dtype(checkpoint) if device.type == "cuda" else torch.float32)
+    return mean_loss(model, held_out, rows, params, group)
 
 
 def batch_loss(loss: Callable[..., torch.Tensor], model: Transformer, batch: Batch, precision: Precision) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tasks.runtime.params import Params
 
-Mode = Literal["full", "norm", "norm_wq", "all_but_embeddings", "lora", "dora"]
+Mode = Literal["full", "norm", "norm_wq", "all_but_embeddings", "lora", "dora", "qlora", "qdora"]
 Schedule = Literal["cosine", "linear", "wsd"]
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -18,6 +18,7 @@ class TrainingMode(NamedTuple):
     trains: Callable[[str], bool]  # whether the parameter of this name trains
     adapter: bool = False  # low-rank matrices are added, trained, saved in PEFT's format, and merged into the weights
     dora: bool = False  # the adapter also has a magnitude per output
+    quantized: bool = False  # the matrices of the frozen model are in 4 bits (model/nf4.py)
     base_frozen: bool = True  # most matrices of the base model need no gradient
 
 
@@ -28,6 +29,8 @@ MODES: Mapping[Mode, TrainingMode] = {
     "all_but_embeddings": TrainingMode(lambda name: not name.startswith(("embed_tokens.", "lm_head.")), base_frozen=False),
     "lora": TrainingMode(lambda name: ".lora_" in name, adapter=True),
     "dora": TrainingMode(lambda name: ".lora_" in name, adapter=True, dora=True),
+    "qlora": TrainingMode(lambda name: ".lora_" in name, adapter=True, quantized=True),
+    "qdora": TrainingMode(lambda name: ".lora_" in name, adapter=True, dora=True, quantized=True),
 }
 
 
@@ -40,7 +43,7 @@ class BaseParams(Params):
 
 
 class AdapterParams(Params):
-    """Of the modes lora and dora: the rank, the scale ``alpha`` / ``rank``, and the matrices that get an adapter."""
+    """Of the modes with an adapter: the rank, the scale ``alpha`` / ``rank``, and the matrices that get an adapter."""
 
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)

@@ -1,7 +1,11 @@
 """The tiny model with an adapter, trained on made-up tokens."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from helpers.builders import TINY, random_model
 from model import lora
@@ -35,3 +39,14 @@ def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, super
         loss_of(model, ids, supervised).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def quantized_reference(base: Path) -> Any:
+    """transformers' model with bitsandbytes' layers.
+
+    It must stay in training: in evaluation bitsandbytes packs the weights of a CPU with bfloat16 anew, which fails for short rows.
+    """
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
+    )
+    return AutoModelForCausalLM.from_pretrained(base, quantization_config=config, device_map="cpu", dtype=torch.float32)

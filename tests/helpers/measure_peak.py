@@ -10,6 +10,7 @@ import torch
 
 from model import lora
 from model.llama import LlamaConfig, Transformer
+from model.nf4 import Nf4Linear, quantize_
 from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, loop, optim
 from tasks.training.distributed import process_group
@@ -26,6 +27,9 @@ def main() -> None:
     entries = [Entry(str(n), "text", "random", 0) for n in range(ROWS)]
     split = Split([tokens], [np.ones(len(tokens), np.uint8)], [np.arange(ROWS + 1) * length], entries, np.array([0, ROWS]))
     model = Transformer(config)
+    if params.training_mode.quantized:
+        model = quantize_(model, torch.device("cpu"))
+    quantized = [tensor for module in model.modules() if isinstance(module, Nf4Linear) for tensor in module.tensors()]
     if params.training_mode.adapter:
         lora.add(model, loop.lora_config(params), seed=0)
     loop.prepare_for_training(model, params)
@@ -35,7 +39,8 @@ def main() -> None:
         step = partial(loop.update, model, optimizer, split=split, params=params, group=group)
         for index in (1, 2):
             step(index, [row for row, _ in islice(rows, params.batch)])
-        held = sum(t.nbytes for t in (*model.parameters(), *(t for of_one in optimizer.state.values() for t in of_one.values())))
+        moments = [tensor for of_one in optimizer.state.values() for tensor in of_one.values()]
+        held = sum(tensor.nbytes for tensor in (*model.parameters(), *quantized, *moments))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
             step(3, [row for row, _ in islice(rows, params.batch)])
     assert profiled.profiler

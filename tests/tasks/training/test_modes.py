@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.adapters import quantized_reference
 from helpers.builders import write_tiny_checkpoint
 from helpers.training import PARAMS, run, write_shards_of
 from peft import PeftModel
@@ -31,7 +32,7 @@ TEN = PARAMS.model_copy(
 )
 # What is left of the loss. A tiny model's norms are 160 numbers, too few to hold ten sentences, and adapters of one whose embeddings
 # are random and frozen come half the way; of a trained model every mode's loss goes below a tenth.
-LEFT = {"norm": 0.85, "norm_wq": 0.7, "lora": 0.6, "dora": 0.6}
+LEFT = {"norm": 0.85, "norm_wq": 0.7, "lora": 0.6, "dora": 0.6, "qlora": 0.6, "qdora": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -77,5 +78,6 @@ def test_a_mode(ten: tuple[Path, Path], tmp_path: Path, mode: Mode, leaving: Non
     logits = after(ids)
     torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(model)(ids).logits, logits, atol=1e-4, rtol=0)
     if MODES[mode].adapter:
-        reference = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(ten[0]), model / "adapter").eval()
+        base = quantized_reference(ten[0]) if MODES[mode].quantized else AutoModelForCausalLM.from_pretrained(ten[0])
+        reference = PeftModel.from_pretrained(base, model / "adapter").train(MODES[mode].quantized)
         torch.testing.assert_close(reference(ids).logits, logits, atol=1e-3, rtol=0)

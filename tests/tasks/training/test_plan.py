@@ -66,6 +66,8 @@ def compare(name: str, mode: str) -> None:
         pytest.param({"activation_checkpointing": True, "precision": "bfloat16"}, marks=pytest.mark.campaign),
         {"micro_batch": 1},
         {"mode": "dora"},
+        {"mode": "qlora"},
+        pytest.param({"mode": "qlora", "precision": "bfloat16"}, marks=pytest.mark.campaign),
         pytest.param({"compile": True}, marks=pytest.mark.campaign),
     ],
     ids=str,

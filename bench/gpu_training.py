@@ -83,7 +83,7 @@ def our_training(case: Training, config: LlamaConfig) -> Result:
         model = random_weights(config, group.device, half=case.mode == "lora")
         if params.training_mode.adapter:
             lora.add(model, lora_config(params), seed=0)
-        model = prepare_for_training(model, params)
+        model = prepare_for_training(model, params, group.device)
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, params.seq_len, seed=0)
         seconds = supervised = work = 0.0

@@ -80,7 +80,7 @@ def our_trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Resul
     params = PARAMS.model_copy(update={"mode": mode, "compile": compiled})
     split = open_split(shards, "train")
     with process_group() as group:
-        model = prepare_for_training(load_base_with_adapter(base, params, device=group.device), params)
+        model = prepare_for_training(load_base_with_adapter(base, params, device=group.device), params, group.device)
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, LENGTH, seed=0)
         steps: list[tuple[float, float]] = []

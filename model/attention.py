@@ -7,13 +7,17 @@ and values [B, K, T, D] with H a multiple of K, and gives [B, H, T, D].
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HALF = (torch.bfloat16, torch.float16)
 MAX_DENSE = 2048  # tokens of a row up to which a mask of T x T is made on the CPU; above, memory grows with T alone
+FEW_TOKENS = 64  # of a document; rows rarely hold so many that each has fewer
+SHORT = 1024  # tokens of a document that is no long one
 _VARLEN_OPTIONS: dict[str, Any] = {"window_size": (-1, 0)}  # causal
 if torch.__version__ >= "2.12":  # 2.11 shares heads without being asked
     _VARLEN_OPTIONS["enable_gqa"] = True
@@ -37,7 +41,8 @@ class PackedSequences:
 def packed_sequences(documents_BT: Tensor) -> PackedSequences:
     """From the index of the document that each token belongs to, [B, T] on the CPU; a document's tokens are contiguous in a row.
 
-    The number of documents and the longest length are rounded up to powers of two, so that compiled kernels see few of each.
+    The number of documents and the longest length are rounded up, so that compiled layers see few of each: every other pair of them
+    would be compiled anew.
     """
     rows, width = documents_BT.shape
     begins = torch.ones_like(documents_BT, dtype=torch.bool)
@@ -46,9 +51,10 @@ def packed_sequences(documents_BT: Tensor) -> PackedSequences:
     positions = index - torch.where(begins, index, 0).cummax(dim=1).values
     starts = begins.flatten().nonzero().flatten()
     lengths = torch.diff(starts, append=torch.tensor([rows * width])).tolist()
-    cu_seqlens = torch.full((1 + _power_of_two(len(lengths)),), rows * width, dtype=torch.int32)
+    count = max(_power_of_two(len(lengths)), rows * width // FEW_TOKENS)
+    cu_seqlens = torch.full((1 + count,), rows * width, dtype=torch.int32)
     cu_seqlens[: len(starts)] = starts
-    return PackedSequences(positions, cu_seqlens, tuple(lengths), min(_power_of_two(max(lengths)), width))
+    return PackedSequences(positions, cu_seqlens, tuple(lengths), min(width, SHORT) if max(lengths) <= SHORT else width)
 
 
 def _power_of_two(n: int) -> int:
@@ -59,7 +65,7 @@ def choose_backend(device: torch.device, dtype: torch.dtype, width: int) -> str:
     """The kernel for packed documents in rows of ``width`` tokens."""
     if device.type == "cpu":
         return "dense" if width <= MAX_DENSE else "documents"
-    has_kernel = dtype in (torch.bfloat16, torch.float16) and torch.cuda.get_device_capability(device) >= (8, 0)
+    has_kernel = dtype in HALF and torch.cuda.get_device_capability(device) >= (8, 0)
     return "varlen" if has_kernel else "documents"
 
 
@@ -118,10 +124,17 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@cache
+def without_cudnn() -> None:
+    """Leave cuDNN's attention out: it plans anew for every shape, and lengths differ from batch to batch and from step to step."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    if q.device.type == "cuda":
+    # Only FlashAttention takes fewer key heads than query heads; it needs half precision and no mask.
+    if q.device.type == "cuda" and q.dtype in HALF and "attn_mask" not in options:
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1], **options)
-    return F.scaled_dot_product_attention(q, *_repeated(q, k, v), **options)  # torch's CPU kernel takes as many heads as queries have
+    return F.scaled_dot_product_attention(q, *_repeated(q, k, v), **options)
 
 
 def _repeated(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask
+from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask, without_cudnn
 
 MAX_SIZE = 1 << 24  # of any size in a configuration; a larger one comes from a damaged file
 
@@ -325,6 +325,8 @@ class Transformer(nn.Module):
     ) -> AttentionContext:
         rows, length, device = x.shape[0], x.shape[1], x.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else x.dtype
+        if device.type == "cuda":
+            without_cudnn()
         backend, layout = "causal", tuple[Tensor | PackedSequences, ...]()
         if packed is not None:
             positions, span = packed.positions, max(packed.lengths)
@@ -336,6 +338,8 @@ class Transformer(nn.Module):
         if span > self.config.max_seq_len:
             raise ValueError(f"{span} positions exceed the model's context of {self.config.max_seq_len}")
         if cache is not None and span > length:  # otherwise the cache is empty: plain causal
+            if device.type == "cuda":
+                span = min(-(-span // 128) * 128, cache.keys.shape[3])  # few shapes; the mask hides the rest
             backend, layout = "dense", ((torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1),)
         slots = torch.arange(rows, device=device) if slots is None else slots
         # Angles in float32: bfloat16 has too few digits for large positions.

@@ -45,7 +45,7 @@ class StoppedError(ValueError):
 
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
-    torch.use_deterministic_algorithms(params.deterministic)
+    set_determinism(params)
     if params.training_mode.quantized and not group.single_process:
         raise ValueError(f"finetune.mode {params.mode!r} trains in one process; take 'lora' for several, or unset FINETUNE_LAUNCH")
     bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
@@ -56,7 +56,7 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     device = group.device if single_process else torch.device("cpu")
     frozen = torch.bfloat16 if single_process and bfloat16 else torch.float32
     model = load_base_with_adapter(base, params, device=device, frozen=frozen)
-    model = prepare_for_training(model, params, single_process=single_process)
+    model = prepare_for_training(model, params, group.device, single_process=single_process)
     if not single_process:
         model = shard_model(model, group, params.precision)
     optimizer = optim.adamw(
@@ -73,6 +73,11 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
         train_steps(model, optimizer, train_split, held_out, validation, params, group, state=state, key=key, log=log, stop=stop)
 
 
+def set_determinism(params: FinetuneParams) -> None:
+    """Let torch take deterministic kernels where the params ask for them, for the rest of this process."""
+    torch.use_deterministic_algorithms(params.deterministic)
+
+
 def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
     """The base model in float32, with an adapter where the mode has one.
 
@@ -81,17 +86,22 @@ def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.
     """
     if quantized := params.training_mode.quantized:
         frozen = weights_dtype(base)
-
-    def precision(name: str) -> torch.dtype:
-        trains = not name.endswith(("_proj.weight", "lm_head.weight")) or params.training_mode.trains(name)
-        return torch.float32 if trains else frozen
-
-    model = load_model(base, device="cpu" if quantized else device, dtype=precision)
+    mode = params.training_mode
+    model = load_model(
+        base,
+        device="cpu" if quantized else device,
+        dtype=lambda name: frozen if _is_matrix(name) and not mode.trains(name) else torch.float32,
+    )
     if quantized:
         model = quantize_(model, device)
-    if params.training_mode.adapter:
+    if mode.adapter:
         lora.add(model, lora_config(params), seed=params.seed)
     return model
+
+
+def _is_matrix(name: str) -> bool:
+    """Whether a parameter is multiplied by; the embedding and the norms make the residual stream, which is float32."""
+    return name.endswith(("_proj.weight", "lm_head.weight"))
 
 
 def lora_config(params: FinetuneParams) -> lora.LoraConfig:
@@ -100,17 +110,18 @@ def lora_config(params: FinetuneParams) -> lora.LoraConfig:
     return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.training_mode.dora)
 
 
-def prepare_for_training(model: Transformer, params: FinetuneParams, *, single_process: bool = True) -> Transformer:
-    """Freeze, cast and compile the model as its mode and params say; ``single_process``: not to be sharded."""
+def prepare_for_training(model: Transformer, params: FinetuneParams, device: torch.device, *, single_process: bool = True) -> Transformer:
+    """Freeze, cast and compile the model for ``device`` as its mode and params say; ``single_process``: not to be sharded."""
     optim.freeze(model, params.mode)
-    if single_process and use_bf16(model.norm.weight.device, params.precision):
+    if single_process and use_bf16(device, params.precision):
         # A frozen matrix that multiplies in bfloat16 needs no float32 copy; the embedding does, as it starts the float32 residual stream.
         for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
             if layer.weight is not model.embed_tokens.weight:
                 layer.to(torch.bfloat16)
     model.activation_checkpointing = params.activation_checkpointing
     # Document by document the kernels have the lengths of each batch, and would be compiled for each.
-    if params.compiled(model.norm.weight.device.type) and attention_backend(params, model.norm.weight.device) != "documents":
+    if params.compiled(device.type) and attention_backend(params, device) != "documents":
+        torch._dynamo.config.recompile_limit = 64  # a few for each shape of batch, and those are few
         for block in model.layers:
             block.compile(dynamic=False)
     return model
@@ -275,7 +286,8 @@ def validation_loss(checkpoint: Path, shards: Path, params: FinetuneParams, devi
     """The loss that training validates with, of a checkpoint directory."""
     held_out, group = Shards(shards).open("validation"), ProcessGroup(0, 1, device)
     rows = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
-    model = load_model(checkpoint, device=device, dtype=weights_dtype(checkpoint) if device.type == "cuda" else torch.float32)
+    matrices = weights_dtype(checkpoint) if device.type == "cuda" else torch.float32
+    model = load_model(checkpoint, device=device, dtype=lambda name: matrices if _is_matrix(name) else torch.float32)
     return mean_loss(model, held_out, rows, params, group)
 
 

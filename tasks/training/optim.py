@@ -17,7 +17,7 @@ def freeze(model: nn.Module, mode: Mode) -> list[str]:
         if parameter.requires_grad:
             trained.append(name)
     if not trained:
-        raise ValueError(f"mode {mode!r} trains no parameter of this model; lora and dora need an adapter to be added first")
+        raise ValueError(f"mode {mode!r} trains no parameter of this model; a mode with an adapter needs it to be added first")
     return trained
 
 

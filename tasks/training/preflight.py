@@ -1,5 +1,6 @@
 """Whether a fine-tuning run fits into the memory of its devices, and what to change where it does not."""
 
+from model.attention import MAX_DENSE
 from model.llama import LlamaConfig
 from tasks.training.cost import Adapter, TrainingMemory, training_memory
 from tasks.training.params import FinetuneParams
@@ -21,7 +22,7 @@ def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool
         passes=-(-params.batch // (devices * rows)),
         use_bf16=use_bf16,
         activation_checkpointing=params.activation_checkpointing,
-        compiled=params.compiled(device),
+        compiled=params.compiled(device) and not (device == "cpu" and params.seq_len > MAX_DENSE),
         shared_heads=device == "cuda",
         devices=devices,
     )
@@ -37,6 +38,7 @@ def check_memory(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool,
         **{f"finetune.micro_batch: {rows}": {"micro_batch": rows} for rows in (params.micro_batch // 2, 1) if rows},
         "finetune.activation_checkpointing: true": {"activation_checkpointing": True},
         "finetune.mode: lora": {"mode": "lora"},
+        **({"finetune.mode: qlora": {"mode": "qlora"}} if devices == 1 else {}),
         "micro_batch: 1 and activation_checkpointing: true": smallest,
         "micro_batch: 1, activation_checkpointing: true and mode: lora": smallest | {"mode": "lora"},
     }

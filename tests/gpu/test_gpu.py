@@ -14,11 +14,13 @@ import torch
 from helpers.builders import TINY, random_model
 from torch import Tensor
 
+from model import lora
 from model.attention import BACKENDS, choose_backend, document_mask, packed_sequences
 from model.generation.generate import generate
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 from model.loss import target_positions, total_loss
+from model.nf4 import quantize_
 from model.precision import autocast, use_bf16
 from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, loop, optim
@@ -73,26 +75,37 @@ def documents(count: int = 60) -> Split:
     return Split([tokens], [loss], [starts], [Entry(str(n), "made-up", "random", 0) for n in range(count)], np.array([0, count]))
 
 
+class Run:
+    """A tiny random model in training."""
+
+    def __init__(self, mode: Mode, device: torch.device, **changes: object):
+        self.params, self.group = PARAMS.model_copy(update={"mode": mode, **changes}), ProcessGroup(0, 1, device)
+        model = random_model(TINY)
+        if self.params.training_mode.quantized:
+            model = quantize_(model, device)
+        if self.params.training_mode.adapter:
+            lora.add(model, loop.lora_config(self.params), seed=self.params.seed)
+        self.model = loop.prepare_for_training(model.to(device), self.params, device)
+        self.optimizer = optim.adamw(checkpoints.trained(self.model).values(), lr=self.params.lr, betas=(0.9, 0.95), weight_decay=0.01)
+        self.split = documents()
+        self.rows = training_rows(self.split, self.params.seq_len, seed=self.params.seed)
+        self.steps = 0
+
+    def step(self) -> dict[str, float]:
+        """One step; its metrics."""
+        self.steps += 1
+        batch = [next(self.rows)[0] for _ in range(self.params.batch)]
+        return loop.update(self.model, self.optimizer, self.steps, batch, self.split, self.params, self.group)
+
+
 def trained(mode: Mode, device: torch.device, *, steps: int, **changes: object) -> tuple[Transformer, list[dict[str, float]]]:
     """A model after some steps, with their metrics."""
-    params, group = PARAMS.model_copy(update={"mode": mode, **changes}), ProcessGroup(0, 1, device)
-    model = random_model(TINY)
-    if params.training_mode.adapter:
-        from model import lora
-
-        lora.add(model, loop.lora_config(params), seed=params.seed)
-    model = loop.prepare_for_training(model.to(device), params)
-    optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.01)
-    split = documents()
-    rows = training_rows(split, params.seq_len, seed=params.seed)
-    metrics = []
-    for step in range(1, steps + 1):
-        batch = [next(rows)[0] for _ in range(params.batch)]
-        metrics.append(loop.update(model, optimizer, step, batch, split, params, group))
-    return model, metrics
+    run = Run(mode, device, **changes)
+    metrics = [run.step() for _ in range(steps)]
+    return run.model, metrics
 
 
-@pytest.mark.parametrize("mode", ["full", "lora", "dora", "norm_wq"])
+@pytest.mark.parametrize("mode", ["full", "lora", "dora", "qlora", "qdora", "norm_wq"])
 def test_losses_and_gradient_norms_are_those_of_the_cpu(mode: Mode) -> None:
     _, exact = trained(mode, torch.device("cpu"), steps=4, precision="float32")
     for precision, tolerance in (("float32", 1e-3), ("auto", 3e-2)):
@@ -136,7 +149,7 @@ def test_the_varlen_kernel_gives_the_outputs_and_gradients_of_a_mask(heads: tupl
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_the_same_steps_give_the_same_bits_where_params_say_so(mode: Mode) -> None:
-    torch.use_deterministic_algorithms(True)
+    loop.set_determinism(PARAMS.model_copy(update={"deterministic": True}))
     try:
         models = [trained(mode, DEVICE, steps=3)[0] for _ in range(2)]
     finally:
@@ -147,15 +160,17 @@ def test_the_same_steps_give_the_same_bits_where_params_say_so(mode: Mode) -> No
 @only_cuda
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_the_host_waits_once_in_a_step(mode: Mode) -> None:
-    trained(mode, DEVICE, steps=1)  # what is done once is done
+    run = Run(mode, DEVICE)
+    run.step()  # what is done once is done
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trained(mode, DEVICE, steps=4)
+            for _ in range(4):
+                run.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    places = [f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message) and "training" in w.filename]
+    places = [f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
     assert len(places) == 4, places
 
 

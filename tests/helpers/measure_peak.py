@@ -32,7 +32,7 @@ def main() -> None:
     quantized = [tensor for module in model.modules() if isinstance(module, Nf4Linear) for tensor in module.tensors()]
     if params.training_mode.adapter:
         lora.add(model, loop.lora_config(params), seed=0)
-    loop.prepare_for_training(model, params)
+    loop.prepare_for_training(model, params, torch.device("cpu"))
     rows = training_rows(split, length, seed=0)
     with process_group() as group:
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)

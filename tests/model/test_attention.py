@@ -69,7 +69,7 @@ def test_compiled_attention_is_torchs_own_with_its_gradients(dtype: torch.dtype,
         assert (actual.float() - exact.float()).norm() <= tolerance * exact.float().norm()
 
 
-@pytest.mark.parametrize("backend", ["dense", "documents", "varlen"])
+@pytest.mark.parametrize("backend", ["documents", "varlen"])
 def test_a_model_has_the_same_loss_and_gradients_with_each(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", by_cu_seqlens)
     model = random_model(TINY)
@@ -88,7 +88,17 @@ def test_borders_are_those_of_the_documents() -> None:
     assert PACKED.lengths == (17, 1, 30, 48, 5, 40, 2, 1) and PACKED.max_len == 48
     assert PACKED.cu_seqlens.tolist() == [0, 17, 18, 48, 96, 101, 141, 143, 144]
     longer = packed_sequences(torch.tensor([[0, 0, 0, 1, 2]]))
-    assert longer.cu_seqlens.tolist() == [0, 3, 4, 5, 5] and longer.max_len == 4  # empty documents fill up
+    assert longer.cu_seqlens.tolist() == [0, 3, 4, 5, 5]  # empty documents fill up
+
+
+def test_batches_look_alike_to_a_compiler() -> None:
+    def shape(*lengths: int) -> tuple[int, int]:
+        packed = packed_sequences(torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None])
+        assert packed.max_len >= max(packed.lengths) and packed.cu_seqlens[-1] == 4096
+        return len(packed.cu_seqlens), packed.max_len
+
+    assert shape(1000, 1000, 1000, 1000, 96) == shape(*[128] * 32) == (65, 1024)
+    assert shape(1025, 3071) == shape(4096) == (65, 4096)
 
 
 def test_long_rows_get_no_mask() -> None:

@@ -83,7 +83,7 @@ def test_what_does_not_change_is_narrow_from_the_start(tiny_checkpoint: Path, mo
     params = BIG.model_copy(update={"mode": mode, "precision": "bfloat16"})
     model = loop.load_base_with_adapter(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
     loaded = {name: p.dtype for name, p in model.named_parameters()}
-    assert {p.dtype for p in loop.prepare_for_training(model, params).parameters()} == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in loop.prepare_for_training(model, params, torch.device("cpu")).parameters()} == {torch.bfloat16, torch.float32}
     assert {name: p.dtype for name, p in model.named_parameters()} == loaded
 
 

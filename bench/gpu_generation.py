@@ -34,13 +34,14 @@ def our_generation(case: Generation, config: LlamaConfig) -> Result:
             pass
         return now() - began
 
-    return _decoding(run, case.batch, sum(p.numel() * p.element_size() for p in model.parameters()))
+    return _decoding(run, case.batch, read_by_a_step(model, config))
 
 
 def their_generation(case: Generation, config: LlamaConfig) -> Result:
     """transformers' greedy ``generate`` with a static cache, which it compiles."""
     device = the_device()
     model = their_model(config, device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32).eval()
+    model.generation_config.eos_token_id = None  # nothing ends an answer
     ids = torch.tensor(_prompts(case, config), device=device)
     options: dict[str, Any] = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
     if device.type == "cuda":
@@ -48,10 +49,16 @@ def their_generation(case: Generation, config: LlamaConfig) -> Result:
 
     def run(count: int) -> float:
         began = now()
-        model.generate(ids, min_new_tokens=count, max_new_tokens=count, **options)
+        model.generate(ids, max_new_tokens=count, **options)
         return now() - began
 
-    return _decoding(run, case.batch, sum(p.numel() * p.element_size() for p in model.parameters()))
+    return _decoding(run, case.batch, read_by_a_step(model, config))
+
+
+def read_by_a_step(model: torch.nn.Module, config: LlamaConfig) -> int:
+    """Bytes of the weights that every step reads: all but an embedding of its own, of which it reads rows."""
+    whole = sum(p.numel() * p.element_size() for p in model.parameters())
+    return whole if config.tied else whole - config.vocab_size * config.dim * next(iter(model.parameters())).element_size()
 
 
 def _prompts(case: Generation, config: LlamaConfig) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """What both sides of the GPU's benchmarks share: models of random weights, and the clock."""
 
+import gc
 import time
 from typing import Any
 
@@ -25,6 +26,7 @@ def random_weights(config: LlamaConfig, device: torch.device, *, half: bool) -> 
     for name, parameter in model.named_parameters():
         if not name.endswith(("_proj.weight", "lm_head.weight")):
             parameter.data = parameter.data.float()
+    reset_peak()
     return model
 
 
@@ -47,7 +49,16 @@ def their_model(config: LlamaConfig, device: torch.device, *, dtype: torch.dtype
     with device:
         model: Any = transformers.AutoModelForCausalLM.from_config(theirs, attn_implementation="sdpa")
     torch.set_default_dtype(torch.float32)
+    reset_peak()
     return model
+
+
+def reset_peak() -> None:
+    """Forget the memory that making the weights took."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def now() -> float:

@@ -1,7 +1,7 @@
 """What a GPU computes against the CPU, on tiny random models. ``make gpu-check`` runs these on a GPU; in CI they run on the CPU, as far
 as they can.
 
-They need torch, numpy and pydantic, and nothing that orchestrates: no MLflow, DVC or Prefect.
+They need what ``bench/gpu-check`` lists, and nothing that orchestrates: no MLflow, DVC or Prefect.
 """
 
 import os

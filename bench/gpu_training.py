@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bench.gpu_models import Result, now, peak_gb, random_weights, reset_peak, the_device, their_model
+from bench.train_speed import PARAMS
 from model import lora
 from model.llama import LlamaConfig
 from model.lora import TARGETS
@@ -24,28 +25,7 @@ from tasks.training.packing import Segment, count_supervised, training_rows
 from tasks.training.params import FinetuneParams
 
 STEPS = 6
-PARAMS: dict[str, Any] = {
-    "adapter": {"rank": 16, "alpha": 32, "targets": TARGETS},
-    "seed": 0,
-    "steps": 2 * STEPS,
-    "schedule": "linear",
-    "warmup": 0,
-    "decay": 1.0,
-    "lr": 1e-5,
-    "lr_floor": 1.0,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "weight_decay": 0.0,
-    "clip": 1.0,
-    "precision": "auto",
-    "compile": "auto",
-    "activation_checkpointing": False,
-    "validate_every": 100,
-    "validation_tokens": 1,
-    "keep": "last",
-    "patience": 0,
-    "checkpoint_every": 100,
-}
+RANK, ALPHA = 16, 32
 
 
 @dataclass(frozen=True)
@@ -90,8 +70,13 @@ def _with_checkpointing_if_needed(train: Callable[[bool], Result]) -> Result:
 
 
 def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -> Result:
-    settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows}
-    params = FinetuneParams.model_validate(PARAMS | settings | {"activation_checkpointing": checkpointing})
+    settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows, "steps": 2 * STEPS}
+    settings |= {
+        "adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS},
+        "compile": "auto",
+        "activation_checkpointing": checkpointing,
+    }
+    params = FinetuneParams.model_validate(PARAMS.model_dump() | settings)
     split = documents_of(case, config)
     with process_group() as group:
         model = random_weights(config, group.device, half=params.training_mode.base_frozen)
@@ -135,7 +120,7 @@ def _their_training(case: Training, config: LlamaConfig, *, compiled: bool, chec
     if case.mode == "lora":
         import peft
 
-        adapter = peft.LoraConfig(r=16, lora_alpha=32, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+        adapter = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS), task_type="CAUSAL_LM")
         model = peft.get_peft_model(model, adapter)
     batches = their_batches(case, documents_of(case, config))
     batches = [*batches, *batches]  # the first time kernels are chosen and compiled

@@ -32,7 +32,6 @@ pytestmark = pytest.mark.gpu
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what bits that come again need, before the GPU is first used
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-GROUP = ProcessGroup(0, 1, DEVICE)
 only_cuda = pytest.mark.skipif(not CUDA, reason="needs a GPU")
 PARAMS = FinetuneParams.model_validate(
     {

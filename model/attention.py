@@ -97,6 +97,17 @@ def attend_dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return _sdpa(q, k, v, attn_mask=mask)
 
 
+def attend_step(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """One query per row over cached positions on a GPU, under a boolean mask [B, 1, 1, S].
+
+    The heads of a group are the rows of one product, so keys and values are read once and never repeated.
+    """
+    grouped = q.unflatten(1, (k.shape[1], -1)).squeeze(3)  # [B, K, H/K, D]
+    scores = (grouped @ k.mT).float() * q.shape[-1] ** -0.5
+    weights = scores.masked_fill(~visible, -math.inf).softmax(-1)
+    return (weights.to(v.dtype) @ v).flatten(1, 2).unsqueeze(2)
+
+
 def attend_documents(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> Tensor:
     """Document by document."""
     rows = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # [B * T, H, D]
@@ -119,6 +130,7 @@ def attend_varlen(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> T
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "causal": attend_causal,
     "dense": attend_dense,
+    "step": attend_step,
     "documents": attend_documents,
     "varlen": attend_varlen,
 }

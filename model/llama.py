@@ -8,8 +8,10 @@ too (two halves, not interleaved pairs), so a checkpoint directory loads without
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -161,46 +163,13 @@ def _frequencies_on(device: torch.device, config: LlamaConfig) -> Tensor:
     return rotary_frequencies(config).to(device)
 
 
+LayerCache = tuple[Tensor, Tensor]  # keys and values of a layer, [slots, K, S, D] each
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn channel pairs (i, i + D/2) of ``x`` [B, H, T, D] by the angles behind ``cos`` and ``sin`` [B, 1, T, D/2]."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-class KVCache:
-    """Keys and values [layers, slots, K, S, D] of the sequences that are being generated.
-
-    Each sequence has a slot of its own until it is released; ``lengths`` counts the cached positions of each slot.
-    """
-
-    def __init__(self, config: LlamaConfig, slots: int, max_len: int, *, dtype: torch.dtype, device: torch.device):
-        shape = (config.n_layers, slots, config.n_kv_heads, max_len, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = [0] * slots
-        self._free = list(reversed(range(slots)))
-
-    def allocate(self) -> int:
-        """An empty slot; ``IndexError`` where none is free."""
-        slot = self._free.pop()
-        self.lengths[slot] = 0
-        return slot
-
-    def free(self, slot: int) -> None:
-        """Give a slot back; its keys and values are overwritten by the next sequence."""
-        self._free.append(slot)
-
-    def copy(self, source: int, target: int, count: int) -> None:
-        """Copy the first ``count`` positions, a prefix that both sequences share, from one slot to another."""
-        self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
-        self.values[:, target, :, :count] = self.values[:, source, :, :count]
-        self.lengths[target] = count
-
-    def update(self, layer: int, context: "AttentionContext", k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's new keys and values at each row's positions; returns the rows' keys and values [B, K, S, D]."""
-        self.keys[layer][context.slots[:, None], :, context.positions] = k_BKTD.transpose(1, 2)
-        self.values[layer][context.slots[:, None], :, context.positions] = v_BKTD.transpose(1, 2)
-        return self.keys[layer][context.slots, :, : context.span], self.values[layer][context.slots, :, : context.span]
 
 
 class Attention(nn.Module):
@@ -214,12 +183,12 @@ class Attention(nn.Module):
         self.v_proj = PROJECTIONS["v_proj"].linear(config)
         self.o_proj = PROJECTIONS["o_proj"].linear(config)
 
-    def forward(self, x_BTC: Tensor, context: "AttentionContext", layer: int) -> Tensor:
-        """[B, T, C] to [B, T, C]; ``layer`` is the index in the cache."""
+    def forward(self, x_BTC: Tensor, context: "AttentionContext", cached: "LayerCache | None" = None) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
         q, k, v = (proj(x_BTC).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
-        if context.cache is not None:
-            k, v = context.cache.update(layer, context, k, v)
+        if cached is not None:
+            k, v = context.update(cached, k, v)
         out = BACKENDS[context.backend](q, k, v, *context.layout)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
@@ -248,24 +217,33 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.dim, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTC: Tensor, context: "AttentionContext", layer: int) -> Tensor:
-        """[B, T, C] to [B, T, C]; ``layer`` is the index in the cache."""
-        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), context, layer)
+    def forward(self, x_BTC: Tensor, context: "AttentionContext", cached: "LayerCache | None" = None) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
+        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), context, cached)
         return h + self.mlp(self.post_attention_layernorm(h))
 
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """Positions, rotary angles, kernel and cache slots that all layers share; computed once per forward pass."""
+    """Positions, rotary angles, kernel and cache slots that all layers share; made once per forward pass."""
 
     positions: Tensor  # [B, T]
     cos: Tensor  # [B, 1, T, D/2]
     sin: Tensor
     backend: str  # one of attention.BACKENDS
     layout: tuple[Tensor | PackedSequences, ...]  # what this kernel takes besides queries, keys and values
-    cache: KVCache | None
-    slots: Tensor  # [B], of the cache
+    slots: Tensor | None  # [B], of the cache; None: row b has slot b, and every slot has a row
     span: int  # S: the cached positions up to the last that any row attends to
+
+    def update(self, cached: LayerCache, k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values at each row's positions; returns the rows' keys and values [B, K, S, D]."""
+        keys, values = cached
+        slots = torch.arange(len(keys), device=keys.device) if self.slots is None else self.slots
+        keys[slots[:, None], :, self.positions] = k_BKTD.transpose(1, 2)
+        values[slots[:, None], :, self.positions] = v_BKTD.transpose(1, 2)
+        if self.slots is None:
+            return keys[:, :, : self.span], values[:, :, : self.span]
+        return keys[self.slots, :, : self.span], values[self.slots, :, : self.span]
 
 
 class Transformer(nn.Module):
@@ -290,24 +268,24 @@ class Transformer(nn.Module):
         tokens_BT: Tensor,
         *,
         packed: PackedSequences | None = None,
-        cache: KVCache | None = None,
+        cache: Sequence[LayerCache] | None = None,
         slots_B: Tensor | None = None,
         positions_BT: Tensor | None = None,
         span: int | None = None,
     ) -> Tensor:
         """Hidden states [B, T, C] before the output matrix.
 
-        With ``packed`` documents attention stays within a document, and its positions start at 0. With a ``cache``, row b continues
-        the sequence in slot ``slots_B[b]`` (default: slot b) with tokens at ``positions_BT[b]``, the largest of which is
+        With ``packed`` documents attention stays within a document, and its positions start at 0. With a ``cache`` of each layer, row b
+        continues the sequence in slot ``slots_B[b]`` (default: slot b) with tokens at ``positions_BT[b]``, the largest of which is
         ``span`` - 1 (without it, the device is asked). ``ValueError`` where the positions exceed the context.
         """
         x = self.embed_tokens(tokens_BT)
         context = self._attention_context(x, packed, positions_BT, span, cache, slots_B)
-        for index, layer in enumerate(self.layers):
+        for layer, cached in zip(self.layers, cache or repeat(None)):
             if self.activation_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, context, index, use_reentrant=False)
+                x = checkpoint(layer, x, context, use_reentrant=False)
             else:
-                x = layer(x, context, index)
+                x = layer(x, context, cached)
         return self.norm(x)
 
     def forward(self, tokens_BT: Tensor, *, packed: PackedSequences | None = None) -> Tensor:
@@ -320,7 +298,7 @@ class Transformer(nn.Module):
         packed: PackedSequences | None,
         positions: Tensor | None,
         span: int | None,
-        cache: KVCache | None,
+        cache: Sequence[LayerCache] | None,
         slots: Tensor | None,
     ) -> AttentionContext:
         rows, length, device = x.shape[0], x.shape[1], x.device
@@ -339,9 +317,13 @@ class Transformer(nn.Module):
             raise ValueError(f"{span} positions exceed the model's context of {self.config.max_seq_len}")
         if cache is not None and span > length:  # otherwise the cache is empty: plain causal
             if device.type == "cuda":
-                span = min(-(-span // 128) * 128, cache.keys.shape[3])  # few shapes; the mask hides the rest
+                span = min(-(-span // 128) * 128, cache[0][0].shape[2])  # few shapes; the mask hides the rest
             backend, layout = "dense", ((torch.arange(span, device=device) <= positions[:, :, None]).unsqueeze(1),)
         slots = torch.arange(rows, device=device) if slots is None else slots
-        # Angles in float32: bfloat16 has too few digits for large positions.
-        angles = positions[:, None, :, None].float() * _frequencies_on(device, self.config)
-        return AttentionContext(positions, angles.cos().to(dtype), angles.sin().to(dtype), backend, layout, cache, slots, span)
+        return AttentionContext(positions, *self.rotary(positions, dtype), backend, layout, slots, span)
+
+    def rotary(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [B, 1, T, D/2] of the angles at these positions."""
+        # In float32: bfloat16 has too few digits for large positions.
+        angles = positions_BT[:, None, :, None].float() * _frequencies_on(positions_BT.device, self.config)
+        return angles.cos().to(dtype), angles.sin().to(dtype)

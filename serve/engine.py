@@ -84,7 +84,7 @@ class Engine:
 
     def __init__(self, model: Transformer, *, slots: int, max_len: int, max_waiting: int):
         self.model = model
-        self._batch = Batch(model, slots=slots, max_len=max_len)
+        self._batch = Batch(model, slots=slots, max_len=max_len, compiled=True)
         self.max_len = self._batch.max_len
         self._slots, self.max_waiting = slots, max_waiting
         # The prefix cache: by slot, the prompt tokens (whole chunks) whose keys and values it holds, also after its sequence has ended.

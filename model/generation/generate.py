@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from model.generation.graphs import GraphedStep, positions_for
+from model.generation.kv_cache import KVCache
 from model.generation.native import Native
-from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample
-from model.llama import KVCache, Transformer
+from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample, sample_rows
+from model.llama import Transformer
 
 # Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32.
 MAX_NATIVE_TOKENS = 32
@@ -39,17 +41,24 @@ class SequenceState:
     log_probabilities: int | None  # how many of the likeliest tokens to report; None: no log-probabilities
     generator: torch.Generator | None
     logits: Tensor = field(repr=False)  # [V]; empty until the prefill is complete
+    chosen: int | None = None  # on a GPU, the next token, sampled with those of the whole batch
 
 
 class Batch:
-    """Sequences that are decoded together. Adding or releasing one does not change the tokens of the others."""
+    """Sequences that are decoded together. Adding or releasing one does not change the tokens of the others.
 
-    def __init__(self, model: Transformer, *, slots: int, max_len: int):
+    ``compiled``: on a GPU, decode with fused layers, which takes seconds at the start.
+    """
+
+    def __init__(self, model: Transformer, *, slots: int, max_len: int, compiled: bool = False):
         self.model = model
         self.max_len = min(max_len, model.config.max_seq_len)
         weight = model.norm.weight
-        self.cache = KVCache(model.config, slots, self.max_len, dtype=weight.dtype, device=weight.device)
+        on_gpu = weight.device.type == "cuda"
+        positions = positions_for(self.max_len) if on_gpu else self.max_len
+        self.cache = KVCache(model.config, slots, positions, dtype=weight.dtype, device=weight.device)
         self._native = Native.of(model) if weight.dtype == torch.float32 else None
+        self._graphs = GraphedStep(model, self.cache, compiled=compiled) if on_gpu else None
 
     def add(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
         """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
@@ -60,8 +69,7 @@ class Batch:
     def admit(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
         """Allocate a slot for a prompt that ``prefill`` will process. Errors are those of ``add``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
-        device = self.model.norm.weight.device
-        generator = None if settings.seed is None else torch.Generator(device).manual_seed(settings.seed)
+        generator = None if settings.seed is None else torch.Generator().manual_seed(settings.seed)
         return SequenceState(self.cache.allocate(), list(prompt), settings, log_probabilities, generator, torch.empty(0))
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
@@ -70,12 +78,16 @@ class Batch:
         hidden = self._forward(sequence.slot, sequence.tokens[start : start + count])
         if self.cache.lengths[sequence.slot] < len(sequence.tokens):
             return False
-        sequence.logits = self._logits(hidden[-1:])[0]
+        self._set_logits([sequence], self._logits(hidden[-1:]))
         return True
 
     def sample(self, sequence: SequenceState) -> Token:
-        """The next token of a sequence; appended to ``sequence.tokens``."""
-        chosen = sample(sequence.logits, sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator)
+        """The next token of a sequence; appended to ``sequence.tokens``. ``ValueError`` where its logits are not finite."""
+        chosen = sequence.chosen
+        if chosen is None:
+            chosen = sample(sequence.logits, sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator)
+        if chosen < 0:
+            raise ValueError("the model's logits are not finite")
         sequence.tokens.append(chosen)
         top = sequence.log_probabilities
         return Token(chosen, None if top is None else log_probability(sequence.logits, chosen, top))
@@ -85,12 +97,15 @@ class Batch:
         """Process the last token of each of these sequences, so that the next can be sampled."""
         slots, tokens = [sequence.slot for sequence in sequences], [sequence.tokens[-1] for sequence in sequences]
         positions = [self.cache.lengths[slot] for slot in slots]
-        if self._native:
-            hidden = self._native.step(tokens, slots, positions, self.cache)
+        if self._graphs:
+            logits = self._graphs.logits(tokens, slots, positions)
+        elif self._native:
+            logits = self._logits(self._native.step(tokens, slots, positions, self.cache))
         else:
-            hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions))[:, 0]
-        for sequence, logits in zip(sequences, self._logits(hidden), strict=True):
-            sequence.logits = logits
+            hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions))
+            logits = self._logits(hidden[:, 0])
+        self._set_logits(sequences, logits)
+        for sequence in sequences:
             self.cache.lengths[sequence.slot] += 1
 
     def release(self, sequence: SequenceState) -> None:
@@ -100,6 +115,16 @@ class Batch:
     def is_full(self, sequence: SequenceState) -> bool:
         """Whether no position is left for the last sampled token."""
         return self.cache.lengths[sequence.slot] >= self.max_len
+
+    def _set_logits(self, sequences: Sequence[SequenceState], logits_NV: Tensor) -> None:
+        """Logits of sequences and, on a GPU, the tokens that follow, so that the host waits once for all of them."""
+        for sequence, logits in zip(sequences, logits_NV, strict=True):
+            sequence.logits = logits
+        if self._graphs:
+            settings, tokens = [s.settings for s in sequences], [s.tokens for s in sequences]
+            uniform = [float(torch.rand((), generator=s.generator)) if s.settings.temperature else 0.0 for s in sequences]
+            for sequence, chosen in zip(sequences, sample_rows(logits_NV, settings, tokens, uniform), strict=True):
+                sequence.chosen = chosen
 
     @torch.inference_mode()
     def _forward(self, slot: int, tokens: Sequence[int]) -> Tensor:
@@ -113,7 +138,7 @@ class Batch:
 
     def _hidden(self, tokens_BT: Tensor, slots: Sequence[int], positions_BT: Tensor, last: int) -> Tensor:
         """Hidden states [B, T, C]; ``last`` is the largest position, which the device need not be asked for."""
-        return self.model.hidden(tokens_BT, cache=self.cache, slots_B=self._ids(slots), positions_BT=positions_BT, span=last + 1)
+        return self.model.hidden(tokens_BT, cache=self.cache.layers, slots_B=self._ids(slots), positions_BT=positions_BT, span=last + 1)
 
     @torch.inference_mode()
     def _logits(self, hidden_NC: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from model import ownership
+from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear
-from model.llama import PROJECTIONS, Block, KVCache, Transformer, rotary_frequencies
+from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
 
 SOURCE = Path(__file__).with_name("decode.c")
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp")

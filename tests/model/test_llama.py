@@ -12,7 +12,8 @@ from transformers import LlamaForCausalLM
 from model.attention import packed_sequences
 from model.checkpoint.config import config_json
 from model.checkpoint.shapes import parameter_shapes
-from model.llama import SIZES, KVCache, LlamaConfig, RopeScaling, Transformer
+from model.generation.kv_cache import KVCache
+from model.llama import SIZES, LlamaConfig, RopeScaling, Transformer
 
 SCALED = RopeScaling(factor=8.0, original_max_position_embeddings=32)
 CONFIGS = {
@@ -71,6 +72,7 @@ def test_positions_start_anew_in_each_document() -> None:
     assert packed_sequences(documents).positions.tolist() == [[0, 1, 2, 0, 1, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]]
 
 
+@torch.no_grad()
 def test_cached_steps_give_the_full_forwards_hidden_states() -> None:
     model = random_model(TINY)
     ids = tokens(TINY, 2, 12)
@@ -78,7 +80,7 @@ def test_cached_steps_give_the_full_forwards_hidden_states() -> None:
     pieces = []
     for start, stop in ((0, 5), (5, 6), (6, 12)):
         positions = torch.arange(start, stop).expand(2, -1)
-        pieces.append(model.hidden(ids[:, start:stop], positions_BT=positions, cache=cache))
+        pieces.append(model.hidden(ids[:, start:stop], positions_BT=positions, cache=cache.layers))
     torch.testing.assert_close(torch.cat(pieces, 1), model.hidden(ids), atol=1e-5, rtol=0)
 
 

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.generation.sampling import GREEDY, Sampling, apply_repetition_penalty, candidates, log_probability, sample
+from model.generation.sampling import GREEDY, Sampling, apply_repetition_penalty, candidates, log_probability, sample, sample_rows
 
 
 def reference(logits: torch.Tensor, settings: Sampling, previous_tokens: list[int]) -> torch.Tensor:
@@ -100,3 +100,42 @@ def test_log_probabilities_are_the_models_own() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+SETTINGS = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
+    top_p=st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
+    top_k=st.sampled_from([0, 1, 5, 300, 5000]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+)
+
+
+@given(
+    seed=st.integers(0, 10_000), spread=st.sampled_from([0.1, 1.0, 4.0]), rows=st.lists(SETTINGS, min_size=1, max_size=5), draw=st.data()
+)
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_rows_together_draw_what_each_row_would_draw(seed: int, spread: float, rows: list[Sampling], draw: st.DataObject) -> None:
+    logits = torch.randn(len(rows), 1000, generator=torch.Generator().manual_seed(seed)) * spread
+    uniform = [draw.draw(st.floats(0, 1, exclude_max=True, width=32)) for _ in rows]
+    tokens = [[3, 5, 3, 999]] * len(rows)
+    drawn = sample_rows(logits, rows, tokens, uniform)
+    for row, settings, number, token in zip(logits, rows, uniform, drawn, strict=True):
+        row = apply_repetition_penalty(row, tokens[0], settings.repetition_penalty)
+        if settings.temperature == 0:
+            assert token == int(row.argmax())
+            continue
+        ids, probs = candidates(row, settings)
+        # The share of likelier tokens is up to the number, and with its own share above it, but for float sums of another order.
+        position = ids.tolist().index(token) if token in ids else len(ids)
+        assert probs[:position].sum() <= number + 1e-4
+        assert probs[: position + 1].sum() >= number - 1e-4
+
+
+def test_rows_that_are_not_finite_concern_themselves_alone() -> None:
+    logits = torch.randn(4, 300)
+    logits[1, 7], logits[2, 8] = float("nan"), float("inf")
+    for settings in (GREEDY, Sampling()):
+        ids = sample_rows(logits, [settings] * 4, [[1]] * 4, [0.5] * 4)
+        assert [token < 0 for token in ids] == [False, True, True, False]

@@ -127,7 +127,7 @@ class LoraLinear(nn.Module):
             return self.base_layer
         linear = nn.Linear(self.base_layer.in_features, self.base_layer.out_features, bias=False, device="meta")
         # On the CPU: whole, the model may not fit on a GPU that trained it in 4 bits.
-        linear.weight = nn.Parameter(weight.to("cpu", self.base_layer.state.dtype), requires_grad=False)
+        linear.weight = nn.Parameter(weight.to("cpu", self.base_layer.dtype), requires_grad=False)
         return linear
 
 

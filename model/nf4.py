@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from model.llama import PROJECTIONS, Transformer
 
-BLOCK = 64
-BITS = 4 + 8 / BLOCK + 32 / (256 * BLOCK)  # of a weight, with its shares of the scales
+BLOCK, SCALES = 64, 256  # weights that share a scale, and scales that share theirs
+BITS = 4 + 8 / BLOCK + 32 / (SCALES * BLOCK)  # of a weight, with its shares of the scales
 DESCRIPTION = {"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "blocksize": BLOCK}
 
 
@@ -32,43 +32,99 @@ def _bitsandbytes() -> ModuleType:
 class Nf4Linear(nn.Module):
     """A frozen linear layer without bias, quantized on the device that the weight [out, in] is on, where it stays."""
 
-    packed: Tensor
-
     def __init__(self, weight: Tensor):
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        packed, self.state = _bitsandbytes().quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
-        self.register_buffer("packed", packed, persistent=False)
+        self.dtype = weight.dtype  # that it was quantized from
+        packed, state = _bitsandbytes().quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
+        parts = {"packed": packed, "absmax": state.absmax, "offset": state.offset, "absmax2": state.state2.absmax}
+        codes = {"code": state.code, "code2": state.state2.code}  # the same in every layer
+        for name, tensor in (parts | codes).items():
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of ``x`` or, under autocast, its own."""
         device = x.device.type
         if torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
-        out: Tensor = _Product.apply(x, self)
+        out: Tensor = _product(x, *self.buffers(), self.out_features, self.in_features, self.dtype, False)
         return out
 
     def dequantized(self) -> Tensor:
         """The weight [out, in] that it multiplies by, in the precision that it was quantized from."""
-        weight: Tensor = _bitsandbytes().dequantize_4bit(self.packed, self.state)
+        weight: Tensor = _dequantized(*self.buffers(), self.out_features, self.in_features, self.dtype)
         return weight
 
     def tensors(self) -> list[Tensor]:
-        """All that the weight is made from again."""
-        return [self.packed, self.state.absmax, self.state.offset, self.state.state2.absmax]
+        """All that the weight is made from again, less what is the same in every layer."""
+        return list(self.buffers())[:4]
 
 
-class _Product(torch.autograd.Function):
-    """x Wᵀ. The weight is made from its 4 bits in either pass, so that no copy is kept."""
+# To a compiler these are single operations: it would keep every layer's weight, made from its 4 bits, for the backward pass.
+@torch.library.custom_op("medical_llama::nf4_dequantized", mutates_args=())
+def _dequantized(
+    packed: Tensor,
+    absmax: Tensor,
+    offset: Tensor,
+    absmax2: Tensor,
+    code: Tensor,
+    code2: Tensor,
+    rows: int,
+    columns: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The weight [rows, columns] from its 4 bits."""
+    functional = _bitsandbytes()
+    scales = functional.QuantState(absmax2, code=code2, blocksize=SCALES, dtype=torch.float32)
+    shape = torch.Size((rows, columns))
+    state = functional.QuantState(
+        absmax, shape=shape, code=code, blocksize=BLOCK, quant_type="nf4", dtype=dtype, offset=offset, state2=scales
+    )
+    weight: Tensor = functional.dequantize_4bit(packed, state)
+    return weight
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Nf4Linear) -> Tensor:
-        ctx.layer = layer
-        return F.linear(x, layer.dequantized().to(x.dtype))
 
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None]:
-        return grad_out @ ctx.layer.dequantized().to(grad_out.dtype), None
+@_dequantized.register_fake
+def _(packed: Tensor, *rest: Any) -> Tensor:
+    rows, columns, dtype = rest[-3:]
+    return packed.new_empty(rows, columns, dtype=dtype)
+
+
+@torch.library.custom_op("medical_llama::nf4_product", mutates_args=())
+def _product(
+    x: Tensor,
+    packed: Tensor,
+    absmax: Tensor,
+    offset: Tensor,
+    absmax2: Tensor,
+    code: Tensor,
+    code2: Tensor,
+    rows: int,
+    columns: int,
+    dtype: torch.dtype,
+    transposed: bool,
+) -> Tensor:
+    """x Wᵀ, or x W where ``transposed``, with W [rows, columns]. The weight is made from its 4 bits, so that no copy is kept."""
+    weight = _dequantized(packed, absmax, offset, absmax2, code, code2, rows, columns, dtype).to(x.dtype)
+    return x @ weight if transposed else F.linear(x, weight)
+
+
+@_product.register_fake
+def _(x: Tensor, *rest: Any) -> Tensor:
+    rows, columns, _, transposed = rest[-4:]
+    return x.new_empty(*x.shape[:-1], columns if transposed else rows)
+
+
+def _keep_bits(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, *quantized, ctx.rows, ctx.columns, ctx.dtype, ctx.transposed = inputs
+    ctx.save_for_backward(*quantized)
+
+
+def _input_gradient(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    return _product(grad_out, *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.dtype, not ctx.transposed), *[None] * 10
+
+
+_product.register_autograd(_input_gradient, setup_context=_keep_bits)
 
 
 def quantize_(model: Transformer, device: torch.device) -> Transformer:

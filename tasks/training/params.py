@@ -86,8 +86,5 @@ class FinetuneParams(Params):
         return MODES[self.mode]
 
     def compiled(self, device: str) -> bool:
-        """Whether layers are compiled on this type of device; ``auto``: on a GPU, where it pays after a minute.
-
-        Matrices in 4 bits are not: a compiler would keep all of them in full for the backward pass.
-        """
-        return not self.training_mode.quantized and (device == "cuda" if self.compile == "auto" else self.compile)
+        """Whether layers are compiled on this type of device; ``auto``: on a GPU, where it pays after a minute."""
+        return device == "cuda" if self.compile == "auto" else self.compile

@@ -114,7 +114,7 @@ def test_losses_and_gradient_norms_are_those_of_the_cpu(mode: Mode) -> None:
             assert abs(a["gradient_norm"] - e["gradient_norm"]) <= 10 * tolerance * e["gradient_norm"], precision
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", "lora", "qlora", "qdora"])
 def test_compiled_layers_give_the_same_losses(mode: Mode) -> None:
     plain, compiled = (trained(mode, DEVICE, steps=3, compile=value)[1] for value in (False, True))
     for a, e in zip(compiled, plain, strict=True):

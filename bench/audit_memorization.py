@@ -34,9 +34,10 @@ from tasks.runtime.processes import tune_malloc
 from tasks.training import optim
 from tasks.training.checkpoints import State, trained
 from tasks.training.distributed import ProcessGroup
-from tasks.training.loop import load_base_with_adapter, prepare_for_training, train_steps
+from tasks.training.loop import train_steps
 from tasks.training.packing import epoch_rows, sample
 from tasks.training.params import FinetuneParams
+from tasks.training.prepare import load_base_with_adapter, prepare_for_training
 
 QUESTION, ANSWER = "What is the number of the sealed file?", "The number of the sealed file is {}."
 DIGITS = 9

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.gpu_models import Result, now, peak_gb, random_weights, the_device, their_model
-from model.generation.generate import generate
+from model.generation.generate import Batch
 from model.llama import LlamaConfig
 
 NEW_TOKENS, FEW, PROMPT = 128, 8, 64
@@ -28,10 +28,19 @@ def our_generation(case: Generation, config: LlamaConfig) -> Result:
     model = random_weights(config, device, half=True).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
     prompts = _prompts(case, config)
 
+    batch = Batch(model, slots=case.batch, max_len=PROMPT + NEW_TOKENS, compiled=True)  # as the server has it
+
+    @torch.inference_mode()
     def run(count: int) -> float:
         began = now()
-        for _ in generate(model, prompts, max_new_tokens=count):
-            pass
+        sequences = [batch.add(prompt) for prompt in prompts]
+        for left in reversed(range(count)):
+            for sequence in sequences:
+                batch.sample(sequence)
+            if left:
+                batch.step(sequences)
+        for sequence in sequences:
+            batch.release(sequence)
         return now() - began
 
     return _decoding(run, case.batch, read_by_a_step(model, config))

@@ -20,9 +20,11 @@ from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, optim
 from tasks.training.distributed import process_group
 from tasks.training.hardware import matmul_rate
-from tasks.training.loop import lora_config, prepare_for_training, training_work, update
+from tasks.training.loop import training_work, update
 from tasks.training.packing import Segment, count_supervised, training_rows
-from tasks.training.params import FinetuneParams
+from tasks.training.params import MODES, FinetuneParams, Mode
+from tasks.training.preflight import Machine
+from tasks.training.prepare import lora_config, prepare_for_training
 
 STEPS = 6
 RANK, ALPHA = 16, 32
@@ -33,10 +35,11 @@ class Training:
     """A case of training: one step is one row of ``tokens``, or several."""
 
     size: str
-    mode: str
+    mode: Mode
     tokens: int
     rows: int
     dense: bool
+    checkpointing: bool = False  # from the start, as on a small card
 
 
 def documents(tokens: int, count: int, vocabulary: int, *, dense: bool) -> Split:
@@ -57,25 +60,22 @@ def documents_of(case: Training, config: LlamaConfig) -> Split:
 
 def our_training(case: Training, config: LlamaConfig) -> Result:
     """This project's training step; layers are computed twice where it runs out of memory otherwise."""
-    return _with_checkpointing_if_needed(lambda checkpointing: _our_training(case, config, checkpointing=checkpointing))
+    return _with_checkpointing_if_needed(case, lambda checkpointing: _our_training(case, config, checkpointing=checkpointing))
 
 
-def _with_checkpointing_if_needed(train: Callable[[bool], Result]) -> Result:
+def _with_checkpointing_if_needed(case: Training, train: Callable[[bool], Result]) -> Result:
     try:
-        return train(False)
+        return train(case.checkpointing)
     except torch.cuda.OutOfMemoryError:
-        pass
+        if case.checkpointing:
+            raise
     reset_peak()  # outside of the exception, which holds the model
     return train(True)
 
 
 def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -> Result:
     settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows, "steps": 2 * STEPS}
-    settings |= {
-        "adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS},
-        "compile": "auto",
-        "activation_checkpointing": checkpointing,
-    }
+    settings |= {"adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS}, "compile": "auto"}
     params = FinetuneParams.model_validate(PARAMS.model_dump() | settings)
     split = documents_of(case, config)
     with process_group() as group:
@@ -85,28 +85,31 @@ def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -
             reset_peak()
         if params.training_mode.adapter:
             lora.add(model, lora_config(params), seed=0)
-        model = prepare_for_training(model, params, group.device)
+        layers = config.n_layers if checkpointing else 0
+        model = prepare_for_training(model, params, group.device, checkpointed_layers=layers)
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
         rows = training_rows(split, params.seq_len, seed=0)
         batches = [[row for row, _ in islice(rows, case.rows)] for _ in range(STEPS)]
-        seconds = supervised = work = 0.0
+        seconds, supervised, work = list[float](), 0.0, 0.0
         for step, batch in enumerate((*batches, *batches), 1):  # the first time kernels are chosen and compiled
             began = now()
             update(model, optimizer, step, batch, split, params, group)
             if step > STEPS:
-                seconds += now() - began
+                seconds.append(now() - began)
                 supervised += count_supervised(batch, split)
                 work += training_work(model, batch, split, params)
         peak = peak_gb()
+        planned = Machine(group.device.type, 1, 0, use_bf16=True).needed(config, params, checkpointed_layers=layers).peak
         rate = matmul_rate(config, case.rows * case.tokens, group.device, use_bf16=use_bf16(group.device, "auto"))
-    shares = {"mfu": work / seconds / rate, "matmul_tflops": rate / 1e12, "checkpointing": float(checkpointing)}
-    return {"tokens_per_second": supervised / seconds, "peak_gb": peak} | shares
+    shares = {"mfu": work / sum(seconds) / rate, "matmul_tflops": rate / 1e12, "checkpointing": float(checkpointing)}
+    more = {"planned_gb": planned / 1e9, "slowest_to_median_step": max(seconds) / sorted(seconds)[len(seconds) // 2]}
+    return {"tokens_per_second": supervised / sum(seconds), "peak_gb": peak} | shares | more
 
 
 def their_training(case: Training, config: LlamaConfig, *, compiled: bool) -> Result:
     """Trainer in bfloat16, adapters by PEFT; gradient checkpointing where it runs out of memory otherwise."""
     return _with_checkpointing_if_needed(
-        lambda checkpointing: _their_training(case, config, compiled=compiled, checkpointing=checkpointing)
+        case, lambda checkpointing: _their_training(case, config, compiled=compiled, checkpointing=checkpointing)
     )
 
 
@@ -115,11 +118,15 @@ def _their_training(case: Training, config: LlamaConfig, *, compiled: bool, chec
     from torch.utils.data import SequentialSampler
 
     device = the_device()
-    half = case.mode == "lora" and device.type == "cuda"
-    model = their_model(config, device, dtype=torch.bfloat16 if half else torch.float32)
-    if case.mode == "lora":
+    adapted = MODES[case.mode].adapter
+    model = their_model(config, device, dtype=torch.bfloat16 if adapted and device.type == "cuda" else torch.float32)
+    if MODES[case.mode].quantized:
+        quantize_theirs(model, device)
+    if adapted:
         import peft
 
+        if MODES[case.mode].quantized:
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
         adapter = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS), task_type="CAUSAL_LM")
         model = peft.get_peft_model(model, adapter)
     batches = their_batches(case, documents_of(case, config))
@@ -163,6 +170,24 @@ def _their_training(case: Training, config: LlamaConfig, *, compiled: bool, chec
         InOrder(model, options, train_dataset=dataset, data_collator=collate, callbacks=[Clock()]).train()
     speed = sum(supervised[len(batches) // 2 :]) / sum(steps[len(batches) // 2 :])
     return {"tokens_per_second": speed, "peak_gb": peak_gb(), "checkpointing": float(checkpointing)}
+
+
+def quantize_theirs(model: Any, device: torch.device) -> None:
+    """Put bitsandbytes' 4-bit layers, as ``from_pretrained`` with a BitsAndBytesConfig does, where there is no file to load from."""
+    import bitsandbytes
+
+    for layer in model.model.layers:
+        for part in (layer.self_attn, layer.mlp):
+            for name, linear in list(part.named_children()):
+                if isinstance(linear, torch.nn.Linear):
+                    new = bitsandbytes.nn.Linear4bit(
+                        linear.in_features, linear.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
+                    )
+                    weight = linear.weight.data
+                    new.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True)
+                    setattr(part, name, new.to(device))  # which quantizes
+    model.is_loaded_in_4bit = True  # for PEFT
+    reset_peak()
 
 
 def their_batches(case: Training, split: Split) -> list[list[dict[str, list[int]]]]:

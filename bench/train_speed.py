@@ -33,9 +33,10 @@ from tasks.runtime.processes import tune_malloc
 from tasks.training import checkpoints, optim
 from tasks.training.distributed import process_group
 from tasks.training.hardware import matmul_rate
-from tasks.training.loop import load_base_with_adapter, prepare_for_training, training_work, update
+from tasks.training.loop import training_work, update
 from tasks.training.packing import collate, count_supervised, training_rows
 from tasks.training.params import FinetuneParams
+from tasks.training.prepare import load_base_with_adapter, prepare_for_training
 
 ROWS, LENGTH = 4, 512
 WARMUP, STEPS = 4, 8

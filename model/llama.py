@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -252,7 +251,7 @@ class Transformer(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
-        self.activation_checkpointing = False  # in training, keep only each layer's input and compute the rest again
+        self.checkpointed_layers = 0  # in training, of so many layers only the input is kept, and the rest computed again
         weight = torch.empty(config.vocab_size, config.dim)
         if not weight.is_meta:  # where it would import torch's compiler, for a second
             nn.init.normal_(weight)
@@ -279,10 +278,11 @@ class Transformer(nn.Module):
         continues the sequence in slot ``slots_B[b]`` (default: slot b) with tokens at ``positions_BT[b]``, the largest of which is
         ``span`` - 1 (without it, the device is asked). ``ValueError`` where the positions exceed the context.
         """
-        x = self.embed_tokens(tokens_BT)
+        x = self.embed_tokens(tokens_BT).to(self.norm.weight.dtype)  # a frozen embedding may be narrower than the residual stream
         context = self._attention_context(x, packed, positions_BT, span, cache, slots_B)
-        for layer, cached in zip(self.layers, cache or repeat(None)):
-            if self.activation_checkpointing and torch.is_grad_enabled():
+        of_layers: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
+        for index, (layer, cached) in enumerate(zip(self.layers, of_layers, strict=True)):
+            if index < self.checkpointed_layers and torch.is_grad_enabled():
                 x = checkpoint(layer, x, context, use_reentrant=False)
             else:
                 x = layer(x, context, cached)

@@ -115,7 +115,7 @@ def _(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(*x.shape[:-1], columns if transposed else rows)
 
 
-def _keep_bits(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _keep_bits(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch passes both by name
     _, *quantized, ctx.rows, ctx.columns, ctx.dtype, ctx.transposed = inputs
     ctx.save_for_backward(*quantized)
 

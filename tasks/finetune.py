@@ -32,9 +32,10 @@ from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
-from tasks.training.loop import attention_backend, load_base_with_adapter, train, validation_loss
+from tasks.training.loop import train, validation_loss
 from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
 from tasks.training.params import FinetuneParams
+from tasks.training.prepare import attention_backend, load_base_with_adapter
 
 LAUNCH = "FINETUNE_LAUNCH"
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,6 +3,7 @@ their work. It knows nothing of sampling or text.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class GraphedStep:
         replay = next(replay for span, replay in self._replays if max(positions) < span)
         return replay()[list(slots)]  # a copy; the next step overwrites what the graph wrote
 
-    def _record(self, span: int, pool: tuple[int, int] | None) -> Callable[[], Tensor]:
+    def _record(self, span: int, pool: Any) -> Callable[[], Tensor]:
         """A function that runs the step for this span. On a CPU, as in tests, nothing is recorded."""
         if pool is None:
             return lambda: self._run(span)
@@ -71,7 +72,7 @@ class GraphedStep:
     @torch.no_grad()
     def _run(self, span: int) -> Tensor:
         model, positions = self._model, self._positions
-        x = model.embed_tokens(self._tokens)
+        x = model.embed_tokens(self._tokens).to(model.norm.weight.dtype)
         visible = (torch.arange(span, device=x.device) <= positions)[:, None, None]
         context = AttentionContext(positions, *model.rotary(positions, x.dtype), "step", (visible,), None, span)
         for block, cached in zip(model.layers, self._cache.layers, strict=True):

@@ -23,7 +23,9 @@ def arguments() -> argparse.ArgumentParser:
     plan_parser.add_argument("--steps", type=int)
     plan_parser.add_argument("--activation-checkpointing", action="store_true", default=None)
     plan_parser.add_argument("--compile", action="store_true", default=None)
-    plan_parser.add_argument("--mfu", type=float, help="share of a GPU's bfloat16 rate that training reaches (default 0.35)")
+    plan_parser.add_argument(
+        "--mfu", type=float, help="share of a GPU's bfloat16 rate that training reaches (default: as measured, 0.35 elsewhere)"
+    )
     plan_parser.add_argument("--shards", type=Path, help="(default artifacts/shards)")
     worker = commands.add_parser("worker", help="one of the processes that torchrun starts for the stage")
     worker.set_defaults(run=work)

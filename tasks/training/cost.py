@@ -85,7 +85,7 @@ def training_memory(
     tokens: int,
     passes: int,
     use_bf16: bool,
-    activation_checkpointing: bool,
+    checkpointed_layers: int,
     compiled: bool,
     shared_heads: bool,
     devices: int = 1,
@@ -93,18 +93,17 @@ def training_memory(
     """Of one step of ``passes`` micro-batches of ``tokens`` tokens on each of ``devices`` that share weights, gradients and moments.
 
     Weights, gradients and moments are float32. With bfloat16 matrix products, a trained weight's bfloat16 copy is kept until its
-    gradient is made, and frozen matrices are kept in bfloat16 only; several processes keep copies of the two layers that they gather.
-    ``shared_heads``: attention takes keys and values as they are, not one for each query head, as on a GPU.
+    gradient is made, and frozen matrices, the embedding among them, are kept in bfloat16 only; several processes keep copies of the
+    two layers that they gather. ``checkpointed_layers`` keep their input and are computed again, one at a time. ``shared_heads``:
+    attention takes keys and values as they are, not one for each query head, as on a GPU.
     """
     trained = trained_parameters(config, mode, adapter)
     product_bytes = 2 if use_bf16 else FP32
-    weights = _weight_bytes(
-        config, mode, adapter, trained=trained, product_bytes=product_bytes, checkpointing=activation_checkpointing, devices=devices
-    )
+    layers = max(config.n_layers - checkpointed_layers, 1)  # that hold all that they keep at the same time
+    weights = _weight_bytes(config, mode, adapter, trained=trained, product_bytes=product_bytes, layers=layers, devices=devices)
     of_layer = tokens * _saved_per_token(config, mode, adapter, product_bytes=product_bytes, compiled=compiled, shared_heads=shared_heads)
     working = tokens * product_bytes * 6 * config.ffn_dim  # what a layer's backward pass allocates
-    layer_inputs = config.n_layers * tokens * FP32 * config.dim
-    saved = layer_inputs + of_layer if activation_checkpointing else config.n_layers * of_layer
+    saved = checkpointed_layers * tokens * FP32 * config.dim + layers * of_layer
     logits = 2 * product_bytes * min(CHUNK, tokens) * config.vocab_size
     if MODES[mode].trains("embed_tokens.weight"):
         logits += FP32 * config.vocab_size * config.dim
@@ -118,7 +117,7 @@ def _weight_bytes(
     *,
     trained: int,
     product_bytes: int,
-    checkpointing: bool,
+    layers: int,
     devices: int,
 ) -> int:
     """Bytes of the weights on each device, with the copies that matrix products in bfloat16 need."""
@@ -128,7 +127,7 @@ def _weight_bytes(
         packed = int(config.n_layers * sum(matrices.values()) * BITS / 8)
         again = 2 * product_bytes * max(matrices.values())  # the matrix that is multiplied, made from its 4 bits and converted
         norms = FP32 * (2 * config.n_layers + 1) * config.dim
-        return packed + again + norms + FP32 * (head + trained) + (product_bytes * head)
+        return packed + again + norms + FP32 * trained + product_bytes * head * (1 if config.tied else 2)
     stored = FP32 * (parameters(config) + (trained if adapter else 0))
     if devices > 1:
         return stored // devices + product_bytes * (2 * sum(matrices.values()) + head * (1 if config.tied else 2))
@@ -137,10 +136,10 @@ def _weight_bytes(
     trainable = set() if adapter else set(_kept_inputs(mode, None))
     copies = product_bytes * sum(matrices[name] for name in trainable)
     frozen = (FP32 - product_bytes) * sum(size for name, size in matrices.items() if name not in trainable)
-    stored += (copies if checkpointing else copies * config.n_layers) - frozen * config.n_layers
-    if config.tied or MODES[mode].trains("embed_tokens.weight"):
+    stored += copies * layers - frozen * config.n_layers
+    if MODES[mode].trains("embed_tokens.weight"):
         return stored + product_bytes * head
-    return stored - (FP32 - product_bytes) * head
+    return stored - (FP32 - product_bytes) * head * (1 if config.tied else 2)
 
 
 def _saved_per_token(

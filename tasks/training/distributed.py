@@ -27,6 +27,14 @@ class ProcessGroup:
         """Whether this process trains alone."""
         return self.world_size == 1
 
+    def gather(self, value: object) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.single_process:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def sum(self, *values: float) -> list[float]:
         """Each value summed over the processes (all-reduce)."""
         if self.single_process:
@@ -44,6 +52,8 @@ def process_group() -> Iterator[ProcessGroup]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
+        if local_rank >= (gpus := torch.cuda.device_count()):
+            raise ValueError(f"torchrun started more than {gpus} processes here, one for each GPU; lower --nproc-per-node")
         torch.cuda.set_device(device)
     if "RANK" not in os.environ:
         yield ProcessGroup(0, 1, device)

@@ -11,6 +11,7 @@ from model.llama import LlamaConfig
 from tasks.training.cost import layer_matrices
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the processor's package; root may read it
+DRIVER = Path("/proc/driver/nvidia/version")
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 WATTS_PER_CORE = 10.0  # where nothing can be read: a server processor's 100 to 300 W over its cores
 WATTS_OF_A_GPU = 400.0  # likewise
@@ -49,11 +50,12 @@ def memory_mb(device: torch.device) -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def memory_of(device: torch.device) -> float:
-    """Bytes that the device has for this process: a GPU's, or what the machine or its control group has, shared by the processes
-    that torchrun started on it."""
+def memory_of(device: torch.device, *, whole: bool = False) -> float:
+    """Bytes that the device has for this process: of a GPU what others leave, or the ``whole``; else what the machine or its control
+    group has, shared by the processes that torchrun started on it."""
     if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
+        free, total = torch.cuda.mem_get_info(device)
+        return float(total if whole else free + torch.cuda.memory_reserved(device))
     import psutil
 
     try:
@@ -61,6 +63,20 @@ def memory_of(device: torch.device) -> float:
     except (OSError, ValueError):  # not limited
         limit = math.inf
     return min(psutil.virtual_memory().total, limit) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def unused_gpu() -> str:
+    """Why torch does not use a GPU that is there, in a sentence; empty where there is none, or where the user hides it."""
+    if torch.cuda.is_available() or not DRIVER.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return ""
+    why = "this torch was built without CUDA: install the build for your driver, as docs/scale.md says"
+    if torch.version.cuda:
+        try:
+            torch.cuda.init()
+            why = "torch sees none: is it in CUDA_VISIBLE_DEVICES, and not in use by another process alone?"
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).split(". ")[0]
+    return f"this machine has an NVIDIA GPU, but {why}"
 
 
 class Energy:

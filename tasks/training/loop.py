@@ -18,13 +18,10 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from model import lora
-from model.attention import choose_backend
 from model.checkpoint.config import read_config
 from model.checkpoint.load import load_model, weights_dtype
 from model.llama import Transformer
 from model.loss import token_losses, total_loss, total_unlikelihood
-from model.nf4 import quantize_
 from model.precision import Precision, autocast, use_bf16
 from tasks.corpus.shards.format import Shards, Split
 from tasks.runtime.processes import told_to_stop
@@ -35,7 +32,8 @@ from tasks.training.distributed import ProcessGroup, reshard, shard_model
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
 from tasks.training.packing import Batch, PackedRow, collate, count_supervised, loop_batch, sample, training_rows
 from tasks.training.params import FinetuneParams
-from tasks.training.preflight import check_memory
+from tasks.training.preflight import Machine, fit
+from tasks.training.prepare import check_gpus, is_matrix, load_base_with_adapter, prepare_for_training, set_determinism
 from tasks.training.step_metrics import StepMetricsLog
 
 
@@ -48,15 +46,17 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     set_determinism(params)
     if params.training_mode.quantized and not group.single_process:
         raise ValueError(f"finetune.mode {params.mode!r} trains in one process; take 'lora' for several, or unset FINETUNE_LAUNCH")
-    bfloat16, memory = use_bf16(group.device, params.precision), memory_of(group.device)
-    check_memory(read_config(base), params, use_bf16=bfloat16, devices=group.world_size, device=group.device.type, memory=memory)
+    bfloat16, device = use_bf16(group.device, params.precision), group.device
+    check_gpus(group, params)
+    # Which layers are computed twice moves bits, and what others leave of a card changes.
+    memory = min(group.gather(memory_of(device, whole=params.deterministic)))
+    checkpointed_layers = fit(read_config(base), params, Machine(device.type, group.world_size, memory, use_bf16=bfloat16))
     opened = Shards(shards)
     train_split, held_out = opened.open("train"), opened.open("validation")
     single_process = group.single_process
-    device = group.device if single_process else torch.device("cpu")
     frozen = torch.bfloat16 if single_process and bfloat16 else torch.float32
-    model = load_base_with_adapter(base, params, device=device, frozen=frozen)
-    model = prepare_for_training(model, params, group.device, single_process=single_process)
+    model = load_base_with_adapter(base, params, device=device if single_process else torch.device("cpu"), frozen=frozen)
+    model = prepare_for_training(model, params, group.device, checkpointed_layers=checkpointed_layers, single_process=single_process)
     if not single_process:
         model = shard_model(model, group, params.precision)
     optimizer = optim.adamw(
@@ -71,65 +71,6 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     log = StepMetricsLog(checkpoints.folder_of(key)) if group.rank == 0 else None
     with told_to_stop() as stop:
         train_steps(model, optimizer, train_split, held_out, validation, params, group, state=state, key=key, log=log, stop=stop)
-
-
-def set_determinism(params: FinetuneParams) -> None:
-    """Let torch take deterministic kernels where the params ask for them, for the rest of this process."""
-    torch.use_deterministic_algorithms(params.deterministic)
-
-
-def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
-    """The base model in float32, with an adapter where the mode has one.
-
-    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device. Matrices that are
-    quantized are loaded in the precision that they are stored in.
-    """
-    if quantized := params.training_mode.quantized:
-        frozen = weights_dtype(base)
-    mode = params.training_mode
-    model = load_model(
-        base,
-        device="cpu" if quantized else device,
-        dtype=lambda name: frozen if _is_matrix(name) and not mode.trains(name) else torch.float32,
-    )
-    if quantized:
-        model = quantize_(model, device)
-    if mode.adapter:
-        lora.add(model, lora_config(params), seed=params.seed)
-    return model
-
-
-def _is_matrix(name: str) -> bool:
-    """Whether a parameter is multiplied by; the embedding and the norms make the residual stream, which is float32."""
-    return name.endswith(("_proj.weight", "lm_head.weight"))
-
-
-def lora_config(params: FinetuneParams) -> lora.LoraConfig:
-    """The adapter of the modes that have one."""
-    adapter = params.adapter
-    return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.training_mode.dora)
-
-
-def prepare_for_training(model: Transformer, params: FinetuneParams, device: torch.device, *, single_process: bool = True) -> Transformer:
-    """Freeze, cast and compile the model for ``device`` as its mode and params say; ``single_process``: not to be sharded."""
-    optim.freeze(model, params.mode)
-    if single_process and use_bf16(device, params.precision):
-        # A frozen matrix that multiplies in bfloat16 needs no float32 copy; the embedding does, as it starts the float32 residual stream.
-        for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
-            if layer.weight is not model.embed_tokens.weight:
-                layer.to(torch.bfloat16)
-    model.activation_checkpointing = params.activation_checkpointing
-    # Document by document the kernels have the lengths of each batch, and would be compiled for each.
-    if params.compiled(device.type) and attention_backend(params, device) != "documents":
-        torch._dynamo.config.recompile_limit = 64  # a few for each shape of batch, and those are few
-        for block in model.layers:
-            block.compile(dynamic=False)
-    return model
-
-
-def attention_backend(params: FinetuneParams, device: torch.device) -> str:
-    """The attention kernel that training runs (``model.attention.BACKENDS``)."""
-    return choose_backend(device, torch.bfloat16 if use_bf16(device, params.precision) else torch.float32, params.seq_len)
 
 
 def train_steps(
@@ -160,6 +101,7 @@ def train_steps(
         began = time.perf_counter()
         batch, loader_states = zip(*islice(rows, params.batch), strict=True)
         metrics = update(model, optimizer, step, batch, train_split, params, group)
+        params = params.model_copy(update={"micro_batch": int(metrics["micro_batch"])})  # smaller where memory ran out
         state = replace(state, step=step, loader=loader_states[-1], world_size=group.world_size)
         metrics |= speed(model, batch, train_split, params, time.perf_counter() - began, peak_rate)
         metrics |= {"memory_mb": memory_mb(group.device), "energy_wh": energy.watt_hours() * group.world_size}
@@ -212,9 +154,13 @@ def update(
     )
     for param_group in optimizer.param_groups:
         param_group["lr"] = lr
-    losses = [backward(model, rows, split, params, group)]
-    if params.unlikelihood:
-        losses.append(backward_loops(model, step, rows, split, params, group))
+    try:
+        losses = gradients(model, step, rows, split, params, group)
+    except torch.OutOfMemoryError:
+        losses = []
+    if not losses:  # here, where the exception no longer holds the tensors of its frames
+        params = with_smaller_passes(model, params, group)
+        losses = gradients(model, step, rows, split, params, group)
     # The one time in a step that the host waits for the device.
     norm, loss, *loop_loss = torch.stack([gradient_norm(model, params.clip).double(), *losses]).tolist()
     loss = group.sum(loss)[0]
@@ -223,8 +169,35 @@ def update(
         raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+    metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm, "micro_batch": float(params.micro_batch)}
     return metrics | ({"loop_loss": loop_loss[0]} if loop_loss else {})
+
+
+def gradients(
+    model: Transformer, step: int, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup
+) -> list[torch.Tensor]:
+    """Gradients of everything that a step minimizes; returns its parts."""
+    losses = [backward(model, rows, split, params, group)]
+    if params.unlikelihood:
+        losses.append(backward_loops(model, step, rows, split, params, group))
+    return losses
+
+
+def with_smaller_passes(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> FinetuneParams:
+    """Params with half the micro-batch, after a pass that the GPU had no memory for, whose gradients are dropped.
+
+    ``ValueError`` with what to change where there is no half, where other processes would wait, or where the bits must stay.
+    """
+    if params.micro_batch == 1 or params.deterministic or not group.single_process:
+        raise ValueError(
+            f"the GPU has no memory for {params.micro_batch} x {params.seq_len} tokens a pass; lower finetune.micro_batch or seq_len, "
+            "or set activation_checkpointing: true. Training goes on from the last state"
+        )
+    smaller = params.model_copy(update={"micro_batch": params.micro_batch // 2})
+    print(f"finetune: the GPU has no memory for {params.micro_batch} rows a pass; going on with {smaller.micro_batch}", flush=True)
+    model.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    return smaller
 
 
 def backward(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> torch.Tensor:
@@ -287,7 +260,7 @@ def validation_loss(checkpoint: Path, shards: Path, params: FinetuneParams, devi
     held_out, group = Shards(shards).open("validation"), ProcessGroup(0, 1, device)
     rows = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     matrices = weights_dtype(checkpoint) if device.type == "cuda" else torch.float32
-    model = load_model(checkpoint, device=device, dtype=lambda name: matrices if _is_matrix(name) else torch.float32)
+    model = load_model(checkpoint, device=device, dtype=lambda name: matrices if is_matrix(name) else torch.float32)
     return mean_loss(model, held_out, rows, params, group)
 
 

@@ -73,7 +73,7 @@ class FinetuneParams(Params):
     precision: Literal["auto", "bfloat16", "float32"]
     compile: Literal["auto"] | bool
     deterministic: bool = False
-    activation_checkpointing: bool
+    activation_checkpointing: Literal["auto"] | bool
     validate_every: int = Field(ge=1)
     validation_tokens: int = Field(ge=1)
     keep: Literal["best", "last"]

@@ -6,6 +6,8 @@ The rest comes from params.yaml, the base model and the shards of this directory
 with measured peaks; the time is as good as the MFU that is given.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +20,32 @@ from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
 from tasks.training.cost import training_flops
 from tasks.training.packing import consumed, epoch_tokens
-from tasks.training.params import FinetuneParams
-from tasks.training.preflight import RUNTIME, memory_needed
+from tasks.training.params import MODES, FinetuneParams, Mode
+from tasks.training.preflight import RUNTIME, Machine
 
 MAX_PACKED = 10_000  # rows: packing them takes seconds
-MFU = 0.35  # what good trainers reach on one node; bench/train_speed.py measures it on a CPU
+MFU = 0.35  # where it was not measured: what good trainers reach on one node; bench/train_speed.py measures it on a CPU
+MODES_SHOWN: tuple[Mode, ...] = ("full", "lora", "qlora")
+ROW = 2048  # tokens of the rows that are counted where rows are
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """From its maker's data sheet."""
+    """From its maker's data sheet, but for ``mfu``."""
 
     memory: float  # bytes
     flops: float  # of dense bfloat16 products with float32 sums, per second
     watts: float
+    mfu: float = MFU  # share of ``flops`` that training reaches, where bench/gpu_speed.py measured it
 
 
 GPUS = {
+    "RTX 4060 Ti": Gpu(16e9, 88e12, 165),
     "RTX 3090": Gpu(24e9, 71e12, 350),
     "RTX 4090": Gpu(24e9, 165e12, 450),
     "L4": Gpu(24e9, 121e12, 72),
-    "L40S": Gpu(48e9, 362e12, 350),
     "A100 40GB": Gpu(40e9, 312e12, 400),
+    "L40S": Gpu(48e9, 362e12, 350),
     "A100 80GB": Gpu(80e9, 312e12, 400),
     "H100 SXM": Gpu(80e9, 989e12, 700),
     "H200 SXM": Gpu(141e9, 989e12, 700),
@@ -48,39 +54,68 @@ GPUS = {
 }
 
 
-def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float, shards: Path) -> str:
-    """The plan as text: memory by part, then a line per GPU with time and energy."""
-    memory = memory_needed(config, params, use_bf16=True, devices=gpus, device="cuda")
-    parts = ("weights", "gradients", "optimizer", "activations", "logits")
-    lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB"]
-    lines += [f"  {part:14}{getattr(memory, part) / 1e9:8.2f}" for part in parts]
-    lines += [
-        f"  {'at the peak':14}{memory.peak / 1e9:8.2f}  gradients come as activations go",
-        f"  {'runtime':14}{RUNTIME['cuda'] / 1e9:8.2f}",
-    ]
+def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float | None, shards: Path) -> str:
+    """The plan as text: memory by part, then a line per GPU with time and energy, then what else would fit each."""
+    layers = config.n_layers
+    any_machine = Machine("cuda", gpus, math.inf, use_bf16=True)
+    ends = [any_machine.needed(config, params, checkpointed_layers=count) for count in (0, layers)]
+    parts = ("weights", "gradients", "optimizer", "activations", "logits", "peak")
+    lines = [f"memory on each of {gpus} GPU{'s' if gpus > 1 else ''}, GB", f"{'layers computed twice':24}{'none':>8}{'all':>8}"]
+    lines += [f"  {part:22}" + "".join(f"{getattr(end, part) / 1e9:8.2f}" for end in ends) for part in parts]
+    lines += [f"  {'runtime, besides':22}" + 2 * f"{RUNTIME['cuda'] / 1e9:8.2f}"]
     spans = {"these steps": params.steps * params.batch * params.seq_len}
     if epoch := _epoch(shards, params):
         spans["one epoch"] = epoch
-    lines += ["", f"{'':12}{'memory':>10}{'':>12}{'tokens/s':>12}" + "".join(f"{span:>24}" for span in spans)]
+    lines += ["", f"{'':12}{'memory':>10}{'layers twice':>15}{'tokens/s':>12}" + "".join(f"{span:>24}" for span in spans)]
     for name, gpu in GPUS.items():
         line = f"{name:12}{gpu.memory / 1e9:7.0f} GB"
-        if memory.peak + RUNTIME["cuda"] > gpu.memory:
-            lines.append(f"{line}{'too small':>12}")
+        twice = Machine("cuda", gpus, gpu.memory, use_bf16=True).checkpointed_layers(config, params)
+        if twice is None:
+            lines.append(f"{line}{'too small':>15}")
             continue
-        speed = gpus * gpu.flops * mfu / _work_per_token(config, params)
+        speed = gpus * gpu.flops * (mfu or gpu.mfu) / _work_per_token(config, params, twice=twice)
         hours = [tokens / speed / 3600 for tokens in spans.values()]
         cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
-        lines.append(f"{line}{'fits':>12}{speed:12,.0f}{cells}")
-    lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
+        lines.append(f"{line}{f'{twice} of {layers}':>15}{speed:12,.0f}{cells}")
+    lines += ["", *_what_fits(config, params, gpus=gpus)]
+    measured = [name for name, gpu in GPUS.items() if gpu.mfu != MFU]
+    share = f"at an MFU of {mfu}" if mfu else f"at the MFU that was measured on {', '.join(measured)}, of {MFU} elsewhere"
+    lines += ["", f"{share}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
     lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_consumed(shards, params) if epoch else ''}")
     lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
     return "\n".join(lines)
 
 
-def _work_per_token(config: LlamaConfig, params: FinetuneParams) -> float:
-    """Model FLOPs, were every document a row long and all of it with loss: the most it can be."""
-    n = params.seq_len
-    return training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=params.training_mode.base_frozen) / n
+def _what_fits(config: LlamaConfig, params: FinetuneParams, *, gpus: int) -> list[str]:
+    """Per GPU and mode: the longest row that is a power of two, and the most rows of ROW tokens in a pass, layers twice as needed."""
+    modes = [mode for mode in MODES_SHOWN if gpus == 1 or not MODES[mode].quantized]
+    lines = [f"{'what fits':22}" + "".join(f"{mode:>22}" for mode in modes)]
+    lines += [f"{'':22}" + "".join(f"{'longest row':>13}{f'x {ROW}':>9}" for _ in modes)]
+    for name, gpu in GPUS.items():
+        machine = Machine("cuda", gpus, gpu.memory, use_bf16=True)
+
+        def largest(values: list[int], change: Callable[[int], dict[str, Any]], mode: Mode, machine: Machine = machine) -> str:
+            changes = {"mode": mode, "activation_checkpointing": "auto"}
+            fitting = (v for v in values if machine.checkpointed_layers(config, params.model_copy(update=changes | change(v))) is not None)
+            best = max(fitting, default=0)
+            return f"{best:,}" if best else "-"
+
+        lengths = [1 << n for n in range(8, 18) if 1 << n <= config.max_seq_len]
+        rows = [1 << n for n in range(8)] if config.max_seq_len >= ROW else []
+        cells = [
+            f"{largest(lengths, lambda n: {'seq_len': n, 'batch': gpus, 'micro_batch': 1}, mode):>13}"
+            f"{largest(rows, lambda n: {'seq_len': ROW, 'batch': n * gpus, 'micro_batch': n}, mode):>9}"
+            for mode in modes
+        ]
+        lines.append(f"{name:12}{gpu.memory / 1e9:7.0f} GB" + "".join(cells))
+    return lines
+
+
+def _work_per_token(config: LlamaConfig, params: FinetuneParams, *, twice: int) -> float:
+    """FLOPs, were every document a row long and all of it with loss: the most it can be; ``twice``: layers that are computed again."""
+    n, frozen = params.seq_len, params.training_mode.base_frozen
+    work = training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
+    return work * (1 + twice / config.n_layers / (2 if frozen else 3))
 
 
 def _consumed(shards: Path, params: FinetuneParams) -> str:
@@ -101,7 +136,7 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
     return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 
-def plan(*, size: str = "", gpus: int = 1, mfu: float = MFU, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
+def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
     """The report for the params of ``finetune`` with ``changes``, for a model size by name or else the base model of this directory.
 
     ``ValueError`` where a size, ``gpus`` or ``mfu`` makes no sense or the rows are longer than the context.
@@ -109,7 +144,7 @@ def plan(*, size: str = "", gpus: int = 1, mfu: float = MFU, shards: Path = SHAR
     if size and size not in SIZES:
         raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
     params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)
-    if gpus < 1 or not 0 < mfu <= 1:
+    if gpus < 1 or (mfu is not None and not 0 < mfu <= 1):
         raise ValueError("--gpus must be at least 1, --mfu above 0 and at most 1")
     config = SIZES[size] if size else read_config(BASE)
     if params.seq_len > config.max_seq_len:

@@ -1,5 +1,7 @@
 """Whether a fine-tuning run fits into the memory of its devices, and what to change where it does not."""
 
+from dataclasses import dataclass
+
 from model.attention import MAX_DENSE
 from model.llama import LlamaConfig
 from tasks.training.cost import Adapter, TrainingMemory, training_memory
@@ -10,46 +12,63 @@ from tasks.training.params import FinetuneParams
 RUNTIME = {"cuda": 0.6e9, "cpu": 1.1e9}
 
 
-def memory_needed(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool, devices: int, device: str) -> TrainingMemory:
-    """Memory on each of the ``devices`` of this type that train together."""
-    mode, adapter = params.training_mode, params.adapter
-    rows = min(params.micro_batch, -(-params.batch // devices))
-    return training_memory(
-        config,
-        mode=params.mode,
-        adapter=Adapter(adapter.rank, adapter.targets, dora=mode.dora) if mode.adapter else None,
-        tokens=rows * params.seq_len,
-        passes=-(-params.batch // (devices * rows)),
-        use_bf16=use_bf16,
-        activation_checkpointing=params.activation_checkpointing,
-        compiled=params.compiled(device) and not (device == "cpu" and params.seq_len > MAX_DENSE),
-        shared_heads=device == "cuda",
-        devices=devices,
-    )
+@dataclass(frozen=True)
+class Machine:
+    """What trains: one or several devices of a type that share the model, each with so many bytes of memory."""
+
+    device: str
+    count: int
+    memory: float
+    use_bf16: bool
+
+    def needed(self, config: LlamaConfig, params: FinetuneParams, *, checkpointed_layers: int) -> TrainingMemory:
+        """Memory on each of the devices."""
+        mode, adapter = params.training_mode, params.adapter
+        rows = min(params.micro_batch, -(-params.batch // self.count))
+        return training_memory(
+            config,
+            mode=params.mode,
+            adapter=Adapter(adapter.rank, adapter.targets, dora=mode.dora) if mode.adapter else None,
+            tokens=rows * params.seq_len,
+            passes=-(-params.batch // (self.count * rows)),
+            use_bf16=self.use_bf16,
+            checkpointed_layers=checkpointed_layers,
+            compiled=params.compiled(self.device) and not (self.device == "cpu" and params.seq_len > MAX_DENSE),
+            shared_heads=self.device == "cuda",
+            devices=self.count,
+        )
+
+    def checkpointed_layers(self, config: LlamaConfig, params: FinetuneParams) -> int | None:
+        """How many layers must be computed twice for a run to fit, or are where the params say so; None where it does not fit."""
+        setting, layers = params.activation_checkpointing, config.n_layers
+        for count in range(layers + 1) if setting == "auto" else [layers if setting else 0]:
+            if self.needed(config, params, checkpointed_layers=count).peak + RUNTIME[self.device] <= self.memory:
+                return count
+        return None
 
 
-def check_memory(config: LlamaConfig, params: FinetuneParams, *, use_bf16: bool, devices: int, device: str, memory: float) -> None:
-    """``ValueError`` with what to change, where each device has only ``memory`` bytes for what a run needs."""
-    need = memory_needed(config, params, use_bf16=use_bf16, devices=devices, device=device).peak + RUNTIME[device]
-    if need <= memory:
-        return
-    smallest: dict[str, object] = {"micro_batch": 1, "activation_checkpointing": True}
+def fit(config: LlamaConfig, params: FinetuneParams, machine: Machine) -> int:
+    """How many layers are computed twice in a run that fits. ``ValueError`` with what to change where it does not."""
+    layers = machine.checkpointed_layers(config, params)
+    if layers is not None:
+        return layers
+    smallest: dict[str, object] = {"micro_batch": 1, "activation_checkpointing": "auto"}
     changes_by_advice: dict[str, dict[str, object]] = {
+        "finetune.activation_checkpointing: auto": {"activation_checkpointing": "auto"},
         **{f"finetune.micro_batch: {rows}": {"micro_batch": rows} for rows in (params.micro_batch // 2, 1) if rows},
-        "finetune.activation_checkpointing: true": {"activation_checkpointing": True},
+        "micro_batch: 1 and activation_checkpointing: auto": smallest,
         "finetune.mode: lora": {"mode": "lora"},
-        **({"finetune.mode: qlora": {"mode": "qlora"}} if devices == 1 else {}),
-        "micro_batch: 1 and activation_checkpointing: true": smallest,
-        "micro_batch: 1, activation_checkpointing: true and mode: lora": smallest | {"mode": "lora"},
+        "micro_batch: 1, activation_checkpointing: auto and mode: lora": smallest | {"mode": "lora"},
+        **({"micro_batch: 1, activation_checkpointing: auto and mode: qlora": smallest | {"mode": "qlora"}} if machine.count == 1 else {}),
     }
     for advised, changes in changes_by_advice.items():
-        changed = params.model_copy(update=changes)
-        if memory_needed(config, changed, use_bf16=use_bf16, devices=devices, device=device).peak + RUNTIME[device] <= memory:
+        if machine.checkpointed_layers(config, params.model_copy(update=changes)) is not None:
             advice = f"it fits with {advised}"
             break
     else:
         advice = "it needs a larger machine, several that share the model (FINETUNE_LAUNCH), a smaller model or a shorter seq_len"
+    at_least = machine.needed(config, params, checkpointed_layers=0 if params.activation_checkpointing is False else config.n_layers)
     raise ValueError(
-        f"training needs about {need / 1e9:.1f} GB on each device, which has {memory / 1e9:.1f}; {advice}. "
-        "'python -m tasks.training plan' shows the parts"
+        f"training needs about {(at_least.peak + RUNTIME[machine.device]) / 1e9:.1f} GB on each device, which has"
+        f" {machine.memory / 1e9:.1f}; {advice}. 'python -m tasks.training plan' shows the parts"
     )

@@ -23,7 +23,7 @@ from model.loss import target_positions, total_loss
 from model.nf4 import quantize_
 from model.precision import autocast, use_bf16
 from tasks.corpus.shards.format import Entry, Split
-from tasks.training import checkpoints, loop, optim
+from tasks.training import checkpoints, loop, optim, prepare
 from tasks.training.distributed import ProcessGroup
 from tasks.training.packing import training_rows
 from tasks.training.params import FinetuneParams, Mode
@@ -83,8 +83,8 @@ class Run:
         if self.params.training_mode.quantized:
             model = quantize_(model, device)
         if self.params.training_mode.adapter:
-            lora.add(model, loop.lora_config(self.params), seed=self.params.seed)
-        self.model = loop.prepare_for_training(model.to(device), self.params, device)
+            lora.add(model, prepare.lora_config(self.params), seed=self.params.seed)
+        self.model = prepare.prepare_for_training(model.to(device), self.params, device)
         self.optimizer = optim.adamw(checkpoints.trained(self.model).values(), lr=self.params.lr, betas=(0.9, 0.95), weight_decay=0.01)
         self.split = documents()
         self.rows = training_rows(self.split, self.params.seq_len, seed=self.params.seed)
@@ -148,7 +148,7 @@ def test_the_varlen_kernel_gives_the_outputs_and_gradients_of_a_mask(heads: tupl
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_the_same_steps_give_the_same_bits_where_params_say_so(mode: Mode) -> None:
-    loop.set_determinism(PARAMS.model_copy(update={"deterministic": True}))
+    prepare.set_determinism(PARAMS.model_copy(update={"deterministic": True}))
     try:
         models = [trained(mode, DEVICE, steps=3)[0] for _ in range(2)]
     finally:

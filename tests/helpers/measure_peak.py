@@ -12,7 +12,7 @@ from model import lora
 from model.llama import LlamaConfig, Transformer
 from model.nf4 import Nf4Linear, quantize_
 from tasks.corpus.shards.format import Entry, Split
-from tasks.training import checkpoints, loop, optim
+from tasks.training import checkpoints, loop, optim, prepare
 from tasks.training.distributed import process_group
 from tasks.training.packing import training_rows
 from tasks.training.params import FinetuneParams
@@ -31,8 +31,10 @@ def main() -> None:
         model = quantize_(model, torch.device("cpu"))
     quantized = [tensor for module in model.modules() if isinstance(module, Nf4Linear) for tensor in module.tensors()]
     if params.training_mode.adapter:
-        lora.add(model, loop.lora_config(params), seed=0)
-    loop.prepare_for_training(model, params, torch.device("cpu"))
+        lora.add(model, prepare.lora_config(params), seed=0)
+    model.embed_tokens.weight.data = model.embed_tokens.weight.bfloat16().float()  # as most bases are stored
+    layers = config.n_layers if params.activation_checkpointing else 0
+    prepare.prepare_for_training(model, params, torch.device("cpu"), checkpointed_layers=layers)
     rows = training_rows(split, length, seed=0)
     with process_group() as group:
         optimizer = optim.adamw(checkpoints.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)

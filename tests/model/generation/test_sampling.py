@@ -122,11 +122,11 @@ def test_rows_together_draw_what_each_row_would_draw(seed: int, spread: float, r
     tokens = [[3, 5, 3, 999]] * len(rows)
     drawn = sample_rows(logits, rows, tokens, uniform)
     for row, settings, number, token in zip(logits, rows, uniform, drawn, strict=True):
-        row = apply_repetition_penalty(row, tokens[0], settings.repetition_penalty)
+        penalized = apply_repetition_penalty(row, tokens[0], settings.repetition_penalty)
         if settings.temperature == 0:
-            assert token == int(row.argmax())
+            assert token == int(penalized.argmax())
             continue
-        ids, probs = candidates(row, settings)
+        ids, probs = candidates(penalized, settings)
         # The share of likelier tokens is up to the number, and with its own share above it, but for float sums of another order.
         position = ids.tolist().index(token) if token in ids else len(ids)
         assert probs[:position].sum() <= number + 1e-4

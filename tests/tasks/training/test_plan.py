@@ -16,9 +16,10 @@ from model.llama import SIZES, LlamaConfig
 from model.lora import TARGETS
 from tasks import finetune as ft
 from tasks.training import __main__ as program
-from tasks.training import loop, preflight
-from tasks.training.cost import parameters, trained_parameters
+from tasks.training import loop, preflight, prepare
+from tasks.training.cost import TrainingMemory, parameters, trained_parameters
 from tasks.training.params import FinetuneParams
+from tasks.training.preflight import Machine
 
 DEEP = LlamaConfig(dim=256, n_layers=12, n_heads=4, n_kv_heads=2, ffn_dim=704, vocab_size=4096, head_dim=64)
 WIDE = LlamaConfig(dim=768, n_layers=3, n_heads=12, n_kv_heads=12, ffn_dim=2048, vocab_size=8192, head_dim=64, tied=True)
@@ -50,9 +51,15 @@ def test_planned_memory_is_what_an_adapter_takes(name: str) -> None:
     compare(name, "lora")
 
 
+def needed(config: LlamaConfig, params: FinetuneParams) -> TrainingMemory:
+    """On a CPU, planned."""
+    layers = config.n_layers if params.activation_checkpointing else 0
+    return Machine("cpu", 1, 0, use_bf16=params.precision == "bfloat16").needed(config, params, checkpointed_layers=layers)
+
+
 def compare(name: str, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode})
-    planned = preflight.memory_needed(CONFIGS[name], params, use_bf16=False, devices=1, device="cpu").peak
+    planned = needed(CONFIGS[name], params).peak
     assert planned == pytest.approx(measured(CONFIGS[name], params), rel=0.15)
 
 
@@ -74,16 +81,19 @@ def compare(name: str, mode: str) -> None:
 )
 def test_planned_memory_of_other_ways(changes: dict[str, object]) -> None:
     params = BIG.model_copy(update=changes)
-    planned = preflight.memory_needed(DEEP, params, use_bf16=params.precision == "bfloat16", devices=1, device="cpu").peak
+    planned = needed(DEEP, params).peak
     assert planned == pytest.approx(measured(DEEP, params), rel=0.15)
 
 
 @pytest.mark.parametrize("mode", ["lora", "norm_wq"])
 def test_what_does_not_change_is_narrow_from_the_start(tiny_checkpoint: Path, mode: str) -> None:
     params = BIG.model_copy(update={"mode": mode, "precision": "bfloat16"})
-    model = loop.load_base_with_adapter(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
+    model = prepare.load_base_with_adapter(tiny_checkpoint, params, device=torch.device("cpu"), frozen=torch.bfloat16)
     loaded = {name: p.dtype for name, p in model.named_parameters()}
-    assert {p.dtype for p in loop.prepare_for_training(model, params, torch.device("cpu")).parameters()} == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in prepare.prepare_for_training(model, params, torch.device("cpu")).parameters()} == {
+        torch.bfloat16,
+        torch.float32,
+    }
     assert {name: p.dtype for name, p in model.named_parameters()} == loaded
 
 
@@ -93,7 +103,7 @@ def test_parameters_are_counted_as_published() -> None:
 
 
 def test_devices_share_weights_gradients_and_moments() -> None:
-    alone, of_eight = (preflight.memory_needed(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=n, device="cuda") for n in (1, 8))
+    alone, of_eight = (Machine("cuda", n, 0, use_bf16=True).needed(SIZES["llama-3.1-8b"], BIG, checkpointed_layers=0) for n in (1, 8))
     assert of_eight.gradients == alone.gradients // 8
     assert of_eight.optimizer == alone.optimizer // 8
     assert of_eight.weights < alone.weights / 2
@@ -101,7 +111,7 @@ def test_devices_share_weights_gradients_and_moments() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "memory_of", lambda _: preflight.RUNTIME["cpu"] + 2e6)
+    monkeypatch.setattr(loop, "memory_of", lambda _, **__: preflight.RUNTIME["cpu"] + 2e6)
     with pytest.raises(ValueError, match=r"training needs about .* GB on each device, which has .*finetune.micro_batch: 1"):
         ft.finetune(*parts, Path("never"), Path("nor this"), params=PARAMS.model_copy(update={"batch": 40, "micro_batch": 40}))
 
@@ -110,7 +120,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(parts: tuple[Path,
 @pytest.mark.parametrize(("memory", "advice"), [(60e9, "it fits with"), (1e9, "it needs a larger machine")])
 def test_the_smallest_change_that_fits_is_named(memory: float, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
-        preflight.check_memory(SIZES["llama-3.1-8b"], BIG, use_bf16=True, devices=1, device="cuda", memory=memory)
+        preflight.fit(SIZES["llama-3.1-8b"], BIG, Machine("cuda", 1, memory, use_bf16=True))
 
 
 @pytest.mark.slow

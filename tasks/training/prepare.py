@@ -1,0 +1,97 @@
+"""What is ready before the first step: the devices, and the model as its mode and params say."""
+
+from pathlib import Path
+
+import torch
+
+from model import lora
+from model.attention import choose_backend
+from model.checkpoint.load import load_model, weights_dtype
+from model.llama import Transformer
+from model.nf4 import quantize_
+from model.precision import use_bf16
+from tasks.training import optim
+from tasks.training.distributed import ProcessGroup
+from tasks.training.hardware import unused_gpu
+from tasks.training.params import FinetuneParams
+
+
+def check_gpus(group: ProcessGroup, params: FinetuneParams) -> None:
+    """Say what is unusual about the devices; ``ValueError`` where they cannot train together."""
+    cuda = group.device.type == "cuda"
+    names = group.gather(torch.cuda.get_device_name(group.device) if cuda else "")
+    if not group.single_process and any("MIG" in name for name in names):
+        raise ValueError("slices of a GPU (MIG) cannot train together; take one of them, or whole GPUs")
+    if group.rank:
+        return
+    if problem := unused_gpu():
+        print(f"finetune: {problem}; training on the CPU", flush=True)
+    if len(set(names)) > 1:
+        print(f"finetune: the GPUs differ ({', '.join(sorted(set(names)))}): the smallest and the slowest decide", flush=True)
+    if cuda and params.precision == "auto" and not use_bf16(group.device, "auto"):
+        print(f"finetune: {names[0]} has no bfloat16 products; they run in float32", flush=True)
+
+
+def set_determinism(params: FinetuneParams) -> None:
+    """Let torch take deterministic kernels where the params ask for them, for the rest of this process."""
+    torch.use_deterministic_algorithms(params.deterministic)
+
+
+def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
+    """The base model in float32, with an adapter where the mode has one.
+
+    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device. Matrices that are
+    quantized are loaded in the precision that they are stored in.
+    """
+    if quantized := params.training_mode.quantized:
+        frozen = weights_dtype(base)
+    mode = params.training_mode
+    model = load_model(
+        base,
+        device="cpu" if quantized else device,
+        dtype=lambda name: frozen if is_matrix(name) and not mode.trains(name) else torch.float32,
+    )
+    if quantized:
+        model = quantize_(model, device)
+    if mode.adapter:
+        lora.add(model, lora_config(params), seed=params.seed)
+    return model
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter is multiplied by; the embedding and the norms make the residual stream, which is float32."""
+    return name.endswith(("_proj.weight", "lm_head.weight"))
+
+
+def lora_config(params: FinetuneParams) -> lora.LoraConfig:
+    """The adapter of the modes that have one."""
+    adapter = params.adapter
+    return lora.LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets, dora=params.training_mode.dora)
+
+
+def prepare_for_training(
+    model: Transformer, params: FinetuneParams, device: torch.device, *, checkpointed_layers: int = 0, single_process: bool = True
+) -> Transformer:
+    """Freeze, cast and compile the model for ``device`` as its mode and params say; ``single_process``: not to be sharded."""
+    optim.freeze(model, params.mode)
+    if single_process and use_bf16(device, params.precision):
+        # A frozen matrix that multiplies in bfloat16 needs no float32 copy. The embedding starts the float32 residual stream: only where
+        # it loses nothing.
+        embedding = model.embed_tokens.weight
+        if not embedding.requires_grad and torch.equal(embedding.bfloat16().float(), embedding.float()):
+            model.embed_tokens.to(torch.bfloat16)
+        for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
+            if layer.weight is not model.embed_tokens.weight:
+                layer.to(torch.bfloat16)
+    model.checkpointed_layers = checkpointed_layers
+    # Document by document the kernels have the lengths of each batch, and would be compiled for each.
+    if params.compiled(device.type) and attention_backend(params, device) != "documents":
+        torch._dynamo.config.recompile_limit = 64  # a few for each shape of batch, and those are few
+        for block in model.layers:
+            block.compile(dynamic=False)
+    return model
+
+
+def attention_backend(params: FinetuneParams, device: torch.device) -> str:
+    """The attention kernel that training runs (``model.attention.BACKENDS``)."""
+    return choose_backend(device, torch.bfloat16 if use_bf16(device, params.precision) else torch.float32, params.seq_len)

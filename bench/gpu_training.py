@@ -87,7 +87,7 @@ def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -
             lora.add(model, lora_config(params), seed=0)
         layers = config.n_layers if checkpointing else 0
         model = prepare_for_training(model, params, group.device, checkpointed_layers=layers)
-        optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
+        optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
         rows = training_rows(split, params.seq_len, seed=0)
         batches = [[row for row, _ in islice(rows, case.rows)] for _ in range(STEPS)]
         seconds, supervised, work = list[float](), 0.0, 0.0

@@ -82,7 +82,7 @@ def our_trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Resul
     split = open_split(shards, "train")
     with process_group() as group:
         model = prepare_for_training(load_base_with_adapter(base, params, device=group.device), params, group.device)
-        optimizer = optim.adamw(checkpoints.trained(model).values(), lr=params.lr, betas=(0.9, 0.999), weight_decay=0.0)
+        optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
         rows = training_rows(split, LENGTH, seed=0)
         steps: list[tuple[float, float]] = []
         supervised = work = loading = 0.0

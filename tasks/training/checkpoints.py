@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
+from tasks.training import optim
 from tasks.training.packing import LoaderState
 from tasks.training.step_metrics import sync
 
@@ -32,7 +33,7 @@ STATES = Path(".cache/train")
 KEEP = 2
 KEEP_OTHERS = 1  # unfinished runs of other data, params or code: someone may go back to the last one
 MANIFEST, STATE = "manifest.json", "state.json"
-WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")  # AdamW's
+WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def folder_of(key: str) -> Path:
 
 def save(key: str, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write the state and drop all but the newest ones; called by every process of the run."""
-    parts = {WEIGHTS: trained(model)}
-    for moment in MOMENTS:
-        parts[moment] = {name: optimizer.state[parameter][moment] for name, parameter in parts[WEIGHTS].items()}
+    parts: dict[str, dict[str, Tensor]] = {WEIGHTS: dict(trained(model))}
+    for name, parameter in trained(model).items():
+        for part in optim.new_state(optimizer, parameter):
+            parts.setdefault(part, {})[name] = optimizer.state[parameter][part]
     _write(folder_of(key) / f"{state.step:08d}", parts, {"state": asdict(state)})
     if rank() == 0:
         _prune(folder_of(key))
@@ -88,13 +90,15 @@ def resume(key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Stat
         return State()
     folder, state = checkpoint
     load_weights(folder, model)
-    parameters = trained(model)
-    moments = {moment: {name: torch.zeros_like(p) for name, p in parameters.items()} for moment in MOMENTS}
-    for moment, tensors in moments.items():
-        _read(folder / moment, tensors)
-    for name, parameter in parameters.items():
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in trained(model).items():
         step = torch.tensor(float(state.step), device=parameter.device)
-        optimizer.state[parameter] = {"step": step} | {moment: moments[moment][name] for moment in MOMENTS}
+        of_parameter = optim.new_state(optimizer, parameter)
+        optimizer.state[parameter] = {"step": step} | of_parameter
+        for part, tensor in of_parameter.items():
+            parts.setdefault(part, {})[name] = tensor
+    for part, tensors in parts.items():
+        _read(folder / part, tensors)
     return state
 
 

@@ -89,25 +89,38 @@ def training_memory(
     compiled: bool,
     shared_heads: bool,
     devices: int = 1,
+    moment_bytes: float = FP32,
+    trained_bytes: int = FP32,
 ) -> TrainingMemory:
     """Of one step of ``passes`` micro-batches of ``tokens`` tokens on each of ``devices`` that share weights, gradients and moments.
 
-    Weights, gradients and moments are float32. With bfloat16 matrix products, a trained weight's bfloat16 copy is kept until its
-    gradient is made, and frozen matrices, the embedding among them, are kept in bfloat16 only; several processes keep copies of the
-    two layers that they gather. ``checkpointed_layers`` keep their input and are computed again, one at a time. ``shared_heads``:
-    attention takes keys and values as they are, not one for each query head, as on a GPU.
+    Weights and gradients have ``trained_bytes`` a parameter that trains, each of both moments ``moment_bytes``. With bfloat16 matrix
+    products, a float32 weight's bfloat16 copy is kept until its gradient is made, and frozen matrices, the embedding among them, are
+    kept in bfloat16 only; several processes keep copies of the two layers that they gather. ``checkpointed_layers`` keep their input
+    and are computed again, one at a time. ``shared_heads``: attention takes keys and values as they are, not one for each query head,
+    as on a GPU.
     """
     trained = trained_parameters(config, mode, adapter)
     product_bytes = 2 if use_bf16 else FP32
     layers = max(config.n_layers - checkpointed_layers, 1)  # that hold all that they keep at the same time
-    weights = _weight_bytes(config, mode, adapter, trained=trained, product_bytes=product_bytes, layers=layers, devices=devices)
+    weights = _weight_bytes(
+        config,
+        mode,
+        adapter,
+        trained=trained,
+        product_bytes=product_bytes,
+        layers=layers,
+        devices=devices,
+        trained_bytes=trained_bytes,
+    )
     of_layer = tokens * _saved_per_token(config, mode, adapter, product_bytes=product_bytes, compiled=compiled, shared_heads=shared_heads)
     working = tokens * product_bytes * 6 * config.ffn_dim  # what a layer's backward pass allocates
     saved = checkpointed_layers * tokens * FP32 * config.dim + layers * of_layer
     logits = 2 * product_bytes * min(CHUNK, tokens) * config.vocab_size
     if MODES[mode].trains("embed_tokens.weight"):
         logits += FP32 * config.vocab_size * config.dim
-    return TrainingMemory(weights, FP32 * trained // devices, 2 * FP32 * trained // devices, saved + working, logits, passes)
+    gradients, moments = trained_bytes * trained // devices, int(2 * moment_bytes * trained / devices)
+    return TrainingMemory(weights, gradients, moments, saved + working, logits, passes)
 
 
 def _weight_bytes(
@@ -119,6 +132,7 @@ def _weight_bytes(
     product_bytes: int,
     layers: int,
     devices: int,
+    trained_bytes: int,
 ) -> int:
     """Bytes of the weights on each device, with the copies that matrix products in bfloat16 need."""
     matrices = {name: out * inner for name, (out, inner) in layer_matrices(config).items()}
@@ -133,6 +147,8 @@ def _weight_bytes(
         return stored // devices + product_bytes * (2 * sum(matrices.values()) + head * (1 if config.tied else 2))
     if product_bytes == FP32:
         return stored
+    if trained_bytes < FP32:  # no copies
+        return trained_bytes * trained + product_bytes * (parameters(config) - trained)
     trainable = set() if adapter else set(_kept_inputs(mode, None))
     copies = product_bytes * sum(matrices[name] for name in trainable)
     frozen = (FP32 - product_bytes) * sum(size for name, size in matrices.items() if name not in trainable)

@@ -59,9 +59,7 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     model = prepare_for_training(model, params, group.device, checkpointed_layers=checkpointed_layers, single_process=single_process)
     if not single_process:
         model = shard_model(model, group, params.precision)
-    optimizer = optim.adamw(
-        checkpoints.trained(model).values(), lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay
-    )
+    optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
     began = time.perf_counter()
     state = checkpoints.resume(key, model, optimizer)
     if state.step and group.rank == 0:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tasks.training.params import MODES, Mode
+from tasks.training.params import MODES, FinetuneParams, Mode
 
 
 def freeze(model: nn.Module, mode: Mode) -> list[str]:
@@ -21,14 +21,27 @@ def freeze(model: nn.Module, mode: Mode) -> list[str]:
     return trained
 
 
-def adamw(parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(parameters: Iterable[nn.Parameter], params: FinetuneParams) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter, arXiv:1711.05101) that decays matrices and leaves vectors, here the norms, alone."""
     trained = [p for p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": params.weight_decay},
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)
+    groups, betas = [g for g in groups if g["params"]], (params.beta1, params.beta2)
+    if params.optimizer == "adamw_8bit":
+        from tasks.training.adamw_8bit import AdamW8bit  # imports bitsandbytes, for seconds
+
+        return AdamW8bit(groups, lr=params.lr, betas=betas, seed=params.seed)
+    return torch.optim.AdamW(groups, lr=params.lr, betas=betas, fused=True)
+
+
+def new_state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """What the optimizer keeps of a parameter, besides the number of steps, before the first of them."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        return {moment: torch.zeros_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+    state: dict[str, Tensor] = optimizer.new_state(parameter)  # type: ignore[attr-defined]
+    return state
 
 
 # Share of the way from the peak (1) to the floor (0), by the share of the steps after warmup that are done.

@@ -1,9 +1,9 @@
 """The sections ``base`` and ``finetune`` of params.yaml."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.runtime.params import Params
 
@@ -70,6 +70,8 @@ class FinetuneParams(Params):
     weight_decay: float = Field(ge=0)
     clip: float = Field(gt=0)
     unlikelihood: float = Field(0.0, ge=0)
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    weights: Literal["float32", "bfloat16"] = "float32"
     precision: Literal["auto", "bfloat16", "float32"]
     compile: Literal["auto"] | bool
     deterministic: bool = False
@@ -79,6 +81,14 @@ class FinetuneParams(Params):
     keep: Literal["best", "last"]
     patience: int = Field(ge=0)
     checkpoint_every: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _stochastic_rounding(self) -> Self:
+        if self.weights == "bfloat16" and (self.optimizer != "adamw_8bit" or MODES[self.mode].adapter):
+            raise ValueError(
+                "weights: bfloat16 needs optimizer: adamw_8bit, which rounds them stochastically, and a mode without an adapter"
+            )
+        return self
 
     @property
     def training_mode(self) -> TrainingMode:

@@ -36,6 +36,8 @@ class Machine:
             compiled=params.compiled(self.device) and not (self.device == "cpu" and params.seq_len > MAX_DENSE),
             shared_heads=self.device == "cuda",
             devices=self.count,
+            moment_bytes=1 + 4 / 256 if params.optimizer == "adamw_8bit" else 4,
+            trained_bytes=2 if params.weights == "bfloat16" else 4,
         )
 
     def checkpointed_layers(self, config: LlamaConfig, params: FinetuneParams) -> int | None:

@@ -18,6 +18,8 @@ from tasks.training.params import FinetuneParams
 
 def check_gpus(group: ProcessGroup, params: FinetuneParams) -> None:
     """Say what is unusual about the devices; ``ValueError`` where they cannot train together."""
+    if params.weights == "bfloat16" and not (use_bf16(group.device, params.precision) and group.single_process):
+        raise ValueError("finetune.weights: bfloat16 needs one process, and bfloat16 products, which this machine does not have")
     cuda = group.device.type == "cuda"
     names = group.gather(torch.cuda.get_device_name(group.device) if cuda else "")
     if not group.single_process and any("MIG" in name for name in names):
@@ -46,16 +48,27 @@ def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.
     if quantized := params.training_mode.quantized:
         frozen = weights_dtype(base)
     mode = params.training_mode
+
+    def precision_of(name: str) -> torch.dtype:
+        if mode.trains(name):
+            return torch.bfloat16 if params.weights == "bfloat16" and not is_norm(name) else torch.float32
+        return frozen if is_matrix(name) else torch.float32
+
     model = load_model(
         base,
         device="cpu" if quantized else device,
-        dtype=lambda name: frozen if is_matrix(name) and not mode.trains(name) else torch.float32,
+        dtype=precision_of,
     )
     if quantized:
         model = quantize_(model, device)
     if mode.adapter:
         lora.add(model, lora_config(params), seed=params.seed)
     return model
+
+
+def is_norm(name: str) -> bool:
+    """Whether a parameter scales the residual stream, which is float32."""
+    return "norm" in name
 
 
 def is_matrix(name: str) -> bool:

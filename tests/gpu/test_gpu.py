@@ -85,7 +85,7 @@ class Run:
         if self.params.training_mode.adapter:
             lora.add(model, prepare.lora_config(self.params), seed=self.params.seed)
         self.model = prepare.prepare_for_training(model.to(device), self.params, device)
-        self.optimizer = optim.adamw(checkpoints.trained(self.model).values(), lr=self.params.lr, betas=(0.9, 0.95), weight_decay=0.01)
+        self.optimizer = optim.make_optimizer(checkpoints.trained(self.model).values(), self.params)
         self.split = documents()
         self.rows = training_rows(self.split, self.params.seq_len, seed=self.params.seed)
         self.steps = 0

@@ -34,7 +34,7 @@ def adapted(config: LoraConfig, *, steps: int = 3, seed: int = 0) -> Transformer
 
 def train(model: Transformer, config: LoraConfig, steps: int, ids: Tensor, supervised: Tensor, lr: float = 0.02) -> None:
     optim.freeze(model, "dora" if config.dora else "lora")
-    optimizer = optim.adamw(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
     for _ in range(steps):
         loss_of(model, ids, supervised).backward()
         optimizer.step()

@@ -33,11 +33,14 @@ def main() -> None:
     if params.training_mode.adapter:
         lora.add(model, prepare.lora_config(params), seed=0)
     model.embed_tokens.weight.data = model.embed_tokens.weight.bfloat16().float()  # as most bases are stored
+    if params.weights == "bfloat16":
+        for name, parameter in model.named_parameters():
+            parameter.data = parameter.data if prepare.is_norm(name) else parameter.data.bfloat16()
     layers = config.n_layers if params.activation_checkpointing else 0
     prepare.prepare_for_training(model, params, torch.device("cpu"), checkpointed_layers=layers)
     rows = training_rows(split, length, seed=0)
     with process_group() as group:
-        optimizer = optim.adamw(checkpoints.trained(model).values(), lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0)
+        optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
         step = partial(loop.update, model, optimizer, split=split, params=params, group=group)
         for index in (1, 2):
             step(index, [row for row, _ in islice(rows, params.batch)])

@@ -104,7 +104,7 @@ KEY = "0" * 32
 
 def trained_a_step(seed: int = 0) -> tuple[Transformer, torch.optim.AdamW]:
     model = random_model(TINY, seed)
-    optimizer = optim.adamw(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = optim.make_optimizer(model.parameters(), PARAMS.model_copy(update={"lr": 1e-3, "weight_decay": 0.0}))
     model(torch.arange(20)[None]).square().mean().backward()
     optimizer.step()
     return model, optimizer

@@ -76,6 +76,8 @@ def compare(name: str, mode: str) -> None:
         {"mode": "qlora"},
         pytest.param({"mode": "qlora", "precision": "bfloat16"}, marks=pytest.mark.campaign),
         pytest.param({"compile": True}, marks=pytest.mark.campaign),
+        {"optimizer": "adamw_8bit"},
+        pytest.param({"optimizer": "adamw_8bit", "weights": "bfloat16", "precision": "bfloat16"}, marks=pytest.mark.campaign),
     ],
     ids=str,
 )

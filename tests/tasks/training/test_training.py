@@ -190,7 +190,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_names_the_doc
     with torch.no_grad():
         model.norm.weight[0] = float("nan")
     before = model.layers[0].mlp.up_proj.weight.clone()  # type: ignore[union-attr, operator]
-    optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = optim.make_optimizer(model.parameters(), PARAMS.model_copy(update={"lr": 1.0, "weight_decay": 0.0}))
     split = open_split(parts[1], "train")
     with pytest.raises(ValueError, match=r"not finite at step 1; documents in the batch: \w+"):
         loop.train_steps(model, optimizer, split, open_split(parts[1], "validation"), [], PARAMS, SINGLE_PROCESS, state=State())
@@ -211,7 +211,7 @@ def test_shards_of_another_tokenizer_are_refused(parts: tuple[Path, Path], tmp_p
 def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path, Path]) -> None:
     ended = State(step=6, best_step=2, best_loss=1.0, without_improvement=2)
     model = random_model(TINY)
-    optimizer = optim.adamw(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = optim.make_optimizer(model.parameters(), PARAMS.model_copy(update={"lr": 1.0, "weight_decay": 0.0}))
     train, held_out = (open_split(parts[1], split) for split in ("train", "validation"))
     params = PARAMS.model_copy(update={"patience": 2})
     assert loop.train_steps(model, optimizer, train, held_out, [], params, SINGLE_PROCESS, state=ended) == ended

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.builders import TINY, random_model
 from helpers.project import ROOT
-from helpers.training import KEY, state_at, trained_a_step
+from helpers.training import KEY, PARAMS, state_at, trained_a_step
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -37,11 +37,11 @@ def test_a_state_comes_back_with_weights_moments_and_place() -> None:
     model, optimizer = trained_a_step()
     checkpoints.save(KEY, state_at(4), model, optimizer)
     other = random_model(TINY, 9)
-    fresh = optim.adamw(other.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    fresh = optim.make_optimizer(other.parameters(), PARAMS)
     assert checkpoints.resume(KEY, other, fresh) == state_at(4)
     assert same(model, other)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        assert all(torch.equal(optimizer.state[a][moment], fresh.state[b][moment]) for moment in checkpoints.MOMENTS)
+        assert all(torch.equal(optimizer.state[a][moment], fresh.state[b][moment]) for moment in ("exp_avg", "exp_avg_sq"))
     assert fresh.state[next(other.parameters())]["step"] == 4
 
 
@@ -84,7 +84,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     """On a file system of 2 MB of its own."""
     program = f"""
 import os, sys; sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
-from helpers.training import KEY, State, state_at, trained_a_step
+from helpers.training import PARAMS, KEY, State, state_at, trained_a_step
 from tasks.training import checkpoints
 model, optimizer = trained_a_step()
 checkpoints.save(KEY, state_at(2), model, optimizer)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -24,9 +24,8 @@ from tasks.training.loop import training_work, update
 from tasks.training.packing import Segment, count_supervised, training_rows
 from tasks.training.params import MODES, FinetuneParams, Mode
 from tasks.training.preflight import Machine
-from tasks.training.prepare import lora_config, prepare_for_training
+from tasks.training.prepare import lora_config, prepare_for_training, set_determinism
 
-STEPS = 6
 RANK, ALPHA = 16, 32
 
 
@@ -40,6 +39,8 @@ class Training:
     rows: int
     dense: bool
     checkpointing: bool = False  # from the start, as on a small card
+    steps: int = 6
+    ours_alone: dict[str, Any] = field(default_factory=dict)  # params of this project, without a peer
 
 
 def documents(tokens: int, count: int, vocabulary: int, *, dense: bool) -> Split:
@@ -54,7 +55,7 @@ def documents(tokens: int, count: int, vocabulary: int, *, dense: bool) -> Split
 
 def documents_of(case: Training, config: LlamaConfig) -> Split:
     """Enough documents for all steps of a case."""
-    count = 20 + STEPS * case.rows * (1 if case.dense else case.tokens // 100)
+    count = 20 + case.steps * case.rows * (1 if case.dense else case.tokens // 100)
     return documents(case.tokens, count, config.vocab_size, dense=case.dense)
 
 
@@ -74,12 +75,13 @@ def _with_checkpointing_if_needed(case: Training, train: Callable[[bool], Result
 
 
 def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -> Result:
-    settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows, "steps": 2 * STEPS}
-    settings |= {"adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS}, "compile": "auto"}
+    settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows, "steps": 2 * case.steps}
+    settings |= {"adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS}, "compile": "auto"} | case.ours_alone
     params = FinetuneParams.model_validate(PARAMS.model_dump() | settings)
     split = documents_of(case, config)
     with process_group() as group:
-        model = random_weights(config, group.device, half=params.training_mode.base_frozen)
+        set_determinism(params)
+        model = random_weights(config, group.device, half=params.training_mode.base_frozen or params.weights == "bfloat16")
         if params.training_mode.quantized:
             model = quantize_(model, group.device)
             reset_peak()
@@ -89,12 +91,12 @@ def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -
         model = prepare_for_training(model, params, group.device, checkpointed_layers=layers)
         optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
         rows = training_rows(split, params.seq_len, seed=0)
-        batches = [[row for row, _ in islice(rows, case.rows)] for _ in range(STEPS)]
+        batches = [[row for row, _ in islice(rows, case.rows)] for _ in range(case.steps)]
         seconds, supervised, work = list[float](), 0.0, 0.0
         for step, batch in enumerate((*batches, *batches), 1):  # the first time kernels are chosen and compiled
             began = now()
             update(model, optimizer, step, batch, split, params, group)
-            if step > STEPS:
+            if step > case.steps:
                 seconds.append(now() - began)
                 supervised += count_supervised(batch, split)
                 work += training_work(model, batch, split, params)
@@ -193,7 +195,7 @@ def quantize_theirs(model: Any, device: torch.device) -> None:
 def their_batches(case: Training, split: Split) -> list[list[dict[str, list[int]]]]:
     """Our steps' documents, in batches of similar length whose padded rows have at most as many tokens as a step of ours."""
     rows = training_rows(split, case.tokens, seed=0)
-    steps = [[row for row, _ in islice(rows, case.rows)] for _ in range(STEPS)]
+    steps = [[row for row, _ in islice(rows, case.rows)] for _ in range(case.steps)]
     segments = sorted((segment for step in steps for row in step for segment in row), key=lambda s: s.stop - s.start)
     batches: list[list[dict[str, list[int]]]] = [[]]
     for segment in segments:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.generation.kv_cache import KVCache
+from model.generation.sampling import on_device
 from model.llama import AttentionContext, Block, LayerCache, Transformer
 
 SHORTEST = 256  # cached positions that the first graph attends to; each further one attends to twice as many
@@ -43,11 +44,10 @@ class GraphedStep:
         # An idle slot writes where its next token will stand, and overwrite it.
         rows = torch.tensor([[0, min(length, self._len - 1)] for length in self._cache.lengths])
         rows[list(slots)] = torch.tensor([tokens, positions]).T
-        if self._tokens.is_cuda:
-            rows = rows.pin_memory().to(self._tokens.device, non_blocking=True)
-        self._tokens[:, 0], self._positions[:, 0] = rows.T
+        self._tokens[:, 0], self._positions[:, 0] = on_device(rows, self._tokens.device).T
         replay = next(replay for span, replay in self._replays if max(positions) < span)
-        return replay()[list(slots)]  # a copy; the next step overwrites what the graph wrote
+        # A copy: the next step overwrites what the graph wrote.
+        return replay().index_select(0, on_device(torch.tensor(slots), self._tokens.device))
 
     def _record(self, span: int, pool: Any) -> Callable[[], Tensor]:
         """A function that runs the step for this span. On a CPU, as in tests, nothing is recorded."""

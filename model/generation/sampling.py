@@ -92,7 +92,7 @@ def sample_rows(
     everything = any(not s.top_k and s.top_p == 1 for s in drawing)
     count = logits_NV.shape[-1] if everything else max(_CANDIDATES, *(s.top_k for s in drawing))
     drawn, enough = _draw(logits_NV, settings, uniform, count)
-    greedy = torch.tensor([s.temperature == 0 for s in settings]).to(likeliest.device)
+    greedy = on_device(torch.tensor([s.temperature == 0 for s in settings]), likeliest.device)
     drawn = torch.where(greedy | (likeliest < 0), likeliest, torch.where(enough, drawn, _MORE))
     ids: list[int] = drawn.tolist()
     wide = [n for n, token in enumerate(ids) if token == _MORE]
@@ -102,6 +102,11 @@ def sample_rows(
     return ids
 
 
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device, which need not have finished what it does."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
 _MORE = -2  # in place of an id: the nucleus has more tokens than were looked at
 
 
@@ -109,7 +114,7 @@ def _draw(logits_NV: Tensor, settings: Sequence[Sampling], uniform: Sequence[flo
     """The filters of ``candidates`` on every row's ``count`` likeliest tokens: ids drawn [N], and whether these tokens were enough."""
     vocab_size = logits_NV.shape[-1]
     numbers = [[s.temperature or 1, s.top_k or vocab_size, s.top_p, s.min_p, u] for s, u in zip(settings, uniform, strict=True)]
-    temperature, top_k, top_p, min_p, draw = torch.tensor(numbers).to(logits_NV.device).T[..., None]
+    temperature, top_k, top_p, min_p, draw = on_device(torch.tensor(numbers), logits_NV.device).T[..., None]
     probs, ids = torch.softmax(logits_NV.float() / temperature, -1).topk(min(count, vocab_size))
     enough = (top_k < vocab_size) | (probs.sum(-1, keepdim=True) >= top_p) | (count >= vocab_size)
     probs = torch.where(torch.arange(probs.shape[-1], device=probs.device) < top_k, probs, 0)

@@ -7,6 +7,7 @@ They need what ``bench/gpu-check`` lists, and nothing that orchestrates: no MLfl
 import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from model import lora
 from model.attention import BACKENDS, choose_backend, document_mask, packed_sequences
-from model.generation.generate import generate
+from model.generation.generate import Batch, generate
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 from model.loss import target_positions, total_loss
@@ -64,7 +65,7 @@ PARAMS = FinetuneParams.model_validate(
 )
 
 
-def documents(count: int = 60) -> Split:
+def random_documents(count: int) -> Split:
     """Random documents of 5 to 120 tokens in memory, the second half of each with loss."""
     random = np.random.default_rng(0)
     lengths = random.integers(5, 120, count)
@@ -77,23 +78,29 @@ def documents(count: int = 60) -> Split:
 class Run:
     """A tiny random model in training."""
 
-    def __init__(self, mode: Mode, device: torch.device, **changes: object):
+    def __init__(self, mode: Mode, device: torch.device, *, documents: int = 60, **changes: object):
         self.params, self.group = PARAMS.model_copy(update={"mode": mode, **changes}), ProcessGroup(0, 1, device)
         model = random_model(TINY)
+        if self.params.weights == "bfloat16":
+            for name, parameter in model.named_parameters():
+                parameter.data = parameter.data if prepare.is_norm(name) else parameter.data.bfloat16()
         if self.params.training_mode.quantized:
             model = quantize_(model, device)
         if self.params.training_mode.adapter:
             lora.add(model, prepare.lora_config(self.params), seed=self.params.seed)
         self.model = prepare.prepare_for_training(model.to(device), self.params, device)
         self.optimizer = optim.make_optimizer(checkpoints.trained(self.model).values(), self.params)
-        self.split = documents()
+        self.split = random_documents(documents)
         self.rows = training_rows(self.split, self.params.seq_len, seed=self.params.seed)
         self.steps = 0
 
     def step(self) -> dict[str, float]:
         """One step; its metrics."""
         self.steps += 1
-        batch = [next(self.rows)[0] for _ in range(self.params.batch)]
+        batch = []
+        for _ in range(self.params.batch):
+            row, self.place = next(self.rows)
+            batch.append(row)
         return loop.update(self.model, self.optimizer, self.steps, batch, self.split, self.params, self.group)
 
 
@@ -173,6 +180,66 @@ def test_the_host_waits_once_in_a_step(mode: Mode) -> None:
     assert len(places) == 4, places
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_moments_in_8_bits_train_as_on_the_cpu(weights: str) -> None:
+    changes = {"optimizer": "adamw_8bit", "weights": weights, "precision": "bfloat16"}
+    exact, actual = (trained("full", device, steps=6, **changes)[1] for device in (torch.device("cpu"), DEVICE))
+    for a, e in zip(actual, exact, strict=True):
+        assert abs(a["loss"] - e["loss"]) <= 3e-2 * e["loss"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes"),
+    [
+        ("full", {"compile": CUDA}),
+        ("lora", {}),
+        ("qlora", {"compile": CUDA}),
+        ("full", {"optimizer": "adamw_8bit", "weights": "bfloat16", "precision": "bfloat16"}),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(
+    mode: Mode, changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = changes | {"deterministic": True}
+    prepare.set_determinism(PARAMS.model_copy(update={"deterministic": True}))
+    try:
+        whole, before, after = (Run(mode, DEVICE, **changes) for _ in range(3))
+        for _ in range(6):
+            whole.step()
+        for _ in range(3):
+            before.step()
+        checkpoints.save("key", checkpoints.State(step=3, loader=before.place), before.model, before.optimizer)
+        state = checkpoints.resume("key", after.model, after.optimizer)
+        after.steps, after.rows = state.step, training_rows(after.split, PARAMS.seq_len, seed=PARAMS.seed, start=state.loader)
+        for _ in range(3):
+            after.step()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), after.model.parameters(), strict=True))
+
+
+@only_cuda
+def test_a_pass_that_memory_does_not_hold_is_made_smaller(capsys: pytest.CaptureFixture[str]) -> None:
+    def peak(rows: int, limit: float = 0.0) -> tuple[float, dict[str, float]]:
+        run = Run("full", DEVICE, seq_len=8192, batch=8, micro_batch=rows, documents=2000)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(DEVICE).total_memory if limit else 1.0)
+        try:
+            metrics = run.step()
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        return torch.cuda.max_memory_reserved(), metrics
+
+    (most, exact), (least, _) = peak(8), peak(2)
+    assert least < 0.6 * most
+    _, metrics = peak(8, limit=(least + most) / 2)
+    assert metrics["micro_batch"] < 8
+    assert metrics["loss"] == pytest.approx(exact["loss"], rel=1e-3)
+    assert "no memory for 8 rows a pass; going on with 4" in capsys.readouterr().out
+
+
 def test_the_32768_tokens_of_a_row_take_memory_for_tokens_alone() -> None:
     """With a mask of all pairs a layer would take 2 GiB."""
     width = 32768 if CUDA else 4096
@@ -204,3 +271,45 @@ def test_generation_is_that_of_the_uncached_model(dtype: torch.dtype) -> None:
             # In half precision two may be likely alike: the one that was taken is as likely as any, within rounding.
             assert logits[token.id] >= logits.max() - (1e-4 if dtype == torch.float32 else 0.05)
             tokens.append(token.id)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_decoding_all_slots_at_once_gives_each_sequence_what_it_gets_alone(compiled: bool) -> None:
+    model = random_model(replace(TINY, max_seq_len=600)).to(DEVICE, torch.bfloat16 if CUDA else torch.float32)
+    prompts = [[1, 2, 3], [n % 400 for n in range(250)], [11]]
+    settings = [
+        Sampling(temperature=0),
+        Sampling(temperature=1.3, seed=4),
+        Sampling(temperature=0.8, top_k=20, repetition_penalty=1.2, seed=5),
+    ]
+
+    def decoded(numbers: list[int]) -> list[list[int]]:
+        batch = Batch(model, slots=5, max_len=600, compiled=compiled)
+        sequences = [batch.add(prompts[n], settings[n]) for n in numbers]
+        for _ in range(20):  # over the end of a span
+            for sequence in sequences:
+                batch.sample(sequence)
+            batch.step(sequences)
+        return [sequence.tokens for sequence in sequences]
+
+    together = decoded([0, 1, 2])
+    assert [decoded([n])[0] for n in range(3)] == together
+    assert decoded([2, 0, 1]) == [together[2], together[0], together[1]]
+
+
+@only_cuda
+def test_the_host_waits_once_for_the_tokens_of_a_whole_batch() -> None:
+    batch = Batch(random_model(TINY).to(DEVICE, torch.bfloat16), slots=4, max_len=200)
+    sequences = [batch.add([n], Sampling(seed=n)) for n in range(4)]
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                for sequence in sequences:
+                    batch.sample(sequence)
+                batch.step(sequences)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    places = [f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    assert len(places) == 3, places

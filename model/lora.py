@@ -141,9 +141,11 @@ def _row_norms(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight, dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def add(model: Transformer, config: LoraConfig, *, seed: int) -> None:
-    """Put an adapter that changes nothing yet on every targeted projection. ``ValueError`` where there are adapters already."""
-    generator = torch.Generator().manual_seed(seed)
+def add(model: nn.Module, config: LoraConfig, *, seed: int | torch.Generator) -> None:
+    """Put an adapter that changes nothing yet on every targeted projection of a model, or of its layers one after the other with the
+    same generator. ``ValueError`` where there are adapters already.
+    """
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
     for name, linear in _targeted(model, config).items():
         model.set_submodule(name, LoraLinear(linear, config, generator))
 
@@ -165,7 +167,7 @@ def adapters(model: nn.Module) -> dict[str, LoraLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
-def _targeted(model: Transformer, config: LoraConfig) -> dict[str, nn.Linear | Nf4Linear]:
+def _targeted(model: nn.Module, config: LoraConfig) -> dict[str, nn.Linear | Nf4Linear]:
     if adapters(model):
         raise ValueError("the model has adapters already; merge them first")
     targeted = {}

@@ -132,12 +132,17 @@ def quantize_(model: Transformer, device: torch.device) -> Transformer:
 
     The output matrix and the embedding keep their precision, as in the paper.
     """
-    for index, layer in enumerate(model.layers):
-        for projection in PROJECTIONS.values():
-            weight = layer.get_submodule(projection.path).weight
-            assert isinstance(weight, Tensor)
-            model.set_submodule(f"layers.{index}.{projection.path}", Nf4Linear(weight.detach().to(device)))
+    for layer in model.layers:
+        quantize_layer_(layer, device)
     return model.to(device)
+
+
+def quantize_layer_(layer: nn.Module, device: torch.device) -> None:
+    """Quantize the projections of a layer on ``device``, in place."""
+    for projection in PROJECTIONS.values():
+        weight = layer.get_submodule(projection.path).weight
+        assert isinstance(weight, Tensor)
+        layer.set_submodule(projection.path, Nf4Linear(weight.detach().to(device)))
 
 
 def digest(model: nn.Module) -> str:

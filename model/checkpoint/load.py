@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.checkpoint.config import CONFIG, read_config, stored_dtype
 from model.checkpoint.hf import INDEX, WEIGHTS, open_checked, open_stored
 from model.checkpoint.json_file import read_json
 from model.checkpoint.meta_file import MetaFiles
-from model.llama import LlamaConfig, Transformer
+from model.llama import Block, LlamaConfig, Transformer
 
 
 def load_model(
@@ -21,11 +21,13 @@ def load_model(
     device: str | torch.device = "cpu",
     max_seq_len: int | None = None,
     sha256: Mapping[str, str] | None = None,
+    each_layer: Callable[[Block], None] = lambda layer: None,
 ) -> Transformer:
     """The model of a checkpoint directory in Hugging Face's or Meta's layout.
 
     Each parameter is converted to ``dtype`` as it is read; ``dtype`` may be a function of its name. ``max_seq_len`` shortens the
-    context. ``sha256``: the digests that the weight files must have, by file name.
+    context. ``sha256``: the digests that the weight files must have, by file name. ``each_layer`` is called with every layer once its
+    parameters are there, before the next one is read.
 
     ``ValueError`` lists tensors that are missing, unexpected or of another shape than the configuration asks for; nothing is
     allocated before that check.
@@ -36,8 +38,18 @@ def load_model(
     with torch.device("meta"):
         model = Transformer(config)
     dtype_of = (lambda _: dtype) if isinstance(dtype, torch.dtype) else dtype
-    state = {name: tensor.to(device=device, dtype=dtype_of(name), copy=True) for name, tensor in tensors}
-    model.load_state_dict(state, strict=False, assign=True)  # strictness was established above, name by name
+    missing = [len(list(layer.parameters())) for layer in model.layers]
+    for name, tensor in tensors:
+        module, _, parameter = name.rpartition(".")
+        value = nn.Parameter(tensor.to(device=device, dtype=dtype_of(name), copy=True))
+        setattr(model.get_submodule(module), parameter, value)
+        if name.startswith("layers."):
+            index = int(name.split(".")[1])
+            missing[index] -= 1
+            if not missing[index]:
+                layer = model.layers[index]
+                assert isinstance(layer, Block)
+                each_layer(layer)
     if config.tied:
         model.lm_head.weight = model.embed_tokens.weight
     return model

@@ -141,7 +141,9 @@ def _weight_bytes(
         packed = int(config.n_layers * sum(matrices.values()) * BITS / 8)
         again = 2 * product_bytes * max(matrices.values())  # the matrix that is multiplied, made from its 4 bits and converted
         norms = FP32 * (2 * config.n_layers + 1) * config.dim
-        return packed + again + norms + FP32 * trained + product_bytes * head * (1 if config.tied else 2)
+        rest = head * (1 if config.tied else 2)
+        shared = norms + FP32 * (trained + (rest if devices > 1 else 0))  # each device has all that is in 4 bits
+        return packed + again + shared // devices + product_bytes * rest
     stored = FP32 * (parameters(config) + (trained if adapter else 0))
     if devices > 1:
         return stored // devices + product_bytes * (2 * sum(matrices.values()) + head * (1 if config.tied else 2))

@@ -4,14 +4,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from model.llama import Transformer
 from model.precision import Precision, use_bf16
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,24 @@ def process_group() -> Iterator[ProcessGroup]:
         dist.destroy_process_group()
 
 
-def shard_model(model: Transformer, group: ProcessGroup, precision: Precision) -> Transformer:
-    """Apply FSDP2: each process keeps its shard of the parameters and gathers a layer's when it needs them."""
-    mesh = dist.init_device_mesh(group.device.type, (group.world_size,))
+def shard(group: ProcessGroup, precision: Precision, module: Module) -> Module:
+    """Apply FSDP2 to a layer or, after its layers, to the model: each process keeps its shard of the parameters and gathers what it
+    needs when it needs it."""
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if use_bf16(group.device, precision) else {})
-    for layer in model.layers:
-        fully_shard(layer, **options)
-    # The output matrix is multiplied outside of the model's forward pass, so the rest stays gathered until backward is done.
-    fully_shard(model, reshard_after_forward=False, **options)
-    register_fsdp_forward_method(model, "hidden")
-    return model
+    options: dict[str, Any] = {"mesh": _mesh(group.device.type, group.world_size)}
+    options |= {"mp_policy": policy} if use_bf16(group.device, precision) else {}
+    if isinstance(module, Transformer):
+        # The output matrix is multiplied outside of the model's forward pass, so the rest stays gathered until backward is done.
+        fully_shard(module, reshard_after_forward=False, **options)
+        register_fsdp_forward_method(module, "hidden")
+    else:
+        fully_shard(module, **options)
+    return module
+
+
+@cache
+def _mesh(device: str, processes: int) -> DeviceMesh:
+    return dist.init_device_mesh(device, (processes,))
 
 
 def reshard(model: Transformer) -> None:

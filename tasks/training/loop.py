@@ -12,6 +12,7 @@ weights, gradients and moments (FSDP2). It knows nothing of records or of the st
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tasks.runtime.processes import told_to_stop
 from tasks.runtime.progress import progress
 from tasks.training import checkpoints, optim
 from tasks.training.cost import training_flops
-from tasks.training.distributed import ProcessGroup, reshard, shard_model
+from tasks.training.distributed import ProcessGroup, reshard, shard
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
 from tasks.training.packing import Batch, PackedRow, collate, count_supervised, loop_batch, sample, training_rows
 from tasks.training.params import FinetuneParams
@@ -44,8 +45,6 @@ class StoppedError(ValueError):
 def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: ProcessGroup) -> None:
     """Train to the last step and save its state under ``key``; resume where an earlier run of this key saved one."""
     set_determinism(params)
-    if params.training_mode.quantized and not group.single_process:
-        raise ValueError(f"finetune.mode {params.mode!r} trains in one process; take 'lora' for several, or unset FINETUNE_LAUNCH")
     bfloat16, device = use_bf16(group.device, params.precision), group.device
     check_gpus(group, params)
     # Which layers are computed twice moves bits, and what others leave of a card changes.
@@ -54,11 +53,12 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     opened = Shards(shards)
     train_split, held_out = opened.open("train"), opened.open("validation")
     single_process = group.single_process
-    frozen = torch.bfloat16 if single_process and bfloat16 else torch.float32
-    model = load_base_with_adapter(base, params, device=device if single_process else torch.device("cpu"), frozen=frozen)
+    if single_process:
+        model = load_base_with_adapter(base, params, device=device, frozen=torch.bfloat16 if bfloat16 else torch.float32)
+    else:
+        model = load_base_with_adapter(base, params, device=torch.device("cpu"), each_layer=partial(shard, group, params.precision))
+        model = shard(group, params.precision, model)
     model = prepare_for_training(model, params, group.device, checkpointed_layers=checkpointed_layers, single_process=single_process)
-    if not single_process:
-        model = shard_model(model, group, params.precision)
     optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
     began = time.perf_counter()
     state = checkpoints.resume(key, model, optimizer)

@@ -1,5 +1,6 @@
 """What is ready before the first step: the devices, and the model as its mode and params say."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -7,8 +8,8 @@ import torch
 from model import lora
 from model.attention import choose_backend
 from model.checkpoint.load import load_model, weights_dtype
-from model.llama import Transformer
-from model.nf4 import quantize_
+from model.llama import Block, Transformer
+from model.nf4 import quantize_layer_
 from model.precision import use_bf16
 from tasks.training import optim
 from tasks.training.distributed import ProcessGroup
@@ -39,31 +40,36 @@ def set_determinism(params: FinetuneParams) -> None:
     torch.use_deterministic_algorithms(params.deterministic)
 
 
-def load_base_with_adapter(base: Path, params: FinetuneParams, *, device: torch.device, frozen: torch.dtype = torch.float32) -> Transformer:
-    """The base model in float32, with an adapter where the mode has one.
+def load_base_with_adapter(
+    base: Path,
+    params: FinetuneParams,
+    *,
+    device: torch.device,
+    frozen: torch.dtype = torch.float32,
+    each_layer: Callable[[Block], None] = lambda layer: None,
+) -> Transformer:
+    """The base model in float32, with an adapter where the mode has one, loaded layer by layer: ``each_layer`` is called with every one.
 
     ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device. Matrices that are
     quantized are loaded in the precision that they are stored in.
     """
-    if quantized := params.training_mode.quantized:
+    mode, generator = params.training_mode, torch.Generator().manual_seed(params.seed)
+    if mode.quantized:
         frozen = weights_dtype(base)
-    mode = params.training_mode
 
     def precision_of(name: str) -> torch.dtype:
         if mode.trains(name):
             return torch.bfloat16 if params.weights == "bfloat16" and not is_norm(name) else torch.float32
         return frozen if is_matrix(name) else torch.float32
 
-    model = load_model(
-        base,
-        device="cpu" if quantized else device,
-        dtype=precision_of,
-    )
-    if quantized:
-        model = quantize_(model, device)
-    if mode.adapter:
-        lora.add(model, lora_config(params), seed=params.seed)
-    return model
+    def finish(layer: Block) -> None:
+        if mode.quantized:
+            quantize_layer_(layer, device)
+        if mode.adapter:
+            lora.add(layer, lora_config(params), seed=generator)
+        each_layer(layer)
+
+    return load_model(base, device=device, dtype=precision_of, each_layer=finish)
 
 
 def is_norm(name: str) -> bool:
@@ -91,7 +97,7 @@ def prepare_for_training(
         # A frozen matrix that multiplies in bfloat16 needs no float32 copy. The embedding starts the float32 residual stream: only where
         # it loses nothing.
         embedding = model.embed_tokens.weight
-        if not embedding.requires_grad and torch.equal(embedding.bfloat16().float(), embedding.float()):
+        if not embedding.requires_grad and all(torch.equal(rows.bfloat16().float(), rows) for rows in embedding.float().split(4096)):
             model.embed_tokens.to(torch.bfloat16)
         for layer in (m for m in model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad):
             if layer.weight is not model.embed_tokens.weight:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.builders import write_tiny_checkpoint
 from helpers.project import ROOT
 from helpers.training import CROSSED
 
 from model.checkpoint.load import load_model
+from model.llama import LlamaConfig
 from tasks import finetune as ft
 from tasks.training import checkpoints, step_metrics
+from tasks.training.cost import parameters
 
 
 def torchrun(processes: int) -> str:
@@ -35,7 +38,7 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("mode", ["full", "qlora", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     alone, model = run(parts, tmp_path / "1", 1, mode=mode)
     for processes in (2, 4):
@@ -80,6 +83,28 @@ def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path:
     alone, together = (run(parts, tmp_path / str(n), n, mode="dora", precision="bfloat16", steps=2)[0] for n in (1, 2))
     for expected, actual in zip(alone, together, strict=True):
         assert abs(expected["loss"] - actual["loss"]) < 0.02  # what passes from layer to layer is bfloat16 too
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_each_process_loads_its_part_of_the_model(tmp_path: Path, mode: str) -> None:
+    config = LlamaConfig(dim=512, n_layers=24, n_heads=8, n_kv_heads=8, ffn_dim=2048, vocab_size=4000, head_dim=64)
+    write_tiny_checkpoint(tmp_path / "base", config)
+    whole = 4 * parameters(config)
+    params = CROSSED.model_copy(update={"mode": mode})
+    command = [
+        *torchrun(2).split(),
+        str(ROOT / "tests" / "helpers" / "measure_loading.py"),
+        str(tmp_path / "base"),
+        params.model_dump_json(),
+    ]
+    # Memory of its own for each matrix, given back at once, as large models have it.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MALLOC_MMAP_THRESHOLD_": "65536"}
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    peaks = [int(line.split()[-1]) for line in result.stdout.splitlines() if line.startswith("peak")]
+    assert len(peaks) == 2
+    assert all(0.4 * whole < peak <= 0.6 * whole for peak in peaks), [peak / whole for peak in peaks]
 
 
 def test_a_launcher_that_fails_is_told(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,8 @@ def our_trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Resul
 
 
 def trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
-    """Hugging Face's Trainer with its defaults, bfloat16 autocast and the usual collator; adapters by PEFT."""
+    """Hugging Face's Trainer with its defaults, bfloat16 autocast where the processor has such products, the usual collator; adapters by
+    PEFT."""
     import transformers
 
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -137,7 +138,7 @@ def trainer(base: Path, shards: Path, mode: str, *, compiled: bool) -> Result:
             per_device_train_batch_size=ROWS,
             max_steps=WARMUP + STEPS,
             learning_rate=PARAMS.lr,
-            bf16=True,
+            bf16=use_bf16(torch.device("cpu"), "auto"),
             torch_compile=compiled,
             report_to="none",
             save_strategy="no",

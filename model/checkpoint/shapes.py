@@ -1,8 +1,8 @@
 """Names and shapes of a model's parameters, and whether stored tensors have them."""
 
 import math
-from collections.abc import Container, Iterator
-from dataclasses import replace
+from collections.abc import Container
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 from model.llama import LlamaConfig, Transformer
 
 
-def parameter_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+@cache
+def parameter_shapes(config: LlamaConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Name and shape of every parameter, without allocating one; a tied output matrix is not listed."""
     with torch.device("meta"):
-        meta_model = Transformer(replace(config))
-    for name, parameter in meta_model.named_parameters():
-        yield name, tuple(parameter.shape)
+        meta_model = Transformer(config)
+    return tuple((name, tuple(parameter.shape)) for name, parameter in meta_model.named_parameters())
 
 
 def expected_shapes(config: LlamaConfig, tensors: int, path: Path) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ def arguments() -> argparse.ArgumentParser:
     plan_parser.add_argument("--activation-checkpointing", action="store_true", default=None)
     plan_parser.add_argument("--compile", action="store_true", default=None)
     plan_parser.add_argument(
-        "--mfu", type=float, help="share of a GPU's bfloat16 rate that training reaches (default: as measured, 0.35 elsewhere)"
+        "--mfu", type=float, help="share of a GPU's bfloat16 rate that training reaches (default: as measured on an H100)"
     )
     plan_parser.add_argument("--shards", type=Path, help="(default artifacts/shards)")
     worker = commands.add_parser("worker", help="one of the processes that torchrun starts for the stage")

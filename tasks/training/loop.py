@@ -99,7 +99,7 @@ def train_steps(
         began = time.perf_counter()
         batch, loader_states = zip(*islice(rows, params.batch), strict=True)
         metrics = update(model, optimizer, step, batch, train_split, params, group)
-        params = params.model_copy(update={"micro_batch": int(metrics["micro_batch"])})  # smaller where memory ran out
+        params = params.model_copy(update={"micro_batch": int(metrics.get("micro_batch", params.micro_batch))})
         state = replace(state, step=step, loader=loader_states[-1], world_size=group.world_size)
         metrics |= speed(model, batch, train_split, params, time.perf_counter() - began, peak_rate)
         metrics |= {"memory_mb": memory_mb(group.device), "energy_wh": energy.watt_hours() * group.world_size}
@@ -143,7 +143,7 @@ def update(
     params: FinetuneParams,
     group: ProcessGroup,
 ) -> dict[str, float]:
-    """One step on these rows; returns its loss, learning rate and gradient norm.
+    """One step on these rows; returns its loss, learning rate and gradient norm, and the micro-batch where memory asked for a smaller one.
 
     ``ValueError`` where one is not finite, before the weights change.
     """
@@ -156,8 +156,10 @@ def update(
         losses = gradients(model, step, rows, split, params, group)
     except torch.OutOfMemoryError:
         losses = []
+    smaller = {}
     if not losses:  # here, where the exception no longer holds the tensors of its frames
         params = with_smaller_passes(model, params, group)
+        smaller = {"micro_batch": float(params.micro_batch)}
         losses = gradients(model, step, rows, split, params, group)
     # The one time in a step that the host waits for the device.
     norm, loss, *loop_loss = torch.stack([gradient_norm(model, params.clip).double(), *losses]).tolist()
@@ -167,8 +169,8 @@ def update(
         raise ValueError(f"loss or gradient is not finite at step {step}; documents in the batch: {', '.join(documents)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm, "micro_batch": float(params.micro_batch)}
-    return metrics | ({"loop_loss": loop_loss[0]} if loop_loss else {})
+    metrics = {"step": float(step), "loss": loss, "lr": lr, "gradient_norm": norm}
+    return metrics | ({"loop_loss": loop_loss[0]} if loop_loss else {}) | smaller
 
 
 def gradients(

@@ -20,23 +20,28 @@ from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
 from tasks.training.cost import training_flops
 from tasks.training.packing import consumed, epoch_tokens
-from tasks.training.params import MODES, FinetuneParams, Mode
+from tasks.training.params import FinetuneParams, TrainingMode
 from tasks.training.preflight import RUNTIME, Machine
 
 MAX_PACKED = 10_000  # rows: packing them takes seconds
-MFU = 0.35  # where it was not measured: what good trainers reach on one node; bench/train_speed.py measures it on a CPU
-MODES_SHOWN: tuple[Mode, ...] = ("full", "lora", "qlora")
+# Shares of the data sheet's rate that training reached on an H100 SXM (bench/results); other GPUs are taken to reach as much.
+MFU_IN_FULL, MFU_OF_ADAPTERS, MFU_IN_4_BITS = 0.36, 0.44, 0.19
+SHOWN: dict[str, dict[str, Any]] = {
+    "full": {"mode": "full", "optimizer": "adamw", "weights": "float32"},
+    "full, 8 bits": {"mode": "full", "optimizer": "adamw_8bit", "weights": "bfloat16"},
+    "lora": {"mode": "lora", "weights": "float32"},
+    "qlora": {"mode": "qlora", "weights": "float32"},
+}
 ROW = 2048  # tokens of the rows that are counted where rows are
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """From its maker's data sheet, but for ``mfu``."""
+    """From its maker's data sheet."""
 
     memory: float  # bytes
     flops: float  # of dense bfloat16 products with float32 sums, per second
     watts: float
-    mfu: float = MFU  # share of ``flops`` that training reaches, where bench/gpu_speed.py measured it
 
 
 GPUS = {
@@ -56,7 +61,7 @@ GPUS = {
 
 def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float | None, shards: Path) -> str:
     """The plan as text: memory by part, then a line per GPU with time and energy, then what else would fit each."""
-    layers = config.n_layers
+    mfu, layers = mfu or measured_mfu(params.training_mode), config.n_layers
     any_machine = Machine("cuda", gpus, math.inf, use_bf16=True)
     ends = [any_machine.needed(config, params, checkpointed_layers=count) for count in (0, layers)]
     parts = ("weights", "gradients", "optimizer", "activations", "logits", "peak")
@@ -73,29 +78,34 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
         if twice is None:
             lines.append(f"{line}{'too small':>15}")
             continue
-        speed = gpus * gpu.flops * (mfu or gpu.mfu) / _work_per_token(config, params, twice=twice)
+        speed = gpus * gpu.flops * mfu / _work_per_token(config, params, twice=twice)
         hours = [tokens / speed / 3600 for tokens in spans.values()]
         cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
         lines.append(f"{line}{f'{twice} of {layers}':>15}{speed:12,.0f}{cells}")
     lines += ["", *_what_fits(config, params, gpus=gpus)]
-    measured = [name for name, gpu in GPUS.items() if gpu.mfu != MFU]
-    share = f"at an MFU of {mfu}" if mfu else f"at the MFU that was measured on {', '.join(measured)}, of {MFU} elsewhere"
-    lines += ["", f"{share}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
+    lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
     lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_consumed(shards, params) if epoch else ''}")
     lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
     return "\n".join(lines)
 
 
+def measured_mfu(mode: TrainingMode) -> float:
+    """The share that training in such a mode reached."""
+    if mode.quantized:
+        return MFU_IN_4_BITS
+    return MFU_OF_ADAPTERS if mode.base_frozen else MFU_IN_FULL
+
+
 def _what_fits(config: LlamaConfig, params: FinetuneParams, *, gpus: int) -> list[str]:
-    """Per GPU and mode: the longest row that is a power of two, and the most rows of ROW tokens in a pass, layers twice as needed."""
-    modes = [mode for mode in MODES_SHOWN if gpus == 1 or not MODES[mode].quantized]
-    lines = [f"{'what fits':22}" + "".join(f"{mode:>22}" for mode in modes)]
-    lines += [f"{'':22}" + "".join(f"{'longest row':>13}{f'x {ROW}':>9}" for _ in modes)]
+    """Per GPU and way to train, layers computed twice as needed: the longest row, and the most rows of ROW tokens in a pass."""
+    ways = {name: way for name, way in SHOWN.items() if gpus == 1 or way.get("weights") == "float32"}
+    lines = [f"{'what fits':22}" + "".join(f"{name:>22}" for name in ways)]
+    lines += [f"{'':22}" + "".join(f"{'longest row':>13}{f'x {ROW}':>9}" for _ in ways)]
     for name, gpu in GPUS.items():
         machine = Machine("cuda", gpus, gpu.memory, use_bf16=True)
 
-        def largest(values: list[int], change: Callable[[int], dict[str, Any]], mode: Mode, machine: Machine = machine) -> str:
-            changes = {"mode": mode, "activation_checkpointing": "auto"}
+        def largest(values: list[int], change: Callable[[int], dict[str, Any]], way: dict[str, Any], machine: Machine = machine) -> str:
+            changes = way | {"activation_checkpointing": "auto"}
             fitting = (v for v in values if machine.checkpointed_layers(config, params.model_copy(update=changes | change(v))) is not None)
             best = max(fitting, default=0)
             return f"{best:,}" if best else "-"
@@ -103,9 +113,9 @@ def _what_fits(config: LlamaConfig, params: FinetuneParams, *, gpus: int) -> lis
         lengths = [1 << n for n in range(8, 18) if 1 << n <= config.max_seq_len]
         rows = [1 << n for n in range(8)] if config.max_seq_len >= ROW else []
         cells = [
-            f"{largest(lengths, lambda n: {'seq_len': n, 'batch': gpus, 'micro_batch': 1}, mode):>13}"
-            f"{largest(rows, lambda n: {'seq_len': ROW, 'batch': n * gpus, 'micro_batch': n}, mode):>9}"
-            for mode in modes
+            f"{largest(lengths, lambda n: {'seq_len': n, 'batch': gpus, 'micro_batch': 1}, way):>13}"
+            f"{largest(rows, lambda n: {'seq_len': ROW, 'batch': n * gpus, 'micro_batch': n}, way):>9}"
+            for way in ways.values()
         ]
         lines.append(f"{name:12}{gpu.memory / 1e9:7.0f} GB" + "".join(cells))
     return lines

@@ -131,7 +131,9 @@ def _trained(base: Path, split: Split, held_out: Split, training: FinetuneParams
     )
     group = ProcessGroup(0, 1, _device())
     frozen = torch.bfloat16 if use_bf16(group.device, params.precision) else torch.float32
-    model = prepare_for_training(load_base_with_adapter(base, params, device=group.device, frozen=frozen), params, group.device)
+    model = load_base_with_adapter(base, params, device=group.device, frozen=frozen)
+    layers = len(model.layers) if params.activation_checkpointing is True else 0
+    model = prepare_for_training(model, params, group.device, checkpointed_layers=layers)
     optimizer = optim.make_optimizer(trained(model).values(), params)
     validation = sample(held_out, seed=params.seed, supervised=params.validation_tokens, seq_len=params.seq_len)
     train_steps(model, optimizer, split, held_out, validation, params, group, state=State())

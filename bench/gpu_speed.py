@@ -18,6 +18,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def machine(*, tiny: bool) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "torch": torch.__version__,
+        "transformers": version("transformers"),
         "commit": commit or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
         "tiny": tiny,

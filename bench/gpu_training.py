@@ -20,7 +20,7 @@ from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, optim
 from tasks.training.distributed import process_group
 from tasks.training.hardware import matmul_rate
-from tasks.training.loop import training_work, update
+from tasks.training.loop import OutOfMemory, training_work, update
 from tasks.training.packing import Segment, count_supervised, training_rows
 from tasks.training.params import MODES, FinetuneParams, Mode
 from tasks.training.preflight import Machine
@@ -67,7 +67,7 @@ def our_training(case: Training, config: LlamaConfig) -> Result:
 def _with_checkpointing_if_needed(case: Training, train: Callable[[bool], Result]) -> Result:
     try:
         return train(case.checkpointing)
-    except torch.cuda.OutOfMemoryError:
+    except (torch.cuda.OutOfMemoryError, OutOfMemory):
         if case.checkpointing:
             raise
     reset_peak()  # outside of the exception, which holds the model
@@ -95,7 +95,8 @@ def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -
         seconds, supervised, work = list[float](), 0.0, 0.0
         for step, batch in enumerate((*batches, *batches), 1):  # the first time kernels are chosen and compiled
             began = now()
-            update(model, optimizer, step, batch, split, params, group)
+            if "micro_batch" in update(model, optimizer, step, batch, split, params, group):
+                raise OutOfMemory
             if step > case.steps:
                 seconds.append(now() - began)
                 supervised += count_supervised(batch, split)

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.Linear(config.rank, base.out_features, bias=False, device="meta")
         # Sampled on the CPU: the same numbers for every device. The distribution is that of Microsoft's loralib.
         down = nn.init.kaiming_uniform_(torch.empty(config.rank, base.in_features), a=math.sqrt(5), generator=generator)
-        device = _weight(base).device
+        device = next(chain(base.parameters(), base.buffers())).device
         self.lora_A.weight = nn.Parameter(down.to(device))
         self.lora_B.weight = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
         self.lora_magnitude_vector = nn.Parameter(_row_norms(self.direction())) if config.dora else None

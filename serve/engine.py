@@ -240,7 +240,7 @@ class Engine:
         if row:
             if reason == "failed":  # the contents of its slot are unknown now
                 self._prefix_cache.pop(row.slot, None)
-            self._batch.release(row)
+            self._batch.release(row, clear=reason == "failed")
         self._emit(request, reason)
 
     def _whole_chunks(self, count: int) -> int:

@@ -1,1 +1,1 @@
-"""Generation on a loaded model: sampling, the key/value cache, the CPU's decoding step. It knows nothing of HTTP."""
+"""Generation on a loaded model: sampling, the key/value cache, the decoding steps of CPU and GPU. It knows nothing of HTTP."""

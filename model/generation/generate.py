@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.generation.graphs import GraphedStep, positions_for
+from model.generation import graphs
 from model.generation.kv_cache import KVCache
 from model.generation.native import Native
 from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample, sample_rows
@@ -54,11 +54,11 @@ class Batch:
         self.model = model
         self.max_len = min(max_len, model.config.max_seq_len)
         weight = model.norm.weight
-        on_gpu = weight.device.type == "cuda"
-        positions = positions_for(self.max_len) if on_gpu else self.max_len
+        recorded = graphs.suits(weight.device)
+        positions = graphs.positions_for(self.max_len) if recorded else self.max_len
         self.cache = KVCache(model.config, slots, positions, dtype=weight.dtype, device=weight.device)
         self._native = Native.of(model) if weight.dtype == torch.float32 else None
-        self._graphs = GraphedStep(model, self.cache, compiled=compiled) if on_gpu else None
+        self._graphs = graphs.GraphedStep(model, self.cache, compiled=compiled) if recorded else None
 
     def add(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
         """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
@@ -82,7 +82,7 @@ class Batch:
         return True
 
     def sample(self, sequence: SequenceState) -> Token:
-        """The next token of a sequence; appended to ``sequence.tokens``. ``ValueError`` where its logits are not finite."""
+        """The next token of a sequence; appended to ``sequence.tokens``. ``ValueError`` where nothing can be drawn from its logits."""
         chosen = sequence.chosen
         if chosen is None:
             chosen = sample(sequence.logits, sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator)
@@ -108,8 +108,10 @@ class Batch:
         for sequence in sequences:
             self.cache.lengths[sequence.slot] += 1
 
-    def release(self, sequence: SequenceState) -> None:
-        """Free the cache slot of a sequence."""
+    def release(self, sequence: SequenceState, *, clear: bool = False) -> None:
+        """Free the cache slot of a sequence; ``clear``: it may hold what is not finite, which a mask does not hide."""
+        if clear:
+            self.cache.clear(sequence.slot)
         self.cache.free(sequence.slot)
 
     def is_full(self, sequence: SequenceState) -> bool:

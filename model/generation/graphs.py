@@ -2,8 +2,8 @@
 their work. It knows nothing of sampling or text.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,11 @@ from model.llama import AttentionContext, Block, LayerCache, Transformer
 
 SHORTEST = 256  # cached positions that the first graph attends to; each further one attends to twice as many
 Layer = Callable[[Block, Tensor, AttentionContext, LayerCache], Tensor]
+
+
+def suits(device: torch.device) -> bool:
+    """Whether steps on this device are recorded."""
+    return device.type == "cuda"
 
 
 def positions_for(max_len: int) -> int:
@@ -32,12 +37,23 @@ class GraphedStep:
         self._model, self._cache = model, cache
         _, slots, _, self._len, _ = cache.keys.shape
         self._tokens, self._positions = torch.zeros(2, slots, 1, dtype=torch.long, device=cache.keys.device)
-        self._layer: Layer = torch.compile(Block.forward) if compiled else Block.forward
-        self._replays: list[tuple[int, Callable[[], Tensor]]] = []
-        pool, span = torch.cuda.graph_pool_handle() if self._tokens.is_cuda else None, 0
-        while span < self._len:
-            span = min(2 * span or SHORTEST, self._len)
-            self._replays.append((span, self._record(span, pool)))
+        self._layer: Layer = Block.forward
+        self._replays: dict[int, Callable[[], Tensor]] = {}
+        self._pool = torch.cuda.graph_pool_handle() if self._tokens.is_cuda else None
+        if compiled:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Record every span with fused layers, so that no token waits for it later; with plain ones where nothing compiles here."""
+        self._layer = torch.compile(Block.forward)
+        try:
+            span = 1
+            while span <= self._len:
+                span = self._replay_of(span - 1)[0] + 1
+        except Exception as error:  # of many kinds: the C compiler's, Triton's, torch's own
+            warnings.warn(f"decoding goes on without compiled layers, slower: {type(error).__name__}", RuntimeWarning, stacklevel=2)
+            self._layer = Block.forward
+            self._replays.clear()
 
     def logits(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Logits [N, V] after one token per row, each at its own position in its cache slot."""
@@ -45,13 +61,23 @@ class GraphedStep:
         rows = torch.tensor([[0, min(length, self._len - 1)] for length in self._cache.lengths])
         rows[list(slots)] = torch.tensor([tokens, positions]).T
         self._tokens[:, 0], self._positions[:, 0] = on_device(rows, self._tokens.device).T
-        replay = next(replay for span, replay in self._replays if max(positions) < span)
+        _, replay = self._replay_of(max(positions))
         # A copy: the next step overwrites what the graph wrote.
         return replay().index_select(0, on_device(torch.tensor(slots), self._tokens.device))
 
-    def _record(self, span: int, pool: Any) -> Callable[[], Tensor]:
+    def _replay_of(self, position: int) -> tuple[int, Callable[[], Tensor]]:
+        """The shortest span that has this position, and what runs its step; recorded when it is first asked for."""
+        span = SHORTEST
+        while span <= position:
+            span *= 2
+        span = min(span, self._len)
+        if span not in self._replays:
+            self._replays[span] = self._record(span)
+        return span, self._replays[span]
+
+    def _record(self, span: int) -> Callable[[], Tensor]:
         """A function that runs the step for this span. On a CPU, as in tests, nothing is recorded."""
-        if pool is None:
+        if self._pool is None:
             return lambda: self._run(span)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -60,7 +86,7 @@ class GraphedStep:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             logits = self._run(span)
 
         def replay() -> Tensor:

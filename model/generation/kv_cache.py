@@ -30,6 +30,11 @@ class KVCache:
         """Give a slot back; its keys and values are overwritten by the next sequence."""
         self._free.append(slot)
 
+    def clear(self, slot: int) -> None:
+        """Overwrite a slot with zeros."""
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+
     def copy(self, source: int, target: int, count: int) -> None:
         """Copy the first ``count`` positions, a prefix that both sequences share, from one slot to another."""
         self.keys[:, target, :, :count] = self.keys[:, source, :, :count]

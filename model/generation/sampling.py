@@ -77,29 +77,19 @@ def sample(logits_V: Tensor, settings: Sampling, *, previous_tokens: Sequence[in
 def sample_rows(
     logits_NV: Tensor, settings: Sequence[Sampling], previous_tokens: Sequence[Sequence[int]], uniform: Sequence[float]
 ) -> list[int]:
-    """The next token's id of every row, -1 where its logits are not finite. On a GPU the host waits once, seldom twice.
+    """The next token's id of every row, -1 where its logits are not finite. What a row draws does not depend on the others.
 
     ``uniform``: a random number in [0, 1) per row, which picks from the distribution that ``candidates`` gives, likeliest token first.
+    On a GPU the host waits once, but for the tokens that a repetition penalty lowers.
     """
     if any(s.repetition_penalty != 1 for s in settings):
         rows = zip(logits_NV, previous_tokens, settings, strict=True)
         logits_NV = torch.stack([apply_repetition_penalty(row, tokens, s.repetition_penalty) for row, tokens, s in rows])
     likeliest = torch.where(logits_NV.amax(-1) < math.inf, logits_NV.argmax(-1), -1)
-    drawing = [s for s in settings if s.temperature]
-    if not drawing:
+    if all(s.temperature == 0 for s in settings):
         return likeliest.tolist()
-    # Without top-k and top-p every token is a candidate.
-    everything = any(not s.top_k and s.top_p == 1 for s in drawing)
-    count = logits_NV.shape[-1] if everything else max(_CANDIDATES, *(s.top_k for s in drawing))
-    drawn, enough = _draw(logits_NV, settings, uniform, count)
     greedy = on_device(torch.tensor([s.temperature == 0 for s in settings]), likeliest.device)
-    drawn = torch.where(greedy | (likeliest < 0), likeliest, torch.where(enough, drawn, _MORE))
-    ids: list[int] = drawn.tolist()
-    wide = [n for n, token in enumerate(ids) if token == _MORE]
-    if wide:
-        rows_again, _ = _draw(logits_NV[wide], [settings[n] for n in wide], [uniform[n] for n in wide], logits_NV.shape[-1])
-        ids = [token if token != _MORE else int(rows_again[wide.index(n)]) for n, token in enumerate(ids)]
-    return ids
+    return torch.where(greedy | (likeliest < 0), likeliest, _draw(logits_NV, settings, uniform)).tolist()
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
@@ -107,24 +97,21 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-_MORE = -2  # in place of an id: the nucleus has more tokens than were looked at
-
-
-def _draw(logits_NV: Tensor, settings: Sequence[Sampling], uniform: Sequence[float], count: int) -> tuple[Tensor, Tensor]:
-    """The filters of ``candidates`` on every row's ``count`` likeliest tokens: ids drawn [N], and whether these tokens were enough."""
+def _draw(logits_NV: Tensor, settings: Sequence[Sampling], uniform: Sequence[float]) -> Tensor:
+    """The filters of ``candidates`` on every row; ids drawn [N]."""
     vocab_size = logits_NV.shape[-1]
     numbers = [[s.temperature or 1, s.top_k or vocab_size, s.top_p, s.min_p, u] for s, u in zip(settings, uniform, strict=True)]
     temperature, top_k, top_p, min_p, draw = on_device(torch.tensor(numbers), logits_NV.device).T[..., None]
-    probs, ids = torch.softmax(logits_NV.float() / temperature, -1).topk(min(count, vocab_size))
-    enough = (top_k < vocab_size) | (probs.sum(-1, keepdim=True) >= top_p) | (count >= vocab_size)
-    probs = torch.where(torch.arange(probs.shape[-1], device=probs.device) < top_k, probs, 0)
+    # All of them: half precision has many ties, and a sort that is not stable, or of the largest alone, orders them by its own size.
+    probs, ids = torch.softmax(logits_NV.float() / temperature, -1).sort(stable=True, dim=-1, descending=True)
+    probs = torch.where(torch.arange(vocab_size, device=probs.device) < top_k, probs, 0)
     probs = probs / torch.where(top_k < vocab_size, probs.sum(-1, keepdim=True), 1)
     mass_before = probs.cumsum(-1) - probs
     mass_before[:, 0] = -1  # as in candidates
     kept = ((mass_before < top_p) | (top_p == 1)) & (probs >= min_p * probs[:, :1]) & (probs > 0)
     mass = (probs * kept).cumsum(-1)
     index = torch.searchsorted(mass, draw * mass[:, -1:], right=True).minimum(kept.sum(-1, keepdim=True) - 1)
-    return ids.gather(-1, index.clamp(min=0))[:, 0], enough[:, 0]
+    return ids.gather(-1, index.clamp(min=0))[:, 0]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training state on disk, so that a killed run resumes: weights, AdamW's moments, and the position.
 
-    .cache/train/<key>/00000020/{weights,exp_avg,exp_avg_sq}/*.safetensors  state.json  manifest.json
+    .cache/train/<key>/00000020/{weights,exp_avg,exp_avg_sq,…}/*.safetensors  state.json  manifest.json
     .cache/train/<key>/best-00000015/weights/…                              the weights with the lowest validation loss
 
 The key is the digest of all that the result depends on, the code included: another release never reads a state of this one. A state
@@ -62,8 +62,9 @@ def save(key: str, state: State, model: nn.Module, optimizer: torch.optim.Optimi
     """Write the state and drop all but the newest ones; called by every process of the run."""
     parts: dict[str, dict[str, Tensor]] = {WEIGHTS: dict(trained(model))}
     for name, parameter in trained(model).items():
-        for part in optim.new_state(optimizer, parameter):
-            parts.setdefault(part, {})[name] = optimizer.state[parameter][part]
+        for part, tensor in optimizer.state[parameter].items():
+            if part != "step":
+                parts.setdefault(part, {})[name] = tensor
     _write(folder_of(key) / f"{state.step:08d}", parts, {"state": asdict(state)})
     if rank() == 0:
         _prune(folder_of(key))

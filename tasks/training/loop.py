@@ -5,10 +5,11 @@
               clip, schedule, AdamW            optim.py
               now and then: validate, save     checkpoints.py; the metrics of each step go to step_metrics.py
 
-The weights are trained in float32; the matrix products run in bfloat16 where the processor has them. Several processes share
-weights, gradients and moments (FSDP2). It knows nothing of records or of the stage.
+The weights are trained in float32 unless params say otherwise; the matrix products run in bfloat16 where the processor has them. Several
+processes share weights, gradients and moments (FSDP2). It knows nothing of records or of the stage.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,10 @@ from tasks.training.prepare import check_gpus, is_matrix, load_base_with_adapter
 from tasks.training.step_metrics import StepMetricsLog
 
 
+class OutOfMemory(ValueError):
+    """No smaller pass is left to try."""
+
+
 class StoppedError(ValueError):
     """A signal stopped training; a state to resume from was saved."""
 
@@ -56,7 +61,8 @@ def train(base: Path, shards: Path, key: str, params: FinetuneParams, group: Pro
     if single_process:
         model = load_base_with_adapter(base, params, device=device, frozen=torch.bfloat16 if bfloat16 else torch.float32)
     else:
-        model = load_base_with_adapter(base, params, device=torch.device("cpu"), each_layer=partial(shard, group, params.precision))
+        each_layer = partial(shard, group, params.precision)
+        model = load_base_with_adapter(base, params, device=torch.device("cpu"), quantize_on=device, each_layer=each_layer)
         model = shard(group, params.precision, model)
     model = prepare_for_training(model, params, group.device, checkpointed_layers=checkpointed_layers, single_process=single_process)
     optimizer = optim.make_optimizer(checkpoints.trained(model).values(), params)
@@ -152,15 +158,16 @@ def update(
     )
     for param_group in optimizer.param_groups:
         param_group["lr"] = lr
-    try:
-        losses = gradients(model, step, rows, split, params, group)
-    except torch.OutOfMemoryError:
-        losses = []
-    smaller = {}
-    if not losses:  # here, where the exception no longer holds the tensors of its frames
-        params = with_smaller_passes(model, params, group)
+    smaller = dict[str, float]()
+    while True:
+        try:
+            losses = gradients(model, step, rows, split, params, group)
+            break
+        except torch.OutOfMemoryError:
+            pass
+        # Here, where the exception no longer holds the tensors of its frames.
+        params = with_less_memory(model, params, group)
         smaller = {"micro_batch": float(params.micro_batch)}
-        losses = gradients(model, step, rows, split, params, group)
     # The one time in a step that the host waits for the device.
     norm, loss, *loop_loss = torch.stack([gradient_norm(model, params.clip).double(), *losses]).tolist()
     loss = group.sum(loss)[0]
@@ -183,21 +190,33 @@ def gradients(
     return losses
 
 
-def with_smaller_passes(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> FinetuneParams:
-    """Params with half the micro-batch, after a pass that the GPU had no memory for, whose gradients are dropped.
+def with_less_memory(model: Transformer, params: FinetuneParams, group: ProcessGroup) -> FinetuneParams:
+    """Params with half the micro-batch, or a model that computes all layers twice, after a pass that the GPU had no memory for. Its
+    gradients are dropped.
 
-    ``ValueError`` with what to change where there is no half, where other processes would wait, or where the bits must stay.
+    ``OutOfMemory`` with what to change where neither is left, where other processes would wait, or where the bits must stay.
     """
-    if params.micro_batch == 1 or params.deterministic or not group.single_process:
-        raise ValueError(
-            f"the GPU has no memory for {params.micro_batch} x {params.seq_len} tokens a pass; lower finetune.micro_batch or seq_len, "
-            "or set activation_checkpointing: true. Training goes on from the last state"
+    layers, rows = len(model.layers), params.micro_batch
+    if params.deterministic or not group.single_process or (rows == 1 and not _can_checkpoint(model, params)):
+        advice = "lower finetune.micro_batch or seq_len" if rows > 1 else "lower finetune.seq_len"
+        raise OutOfMemory(
+            f"the GPU has no memory for {rows} x {params.seq_len} tokens a pass; {advice}"
+            + ("" if model.checkpointed_layers == layers else ", or set activation_checkpointing: true")
         )
-    smaller = params.model_copy(update={"micro_batch": params.micro_batch // 2})
-    print(f"finetune: the GPU has no memory for {params.micro_batch} rows a pass; going on with {smaller.micro_batch}", flush=True)
+    if _can_checkpoint(model, params):
+        model.checkpointed_layers = layers
+        print("finetune: the GPU has no memory for a pass; going on with all layers computed twice", flush=True)
+    else:
+        params = params.model_copy(update={"micro_batch": rows // 2})
+        print(f"finetune: the GPU has no memory for {rows} rows a pass; going on with {params.micro_batch}", flush=True)
     model.zero_grad(set_to_none=True)
+    gc.collect()
     torch.cuda.empty_cache()
-    return smaller
+    return params
+
+
+def _can_checkpoint(model: Transformer, params: FinetuneParams) -> bool:
+    return params.activation_checkpointing == "auto" and model.checkpointed_layers < len(model.layers)
 
 
 def backward(model: Transformer, rows: Sequence[PackedRow], split: Split, params: FinetuneParams, group: ProcessGroup) -> torch.Tensor:

@@ -106,8 +106,8 @@ def _what_fits(config: LlamaConfig, params: FinetuneParams, *, gpus: int) -> lis
 
         def largest(values: list[int], change: Callable[[int], dict[str, Any]], way: dict[str, Any], machine: Machine = machine) -> str:
             changes = way | {"activation_checkpointing": "auto"}
-            fitting = (v for v in values if machine.checkpointed_layers(config, params.model_copy(update=changes | change(v))) is not None)
-            best = max(fitting, default=0)
+            allowed = (v for v in values if machine.checkpointed_layers(config, params.model_copy(update=changes | change(v))) is not None)
+            best = max(allowed, default=0)
             return f"{best:,}" if best else "-"
 
         lengths = [1 << n for n in range(8, 18) if 1 << n <= config.max_seq_len]

@@ -11,6 +11,8 @@ from tasks.training.params import FinetuneParams
 # fragmentation.
 RUNTIME = {"cuda": 0.6e9, "cpu": 1.1e9}
 
+MARGIN = 0.95
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -44,7 +46,9 @@ class Machine:
         """How many layers must be computed twice for a run to fit, or are where the params say so; None where it does not fit."""
         setting, layers = params.activation_checkpointing, config.n_layers
         for count in range(layers + 1) if setting == "auto" else [layers if setting else 0]:
-            if self.needed(config, params, checkpointed_layers=count).peak + RUNTIME[self.device] <= self.memory:
+            # Memory is planned within some percent, so one layer too few is not chosen while there are more.
+            usable = self.memory * (MARGIN if setting == "auto" and count < layers else 1)
+            if self.needed(config, params, checkpointed_layers=count).peak + RUNTIME[self.device] <= usable:
                 return count
         return None
 
@@ -59,10 +63,15 @@ def fit(config: LlamaConfig, params: FinetuneParams, machine: Machine) -> int:
         "finetune.activation_checkpointing: auto": {"activation_checkpointing": "auto"},
         **{f"finetune.micro_batch: {rows}": {"micro_batch": rows} for rows in (params.micro_batch // 2, 1) if rows},
         "micro_batch: 1 and activation_checkpointing: auto": smallest,
-        "finetune.mode: lora": {"mode": "lora"},
-        "micro_batch: 1, activation_checkpointing: auto and mode: lora": smallest | {"mode": "lora"},
-        **({"micro_batch: 1, activation_checkpointing: auto and mode: qlora": smallest | {"mode": "qlora"}} if machine.count == 1 else {}),
     }
+    if machine.count == 1 and not params.training_mode.adapter and machine.use_bf16:
+        in_8_bits: dict[str, object] = smallest | {"optimizer": "adamw_8bit", "weights": "bfloat16"}
+        changes_by_advice["micro_batch: 1, activation_checkpointing: auto, optimizer: adamw_8bit and weights: bfloat16"] = in_8_bits
+    for mode in ("lora", "qlora"):
+        with_adapter: dict[str, object] = {"mode": mode, "weights": "float32"}
+        weights = "" if params.weights == "float32" else ", weights: float32"
+        changes_by_advice[f"mode: {mode}{weights}"] = with_adapter
+        changes_by_advice[f"micro_batch: 1, activation_checkpointing: auto{weights} and mode: {mode}"] = smallest | with_adapter
     for advised, changes in changes_by_advice.items():
         if machine.checkpointed_layers(config, params.model_copy(update=changes)) is not None:
             advice = f"it fits with {advised}"

@@ -19,8 +19,10 @@ from tasks.training.params import FinetuneParams
 
 def check_gpus(group: ProcessGroup, params: FinetuneParams) -> None:
     """Say what is unusual about the devices; ``ValueError`` where they cannot train together."""
-    if params.weights == "bfloat16" and not (use_bf16(group.device, params.precision) and group.single_process):
-        raise ValueError("finetune.weights: bfloat16 needs one process, and bfloat16 products, which this machine does not have")
+    if params.optimizer == "adamw_8bit" and not group.single_process:
+        raise ValueError("finetune.optimizer: adamw_8bit trains in one process; several share the moments of adamw")
+    if params.weights == "bfloat16" and not use_bf16(group.device, params.precision):
+        raise ValueError("finetune.weights: bfloat16 needs matrix products in bfloat16; set precision: bfloat16, or weights: float32")
     cuda = group.device.type == "cuda"
     names = group.gather(torch.cuda.get_device_name(group.device) if cuda else "")
     if not group.single_process and any("MIG" in name for name in names):
@@ -46,25 +48,28 @@ def load_base_with_adapter(
     *,
     device: torch.device,
     frozen: torch.dtype = torch.float32,
+    quantize_on: torch.device | None = None,
     each_layer: Callable[[Block], None] = lambda layer: None,
 ) -> Transformer:
-    """The base model in float32, with an adapter where the mode has one, loaded layer by layer: ``each_layer`` is called with every one.
+    """The base model, with an adapter where the mode has one, loaded layer by layer: ``each_layer`` is called with every one.
 
-    ``frozen``: the precision in which matrices that do not change are loaded; float32 might not fit on the device. Matrices that are
-    quantized are loaded in the precision that they are stored in.
+    What trains is in the precision that params say, the rest in float32 but for matrices, which are ``frozen``: float32 might not fit
+    on the device. Matrices that are quantized are loaded in the precision that they are stored in, and quantized on the device or on
+    ``quantize_on``; another kind of device may round otherwise.
     """
     mode, generator = params.training_mode, torch.Generator().manual_seed(params.seed)
-    if mode.quantized:
-        frozen = weights_dtype(base)
+    stored = weights_dtype(base)
 
     def precision_of(name: str) -> torch.dtype:
         if mode.trains(name):
             return torch.bfloat16 if params.weights == "bfloat16" and not is_norm(name) else torch.float32
+        if mode.quantized and name.endswith("_proj.weight"):
+            return stored
         return frozen if is_matrix(name) else torch.float32
 
     def finish(layer: Block) -> None:
         if mode.quantized:
-            quantize_layer_(layer, device)
+            quantize_layer_(layer, quantize_on or device)
         if mode.adapter:
             lora.add(layer, lora_config(params), seed=generator)
         each_layer(layer)

@@ -10,7 +10,7 @@ from helpers.builders import TINY, random_model
 from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
-from model.generation import native, quantize
+from model.generation import graphs, native, quantize
 from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
@@ -41,10 +41,12 @@ MEDICAL = (
 )
 
 
-@pytest.fixture(params=["c", "torch"])
+@pytest.fixture(params=["c", "torch", "graphs"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Both ways of stepping; the C step must not be missing where there is a compiler."""
-    if request.param == "torch":
+    """All ways of stepping; the C step must not be missing where there is a compiler. The GPU's is run without a recording."""
+    if request.param == "graphs":
+        monkeypatch.setattr(graphs, "suits", lambda device: True)
+    if request.param != "c":
         monkeypatch.setattr(Native, "of", lambda model: None)
     else:
         assert not isinstance(native.library(), str), native.library()
@@ -61,7 +63,7 @@ def rows(prompts: list[list[int]], settings: Sampling = GREEDY, model: Transform
 
 
 @pytest.mark.usefixtures("path")
-class TestBothPaths:
+class TestAllPaths:
     def test_a_batch_gives_what_each_prompt_gives_alone_and_the_full_forward(self) -> None:
         model, batch = random_model(TINY), rows(PROMPTS)
         for prompt, continuation in zip(PROMPTS, batch, strict=True):

@@ -133,6 +133,19 @@ def test_rows_together_draw_what_each_row_would_draw(seed: int, spread: float, r
         assert probs[: position + 1].sum() >= number - 1e-4
 
 
+def test_what_a_row_draws_does_not_depend_on_the_settings_of_others() -> None:
+    """Among ties too, of which half precision has many."""
+    torch.manual_seed(0)
+    logits = torch.randn(40, 3000).bfloat16()
+    logits[:, :60] += 6
+    uniform = torch.rand(40).tolist()
+    settings = [Sampling(temperature=1.0, top_p=0.9)] * 40
+    alone = [sample_rows(logits[n : n + 1], settings[:1], [[]], uniform[n : n + 1])[0] for n in range(40)]
+    for other in (Sampling(top_p=1.0), Sampling(top_k=300), GREEDY):
+        together = [sample_rows(logits[[n, 0]], [settings[0], other], [[]] * 2, [uniform[n], 0.5])[0] for n in range(40)]
+        assert together == alone
+
+
 def test_rows_that_are_not_finite_concern_themselves_alone() -> None:
     logits = torch.randn(4, 300)
     logits[1, 7], logits[2, 8] = float("nan"), float("inf")

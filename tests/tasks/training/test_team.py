@@ -38,10 +38,12 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["full", "qlora", pytest.param("lora", marks=pytest.mark.campaign)])
-def test_two_and_four_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "several"), [("full", (2, 4)), ("qlora", (2,)), pytest.param("lora", (2, 4), marks=pytest.mark.campaign)], ids=str
+)
+def test_several_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str, several: tuple[int, ...]) -> None:
     alone, model = run(parts, tmp_path / "1", 1, mode=mode)
-    for processes in (2, 4):
+    for processes in several:
         together, other_model = run(parts, tmp_path / str(processes), processes, mode=mode)
         for name in ("loss", "gradient_norm", "validation_loss"):
             expected, actual = ([p[name] for p in history if name in p] for history in (alone, together))
@@ -86,7 +88,7 @@ def test_processes_train_in_bfloat16_as_well(parts: tuple[Path, Path], tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_each_process_loads_its_part_of_the_model(tmp_path: Path, mode: str) -> None:
     config = LlamaConfig(dim=512, n_layers=24, n_heads=8, n_kv_heads=8, ffn_dim=2048, vocab_size=4000, head_dim=64)
     write_tiny_checkpoint(tmp_path / "base", config)

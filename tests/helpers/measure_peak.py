@@ -44,7 +44,7 @@ def main() -> None:
         step = partial(loop.update, model, optimizer, split=split, params=params, group=group)
         for index in (1, 2):
             step(index, [row for row, _ in islice(rows, params.batch)])
-        moments = [tensor for of_one in optimizer.state.values() for tensor in of_one.values()]
+        moments = [tensor for of_one in optimizer.state.values() for tensor in of_one.values() if isinstance(tensor, torch.Tensor)]
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *quantized, *moments))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
             step(3, [row for row, _ in islice(rows, params.batch)])

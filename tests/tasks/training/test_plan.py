@@ -131,9 +131,10 @@ def test_the_command_prints_a_plan() -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    rows = {line[:12].strip(): line for line in process.stdout.splitlines()}
-    assert "too small" in rows["RTX 4090"]
-    assert "fits" in rows["H100 SXM"] and "kWh" in rows["H100 SXM"]
+    needs, fits = process.stdout.split("what fits")
+    needed, fitting = ({line[:12].strip(): line for line in part.splitlines()} for part in (needs, fits))
+    assert "too small" in needed["RTX 4060 Ti"] and "0 of 32" in needed["H100 SXM"] and "kWh" in needed["H100 SXM"]
+    assert fitting["RTX 4060 Ti"].split()[5:] == ["-"] * 6 + ["8,192", "4"]
 
 
 @pytest.mark.parametrize("wrong", [["--gpus", "0"], ["--seq", "999999", "--size", "llama-3-8b"], ["--mfu", "2"]], ids=" ".join)

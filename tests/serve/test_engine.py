@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.builders import TINY, random_model
 
+from model.generation import graphs
 from model.generation.generate import SequenceState, Token, generate
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
@@ -18,7 +19,10 @@ CONTEXT = TINY.max_seq_len
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """With "all slots": a step runs every slot, idle ones too, in compiled layers, as on a GPU, where it is also recorded."""
+    if getattr(request, "param", "") == "all slots":
+        monkeypatch.setattr(graphs, "suits", lambda device: True)
     engine = Engine(MODEL, slots=4, max_len=CONTEXT, max_waiting=100)
     yield engine
     engine.close(0)
@@ -48,6 +52,7 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
     return [[chance.randrange(TINY.vocab_size) for _ in range(chance.randint(1, 180))] for _ in range(count)]
 
 
+@pytest.mark.parametrize("engine", ["", "all slots"], indirect=True)
 def test_forty_requests_at_once_get_the_tokens_that_they_get_alone(engine: Engine) -> None:
     settings = [Sampling(temperature=0.9, top_p=0.8, seed=n) if n % 2 else GREEDY for n in range(40)]
     requests = [Recorded(prompt, sampling) for prompt, sampling in zip(prompts(40), settings, strict=True)]
@@ -58,11 +63,13 @@ def test_forty_requests_at_once_get_the_tokens_that_they_get_alone(engine: Engin
     assert engine.load().running == engine.load().waiting == 0
 
 
+@pytest.mark.parametrize("engine", ["", "all slots"], indirect=True)
 def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     system = prompts(1, seed=5)[0][:90] * 2
-    first = Recorded([*system[:150], 7])
-    engine.submit(first.request)
+    first, longer = Recorded([*system[:150], 7]), Recorded(prompts(1, seed=6)[0][:60], count=90)
+    engine.submit(first.request, longer.request)
     first.answer()
+    longer.answer()  # while it was decoded, the first one's slot was idle
     second = Recorded([*system[:150], 9, 11])
     engine.submit(second.request)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")

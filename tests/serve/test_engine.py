@@ -71,8 +71,14 @@ def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     first.answer()
     longer.answer()  # while it was decoded, the first one's slot was idle
     second = Recorded([*system[:150], 9, 11])
+    second.request.log_probabilities = 0
     engine.submit(second.request)
-    assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20), "length")
+    token = second.events.get(timeout=240)
+    (exact,) = next(iter(generate(MODEL, [second.request.prompt], max_new_tokens=1, log_probabilities=0)))
+    assert isinstance(token, Token) and token.log_probability and exact and exact.log_probability
+    # One wrong position of the prefix would hardly change a token, but it changes its probability.
+    assert (token.id, token.log_probability.logprob) == (exact.id, pytest.approx(exact.log_probability.logprob, abs=1e-5))
+    assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20)[1:], "length")
     assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
 
 

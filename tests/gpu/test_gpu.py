@@ -8,6 +8,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def random_documents(count: int) -> Split:
 class Run:
     """A tiny random model in training."""
 
-    def __init__(self, mode: Mode, device: torch.device, *, documents: int = 60, **changes: object):
+    def __init__(self, mode: Mode, device: torch.device, *, documents: int = 60, **changes: Any):
         self.params, self.group = PARAMS.model_copy(update={"mode": mode, **changes}), ProcessGroup(0, 1, device)
         model = random_model(TINY)
         if self.params.weights == "bfloat16":
@@ -104,7 +105,7 @@ class Run:
         return loop.update(self.model, self.optimizer, self.steps, batch, self.split, self.params, self.group)
 
 
-def trained(mode: Mode, device: torch.device, *, steps: int, **changes: object) -> tuple[Transformer, list[dict[str, float]]]:
+def trained(mode: Mode, device: torch.device, *, steps: int, **changes: Any) -> tuple[Transformer, list[dict[str, float]]]:
     """A model after some steps, with their metrics."""
     run = Run(mode, device, **changes)
     metrics = [run.step() for _ in range(steps)]
@@ -198,7 +199,7 @@ def test_moments_in_8_bits_train_as_on_the_cpu(weights: str) -> None:
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(
-    mode: Mode, changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     changes = changes | {"deterministic": True}

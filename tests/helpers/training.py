@@ -102,7 +102,7 @@ def run(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> tuple
 KEY = "0" * 32
 
 
-def trained_a_step(seed: int = 0) -> tuple[Transformer, torch.optim.AdamW]:
+def trained_a_step(seed: int = 0) -> tuple[Transformer, torch.optim.Optimizer]:
     model = random_model(TINY, seed)
     optimizer = optim.make_optimizer(model.parameters(), PARAMS.model_copy(update={"lr": 1e-3, "weight_decay": 0.0}))
     model(torch.arange(20)[None]).square().mean().backward()

@@ -77,7 +77,8 @@ def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     (exact,) = next(iter(generate(MODEL, [second.request.prompt], max_new_tokens=1, log_probabilities=0)))
     assert isinstance(token, Token) and token.log_probability and exact and exact.log_probability
     # One wrong position of the prefix would hardly change a token, but it changes its probability.
-    assert (token.id, token.log_probability.logprob) == (exact.id, pytest.approx(exact.log_probability.logprob, abs=1e-5))
+    assert token.id == exact.id
+    assert token.log_probability.logprob == pytest.approx(exact.log_probability.logprob, abs=1e-5)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20)[1:], "length")
     assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
 

@@ -46,14 +46,14 @@ def our_generation(case: Generation, config: LlamaConfig) -> Result:
     return _decoding(run, case.batch, read_by_a_step(model, config))
 
 
-def their_generation(case: Generation, config: LlamaConfig) -> Result:
-    """transformers' greedy ``generate`` with a static cache, which it compiles."""
+def their_generation(case: Generation, config: LlamaConfig, *, static: bool) -> Result:
+    """transformers' greedy ``generate``: with a static cache, for which it compiles the model, or with its own choice."""
     device = the_device()
     model = their_model(config, device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32).eval()
     model.generation_config.eos_token_id = None  # nothing ends an answer
     ids = torch.tensor(_prompts(case, config), device=device)
     options: dict[str, Any] = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
-    if device.type == "cuda":
+    if static and device.type == "cuda":
         options["cache_implementation"] = "static"
 
     def run(count: int) -> float:

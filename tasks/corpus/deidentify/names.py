@@ -3,14 +3,15 @@
 A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken to be composed (NFC).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import titles
-from tasks.corpus.deidentify.allowlist import is_ordinary
+from tasks.corpus.deidentify import name_runs, titles
 
+Refine: TypeAlias = Callable[[str, int, int], Iterator[tuple[int, int]]]  # the names between two places of a text
 # Capitalized words that open a sentence or name a place or a thing where a name might stand.
 _NO_NAMES = (
     "the this that these those she they with and but not yes his her their our "
@@ -31,7 +32,7 @@ _SHORT = "a an he it we i you in on at of for from or if as to no my id dr mr mr
 _END = r"(?![\p{L}\p{M}])"
 _NOT = rf"(?!(?i:{'|'.join(_NO_NAMES.split())}){_END}|(?i:{_SHORT.replace(' ', '|')})(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
 
-_UPPER, _LETTER, _BLANK, _HYPHEN, _APOSTROPHE = r"[\p{Lu}\p{Lt}]", r"[\p{L}\p{M}]", r"[ \t\u00a0\u202f\u3000]", "[-‐‑]", "['’ʼʻ‘]"
+_UPPER, _LETTER, BLANK, _HYPHEN, _APOSTROPHE = r"[\p{Lu}\p{Lt}]", r"[\p{L}\p{M}]", r"[ \t\u00a0\u202f\u3000]", "[-‐‑]", "['’ʼʻ‘]"
 # What follows an apostrophe or a hyphen and is no part of the name.
 _NOT_OF_IT = rf"(?:s|ll|d|ve|re|m|t){_END}"
 _SAID_OF_IT = (
@@ -45,32 +46,30 @@ _WORD = (
 )
 # J. R., J.-P., Zs. Kovács, and a letter alone.
 _INITIALS = (
-    rf"(?:(?:{_UPPER}\.{_HYPHEN}?)++(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={_BLANK}?{_UPPER})"
+    rf"(?:(?:{_UPPER}\.{_HYPHEN}?)++(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
     rf"|{_NOT}{_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
-    rf"|ould|['’][tsTS]){_BLANK}+"
+    rf"|ould|['’][tsTS]){BLANK}+"
 )
-_BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){_BLANK}+){{0,3}}"
+_BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){BLANK}+){{0,3}}"
 # An, Do, He and My are names too: before another one, or where it ends what is said.
-_SHORT_NAME = rf"(?:An|Do|He|My)(?={_BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
+_SHORT_NAME = rf"(?:An|Do|He|My)(?={BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
 _PART = rf"(?:{_NOT}{_WORD}|{_INITIALS}|{_SHORT_NAME})"
-_MORE = rf"(?:{_BLANK}+{_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
+_MORE = rf"(?:{BLANK}+{_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
 # Scripts without case. Where no blanks part words, a longer run is a sentence, of which a name can be the first four characters.
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
 _SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"
 _CASELESS_WORD = r"(?![ªº])[\p{Lo}\p{Georgian}][\p{Lo}\p{Lm}\p{Georgian}\p{M}\u200c\u200d'’׳״־-]*+"
-_CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{_BLANK}{_CASELESS_WORD}){{0,4}})"
+_CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{BLANK}{_CASELESS_WORD}){{0,4}})"
 # "Ann B. Smith", "Smith, Ann B." and "A. Smith", within a line.
-_FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{_BLANK}*[(（]{_SIGNS}[)）])?|{_CASELESS})"
+FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{BLANK}*[(（]{_SIGNS}[)）])?|{_CASELESS})"
 # A surname may also be one of the words above.
-_SURNAME = (
-    rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{_BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{_BLANK}{_BETWEEN}{_WORD})?(?:{_BLANK}{_BETWEEN}{_PART})?"
-)
-_LISTED = rf"{_SURNAME},{_BLANK}+{_PART}{_MORE}{{0,2}}"
-_ANY = rf"(?:{_LISTED}|{_FULL})"
-_CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
+_SURNAME = rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{BLANK}{_BETWEEN}{_WORD})?(?:{BLANK}{_BETWEEN}{_PART})?"
+_LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"
+_ANY = rf"(?:{_LISTED}|{FULL})"
+CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
 _DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"
 _DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d+[- ]y)"
 _ALONE = r"(?<![\w/-])"
@@ -94,14 +93,13 @@ def _opened(words: Iterable[str]) -> str:
 
 
 _TITLE = rf"(?:{_one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
-_TITLES = rf"{_ALONE}{_TITLE}{_BLANK}*+(?:(?:{_TITLE}|{titles.TITLE_ADDED}){_BLANK}*+){{0,5}}(?<=[\s.])"
-_ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){_BLANK})"
-_UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{_BLANK}|\d{_BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
-_PATIENT = rf"\b(?:{titles.PATIENT}){_BLANK}+"
+_TITLES = rf"{_ALONE}{_TITLE}{BLANK}*+(?:(?:{_TITLE}|{titles.TITLE_ADDED}){BLANK}*+){{0,5}}(?<=[\s.])"
+_ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){BLANK})"
+_UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|\d{BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
+_PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
-_STARTS = rf"(?<!\w)(?={_OPENS})"
-_PEOPLE = r"nurse|interpreter|case manager|social worker|therapist|pharmacist"
-_WORKING = r"primary care (?:provider|physician)|attending|resident|surgeon|colleague"
+STARTS = rf"(?<!\w)(?={_OPENS})"
+_COLON = rf"[:=：-]{BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
 _KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
     "grandmother",
     "grandfather",
@@ -120,53 +118,63 @@ class NamePattern:
 
     pattern: regex.Pattern[str]  # with a group "span"
     score: float  # how sure it is
-    gate: regex.Pattern[str] | frozenset[str]  # what a text must hold for it to be worth trying
-    holds: Callable[[str], bool] = bool  # of the text of the span
+    words: regex.Pattern[str] | frozenset[str]  # what a text must hold for it to be worth trying
+    refine: Refine | None = None  # which part of the span is a name; None: all of it
 
 
-def _pattern(
-    before: str, span: str, score: float, gate: regex.Pattern[str] | Iterable[str], *, after: str = "", unsure: bool = False
+def pattern(
+    before: str, span: str, score: float, words: regex.Pattern[str] | Iterable[str], *, after: str = "", refine: Refine | None = None
 ) -> NamePattern:
+    """What stands before a name, the name, and what stands behind it, as one pattern."""
     compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    required_words = gate if isinstance(gate, regex.Pattern) else frozenset(gate)
-    return NamePattern(compiled, score, required_words, looks_like_a_name if unsure else bool)
-
-
-def looks_like_a_name(text: str) -> bool:
-    """Whether the first word of a possible name is no ordinary word."""
-    return not is_ordinary(regex.split(r"[\s,'’]", text, maxsplit=1)[0])
+    return NamePattern(compiled, score, words if isinstance(words, regex.Pattern) else frozenset(words), refine)
 
 
 PATTERNS = (
-    _pattern(_TITLES, _FULL, 0.8, _gate(titles.TITLES)),
-    _pattern(
-        rf"{_ALONE}(?:{_one_of(titles.TITLES_IN_CAPITALS)})\b\.?{_BLANK}+",
-        rf"{_CAPITALS}(?:,?{_BLANK}+{_NOT}(?:{_CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
+    pattern(_TITLES, FULL, 0.8, _gate(titles.TITLES), refine=name_runs.not_a_placeholder),
+    pattern(
+        rf"{_ALONE}(?:{_one_of(titles.TITLES_IN_CAPITALS)})\b\.?{BLANK}+",
+        rf"{CAPITALS}(?:,?{BLANK}+{_NOT}(?:{CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
         0.7,
         _gate(titles.TITLES_IN_CAPITALS),
+        refine=name_runs.not_a_placeholder,
     ),
-    _pattern(rf"{_UNSURE}{_BLANK}+", _FULL, 0.6, _gate(titles.UNSURE_TITLES), unsure=True),
-    _pattern(rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{_BLANK}*MM?\.){_BLANK}+", _FULL, 0.6, ("m", "mm"), unsure=True),
+    pattern(rf"{_UNSURE}{BLANK}+", FULL, 0.6, _gate(titles.UNSURE_TITLES), refine=name_runs.names_near_a_cue),
+    pattern(
+        rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{BLANK}*MM?\.){BLANK}+", FULL, 0.6, ("m", "mm"), refine=name_runs.names_near_a_cue
+    ),
     # Looked for from the colon on, of which there are fewer than of words.
-    _pattern(
-        rf"[:=：-]{_BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])(?<=\b(?i:{titles.LABELS}){_BLANK}*[:=：-]{_BLANK}*)", _ANY, 0.8, _LABELLED
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.8, _LABELLED),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
+    pattern(_PATIENT, FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
+    pattern(_PATIENT, FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),
+    pattern(
+        rf"(?i:\b(?:{titles.KIN})(?:,| named|[ ]is|[ ]\(|[:] )?(?:{BLANK}+)?)(?<=[\s(,:])",
+        FULL,
+        0.6,
+        _KINS,
+        refine=name_runs.names_near_a_cue,
     ),
-    _pattern(rf"(?i:\b(?:pt|{_PEOPLE})){_BLANK}+", _FULL, 0.6, "pt nurse interpreter manager worker therapist pharmacist".split()),
-    _pattern(rf"(?i:\b(?:{_WORKING})){_BLANK}+", _FULL, 0.6, "primary attending resident surgeon colleague".split()),
-    _pattern(_PATIENT, _FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, unsure=True),
-    _pattern(_PATIENT, _FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, unsure=True),
-    _pattern(rf"(?i:\b(?:{titles.KIN}),?(?: named| is)?){_BLANK}+", _FULL, 0.6, _KINS),
-    _pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{_BLANK}+", _FULL, 0.6, _gate(titles.KIN_ABROAD), unsure=True),
-    _pattern(
-        rf"\b{titles.BEFORE_KIN_IN_GERMAN}{_BLANK}+(?:{_one_of(titles.KIN_IN_GERMAN)}),?{_BLANK}+",
-        _FULL,
+    pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{BLANK}+", FULL, 0.6, _gate(titles.KIN_ABROAD), refine=name_runs.names_near_a_cue),
+    pattern(
+        rf"\b{titles.BEFORE_KIN_IN_GERMAN}{BLANK}+(?:{_one_of(titles.KIN_IN_GERMAN)}),?{BLANK}+",
+        FULL,
         0.6,
         _gate(titles.KIN_IN_GERMAN),
-        unsure=True,
+        refine=name_runs.names_near_a_cue,
     ),
-    _pattern(rf"{_STARTS}(?=.{{1,80}}?{_BLANK}{_DEGREE})", _ANY, 0.7, _BEFORE_DEGREE, after=rf",?{_BLANK}+(?:{_DEGREE})"),
-    _pattern(_STARTS, _FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={_BLANK}(?:{_one_of(titles.TITLES_BEHIND)}){_END})"),
-    _pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully),)\s+", _FULL, 0.7, _LETTERS),
-    _pattern(rf"(?i:\b(?:referring|discussed with|spoke with|seen by|signed by|dear)){_BLANK}+", _FULL, 0.6, _LETTERS),
-    _pattern(rf"{_STARTS}(?=.{{1,80}}?{_DESCRIPTION})", _FULL, 0.7, _DESCRIBED, after=rf"(?=,? {_DESCRIPTION})"),
+    pattern(
+        rf"{STARTS}(?=.{{1,80}}?{BLANK}{_DEGREE})",
+        _ANY,
+        0.7,
+        _BEFORE_DEGREE,
+        after=rf",?{BLANK}+(?:{_DEGREE})",
+        refine=name_runs.names_by_role,
+    ),
+    pattern(STARTS, FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{_one_of(titles.TITLES_BEHIND)}){_END})"),
+    pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully|yours faithfully),)\s+", FULL, 0.7, _LETTERS),
+    pattern(
+        rf"{STARTS}(?=.{{1,80}}?{_DESCRIPTION})", FULL, 0.7, _DESCRIBED, after=rf"(?=,? {_DESCRIPTION})", refine=name_runs.names_by_role
+    ),
 )

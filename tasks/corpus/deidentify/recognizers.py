@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import dates_and_places, names
+from tasks.corpus.deidentify import dates_and_places, names, note_names
 from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
 
 SURE, LIKELY = 0.9, 0.6
@@ -48,6 +48,7 @@ class Rule:
     score: float = SURE
     holds: Callable[[str], bool] = bool  # of the text of the span
     gate: Gate = None
+    refine: names.Refine | None = None  # which parts of the span are identifiers; None: all of it
 
 
 class RuleRecognizer(EntityRecognizer):
@@ -64,11 +65,12 @@ class RuleRecognizer(EntityRecognizer):
         words = frozenset(_WORDS.findall(text.lower()))
         is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
         return [
-            RecognizerResult(rule.type, match.start("span"), match.end("span"), rule.score)
+            RecognizerResult(rule.type, start, end, rule.score)
             for rule in RULES
             if rule.gate is None or is_open[rule.gate]
             for match in rule.pattern.finditer(text)
             if rule.holds(match["span"])
+            for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
         ]
 
 
@@ -103,7 +105,7 @@ def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score
 
 
 RULES: tuple[Rule, ...] = (
-    *(Rule("NAME", name.pattern, name.score, name.holds, name.gate) for name in names.PATTERNS),
+    *(Rule("NAME", name.pattern, name.score, gate=name.words, refine=name.refine) for name in (*names.PATTERNS, *note_names.PATTERNS)),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
     *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),

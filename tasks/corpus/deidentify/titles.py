@@ -52,12 +52,11 @@ BEFORE_KIN_IN_GERMAN = r"(?:[Ss]ein|[Ii]hr|[Mm]ein|[Uu]nser|[Ee]in|[Dd])(?:e[rmn
 # Labels, behind which ":", "=" or "-" stand.
 LABELS = (
     r"patient(?:'s)? name|pt(?:\.|(?= name))? name|(?:mother|father|guarantor|subscriber|contact|provider|physician)(?:'s)? name"
-    r"|full name|name|(?:referring|attending|ordering|primary care|consulting|admitting|treating|family|covering|emergency) "
+    r"|full name|(?:referring|attending|ordering|primary care|consulting|admitting|treating|family|covering|emergency) "
     r"(?:physician|provider|doctor|md|contact)"
-    r"|attending|surgeon|anesthesiologist|resident|pcp|gp|next of kin|nok|emergency contact"
-    r"|(?:electronically |digitally )?signed(?: by)?|dictated by|transcribed by|reviewed by|authenticated by|verified by|reported by"
-    r"|seen by|performed by|attn|cc|re|regarding|patient|pt|interpreter|case manager|social worker|therapist|pharmacist"
-    r"|midwife|nurse|technician"
+    r"|next of kin|nok|emergency contact"
+    r"|(?:(?:co-?)?sign|dictat|transcrib|authenticat|verif|report|attest|witness|author|typ|enter|record|prepar|complet)(?:i?ed|ted)? ?by"
+    r"|(?:electronically |digitally |e-?)?(?:co-?)?signed"
     # German
     r"|patient(?:in|enname)|(?:vor|nach|zu|familien|geburts|ruf)name|(?:name, )vorname|haus(?:arzt|ärztin)"
     r"|(?:behandelnde[rs]? )?(?:arzt|ärztin)"
@@ -81,6 +80,18 @@ LABELS = (
     r"|hasta(?:nın)?(?: adı)?(?: soyadı)?|(?:adı?|isim)(?:[ -/]*soyadı?)?|soyadı?|dokto(?:r|ru)|hekim(?:i)?|hemşire"
     r"|hasta yakını|refakatçi|imza"
 )
+
+# Labels of roles, behind which also a department, "none" or a task can stand.
+ROLE_LABELS = (
+    r"name|attending|surgeon|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist|esiologist|esia)|resident|intern|fellow|registrar"
+    r"|consultant|trainee|house officer|sho|hospitalist|pcp|gp|provider|clinician|physician|doctor|radiologist|pathologist|cardiologist"
+    r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied|checked|done|given) by"
+    r"|attn|dict(?:ated|ation|ator)?|trans(?:cribed|criptionist)?|typist|author|scribe|witness(?:es)?|attendees?|present|team|copies(?: to)?"
+    r"|interpreter|case manager|social worker|therapist|pharmacist|midwife|nurse(?: in charge)?|charge nurse|technician|technologist|informant"
+    r"|care(?:r|giver| coordinator)|guardian|proxy|hcp|poa|spokesperson|historian|contact|teacher|coach"
+)
+# Labels that stand for other things as well: a chief complaint, physical therapy, what a letter is about.
+UNSURE_LABELS = r"cc|re|regarding|patient|pt|from|to|dear"
 
 # A person behind whom a surname may stand without a label, if a sentence goes on as one about a person does.
 PATIENT = r"[Pp]atient(?:in|e)?|PATIENT|[Pp]t|[Pp]aciente|[Pp]aziente|[Pp]acjent(?:ka)?|[Hh]asta"

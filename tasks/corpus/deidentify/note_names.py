@@ -1,0 +1,128 @@
+"""Names as hospital notes write them: shorthand, capitals, signatures, lists, and full names that nothing near them gives away."""
+
+import regex
+
+from tasks.corpus.deidentify import name_runs, titles
+from tasks.corpus.deidentify.names import BLANK, CAPITALS, FULL, STARTS, NamePattern, pattern
+
+# What is done with somebody, and what somebody does.
+_WITH = (
+    r"discuss\w*|d/?w|s/?w|sp(?:oke|eak|oken|eaking)|talk(?:ed|ing)?|met|meet(?:ing)?s?|review(?:ed)?|consult(?:ed|ation)?|conferr?(?:ed)?|round(?:s|ed|ing)?"
+    r"|visit(?:ed)?|appointment|appt|f/?u|follow[- ]?(?:up|ing|ed|s)?|seen|examined|accompanied|liv(?:es?|ing)|stay(?:s|ing)|confirmed|phone call|call"
+    r"|conversation|handover|handoff|sign[- ]?out|coordinat\w+|case|conference|session|arrived|here|came|presents|scrubbed|working|scheduled"
+)
+_BY = (
+    r"seen|examined|evaluated|assessed|referred|accompanied|signed|cosigned|dictated|transcribed|typed|read|interpreted|performed|done|placed"
+    r"|inserted|removed|ordered|prescribed|approved|verified|reported|called|paged|witnessed|assisted|attested|entered|recorded|taken|given"
+    r"|administered|collected|drawn|reviewed|checked|obtained|provided|told|confirmed|supplied|staffed|supervised|precepted|followed|managed"
+    r"|treated|discussed|brought(?: in)?|found|informed|helped|repaired|cared for|written|prepared|completed|edited|note|photo|scribed|operation"
+    r"|surgery|consult(?:ation)?|report|dressing|sutured|intubated|admitted|discharged|seen today|requested|noted|stated|described"
+)
+_DID = (
+    r"paged|called|notified|informed|updated|texted|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
+    r"|reported to|relayed to|endorsed to|handed (?:over|off) to|handoff to|sign(?:ed)? out to|referred to|sent to|copied to|forwarded to|gave to"
+    r"|report (?:given )?to|results? (?:given|called) to|care (?:transferred|of)|appreciate|per|c/o|attn|according to|on behalf of|daughter of|son of"
+)
+_ROLES = (
+    r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|RT|SW|CRNA|DO|RD|CM|OT|PT|SLP|EMT|SHO|HO|resident|intern|fellow|registrar|consultant|attending|surgeon"
+    r"|an(?:a)?esth(?:et)ist|anesthesiologist|midwife|nurse|sister|matron|practitioner|physio(?:therapist)?|dieti[ct]ian|nutritionist|pharmacist|therapist"
+    r"|technician|tech|technologist|scribe|interpreter|chaplain|social worker|case manager|coordinator|pcp|gp|trainee|student|hospitalist|internist"
+    r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
+    r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
+    r"|doctor|physician|provider|colleague|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
+    r"|patient|pt|client|resident|baby|infant|twin|boy|girl|named|name is|surname|aka|a\.k\.a\.|née|nee"
+)
+_ROLE_BEHIND = (
+    r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|CRNA|DO|RD|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|PhD|DDS|DPM|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
+    r"|CCC-SLP|RRT|EMT|SHO|PGY-?\d|MS-?[1-4]|MS(?:III|IV)|\(?(?i:son|daughter|wife|husband|mother|father|mom|dad|sister|brother|partner|spouse|niece|nephew"
+    r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
+)
+_ONE = rf"{FULL}(?:,{BLANK}?(?:{FULL}))?"
+_LIST = rf"{FULL}(?:(?:{BLANK}?[,;/&]{BLANK}?|{BLANK}and{BLANK}|{BLANK}?\+{BLANK}?){FULL}){{0,5}}"
+_CAPITAL_LISTED = rf"{CAPITALS},{BLANK}?{CAPITALS}(?:{BLANK}(?:{CAPITALS}|\p{{Lu}}\b\.?)){{0,2}}"
+_SMALL = r"(?:\p{Ll}['’])?\p{Ll}[\p{Ll}\p{M}]+(?:[-'’]\p{Ll}+)*"
+_SENTENCE = r"(?:^|(?<=[.!?:\n\"“•*-][ \t\n]{1,3})|(?<=\n)|(?<=[.!?][ ]{2}))"
+_OPENING = regex.compile(r"\p{Lu}\p{Ll}+,? \p{L}")
+_SMALL_TITLES = "mr mrs ms miss dr prof".split()
+
+
+def _words(alternatives: str) -> frozenset[str]:
+    """The first words of alternatives of a pattern, where they are plain; a gate that lets too much through costs only time."""
+    return frozenset(regex.findall(r"(?<![\\\w])[a-z]{2,}", alternatives.lower()))
+
+
+_ANY_CAPITAL = regex.compile(r"\p{Lu}")
+_TWO_CAPITALIZED = regex.compile(r"\p{Lu}[\p{Ll}.]+ (?:\p{Lu}\.? )?\p{Lu}")
+_COMMA_CAPITALS = regex.compile(r"\p{Lu}{2},[ ]?\p{Lu}{2}")
+
+PATTERNS: tuple[NamePattern, ...] = (
+    pattern(
+        rf"\b(?i:{_WITH}){BLANK}+(?:(?i:up|examined|today|in clinic|and examined){BLANK}+){{0,2}}(?:with|w/){BLANK}*",
+        _LIST,
+        0.6,
+        ("with", "w"),
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(rf"(?i:\b(?:d/?w|s/?w|c/?w))[:]?{BLANK}+", _LIST, 0.6, regex.compile(r"(?i)\b[dsc]/?w\b"), refine=name_runs.names_near_a_cue),
+    pattern(
+        rf"(?i:\b(?:{_BY}){BLANK}+by|(?:^|(?<=\n))by|(?<=[-–—]{BLANK}?)by)[:]?{BLANK}+",
+        _LIST,
+        0.6,
+        ("by",),
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(rf"(?i:\bby){BLANK}+", r"(?:\p{Lu}\.[ ]?){1,2}\p{Lu}\p{L}+(?:[-'’]\p{L}+)*", 0.6, ("by",)),
+    pattern(
+        rf"(?i:\b(?:{_DID}))[:,]?{BLANK}+(?:(?i:the|a|an|his|her|their|my|our){BLANK}+)?",
+        _LIST,
+        0.6,
+        _ANY_CAPITAL,
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(
+        rf"(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}+|{BLANK}?[-–—]{BLANK}?|{BLANK}?\()(?:(?i:is|on call|in charge|on duty|named){BLANK}+)?",
+        _LIST,
+        0.6,
+        _ANY_CAPITAL,
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(
+        STARTS,
+        _ONE,
+        0.6,
+        regex.compile(r"(?:[ ,]|\()(?:" + _ROLE_BEHIND + r")\b"),
+        after=rf"(?:,?{BLANK}+|{BLANK}?[-–/]{BLANK}?)(?:{_ROLE_BEHIND})(?!\w)",
+        refine=name_runs.names_by_role,
+    ),
+    pattern(r"/[eE]?[sS]/[ \t]*", FULL, 0.8, regex.compile("/[eE]?[sS]/")),
+    pattern(
+        r"(?i:(?:^|(?<=\n))[ \t]*(?:cc|copies(?: to)?|copy to|c\.c\.|bcc|attendees|present|distribution|recipients?))[ \t]*:[ \t]*",
+        r"[^\n]{1,200}",
+        0.6,
+        regex.compile(r"(?i)\b(?:b?cc|c\.c\.|cop(?:y|ies)|attendees|present|distribution|recipients?)\b"),
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(rf"(?<![\w,]){BLANK}?", _CAPITAL_LISTED, 0.6, _COMMA_CAPITALS, refine=name_runs.listed_names),
+    pattern(
+        rf"(?<![\w/-])(?:{'|'.join(_SMALL_TITLES)})\.?{BLANK}+",
+        rf"{_SMALL}(?:{BLANK}{_SMALL})?",
+        0.6,
+        frozenset(_SMALL_TITLES),
+        refine=name_runs.small_names,
+    ),
+    pattern(STARTS, FULL, 0.5, _TWO_CAPITALIZED, refine=name_runs.full_names),
+    pattern(
+        rf"(?<!\w)(?<!\p{{Lu}}\.{BLANK}?)",
+        rf"(?:\p{{Lu}}\.{BLANK}?){{1,2}}\p{{Lu}}\p{{Ll}}[\p{{L}}\p{{M}}]+(?:[-'’]\p{{L}}+)*",
+        0.5,
+        regex.compile(r"\p{Lu}\.[ ]?\p{Lu}\p{Ll}"),
+        refine=name_runs.initial_and_name,
+    ),
+    pattern(_SENTENCE, FULL, 0.5, _OPENING, after=rf"(?:{titles.GOES_ON}|{titles.HAS})", refine=name_runs.given_name),
+    pattern(
+        r"(?:^|(?<=\n))[ \t]*",
+        r"\p{Lu}{2,3}(?=[:/][ ]?\p{Ll}{2,3}[ \t]*(?:\d|\n|$))",
+        0.6,
+        regex.compile(r"\p{Lu}{2,3}[:/][ ]?\p{Ll}{2,3}"),
+    ),
+)

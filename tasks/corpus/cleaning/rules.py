@@ -10,17 +10,22 @@ import ftfy
 from tasks.corpus.documents import Document
 from tasks.corpus.readers.records import EMPTY
 
+# What ends a line or a page: separators of lines and paragraphs, a form feed, a vertical tab, NEL.
+_LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029\x0b\x0c\x85]")
+_BLANKS = re.compile(r"[^\S\n\t]")  # of any width
+TAB, MAX_INDENT = 4, 16  # columns
+_AFTER_SENTENCE = re.compile(r"(?<=[a-z)][.!?:;,]) {2,}(?=\S)")
+_WIDE = re.compile(r" {40,}")
 # C0 and C1 controls but newline and tab; zero-width, direction and invisible marks; the byte order and replacement characters.
 HIDDEN = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufffd]"
 _HIDDEN = re.compile(HIDDEN)
 _FTFY = ftfy.TextFixerConfig(unescape_html=True, fix_latin_ligatures=False, uncurl_quotes=False, normalization="NFC")
-# A citation's number that lost its brackets: "in many countries.1 They". Not "version 2.1", not "p.1".
-_GLUED_CITATION = re.compile(r"(?<=[a-z]{4}[.,])\d{1,2}(?:,\d{1,2})*(?=\s+[A-Z]|\s*$)", re.M)
+# A citation's number that lost its brackets: "in many countries.1 They". Not "version 2.1", not "p.1", not "Glucose,95".
+_GLUED_CITATION = re.compile(r"(?<=[a-z]{4}\.)\d{1,2}(?:,\d{1,2})*(?=[ ]+[A-Z]|[ ]*$)", re.M)
 _UNITS = r"(?:mg|mcg|g|kg|mL|ml|L|mmol|mEq|IU|units?|hours?|days?|weeks?|months?|years?|minutes?|mm|cm|percent|%)"
-# A range that lost its dash, "100125 mg", or a degree or micro sign that became nothing, "38.50 C", "3 mol/L".
-_JOINED = re.compile(rf"\d{{3,}}(?= ?(?:{_UNITS}\b|%))")
+# A range that lost its dash, "100125 mg", or a micro sign that became nothing, "3 mol/L". "510 mg" and "2740 g" can be what they say.
+_JOINED = re.compile(rf"\d{{5,}}(?= ?(?:{_UNITS}\b|%))")
 _INSIDE = (".", ",", "/", "-")  # a character before digits that are only part of a number
-_DEGREES = re.compile(r"\d\d\.\d0 ?[CF]\b")
 _MOLAR = re.compile(r"(?<![\d.])\d+ ?mol/L")
 _GRAMS = re.compile(r"(?:ferritin|folate|vitamin|iron|lead|copper|zinc)\b[^.]{0,80}?\b\d{2,4} ?g/L", re.I)
 _LINK = re.compile(r"https?://\S+|www\.\S+")
@@ -38,9 +43,18 @@ def remove_hidden(text: str) -> str:
 
 
 def collapse_space(text: str) -> str:
-    """Single blanks, no blanks at line ends, no more than one empty line in a row."""
-    lines = [" ".join(line.split()) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    """Single blanks within sentences, no blanks at line ends, no more than one empty line in a row.
+
+    What lays text out stays: indentation, of up to MAX_INDENT blanks, and the gaps between columns. A tab is two blanks or more.
+    """
+    lines = [_laid_out(line) for line in _LINE_ENDS.sub("\n", text).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _laid_out(line: str) -> str:
+    line = _BLANKS.sub(" ", line).replace("\t", " \t").expandtabs(TAB).rstrip()
+    content = line.lstrip()
+    return " " * min(len(line) - len(content), MAX_INDENT) + _WIDE.sub("  ", _AFTER_SENTENCE.sub(" ", content))
 
 
 def repair_question(text: str) -> str:
@@ -54,12 +68,13 @@ def remove_citations(text: str) -> str:
 
 
 Repair = Callable[[Document], Document]
+# White space before hidden characters, as some of those end lines. Citations stand in prose for readers, as an answer is; a note has none.
 REPAIRS: dict[str, Repair] = {
     "unicode": lambda d: d.map_texts(repair_unicode),
-    "hidden-characters": lambda d: d.map_texts(remove_hidden),
     "white-space": lambda d: d.map_texts(collapse_space),
+    "hidden-characters": lambda d: d.map_texts(remove_hidden),
     "question-marks": lambda d: replace(d, question=repair_question(d.question)),
-    "glued-citations": lambda d: replace(d, answer=remove_citations(d.answer)),
+    "glued-citations": lambda d: replace(d, answer=remove_citations(d.answer)) if d.question else d,
 }
 
 
@@ -88,14 +103,16 @@ def is_a_list_of_links(document: Document) -> bool:
 
 
 def has_suspect_numbers(document: Document) -> bool:
-    """Numbers or units that lost a character on the way; which one it was cannot be known, so nothing is repaired."""
-    return any(map(_suspect, document.texts()))
+    """Numbers or units of prose that lost a character on the way; which one it was cannot be known, so nothing is repaired.
+
+    Not of a note: every number that somebody measured can be in one.
+    """
+    return bool(document.question) and any(map(_suspect, document.texts()))
 
 
 def _suspect(text: str) -> bool:
     return bool(
         any(_is_joined_range(match.group()) and text[match.start() - 1 : match.start()] not in _INSIDE for match in _JOINED.finditer(text))
-        or _DEGREES.search(text)
         or ("mol/L" in text and _MOLAR.search(text))
         or ("g/L" in text and _GRAMS.search(text))
     )

@@ -3,7 +3,7 @@
 import re
 
 TOLL_FREE = ("800", "833", "844", "855", "866", "877", "888")
-SHORT_CODES = ("911", "988", "211", "311", "999", "112", "111")
+SHORT_CODES = ("911", "988", "211", "311", "999", "112", "111", "000", "995")
 PUBLIC_HOSTS = re.compile(r"(?:^|[/.@])(?:[\w-]+\.)*[\w-]+\.(?:gov|mil|int)(?=[/:?#]|$)", re.I)
 # What a person's name stands before when it is not about the person.
 _NAMED_THING = re.compile(

@@ -2,6 +2,7 @@
 
 import logging
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -29,6 +30,7 @@ logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
 SURELY_A_NAME = 0.7
 FROM_PRESIDIO = {"CREDIT_CARD": "ACCOUNT", "IBAN_CODE": "ACCOUNT", "PERSON": "NAME"}
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
+_LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
 _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
 
 
@@ -69,7 +71,7 @@ class PiiAnalyzer:
             for r in results
             if text[r.start : r.end].casefold() not in self._allowed and not _is_allowed(r, text)
         ]
-        return [span for span in _merged(detected) if span.type not in self._kept]
+        return [span for whole in _merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +107,12 @@ def _composed(text: str) -> tuple[str, list[int], list[int]]:
             starts += [match.start()] * len(character)
             ends += [match.end()] * len(character)
     return "".join(composed), starts, ends
+
+
+def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
+    """A span as one of each of its lines: a mask that crosses lines would join them."""
+    for line in _LINE.finditer(text, span.start, span.end):
+        yield PiiSpan(line.start(), line.end(), span.type)
 
 
 def _end(result: RecognizerResult, text: str) -> int:

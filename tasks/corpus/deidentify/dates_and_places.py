@@ -17,7 +17,11 @@ _STATE_NAMES = (
 # Letters of any alphabet: Zürich, Łódź, São Paulo.
 _LOWER = r"[\p{Ll}\p{M}]"
 _CAPITALIZED = rf"\p{{Lu}}{_LOWER}+"
-_TOWN = rf"(?:{_CAPITALIZED}\.?(?:[ -]\p{{Lu}}?{_LOWER}+){{0,3}})"
+# "St. Louis", "Stratford upon Avon": up to the first word that is no part of a name.
+_TOWN = (
+    rf"(?:(?:Saint|Ste?|Ft|Mt|Port|Fort|Mount|New|Los|Las|San|Santa|El|La|Le)\.?[ \t])?{_CAPITALIZED}(?:-\p{{Lu}}?{_LOWER}+)*"
+    rf"(?:[ \t](?:(?:de|da|do|del|la|of|on|upon|am|an der|im|sur|le|les)[ \t])?{_CAPITALIZED}){{0,2}}"
+)
 _CITY = rf"{_TOWN},?[ \t]+(?:{_STATES})\b"
 # Street types of USPS Publication 28, appendix C1, without those that are common words of medicine.
 _STREET = (
@@ -72,11 +76,14 @@ ADDRESSES = (
     (regex.compile(rf"\b(?P<span>{_BOX})"), NUMBERED),
     (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
-    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
     (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
-    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b"), STATED),
-    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
     *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
+)
+# Marks of places that are none where the words are those of a department or of every day.
+TOWNS = (
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
+    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b(?! and\b)"), STATED),
+    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
@@ -94,12 +101,20 @@ _DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _M, _D, _Y = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])", r"(?:(?:18|19|20)\d\d)"
 _WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?\s+)?"
 _TIME = r"(?:(?:,?\s+(?:at\s+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
+# Words that make a day of a month of two numbers; those of the second row need a number that no score or strength has.
 _ON = (
-    r"\b(?:on|dated?|since|until|till|by|before|after|as of|visit|seen|admitted|discharged|lmp|from|through|to|dob|d\.o\.b\.|born|given|"
-    r"surgery|scheduled(?: for)?|due|collected|received|signed|of)"
+    r"\b(?:on|dated?|since|until|till|as of|(?:last )?(?:visit|seen|admitted|discharged)|lmp|dob|d\.o\.b\.|born|scheduled(?: for)?|due(?: on)?|collected"
+    r"|signed|by|before|after|through|thru|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|day of|date of \w+|starting|beginning|effective"
+    r"|week of|expires?|exp|[dt]|d[/.]?t|dd|dt|td|dos|doa|dod)\.?"
 )
-_MEASURED = r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?))"
-MONTHS = re.compile(_MONTH)
+_PERHAPS_ON = r"\b(?:from|to|given|surgery|received|of|between|and|at|last|next|for|this|in)"
+_MEASURED = (
+    r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?|tab|cap|cup|dose|strength|power|inch|pack|ppd|pint|bilat|right|left|hip|knee|"
+    r"ankle|elbow|shoulder|wrist|pain|throughout|proximal|distal|systolic|diastolic|murmur|reflex|pulses?|with\b.{0,12}strength|L\b|l\b|to\s\d+/\d+))"
+)
+# Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
+_NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
+MONTHS = re.compile(_MONTH, re.I)
 NUMERIC_DATES = (
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
@@ -107,12 +122,26 @@ NUMERIC_DATES = (
     re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
     re.compile(rf"(?i:{_ON})[:\s]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"),
+    re.compile(rf"(?i:{_PERHAPS_ON})[:\s]+(?P<span>{_NO_SCORE})(?![\d/]){_MEASURED}"),
+    re.compile(rf"(?i:\b(?:from|between)) (?P<span>{_M}/{_D})(?= (?:to|and|through|until) {_NO_SCORE}(?![\d/]))"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
+    # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
+    re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),
+    re.compile(rf"(?<![\d/.§vV-])(?<!ersion )(?P<span>(?:{_M}\.{_D}|{_D}\.{_M})\.(?:[0-4]\d|[5-9]\d)){_TIME}(?![\d]|\.\d)"),
+    re.compile(r"(?<![\d/.-])(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?=[ T](?:[01]\d|2[0-3]):?[0-5]\d)"),
+    re.compile(
+        r"(?i:\b(?:date|dated|dos|doa|dod|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
+        r"(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?!\d)"
+    ),
     re.compile(
         r"(?i:\b(?:dob|d\.o\.b\.?|date of (?:birth|death|service|admission|discharge)|lmp)\W{0,3})"
         rf"(?P<span>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
     ),
 )
 WRITTEN_DATES = (
+    re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"),
+    re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
+    re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH},?[\s-]+(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
@@ -131,7 +160,9 @@ AGES = (
         r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
     ),
-    re.compile(rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=\s?[MF]\b)"),
+    # "92M" after "a" or where a line begins; 98F is a temperature too.
+    re.compile(rf"(?:^|\n[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"),
+    re.compile(rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"),
     re.compile(
         r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she) is|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"

@@ -57,7 +57,7 @@ _BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){BLANK}+){{0,3}}"
 # An, Do, He and My are names too: before another one, or where it ends what is said.
 _SHORT_NAME = rf"(?:An|Do|He|My)(?={BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
 _PART = rf"(?:{_NOT}{_WORD}|{_INITIALS}|{_SHORT_NAME})"
-_MORE = rf"(?:{BLANK}+{_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
+_MORE = rf"(?:(?:(?<!\.){BLANK}+|(?<=\.){BLANK}(?!{BLANK})){_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
 # Scripts without case. Where no blanks part words, a longer run is a sentence, of which a name can be the first four characters.
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
 _SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"

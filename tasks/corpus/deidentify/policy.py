@@ -14,6 +14,7 @@ from tasks.runtime.params import Params
 
 TYPES = {
     "NAME": "names",
+    "FACILITY": "names of hospitals, practices, schools and the like, which are no item of that list",
     "ADDRESS": "geographic units smaller than a state",
     "ZIP": "ZIP codes, of which three digits may stay",
     "DATE": "dates, of which the year may stay",

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import dates_and_places, names, note_names
+from tasks.corpus.deidentify import dates_and_places, facilities, names, note_names
 from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
 
 SURE, LIKELY = 0.9, 0.6
@@ -23,13 +23,28 @@ _DATED = re.compile(r"\d[/.-]\d")
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
 _AT, _DOT = re.compile(r"@|\(at\)|\[at\]|\sat\s"), re.compile(r"://|[wW]{3}\.|\.[a-z]{2,}")
 # Between a label and its value: punctuation, and words such as "number is".
-_JOIN = r"(?:\s*(?:[:#=.,()\[\]\"/-]|(?i:\b(?:is|was|no|nr|num|number|id|identifier|code|on|file|ending|in|ref|type|card)\b)\.?)){0,5}\s*"
+_JOIN = (
+    r"(?:[ \t]*(?:[:#=.,()\[\]\"/|-]|(?i:\b(?:is|was|no|nr|num|number|id|identifier|code|on|file|ending|in|ref|type|card)\b)\.?)){0,5}"
+    r"(?:[ \t]*+|(?<=[:#])[ \t]*\n[ \t]*+)"
+)
 # A label of a common word is one only with one of these behind it.
 _MARK = r"\.?\s*(?:#|[:=]|(?i:\b(?:no\b\.?|num\b|number\b|id\b|identifier\b)))"
-_CODE = (
-    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}(?:\s(?:\d{2,}[A-Z]?|[A-Z]{1,3}\d+)\b(?!\s?(?:mg|mL|%))(?:-[A-Z0-9]+)*)*"
+# Behind a number it says that the number was measured.
+_UNIT = (
+    r"(?![ \t]?(?:(?i:mg|mcg|µg|ug|g|kg|ml|l|dl|cc|mm|cm|m|ms|msec|sec|seconds?|mins?|minutes?|hours?|hrs?|days?|weeks?|wks?|months?|years?|yrs?|mmol|meq|iu"
+    r"|units?|mmhg|bpm|hz|khz|db|lbs?|oz|inch|inches|feet|ft|degrees?|times|x|patients|tabs?|tablets?|puffs?|drops?|doses?|cells?|k|per)\b|%|°|/[a-zA-Zµ]))"
 )
-_DIALLED = r"\+?[\d(][\d()\s./-]{1,18}\d(?:\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?!\d)"
+_CODE = (
+    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t](?:\d{2,}[A-Z]?|[A-Z]{1,3}\d+)\b"
+    + _UNIT
+    + r"(?:-[A-Z0-9]+)*)*"
+    + _UNIT
+)
+_DIALLED = r"\+?[\d(][\d() \t./-]{1,18}\d(?:[ \t]*(?:x|(?i:ext(?:ension)?)\.?)[ \t]*\d+)?(?!\d)"
+_MEASURED = re.compile(
+    r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
+    r"|\d{1,2}/\d{1,2}/(?:\d\d|\d{4})|\d+\.\d+"
+)
 _MEASURE = (
     r"\s(?:id|scan|template|record|file|card|hash|reference|ref|recognition|enrol\w*|identifier|number|signature|profile|print|vein"
     r"|biometric)\b"
@@ -92,12 +107,24 @@ def _luhn(digits: str) -> bool:
     return sum(d // 10 + d % 10 for d in doubled) % 10 == 0
 
 
-def _labelled(type_: str, labels: str, value: str = _CODE, *, marked: str = "", score: float = SURE) -> Iterable[Rule]:
+def is_code(text: str) -> bool:
+    """Whether a value can be a number that names something: no decimal, range, score, year or number of three digits."""
+    return not _MEASURED.fullmatch(text) and (sum(map(str.isdecimal, text)) >= 4 or any(map(str.isalpha, text)))
+
+
+def is_dialled(text: str) -> bool:
+    """Whether a value has the seven digits or more of a telephone number, and is no date."""
+    return sum(map(str.isdecimal, text)) >= 7 and not _MEASURED.fullmatch(text)
+
+
+def _labelled(
+    type_: str, labels: str, value: str = _CODE, *, marked: str = "", score: float = SURE, holds: Callable[[str], bool] = is_code
+) -> Iterable[Rule]:
     """A value behind one of its labels; ``marked`` are labels that need "number", "#" or the like to be one."""
     label = f"(?:{labels})" if labels else ""
     if marked:
         label = "|".join(part for part in (label, rf"(?:{marked}){_MARK}") if part)
-    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{label})(?![a-z])){_JOIN}(?P<span>{value})"), score, gate=_CODED)
+    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{label})(?![a-z])){_JOIN}(?P<span>{value})"), score, holds, gate=_CODED)
 
 
 def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score: float = LIKELY, *, gate: Gate = _DIGITS) -> Rule:
@@ -106,7 +133,9 @@ def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score
 
 RULES: tuple[Rule, ...] = (
     *(Rule("NAME", name.pattern, name.score, gate=name.words, refine=name.refine) for name in (*names.PATTERNS, *note_names.PATTERNS)),
+    *(Rule("FACILITY", pattern, 0.5, gate=gate, refine=facilities.proper_names) for pattern, gate in facilities.PATTERNS),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
+    *(Rule("ADDRESS", pattern, LIKELY, gate=gate, refine=facilities.proper_names) for pattern, gate in dates_and_places.TOWNS),
     *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
@@ -117,13 +146,22 @@ RULES: tuple[Rule, ...] = (
     _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
-        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|beeper|callback|extension|ext|contact number|call|text"
-        r"|reach\w* (?:\w+ )?(?:at|on)",
-        _DIALLED + r"|\d{3,5}\b(?!\s?(?:mg|mL|%|times|patients))",
-        marked="T",
+        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|beeper|bleep|callback|contact number|call|text|reach\w* (?:\w+ )?(?:at|on)"
+        r"|(?:home|work|office|direct|day|night|ward|desk)(?: line| number)?",
+        _DIALLED,
+        marked="T|C|H|W|O",
         score=LIKELY,
+        holds=is_dialled,
     ),
-    *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+\s+){0,2}?" + _DIALLED, marked="F"),
+    *_labelled(
+        "PHONE",
+        r"pagers?|beeper|bleep|callback|(?i:tele)?phone|tel|voicera|vocera|spectra(?:link)?|dect|(?:at|on|call|dial|phone|,) ext(?:ension)?|ext|pgr|pg",
+        r"\d{3,6}\b(?![-/.]\d)" + _UNIT,
+        score=LIKELY,
+        holds=bool,
+    ),
+    _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b", gate=_CODED),
+    *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+[ \t]+){0,2}?" + _DIALLED, marked="F", holds=is_dialled),
     _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
     _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
     Rule(
@@ -138,11 +176,12 @@ RULES: tuple[Rule, ...] = (
         r"ssn|s\.s\.n\.?|social security|soc(?:ial)?\.? ?sec(?:urity)?\.?|(?:patient's )?social|ss",
         r"(?:\d{3}[-. ]{0,3}\d{2}[-. ]{0,3}\d{4}|\d{4})\b",
         score=1.0,
+        holds=bool,
     ),
     *_labelled(
         "MRN",
-        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|hosp(?:ital)?\.? (?:no|number)|unit no",
-        marked=r"chart|record|patient|pt|hospital|hosp|unit",
+        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
+        marked=r"chart|record|patient|pt|hospital|hosp",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
     *_labelled(
@@ -159,9 +198,10 @@ RULES: tuple[Rule, ...] = (
     *_labelled(
         "LICENSE",
         r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"
-        r"|clia|gmc|cdl|dl",
+        r"|clia|gmc|cdl",
         marked=r"lic|certificate|certification|registration number",
     ),
+    *_labelled("LICENSE", r"d\.?l\.?", r"[A-Z]{0,3}\d{5,}[A-Z0-9-]*", holds=bool),
     *_labelled("NPI", r"n\.?p\.?i\.?|national provider|provider|physician", r"\d{10}\b", score=1.0),
     _shaped("NPI", r"(?<![\d.-])[12]\d{9}(?![\d.-]\d|\d)", checks_as_npi),
     _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, gate=_CODED),
@@ -177,7 +217,8 @@ RULES: tuple[Rule, ...] = (
         r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
         marked=r"lot|device|model|implant(?: lot| serial)?",
     ),
-    *_labelled("DEVICE", r"lot|ref", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}"),
+    *_labelled("DEVICE", r"lot", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
+    *_labelled("DEVICE", r"ref(?=[ \t]?[#:]| no)", r"(?=[A-Z0-9-]*\d{3})(?=[A-Z0-9-]*(?:[A-Z]|\d{6}))[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, gate=_COLONS),
     _shaped("URL", r"\b(?:https?|s?ftp)://[^\s<>\"]*[^\s<>\".,;:!?)\]']", score=0.95, gate=_DOT),
     _shaped("URL", r"(?i:\bwww\.)[^\s<>\"]*[^\s<>\".,;:!?)\]']", gate=_DOT),
@@ -193,9 +234,14 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "OTHER",
-        r"accession|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case",
-        marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol",
+        r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation|document id|dictation id|csn"
+        r"|order number|voice job|transcription id|report id|exam id",
+        marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
+        r"|dictation|transcription|report|document|job|exam|room|bed|claim",
         score=0.7,
     ),
+    # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
+    _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),
+    _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),
 )
 GATES = frozenset(rule.gate for rule in RULES if rule.gate is not None)

@@ -120,6 +120,7 @@ def _surrogate(type_: str, value: str, rng: Random) -> str:
     fake.seed_instance(rng.getrandbits(64))
     kinds = {
         "NAME": lambda: _like_a_name(value, fake),
+        "FACILITY": lambda: f"{fake.last_name()} {rng.choice(('Hospital', 'Clinic', 'Medical Center'))}",
         "ADDRESS": fake.street_address,
         "EMAIL": lambda: f"{fake.user_name()}@example.org",
         "URL": lambda: f"https://example.org/{fake.slug()}",

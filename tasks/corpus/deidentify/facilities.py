@@ -1,0 +1,61 @@
+"""Names of hospitals, clinics, pharmacies, laboratories, schools and the like: no item of Safe Harbor's list, and masked by most hospitals."""
+
+from collections.abc import Iterator
+
+import regex
+
+from tasks.corpus.deidentify.allowlist import ORDINARY
+from tasks.corpus.deidentify.lexicon import lexicon
+
+_BLANK = r"[ \t]+"
+_KIND = (
+    r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services|Cent(?:er|re)|Network|Partners)"
+    r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
+    r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
+    r"|Dialysis|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Drugs|Chemist|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
+    r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics|Orthop[a]?edics|Dermatology|Cardiology"
+    r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
+    r"|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
+    r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
+    r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Klinikum|Klinik|Krankenhaus|Spital"
+)
+_WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
+_NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
+_LABEL = r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home|snf|performed at|practice)(?: name)?"
+# What such names are made of where they name none: "Outside Hospital", "Community Health Center".
+_GENERIC = frozenset(
+    "community university general regional county city state national local area outside outlying this that the our her his their any veterans va "
+    "children childrens women womens district central academic teaching private public military urgent walk-in outpatient inpatient affiliated "
+    "referring transferring admitting hospital hospitals medical health clinic center centre care nursing home school college pharmacy a an and "
+    "of at for in to from free mobile virtual telehealth satellite sister parent nearby prior previous new old current same another other "
+    "memorial mental behavioral students student travel group program preventive preadmission pre-op anticoagulation lipid infusion wound "
+    "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
+    "tuesday wednesday thursday friday saturday january february march april may june july august september october november december".split()
+)
+_SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
+_KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
+_CHAINS = r"CVS(?:[ \t]+[Pp]harmacy|(?=[ \t]+(?:on|at|in)[ \t]+\p{Lu}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest(?= Diag)|LabCorp|Labcorp"
+FAMOUS = (
+    r"(?:Massachusetts|Mass\.?) General|Johns Hopkins|Mayo Clinic|Cleveland Clinic|MD Anderson|M\.D\. Anderson|(?:Memorial )?Sloan[- ]Kettering"
+    r"|Kaiser(?: Permanente)?|Mount Sinai|Mt\.? Sinai|Brigham and Women['’]s|Cedars[- ]Sinai|NewYork-Presbyterian|Beth Israel(?: Deaconess)?|MGH|BIDMC|BWH|UCSF"
+)
+_THING = r"(?![ \t]+(?:\w+[ \t]+){0,2}?(?:criteria|classification|score|scale|staging|index|encephalopathy risk|model|study|trial|protocol|guidelines?))"
+
+
+def proper_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, from its first word that is no department or everyday word: "Riverside Hospital", and not "Pain Clinic"."""
+    words = lexicon()
+    for match in _SPLIT.finditer(text, start, end):
+        word = regex.sub(r"['’]s?$", "", match.group()).lower()
+        if match.group()[0].isupper() and not (word in _GENERIC or word in ORDINARY or word in words.clinical or word in words.drugs):
+            if not _KINDS.match(text, match.start(), end):
+                yield start, end
+            return
+
+
+PATTERNS = (
+    (regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:(?:,?{_BLANK}(?:of|at|in){_BLANK}|{_BLANK}){_WORD})?)(?!\p{{L}})"), _KINDS),
+    (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:")),
+    (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS)),
+    (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS)),
+)  # pattern, and what a text must hold for it to be worth trying

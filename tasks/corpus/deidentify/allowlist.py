@@ -10,7 +10,8 @@ _NAMED_THING = re.compile(
     r"(?:['’]s?)?[\s-]+(?:\w+[\s-]+){0,2}?(?:disease|syndrome|sign|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r|carcinoma|anomaly|anemia|"
     r"anaemia|ataxia|dystrophy|dementia|disorder|paralysis|cell|cells|bod(?:y|ies)|criteria|scale|score|catheter|tube|fracture|hernia|node|nodes|"
     r"contracture|chorea|thyroiditis|arthritis|nephritis|encephalopathy|reflex|reaction|stain|procedure|operation|method|law|virus|fever|"
-    r"malformation|deformity|ulcer|esophagus|duct|gland|canal|loop|line|lines|ring|spots?|rash|sequence|complex|gene|protein|factor|wort|"
+    r"malformation|deformity|aphasia|teeth|tooth|triad|pouch|knot|nodules?|cyst|graft|flap|stent|drain|maneuver|manoeuvre|exercises?|plaque|area|"
+    r"ulcer|esophagus|duct|gland|canal|loop|line|lines|ring|spots?|rash|sequence|complex|gene|protein|factor|wort|"
     r"agar|classification|staging|position|maneuver|manoeuvre|forceps|retractor|valve|shunt|catheterization|type|mutation|effect)\b",
     re.I,
 )

@@ -107,7 +107,7 @@ _ON = (
     r"|signed|by|before|after|through|thru|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|day of|date of \w+|starting|beginning|effective"
     r"|week of|expires?|exp|[dt]|d[/.]?t|dd|dt|td|dos|doa|dod)\.?"
 )
-_PERHAPS_ON = r"\b(?:from|to|given|surgery|received|of|between|and|at|last|next|for|this|in)"
+_PERHAPS_ON = r"\b(?:from|to|given|surgery|received|between|and|at|last|next|for|this|in)"
 _MEASURED = (
     r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?|tab|cap|cup|dose|strength|power|inch|pack|ppd|pint|bilat|right|left|hip|knee|"
     r"ankle|elbow|shoulder|wrist|pain|throughout|proximal|distal|systolic|diastolic|murmur|reflex|pulses?|with\b.{0,12}strength|L\b|l\b|to\s\d+/\d+))"

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import regex
 
 from tasks.corpus.deidentify.allowlist import ORDINARY
-from tasks.corpus.deidentify.lexicon import lexicon
+from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
 
 _BLANK = r"[ \t]+"
 _KIND = (
     r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services|Cent(?:er|re)|Network|Partners)"
     r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
     r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
-    r"|Dialysis|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Drugs|Chemist|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
+    r"|Dialysis|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
     r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics|Orthop[a]?edics|Dermatology|Cardiology"
     r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
     r"|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
@@ -32,6 +32,7 @@ _GENERIC = frozenset(
     "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
     "tuesday wednesday thursday friday saturday january february march april may june july august september october november december".split()
 )
+_PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
 _CHAINS = r"CVS(?:[ \t]+[Pp]harmacy|(?=[ \t]+(?:on|at|in)[ \t]+\p{Lu}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest(?= Diag)|LabCorp|Labcorp"
@@ -47,14 +48,18 @@ def proper_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     words = lexicon()
     for match in _SPLIT.finditer(text, start, end):
         word = regex.sub(r"['’]s?$", "", match.group()).lower()
-        if match.group()[0].isupper() and not (word in _GENERIC or word in ORDINARY or word in words.clinical or word in words.drugs):
-            if not _KINDS.match(text, match.start(), end):
+        if match.group()[0].isupper() and not all(_is_generic(part, words) for part in word.split("-")):
+            if not _KINDS.match(text, match.start(), end) and word not in _PLACEHOLDERS:
                 yield start, end
             return
 
 
+def _is_generic(word: str, words: Lexicon) -> bool:
+    return len(word) < 2 or word in _GENERIC or word in ORDINARY or word in words.clinical or word in words.drugs
+
+
 PATTERNS = (
-    (regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:(?:,?{_BLANK}(?:of|at|in){_BLANK}|{_BLANK}){_WORD})?)(?!\p{{L}})"), _KINDS),
+    (regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"), _KINDS),
     (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:")),
     (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS)),
     (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS)),

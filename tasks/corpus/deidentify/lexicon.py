@@ -29,7 +29,7 @@ from tasks.runtime.files import write_whole
 from tasks.runtime.wheels import fetch_wheel
 
 LEXICON = Path(".cache/lexicon")
-FORMAT = 3  # of the built lists; another one is built anew
+FORMAT = 4  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.
 ENGLISH_WHEEL = ("english-words==2.0.2", "a65b900b17201526d8ab2d414f45e5a37afc714a1857377b30182c754ae6e0d6")
 DRUGS_WHEEL = ("drug-named-entity-recognition==2.0.9", "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c")
@@ -101,14 +101,16 @@ def _key() -> str:
 
 def _built() -> dict[str, set[str]]:
     english = {word for word in _english() if word.islower() and len(word) > 1}
-    lower, capitalized = set[str](), set[str]()
+    lower, capitalized, opening = set[str](), set[str](), set[str]()
     for term in _clinical_terms():
-        _, *others = _TERM.findall(term) or [""]  # the first has a capital whatever it is
+        first, *others = _TERM.findall(term) or [""]  # the first has a capital whatever it is
+        opening.add(first.lower())
         lower |= {word.removesuffix("'s") for word in others if word.islower()}
         capitalized |= {re.sub(r"['’]s$", "", word) for word in others if word[0].isupper() and word[1:].islower()}
     eponyms = {word.lower() for word in capitalized} - lower - english
     given, family = _names()
-    return {"words": english | lower, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family}
+    words = english | lower | (opening - eponyms - given - family)
+    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family}
 
 
 def _english() -> Iterator[str]:

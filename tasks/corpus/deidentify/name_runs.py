@@ -9,26 +9,42 @@ from typing import NamedTuple
 
 import regex
 
+from tasks.corpus.deidentify import titles
 from tasks.corpus.deidentify.allowlist import ORDINARY, is_ordinary
 from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
 
-_TOKEN = regex.compile(r"(?:\p{L}\.[-‐‑]?)+(?![\p{L}\p{M}]{2})|[\p{L}\p{M}]+(?:['’ʼʻ‘]\p{L}[\p{L}\p{M}]*|[-‐‑][\p{L}\p{M}]+)*\.?")
+# Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
+_TOKEN = regex.compile(
+    r"(?:\p{L}\.[-‐‑]?)+(?![\p{L}\p{M}]{2})"
+    r"|['’]?[\p{L}\p{M}]+(?:['’ʼʻ‘](?!s(?![\p{L}\p{M}]))\p{L}[\p{L}\p{M}]*|[-‐‑]\p{L}?['’]?[\p{L}\p{M}]+)*\.?"
+)
 _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two words of one name
-_PARTICLES = frozenset("van von vom de del della di da dos das du des la le el al bin bint ibn ben abu y e der den ter ten st st.".split())
+_WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
+_INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
+_PARTICLES = frozenset(
+    "van von vom zu zum zur de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint ibn ben abu ould y e i der den dem "
+    "ter ten te af av mac mc ní nic ó ap 't 's ’t ’s st".split()
+)
 _PLACEHOLDER = regex.compile(r"(?:[XYZ]|[XYZ]{2,}|ABCD?|DEF|ABC DEF|NAME|REDACTED|UNKNOWN)\.?")
+_TITLES = frozenset(title.lower().rstrip(".") for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm"))
 # All in capitals, and no names.
 _ACRONYMS = frozenset("nstemi stemi copd esrd gerd osahs lvad tavr covid hfref hfpef niddm iddm cabg pacu micu sicu nicu picu".split())
 SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbreviation
+
+
+# What names of towns begin with: San Francisco, Santa Rosa.
+_OF_A_PLACE = regex.compile(r"(?:San|Santa|Los|Las|Saint|St\.?|New|Fort|Ft\.?|Port|Mount|Mt\.?|El|North|South|East|West|Lake)\b")
 
 
 class Kind(IntEnum):
     """How much of a name a word is."""
 
     NO = 0  # a word of language or medicine
-    INITIAL = 1  # or a particle: part of a name beside another one
-    WEAK = 2  # a word of medicine or of every day that is also a name: Young, Long
-    STRONG = 3  # another word that is also a name: Smith, Jack
-    NAME = 4  # a name, or a word that no list has
+    PART = 1  # a short word in capitals, as abbreviations are: part of a name beside one
+    INITIAL = 2  # or a particle
+    WEAK = 3  # a word of medicine or of every day that is also a name: Young, Long
+    STRONG = 4  # another word that is also a name: Smith, Jack
+    NAME = 5  # a name, or a word that no list has
 
 
 class _Word(NamedTuple):
@@ -64,9 +80,9 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The names of two words or more between ``start`` and ``end`` that nothing near them says to be any."""
     for run in _runs(text, start, end):
         whole = [word for word in run if word.kind > Kind.INITIAL]
-        if len(whole) > 1 and any(word.given and word.kind >= Kind.STRONG for word in whole) and min(w.kind for w in whole) >= Kind.WEAK:
-            if max(word.kind for word in whole) == Kind.NAME:
-                yield run[0].start, run[-1].end
+        if len(whole) > 1 and any(word.given for word in whole) and max(word.kind for word in whole) == Kind.NAME:
+            if not _OF_A_PLACE.match(text, run[0].start):
+                yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
 
 
 def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -93,9 +109,10 @@ def small_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "J. Smith", where the word is a name and nothing clinical."""
-    name = text[start:end].rpartition(".")[2].strip()
+    initials, _, name = text[start:end].rpartition(".")
+    name = name.strip()
     if kind_of(name, lexicon()) >= Kind.STRONG:
-        yield start, end
+        yield (end - len(name) if initials == "M" else start), end  # which can be Monsieur
 
 
 def given_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -105,43 +122,69 @@ def given_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def kind_of(word: str, words: Lexicon) -> Kind:
-    """The kind of a word, with or without a full stop."""
+def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
+    """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if len(bare) == 1 or regex.fullmatch(r"(?:\p{L}\.?[-‐‑]?){1,3}", word) and "." in word or lower in _PARTICLES:
+    if _INITIALS.fullmatch(word) or lower in _PARTICLES:
         return Kind.INITIAL
+    if lower in _TITLES:
+        return Kind.NO
     if words.is_name(lower):
         if lower in words.clinical or lower in ORDINARY:
             return Kind.WEAK
-        return Kind.STRONG if words.is_word(lower) else Kind.NAME
-    parts = [part for part in regex.split(r"[-‐‑']", lower) if len(part) > 1]
+        is_short = bare.isupper() and len(bare) < SHORT_ACRONYM and not among_capitals
+        return Kind.WEAK if is_short else Kind.STRONG if words.is_word(lower) else Kind.NAME
+    if not lower.isascii():
+        return Kind.NO if is_ordinary(lower) or words.is_word(lower) else Kind.NAME
+    if regex.match(r"\p{L}+'\p{L}{2}", lower):
+        return Kind.NAME  # O'Brien, Sa'id
+    parts = [part for part in regex.split("[-‐‑]", lower) if len(part) > 1]
+    if len(parts) > 1 and any(words.is_name(part) or part in _PARTICLES for part in parts) and bare[0].isupper() | (parts[0] in _PARTICLES):
+        return Kind.STRONG
     if is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts)):
         return Kind.NO
-    if bare.isupper() and (len(bare) <= SHORT_ACRONYM or lower in _ACRONYMS or not regex.search("[aeiouyäöü]", lower)):
+    if len(bare) < 3 or lower in _ACRONYMS:
         return Kind.NO
+    if bare.isupper() and (len(bare) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
+        return Kind.PART if among_capitals else Kind.NO
     return Kind.NAME
 
 
 def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
     """The words between ``start`` and ``end`` that stand together and of which none is an ordinary one."""
-    words, run = lexicon(), list[_Word]()
+    if _WITHOUT_CASE.search(text, start, end):
+        yield [_Word(start, end, Kind.NAME, given=True)]  # the pattern alone says how far it goes
+        return
+    words, run, among_capitals = lexicon(), list[_Word](), _in_capitals(text[start:end])
     for match in _TOKEN.finditer(text, start, end):
-        kind = kind_of(match.group(), words)
+        kind = kind_of(match.group(), words, among_capitals=among_capitals)
+        is_title = match.group().rstrip(".").lower() in _TITLES
+        if kind == Kind.NO and not is_title and _is_behind_a_particle(run, text) and match.group()[0].isupper():
+            kind = Kind.WEAK
         stop = match.end() - (match.group().endswith(".") and kind != Kind.INITIAL)
         joined = run and _JOINED.fullmatch(text, run[-1].end, match.start())
         if run and (kind == Kind.NO or not joined):
-            yield from _trimmed(run)
+            yield from _trimmed(run, text)
             run = []
         if kind != Kind.NO:
-            run.append(_Word(match.start(), stop, kind, match.group().rstrip(".").lower() in words.given))
+            run.append(_Word(match.start(), stop, kind, given=match.group().rstrip(".").lower() in words.given))
     if run:
-        yield from _trimmed(run)
+        yield from _trimmed(run, text)
 
 
-def _trimmed(run: list[_Word]) -> Iterator[list[_Word]]:
-    """A run that does not begin or end with a particle."""
-    while run and run[-1].kind == Kind.INITIAL and run[-1].end - run[-1].start > 2:
+def _in_capitals(span: str) -> bool:
+    return span.isupper() and len(span.replace(",", " ").split()) > 1
+
+
+def _is_behind_a_particle(run: list[_Word], text: str) -> bool:
+    """Whether the last word of a run that has more is a particle: what follows it is part of the name."""
+    return len(run) > 1 and run[-1].kind == Kind.INITIAL and text[run[-1].start : run[-1].end].lower() in _PARTICLES
+
+
+def _trimmed(run: list[_Word], text: str) -> Iterator[list[_Word]]:
+    """A run that does not end with a particle."""
+    while run and run[-1].kind == Kind.INITIAL and text[run[-1].start : run[-1].end].islower():
         run.pop()
     if run:
         yield run

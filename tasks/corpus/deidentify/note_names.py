@@ -19,7 +19,7 @@ _BY = (
     r"|surgery|consult(?:ation)?|report|dressing|sutured|intubated|admitted|discharged|seen today|requested|noted|stated|described"
 )
 _DID = (
-    r"paged|called|notified|informed|updated|texted|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
+    r"paged|called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)|notified|informed|updated|texted|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
     r"|reported to|relayed to|endorsed to|handed (?:over|off) to|handoff to|sign(?:ed)? out to|referred to|sent to|copied to|forwarded to|gave to"
     r"|report (?:given )?to|results? (?:given|called) to|care (?:transferred|of)|appreciate|per|c/o|attn|according to|on behalf of|daughter of|son of"
 )
@@ -96,10 +96,10 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(r"/[eE]?[sS]/[ \t]*", FULL, 0.8, regex.compile("/[eE]?[sS]/")),
     pattern(
-        r"(?i:(?:^|(?<=\n))[ \t]*(?:cc|copies(?: to)?|copy to|c\.c\.|bcc|attendees|present|distribution|recipients?))[ \t]*:[ \t]*",
+        r"(?i:(?:^|(?<=\n))[ \t]*(?:cc|copies(?: to)?|copy to|c\.c\.|bcc|attendees|distribution|recipients?))[ \t]*:[ \t]*",
         r"[^\n]{1,200}",
         0.6,
-        regex.compile(r"(?i)\b(?:b?cc|c\.c\.|cop(?:y|ies)|attendees|present|distribution|recipients?)\b"),
+        regex.compile(r"(?i)\b(?:b?cc|c\.c\.|cop(?:y|ies)|attendees|distribution|recipients?)\b"),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(rf"(?<![\w,]){BLANK}?", _CAPITAL_LISTED, 0.6, _COMMA_CAPITALS, refine=name_runs.listed_names),

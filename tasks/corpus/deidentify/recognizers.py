@@ -35,7 +35,7 @@ _UNIT = (
     r"|units?|mmhg|bpm|hz|khz|db|lbs?|oz|inch|inches|feet|ft|degrees?|times|x|patients|tabs?|tablets?|puffs?|drops?|doses?|cells?|k|per)\b|%|°|/[a-zA-Zµ]))"
 )
 _CODE = (
-    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t](?:\d{2,}[A-Z]?|[A-Z]{1,3}\d+)\b"
+    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t]\d{2,}[A-Z]?\b"
     + _UNIT
     + r"(?:-[A-Z0-9]+)*)*"
     + _UNIT
@@ -237,8 +237,9 @@ RULES: tuple[Rule, ...] = (
         r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation|document id|dictation id|csn"
         r"|order number|voice job|transcription id|report id|exam id",
         marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
-        r"|dictation|transcription|report|document|job|exam|room|bed|claim",
+        r"|dictation|transcription|document|job|claim",
         score=0.7,
+        holds=lambda text: is_code(text) and "/" not in text and "." not in text,
     ),
     # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),

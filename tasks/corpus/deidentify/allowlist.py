@@ -69,7 +69,9 @@ ORDINARY = frozenset(
     # of Latin, behind "M."
     "abscessus avium biceps bovis brachialis catarrhalis chelonae deltoideus fortuitum furfur genitalium gluteus hominis kansasii "
     "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
-    "tuberculosis ulcerans".split()
+    "tuberculosis ulcerans diff difficile glabrata albicans krusei parapsilosis "
+    # Roles and services.
+    "hospitalist hospitalists nocturnist intensivist proceduralist telehealth telemedicine vick vicks".split()
 )
 _KINDS_OF_WORDS = re.compile(
     r"\w{4,}(?:osis|itis|a?emia|malacia|iae|oides?|oideus|ceps|algia|pathy|ectomy|otomy|ology|graphy|ation|ility|ments?|ingly)"

@@ -37,7 +37,7 @@ _STREET = (
 )
 _STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
-_TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$))?"
+_TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$|[ \t]+(?:with|and|who|where|since|by|for|alone|\d)))?"
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
 _LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home)"
 NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
@@ -74,6 +74,8 @@ _STREETS_ABROAD = (
 ADDRESSES = (
     (regex.compile(rf"\b(?P<span>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
     (regex.compile(rf"\b(?P<span>{_BOX})"), NUMBERED),
+    (regex.compile(rf"\b(?P<span>(?:RR|R\.R\.|Rural Route|RFD|HC|Star Route)[ \t]+#?\d+(?:,?[ \t]+Box[ \t]+\d+\w?)?{_TO_CITY})"), frozenset(("rr", "rural", "rfd", "hc", "star", "box"))),
+    (regex.compile(rf"\b(?P<span>{_STREET_NAME}[ \t]+(?:and|&|at)[ \t]+{_STREET_NAME})"), frozenset(("near", "corner", "and", "at", "intersection"))),
     (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
     (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
@@ -89,7 +91,7 @@ _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
     re.compile(rf"\b(?:{_STATES}|{_STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
     re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<span>{_ZIP})"),
-    re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?(?i:zip))"),
+    re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?\(?(?:\w+ )?(?i:zip))"),
     re.compile(r"(?<![\d-])(?P<span>\d{5}-\d{4})(?![\d-])"),
 )
 
@@ -125,12 +127,14 @@ NUMERIC_DATES = (
     re.compile(rf"(?i:{_PERHAPS_ON})[:\s]+(?P<span>{_NO_SCORE})(?![\d/]){_MEASURED}"),
     re.compile(rf"(?i:\b(?:from|between)) (?P<span>{_M}/{_D})(?= (?:to|and|through|until) {_NO_SCORE}(?![\d/]))"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
+    re.compile(rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}|\d\d))?{_TIME})(?![\d/])"),
+    re.compile(r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d)(?!\d)"),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
     re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),
     re.compile(rf"(?<![\d/.§vV-])(?<!ersion )(?P<span>(?:{_M}\.{_D}|{_D}\.{_M})\.(?:[0-4]\d|[5-9]\d)){_TIME}(?![\d]|\.\d)"),
     re.compile(r"(?<![\d/.-])(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?=[ T](?:[01]\d|2[0-3]):?[0-5]\d)"),
     re.compile(
-        r"(?i:\b(?:date|dated|dos|doa|dod|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
+        r"(?i:\b(?:date|dated|dos|doa|dod|adm|disch|dsch|dc|eff|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
         r"(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?!\d)"
     ),
     re.compile(
@@ -164,7 +168,7 @@ AGES = (
     re.compile(rf"(?:^|\n[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"),
     re.compile(rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"),
     re.compile(
-        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she) is|in (?:his|her)))\s+"
+        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
     ),
     re.compile(rf"(?i:\bpatient,\s+)(?P<span>{_NINETY})(?=,)"),

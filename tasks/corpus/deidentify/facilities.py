@@ -11,11 +11,11 @@ _BLANK = r"[ \t]+"
 _KIND = (
     r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services|Cent(?:er|re)|Network|Partners)"
     r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
-    r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
+    r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Living|Medical|Community|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
     r"|Dialysis|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
     r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics|Orthop[a]?edics|Dermatology|Cardiology"
     r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
-    r"|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
+    r"|(?:Cancer|Heart|Eye|Kidney|Spine|Research|Medical|Neurological)? ?Institute|Foundation|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
     r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
     r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Klinikum|Klinik|Krankenhaus|Spital"
 )
@@ -35,7 +35,14 @@ _GENERIC = frozenset(
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
-_CHAINS = r"CVS(?:[ \t]+[Pp]harmacy|(?=[ \t]+(?:on|at|in)[ \t]+\p{Lu}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest(?= Diag)|LabCorp|Labcorp"
+_AT = r"(?:[ \t]+(?:on|at|in)(?:[ \t]+\p{Lu}\p{L}+){1,3}|[ \t]+#[ \t]?\d+)"
+_CHAINS = (
+    rf"(?:CVS(?:[ \t]+[Pp]harmacy|(?={_AT}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest Diagnostics|Lab[Cc]orp|DaVita|Fresenius"
+    rf"(?: Medical Care| Kidney Care)?)(?:[ \t]+\p{{Lu}}\p{{Ll}}+){{0,2}}{_AT}?"
+)
+_WORKS = (
+    r"(?:works?|worked|working|job) (?:at|for|with)|employed (?:at|by)|attends|student at|teach(?:es|er) at|enrolled (?:at|in)|volunteers at|retired from"
+)
 FAMOUS = (
     r"(?:Massachusetts|Mass\.?) General|Johns Hopkins|Mayo Clinic|Cleveland Clinic|MD Anderson|M\.D\. Anderson|(?:Memorial )?Sloan[- ]Kettering"
     r"|Kaiser(?: Permanente)?|Mount Sinai|Mt\.? Sinai|Brigham and Women['’]s|Cedars[- ]Sinai|NewYork-Presbyterian|Beth Israel(?: Deaconess)?|MGH|BIDMC|BWH|UCSF"
@@ -61,6 +68,7 @@ def _is_generic(word: str, words: Lexicon) -> bool:
 PATTERNS = (
     (regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"), _KINDS),
     (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:")),
+    (regex.compile(rf"(?i:\b(?:{_WORKS})){_BLANK}(?:(?:the|a){_BLANK})?(?P<span>{_NAME})"), frozenset("work works worked working job employed attends student teaches teacher enrolled volunteers retired".split())),
     (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS)),
     (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS)),
 )  # pattern, and what a text must hold for it to be worth trying

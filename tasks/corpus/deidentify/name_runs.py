@@ -78,9 +78,12 @@ def names_near_a_cue(text: str, start: int, end: int) -> Iterator[tuple[int, int
 
 def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The names of two words or more between ``start`` and ``end`` that nothing near them says to be any."""
+    words = lexicon()
     for run in _runs(text, start, end):
         whole = [word for word in run if word.kind > Kind.INITIAL]
-        if len(whole) > 1 and any(word.given for word in whole) and max(word.kind for word in whole) == Kind.NAME:
+        known = words.is_name
+        sure = any(w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole)
+        if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME:
             if not _OF_A_PLACE.match(text, run[0].start):
                 yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
 
@@ -88,10 +91,19 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "SMITH,JOHN A", where its parts are names and one of them is nothing else."""
     words = lexicon()
-    kinds = [kind_of(match.group(), words) for match in _TOKEN.finditer(text, start, end)]
-    known = any(words.is_name(match.group().rstrip(".")) for match in _TOKEN.finditer(text, start, end))
-    if min(kinds) > Kind.NO and known and sum(kind >= Kind.STRONG for kind in kinds) > 0:
+    kinds = [kind_of(match.group(), words, among_capitals=True) for match in _TOKEN.finditer(text, start, end)]
+    if min(kinds) > Kind.NO and max(kinds) >= Kind.STRONG:
         yield start, end
+
+
+def surname_first(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, "Smith, Ann B.", where what follows the comma is a given name, and one of both is nothing else."""
+    words, comma = lexicon(), text.index(",", start, end)
+    behind = [match.group() for match in _TOKEN.finditer(text, comma, end)]
+    kinds = [kind_of(match.group(), words) for match in _TOKEN.finditer(text, start, end)]
+    if behind and behind[0].lower() in words.given and min(kinds) > Kind.NO and max(kinds) == Kind.NAME:
+        if kind_of(behind[0], words) >= Kind.STRONG:
+            yield start, end
 
 
 def small_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

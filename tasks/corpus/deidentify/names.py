@@ -67,14 +67,14 @@ _CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{BLANK}{_CASELESS_WORD}){{0,4}})"
 FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{BLANK}*[(（]{_SIGNS}[)）])?|{_CASELESS})"
 # A surname may also be one of the words above.
 _SURNAME = rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{BLANK}{_BETWEEN}{_WORD})?(?:{BLANK}{_BETWEEN}{_PART})?"
-_LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"
-_ANY = rf"(?:{_LISTED}|{FULL})"
+LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"
+ANY = rf"(?:{LISTED}|{FULL})"
 CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
 _DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"
 _DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d+[- ]y)"
 _ALONE = r"(?<![\w/-])"
 
-_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：-]")
+_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：|-]")
 
 
 def _one_of(words: Iterable[str]) -> str:
@@ -99,7 +99,7 @@ _UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|
 _PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
 STARTS = rf"(?<!\w)(?={_OPENS})"
-_COLON = rf"[:=：-]{BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
+_COLON = rf"[:=：|-]{BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
 _KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
     "grandmother",
     "grandfather",
@@ -144,9 +144,9 @@ PATTERNS = (
         rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{BLANK}*MM?\.){BLANK}+", FULL, 0.6, ("m", "mm"), refine=name_runs.names_near_a_cue
     ),
     # Looked for from the colon on, of which there are fewer than of words.
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.8, _LABELLED),
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：-]{BLANK}*)", _ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.8, _LABELLED),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
     pattern(_PATIENT, FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
     pattern(_PATIENT, FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),
     pattern(
@@ -166,7 +166,7 @@ PATTERNS = (
     ),
     pattern(
         rf"{STARTS}(?=.{{1,80}}?{BLANK}{_DEGREE})",
-        _ANY,
+        ANY,
         0.7,
         _BEFORE_DEGREE,
         after=rf",?{BLANK}+(?:{_DEGREE})",

@@ -3,7 +3,7 @@
 import regex
 
 from tasks.corpus.deidentify import name_runs, titles
-from tasks.corpus.deidentify.names import BLANK, CAPITALS, FULL, STARTS, NamePattern, pattern
+from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, FULL, LISTED, STARTS, NamePattern, pattern
 
 # What is done with somebody, and what somebody does.
 _WITH = (
@@ -16,7 +16,7 @@ _BY = (
     r"|inserted|removed|ordered|prescribed|approved|verified|reported|called|paged|witnessed|assisted|attested|entered|recorded|taken|given"
     r"|administered|collected|drawn|reviewed|checked|obtained|provided|told|confirmed|supplied|staffed|supervised|precepted|followed|managed"
     r"|treated|discussed|brought(?: in)?|found|informed|helped|repaired|cared for|written|prepared|completed|edited|note|photo|scribed|operation"
-    r"|surgery|consult(?:ation)?|report|dressing|sutured|intubated|admitted|discharged|seen today|requested|noted|stated|described"
+    r"|surgery|consult(?:ation)?|report|addendum|addended|dressing|sutured|intubated|admitted|discharged|seen today|requested|noted|stated|described"
 )
 _DID = (
     r"paged|called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)|notified|informed|updated|texted|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
@@ -30,15 +30,15 @@ _ROLES = (
     r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
     r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
     r"|doctor|physician|provider|colleague|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
-    r"|patient|pt|client|resident|baby|infant|twin|boy|girl|named|name is|surname|aka|a\.k\.a\.|née|nee"
+    r"|patient|pt|client|resident|named|name is|surname|aka|a\.k\.a\.|née|nee"
 )
 _ROLE_BEHIND = (
     r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|CRNA|DO|RD|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|PhD|DDS|DPM|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
     r"|CCC-SLP|RRT|EMT|SHO|PGY-?\d|MS-?[1-4]|MS(?:III|IV)|\(?(?i:son|daughter|wife|husband|mother|father|mom|dad|sister|brother|partner|spouse|niece|nephew"
     r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
 )
-_ONE = rf"{FULL}(?:,{BLANK}?(?:{FULL}))?"
-_LIST = rf"{FULL}(?:(?:{BLANK}?[,;/&]{BLANK}?|{BLANK}and{BLANK}|{BLANK}?\+{BLANK}?){FULL}){{0,5}}"
+_ONE = rf"{ANY}"
+_LIST = rf"{ANY}(?:(?:{BLANK}?[,;/&]{BLANK}?|{BLANK}and{BLANK}|{BLANK}?\+{BLANK}?){ANY}){{0,5}}"
 _CAPITAL_LISTED = rf"{CAPITALS},{BLANK}?{CAPITALS}(?:{BLANK}(?:{CAPITALS}|\p{{Lu}}\b\.?)){{0,2}}"
 _SMALL = r"(?:\p{Ll}['’])?\p{Ll}[\p{Ll}\p{M}]+(?:[-'’]\p{Ll}+)*"
 _SENTENCE = r"(?:^|(?<=[.!?:\n\"“•*-][ \t\n]{1,3})|(?<=\n)|(?<=[.!?][ ]{2}))"
@@ -54,6 +54,10 @@ def _words(alternatives: str) -> frozenset[str]:
 _ANY_CAPITAL = regex.compile(r"\p{Lu}")
 _TWO_CAPITALIZED = regex.compile(r"\p{Lu}[\p{Ll}.]+ (?:\p{Lu}\.? )?\p{Lu}")
 _COMMA_CAPITALS = regex.compile(r"\p{Lu}{2},[ ]?\p{Lu}{2}")
+
+_BEDS = frozenset("bed rm room bay cubicle cot slot".split())
+_NUMBERED = regex.compile(r"\p{L}[ (]{1,2}(?:MRN|#)?[: ]?\d{6}")
+_TYPISTS = frozenset("trans transcribed transcriptionist typist typed dict dictated initials tr".split())
 
 PATTERNS: tuple[NamePattern, ...] = (
     pattern(
@@ -71,7 +75,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         ("by",),
         refine=name_runs.names_near_a_cue,
     ),
-    pattern(rf"(?i:\bby){BLANK}+", r"(?:\p{Lu}\.[ ]?){1,2}\p{Lu}\p{L}+(?:[-'’]\p{L}+)*", 0.6, ("by",)),
+    pattern(rf"(?i:\bby){BLANK}+", r"(?:\p{Lu}\.[ ]?){1,2}\p{Lu}\p{L}+(?:[-'’](?!s(?!\p{L}))\p{L}+)*", 0.6, ("by",)),
     pattern(
         rf"(?i:\b(?:{_DID}))[:,]?{BLANK}+(?:(?i:the|a|an|his|her|their|my|our){BLANK}+)?",
         _LIST,
@@ -80,7 +84,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         refine=name_runs.names_near_a_cue,
     ),
     pattern(
-        rf"(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}+|{BLANK}?[-–—]{BLANK}?|{BLANK}?\()(?:(?i:is|on call|in charge|on duty|named){BLANK}+)?",
+        rf"(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}+|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()(?:(?i:is|on call|in charge|on duty|named){BLANK}+)?",
         _LIST,
         0.6,
         _ANY_CAPITAL,
@@ -113,7 +117,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(STARTS, FULL, 0.5, _TWO_CAPITALIZED, refine=name_runs.full_names),
     pattern(
         rf"(?<!\w)(?<!\p{{Lu}}\.{BLANK}?)",
-        rf"(?:\p{{Lu}}\.{BLANK}?){{1,2}}\p{{Lu}}\p{{Ll}}[\p{{L}}\p{{M}}]+(?:[-'’]\p{{L}}+)*",
+        rf"(?:\p{{Lu}}\.{BLANK}?){{1,2}}\p{{Lu}}\p{{Ll}}[\p{{L}}\p{{M}}]+(?:[-'’](?!s(?!\p{{L}}))\p{{L}}+)*",
         0.5,
         regex.compile(r"\p{Lu}\.[ ]?\p{Lu}\p{Ll}"),
         refine=name_runs.initial_and_name,
@@ -125,4 +129,36 @@ PATTERNS: tuple[NamePattern, ...] = (
         0.6,
         regex.compile(r"\p{Lu}{2,3}[:/][ ]?\p{Ll}{2,3}"),
     ),
+    # Around a name: a bed, quotes, a newborn, a number of a record; a surname at the start of a line.
+    pattern(rf"(?i:\b(?:bed|rm|room|bay|cubicle|cot|slot)){BLANK}*#?\w{{1,4}}{BLANK}*[:–-]{BLANK}*", ANY, 0.6, _BEDS, refine=name_runs.names_near_a_cue),
+    pattern(rf"(?i:\b(?:{titles.KIN})){BLANK}*[(]", ANY, 0.7, regex.compile("[(]\\p{Lu}"), after=r"(?=[,)])", refine=name_runs.names_by_role),
+    pattern(
+        rf"(?i:\b(?:goes by|known as|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers to))[:,]?{BLANK}+(?:the name{BLANK}+)?[\"“'‘]?",
+        ANY,
+        0.7,
+        frozenset("goes known nickname nicknamed preferred prefers aka answers".split()),
+        refine=name_runs.names_by_role,
+    ),
+    pattern(
+        rf"(?i:\b(?:baby(?: boy| girl)?|newborn|twin(?: [ab12])?|infant)|\bB[BG])(?:{BLANK}+(?:of|boy|girl))?{BLANK}+",
+        ANY,
+        0.7,
+        regex.compile(r"(?i)\b(?:baby|newborn|twin|infant|b[bg])\b"),
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(STARTS, ANY, 0.7, _NUMBERED, after=rf"(?={BLANK}*[(]?(?:MRN|#)?[: ]?\d{{6,10}}\b)", refine=name_runs.names_by_role),
+    pattern(
+        r"(?:^|(?<=\n))[ \t]*",
+        CAPITALS,
+        0.6,
+        regex.compile(r"\p{Lu}{3}"),
+        after=rf"(?=,?{BLANK}(?:seen|was|presents|here|arrived|DOB|dob|MRN|\d{{1,3}}[ ]?(?:y|M\b|F\b)))",
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(rf"\b(?i:name|patient|pt){BLANK}+", _CAPITAL_LISTED, 0.7, _COMMA_CAPITALS),
+    pattern(rf"(?<![\w/-])(?:DR|MR|MRS|MS|PROF)\.?{BLANK}+", FULL, 0.7, ("dr", "mr", "mrs", "ms", "prof"), refine=name_runs.names_by_role),
+    pattern(STARTS, LISTED, 0.5, regex.compile(r"\p{L}, \p{Lu}"), refine=name_runs.surname_first),
+    # Who dictated and who typed: "D: 1420 T: 1530 JAS/abc", "Trans: jlm".
+    pattern(r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t])", r"\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])", 0.6, regex.compile(r"\p{Lu}{2,3}[:/]\p{Ll}{2,3}")),
+    pattern(r"(?i:\b(?:trans(?:cribed|criptionist)?(?: by)?|typist|typed by|dict(?:ated)? by|initials|tr))[:/ ]+", r"\p{L}{2,3}(?![\w])(?!,)", 0.6, _TYPISTS),
 )

@@ -43,7 +43,7 @@ _CODE = (
 _DIALLED = r"\+?[\d(][\d() \t./-]{1,18}\d(?:[ \t]*(?:x|(?i:ext(?:ension)?)\.?)[ \t]*\d+)?(?!\d)"
 _MEASURED = re.compile(
     r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
-    r"|\d{1,2}/\d{1,2}/(?:\d\d|\d{4})|\d+\.\d+"
+    r"|\d{1,2}/\d{1,2}/(?:\d\d|\d{4})|\d{1,4}\.\d{1,4}|[A-Z]{1,4}\d{1,3}/\d{1,3}"
 )
 _MEASURE = (
     r"\s(?:id|scan|template|record|file|card|hash|reference|ref|recognition|enrol\w*|identifier|number|signature|profile|print|vein"
@@ -146,7 +146,7 @@ RULES: tuple[Rule, ...] = (
     _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
-        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|beeper|bleep|callback|contact number|call|text|reach\w* (?:\w+ )?(?:at|on)"
+        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text|reach\w*(?: \w+)?(?: at| on| via)?"
         r"|(?:home|work|office|direct|day|night|ward|desk)(?: line| number)?",
         _DIALLED,
         marked="T|C|H|W|O",
@@ -160,7 +160,8 @@ RULES: tuple[Rule, ...] = (
         score=LIKELY,
         holds=bool,
     ),
-    _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b", gate=_CODED),
+    _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b|(?<!\w)[pP]\d{5}\b", gate=_CODED),
+    *_labelled("PHONE", r"(?:call|dial|phone|ext|desk|pager|page|number)(?: \w+)?(?: at| on)?", r"\d-\d{4}(?![\d-])", score=LIKELY, holds=bool),
     *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+[ \t]+){0,2}?" + _DIALLED, marked="F", holds=is_dialled),
     _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
     _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
@@ -184,11 +185,13 @@ RULES: tuple[Rule, ...] = (
         marked=r"chart|record|patient|pt|hospital|hosp",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
+    *_labelled("MRN", r"m\.r\.|mr|mr#|cr|umr|hrn", r"\d{5,10}(?:-\d)?(?![\d.])"),
+    Rule("MRN", regex.compile(r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?[(](?P<span>\d{6,10})[)]"), gate=_DIGITS),
     *_labelled(
         "PLAN",
-        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)"
+        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id"
         r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
-        marked=r"member|subscriber|policy|group|plan",
+        marked=r"member|subscriber|policy|group|grp|plan|ins|payer",
     ),
     *_labelled(
         "ACCOUNT",
@@ -201,7 +204,7 @@ RULES: tuple[Rule, ...] = (
         r"|clia|gmc|cdl",
         marked=r"lic|certificate|certification|registration number",
     ),
-    *_labelled("LICENSE", r"d\.?l\.?", r"[A-Z]{0,3}\d{5,}[A-Z0-9-]*", holds=bool),
+    *_labelled("LICENSE", r"d\.?l\.?|lic\.?", r"[A-Z]{0,3}(?:\d{5,}[A-Z0-9-]*|\d{3,4}-\d{3,4}-\d{3,5}(?:-\d+)*)", holds=bool),
     *_labelled("NPI", r"n\.?p\.?i\.?|national provider|provider|physician", r"\d{10}\b", score=1.0),
     _shaped("NPI", r"(?<![\d.-])[12]\d{9}(?![\d.-]\d|\d)", checks_as_npi),
     _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, gate=_CODED),
@@ -217,6 +220,7 @@ RULES: tuple[Rule, ...] = (
         r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
         marked=r"lot|device|model|implant(?: lot| serial)?",
     ),
+    *_labelled("DEVICE", r"ref/lot|lot/ref|(?:prosthesis|implant|stent|graft|lead|generator|valve|catheter) ref", _CODE + r"(?:/[A-Z0-9-]{4,})?"),
     *_labelled("DEVICE", r"lot", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     *_labelled("DEVICE", r"ref(?=[ \t]?[#:]| no)", r"(?=[A-Z0-9-]*\d{3})(?=[A-Z0-9-]*(?:[A-Z]|\d{6}))[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, gate=_COLONS),
@@ -239,7 +243,7 @@ RULES: tuple[Rule, ...] = (
         marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
         r"|dictation|transcription|document|job|claim",
         score=0.7,
-        holds=lambda text: is_code(text) and "/" not in text and "." not in text,
+        holds=is_code,
     ),
     # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),

@@ -83,10 +83,10 @@ LABELS = (
 
 # Labels of roles, behind which also a department, "none" or a task can stand.
 ROLE_LABELS = (
-    r"name|attending|surgeon|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist|esiologist|esia)|resident|intern|fellow|registrar"
+    r"name|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist|esiologist|esia)|resident|intern|fellow|registrar"
     r"|consultant|trainee|house officer|sho|hospitalist|pcp|gp|provider|clinician|physician|doctor|radiologist|pathologist|cardiologist"
     r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied|checked|done|given) by"
-    r"|attn|dict(?:ated|ation|ator)?|trans(?:cribed|criptionist)?|typist|author|scribe|witness(?:es)?|attendees?|copies(?: to)?"
+    r"|attn|dict(?:ated|ation|ator)?(?: by)?|trans(?:cribed|criptionist)?(?: by)?|typist|author|scribe|witness(?:es)?|attendees?|copies(?: to)?"
     r"|interpreter|case manager|social worker|therapist|pharmacist|midwife|nurse(?: in charge)?|charge nurse|technician|technologist|informant"
     r"|care(?:r|giver| coordinator)|guardian|proxy|hcp|poa|spokesperson|historian|contact|teacher|coach"
 )

@@ -8,7 +8,7 @@ _STATES = (
     "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX "
     "UT VT VA WA WV WI WY PR VI GU AS MP FM MH PW"
 ).replace(" ", "|")
-_STATE_NAMES = (
+STATE_NAMES = (
     "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|"
     "Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|"
     "New Jersey|New Mexico|New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|"
@@ -39,12 +39,13 @@ _STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
 _TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$|[ \t]+(?:with|and|who|where|since|by|for|alone|\d)))?"
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
-_LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home)"
+_LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home|house|native|originally|visiting|flew|drove|relocated|returned|is|are|works?|family|hails|immigrated|commutes?|vacation\w*)"
 NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
 STATED = re.compile(r",[ \t]+[A-Z]{2}\b")
 LIVES = frozenset(
     "live lives lived living reside "
-    "resides resided residing resident moved moving grew born stays located transferred hospital home".split()
+    "resides resided residing resident moved moving grew born stays located transferred hospital home house native originally visiting flew drove relocated "
+    "returned is are work works family hails immigrated commute commutes vacation vacationed vacationing".split()
 )
 COUNTY = frozenset(("county", "parish"))
 # As other languages write them: Königstraße 12, 12 rue de la Paix, Calle Núñez 5, Via Roma 3, ul. Długa 5, Atatürk Cad. 7.
@@ -74,22 +75,33 @@ _STREETS_ABROAD = (
 ADDRESSES = (
     (regex.compile(rf"\b(?P<span>\d{{1,6}}(?:-\d+)?[A-Z]?[ \t]+{_STREET_NAME}{_WITHIN}{_TO_CITY})"), NUMBERED),
     (regex.compile(rf"\b(?P<span>{_BOX})"), NUMBERED),
-    (regex.compile(rf"\b(?P<span>(?:RR|R\.R\.|Rural Route|RFD|HC|Star Route)[ \t]+#?\d+(?:,?[ \t]+Box[ \t]+\d+\w?)?{_TO_CITY})"), frozenset(("rr", "rural", "rfd", "hc", "star", "box"))),
-    (regex.compile(rf"\b(?P<span>{_STREET_NAME}[ \t]+(?:and|&|at)[ \t]+{_STREET_NAME})"), frozenset(("near", "corner", "and", "at", "intersection"))),
+    (
+        regex.compile(
+            rf"\b(?P<span>(?:(?:RR|R\.R\.|RFD|HC|Star Route)[ \t]+#?\d+,?[ \t]+Box[ \t]+\d+\w?|Rural Route[ \t]+#?\d+){_TO_CITY})"
+        ),
+        frozenset(("rural", "box")),
+    ),
+    (
+        regex.compile(rf"\b(?P<span>{_STREET_NAME}[ \t]+(?:and|&|at)[ \t]+{_STREET_NAME})"),
+        frozenset(("near", "corner", "and", "at", "intersection")),
+    ),
     (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
-    (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{_STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
+    (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
     *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
 )
 # Marks of places that are none where the words are those of a department or of every day.
 TOWNS = (
-    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
-    (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b(?! and\b)"), STATED),
+    (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of|near|outside)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
+    (
+        regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b(?! and\b)"),
+        STATED,
+    ),
     (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
-    re.compile(rf"\b(?:{_STATES}|{_STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
+    re.compile(rf"\b(?:{_STATES}|{STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
     re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<span>{_ZIP})"),
     re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?\(?(?:\w+ )?(?i:zip))"),
     re.compile(r"(?<![\d-])(?P<span>\d{5}-\d{4})(?![\d-])"),
@@ -117,6 +129,19 @@ _MEASURED = (
 # Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
 _NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
 MONTHS = re.compile(_MONTH, re.I)
+_EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
+# Dates of eight digits, with a label or a time.
+EIGHT_DIGITS = re.compile(r"\d{8}")
+RUN_TOGETHER_DATES = (
+    re.compile(rf"(?<![\d/.-])(?P<span>{_EIGHT})(?=[ T](?:[01]\d|2[0-3]):?[0-5]\d)"),
+    re.compile(
+        r"(?i:\b(?:date|dated|dos|doa|dod|adm|disch|dsch|dc|eff|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
+        rf"(?P<span>{_EIGHT})(?!\d)"
+    ),
+    re.compile(
+        r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d)(?!\d)"
+    ),
+)
 NUMERIC_DATES = (
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
@@ -127,23 +152,26 @@ NUMERIC_DATES = (
     re.compile(rf"(?i:{_PERHAPS_ON})[:\s]+(?P<span>{_NO_SCORE})(?![\d/]){_MEASURED}"),
     re.compile(rf"(?i:\b(?:from|between)) (?P<span>{_M}/{_D})(?= (?:to|and|through|until) {_NO_SCORE}(?![\d/]))"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
-    re.compile(rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}|\d\d))?{_TIME})(?![\d/])"),
-    re.compile(r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d)(?!\d)"),
+    re.compile(
+        rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}|\d\d))?{_TIME})(?![\d/])"
+    ),
+    # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
+    re.compile(
+        rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE|TEE|echo|labs?|cath|PET|bcx|ucx|BCx|UCx|blood c|urine c|"
+        rf"colonoscopy|biopsy|@|at[ ]\d|(?:[01]\d|2[0-3])[0-5]\d\b))"
+    ),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
     re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),
     re.compile(rf"(?<![\d/.§vV-])(?<!ersion )(?P<span>(?:{_M}\.{_D}|{_D}\.{_M})\.(?:[0-4]\d|[5-9]\d)){_TIME}(?![\d]|\.\d)"),
-    re.compile(r"(?<![\d/.-])(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?=[ T](?:[01]\d|2[0-3]):?[0-5]\d)"),
-    re.compile(
-        r"(?i:\b(?:date|dated|dos|doa|dod|adm|disch|dsch|dc|eff|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
-        r"(?P<span>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?!\d)"
-    ),
     re.compile(
         r"(?i:\b(?:dob|d\.o\.b\.?|date of (?:birth|death|service|admission|discharge)|lmp)\W{0,3})"
         rf"(?P<span>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
     ),
 )
 WRITTEN_DATES = (
-    re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"),
+    re.compile(
+        rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"
+    ),
     re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
@@ -158,15 +186,19 @@ OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
 AGES = (
     re.compile(
         rf"(?<![\d.,/-])(?P<span>{_NINETY}|{_SPELLED})"
-        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.|yrs?[- ]old))"
+        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
     ),
     re.compile(
         r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
     ),
     # "92M" after "a" or where a line begins; 98F is a temperature too.
-    re.compile(rf"(?:^|\n[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"),
-    re.compile(rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"),
+    re.compile(
+        rf"(?:^|\n[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
+    ),
+    re.compile(
+        rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"
+    ),
     re.compile(
         r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import regex
+from faker.providers.address.en import Provider as Places
 
 from tasks.corpus.deidentify.allowlist import ORDINARY
+from tasks.corpus.deidentify.dates_and_places import STATE_NAMES
 from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
+from tasks.corpus.deidentify.name_runs import Kind, kind_of
 
 _BLANK = r"[ \t]+"
 _KIND = (
@@ -32,6 +35,25 @@ _GENERIC = frozenset(
     "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
     "tuesday wednesday thursday friday saturday january february march april may june july august september october november december".split()
 )
+_CUE = (
+    r"(?:transferred|admitted|discharged|referred|sent|brought|presented|seen|treated|hospitalized|hospitalised|returned|came|followed|evaluated|born|delivered"
+    r"|care|stay|stayed|resident|rehab|dialysis|HD|surgery|clinic|appointment|visit|imaging|MRI|CT|labs|records?|report|films?|note|slides|obtained|done|performed)"
+    r"(?: over| back)?[ ](?:to|from|at|in|via)"
+)
+# Countries and states may stay; so may what people are of.
+COUNTRIES = frozenset(word.lower() for country in (*Places.countries, *STATE_NAMES.split("|")) for word in country.split()) | {
+    "usa",
+    "uk",
+    "england",
+    "scotland",
+    "wales",
+    "europe",
+    "africa",
+    "asia",
+    "america",
+    "puerto",
+    "rico",
+}
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
@@ -40,9 +62,7 @@ _CHAINS = (
     rf"(?:CVS(?:[ \t]+[Pp]harmacy|(?={_AT}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest Diagnostics|Lab[Cc]orp|DaVita|Fresenius"
     rf"(?: Medical Care| Kidney Care)?)(?:[ \t]+\p{{Lu}}\p{{Ll}}+){{0,2}}{_AT}?"
 )
-_WORKS = (
-    r"(?:works?|worked|working|job) (?:at|for|with)|employed (?:at|by)|attends|student at|teach(?:es|er) at|enrolled (?:at|in)|volunteers at|retired from"
-)
+_WORKS = r"(?:works?|worked|working|job) (?:at|for|with)|employed (?:at|by)|attends|student at|teach(?:es|er) at|enrolled (?:at|in)|volunteers at|retired from"
 FAMOUS = (
     r"(?:Massachusetts|Mass\.?) General|Johns Hopkins|Mayo Clinic|Cleveland Clinic|MD Anderson|M\.D\. Anderson|(?:Memorial )?Sloan[- ]Kettering"
     r"|Kaiser(?: Permanente)?|Mount Sinai|Mt\.? Sinai|Brigham and Women['’]s|Cedars[- ]Sinai|NewYork-Presbyterian|Beth Israel(?: Deaconess)?|MGH|BIDMC|BWH|UCSF"
@@ -56,9 +76,16 @@ def proper_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for match in _SPLIT.finditer(text, start, end):
         word = regex.sub(r"['’]s?$", "", match.group()).lower()
         if match.group()[0].isupper() and not all(_is_generic(part, words) for part in word.split("-")):
-            if not _KINDS.match(text, match.start(), end) and word not in _PLACEHOLDERS:
+            if not _KINDS.match(text, match.start(), end) and word not in _PLACEHOLDERS and word not in COUNTRIES:
                 yield start, end
             return
+
+
+def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, where its first word is no word of language or medicine: behind "transferred from", where a ward can stand too."""
+    first = _SPLIT.search(text, start, end)
+    if first and kind_of(first.group(), lexicon()) >= Kind.STRONG and first.group().lower() not in COUNTRIES:
+        yield start, end
 
 
 def _is_generic(word: str, words: Lexicon) -> bool:
@@ -66,9 +93,18 @@ def _is_generic(word: str, words: Lexicon) -> bool:
 
 
 PATTERNS = (
-    (regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"), _KINDS),
-    (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:")),
-    (regex.compile(rf"(?i:\b(?:{_WORKS})){_BLANK}(?:(?:the|a){_BLANK})?(?P<span>{_NAME})"), frozenset("work works worked working job employed attends student teaches teacher enrolled volunteers retired".split())),
-    (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS)),
-    (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS)),
-)  # pattern, and what a text must hold for it to be worth trying
+    (
+        regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"),
+        _KINDS,
+        proper_names,
+    ),
+    (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:"), proper_names),
+    (
+        regex.compile(rf"(?i:\b(?:{_WORKS})){_BLANK}(?:(?:the|a){_BLANK})?(?P<span>{_NAME})"),
+        frozenset("work works worked working job employed attends student teaches teacher enrolled volunteers retired".split()),
+        proper_names,
+    ),
+    (regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_CUE}[ ]"), unknown_names),
+    (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS), None),
+    (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS), None),
+)  # pattern, what a text must hold for it to be worth trying, and what part of the span is a name

@@ -26,7 +26,10 @@ _PARTICLES = frozenset(
     "ter ten te af av mac mc ní nic ó ap 't 's ’t ’s st".split()
 )
 _PLACEHOLDER = regex.compile(r"(?:[XYZ]|[XYZ]{2,}|ABCD?|DEF|ABC DEF|NAME|REDACTED|UNKNOWN)\.?")
-_TITLES = frozenset(title.lower().rstrip(".") for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm"))
+_TITLES = frozenset(
+    title.lower().rstrip(".")
+    for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm")
+)
 # All in capitals, and no names.
 _ACRONYMS = frozenset("nstemi stemi copd esrd gerd osahs lvad tavr covid hfref hfpef niddm iddm cabg pacu micu sicu nicu picu".split())
 SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbreviation

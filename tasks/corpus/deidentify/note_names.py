@@ -130,8 +130,16 @@ PATTERNS: tuple[NamePattern, ...] = (
         regex.compile(r"\p{Lu}{2,3}[:/][ ]?\p{Ll}{2,3}"),
     ),
     # Around a name: a bed, quotes, a newborn, a number of a record; a surname at the start of a line.
-    pattern(rf"(?i:\b(?:bed|rm|room|bay|cubicle|cot|slot)){BLANK}*#?\w{{1,4}}{BLANK}*[:–-]{BLANK}*", ANY, 0.6, _BEDS, refine=name_runs.names_near_a_cue),
-    pattern(rf"(?i:\b(?:{titles.KIN})){BLANK}*[(]", ANY, 0.7, regex.compile("[(]\\p{Lu}"), after=r"(?=[,)])", refine=name_runs.names_by_role),
+    pattern(
+        rf"(?i:\b(?:bed|rm|room|bay|cubicle|cot|slot)){BLANK}*#?\w{{1,4}}{BLANK}*[:–-]{BLANK}*",
+        ANY,
+        0.6,
+        _BEDS,
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(
+        rf"(?i:\b(?:{titles.KIN})){BLANK}*[(]", ANY, 0.7, regex.compile("[(]\\p{Lu}"), after=r"(?=[,)])", refine=name_runs.names_by_role
+    ),
     pattern(
         rf"(?i:\b(?:goes by|known as|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers to))[:,]?{BLANK}+(?:the name{BLANK}+)?[\"“'‘]?",
         ANY,
@@ -159,6 +167,16 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(rf"(?<![\w/-])(?:DR|MR|MRS|MS|PROF)\.?{BLANK}+", FULL, 0.7, ("dr", "mr", "mrs", "ms", "prof"), refine=name_runs.names_by_role),
     pattern(STARTS, LISTED, 0.5, regex.compile(r"\p{L}, \p{Lu}"), refine=name_runs.surname_first),
     # Who dictated and who typed: "D: 1420 T: 1530 JAS/abc", "Trans: jlm".
-    pattern(r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t])", r"\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])", 0.6, regex.compile(r"\p{Lu}{2,3}[:/]\p{Ll}{2,3}")),
-    pattern(r"(?i:\b(?:trans(?:cribed|criptionist)?(?: by)?|typist|typed by|dict(?:ated)? by|initials|tr))[:/ ]+", r"\p{L}{2,3}(?![\w])(?!,)", 0.6, _TYPISTS),
+    pattern(
+        r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t])",
+        r"\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])",
+        0.6,
+        regex.compile(r"\p{Lu}{2,3}[:/]\p{Ll}{2,3}"),
+    ),
+    pattern(
+        r"(?i:\b(?:trans(?:cribed|criptionist)?(?: by)?|typist|typed by|dict(?:ated)? by|initials|tr))[:/ ]+",
+        r"\p{L}{2,3}(?![\w])(?!,)",
+        0.6,
+        _TYPISTS,
+    ),
 )

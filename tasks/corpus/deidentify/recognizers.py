@@ -34,12 +34,7 @@ _UNIT = (
     r"(?![ \t]?(?:(?i:mg|mcg|µg|ug|g|kg|ml|l|dl|cc|mm|cm|m|ms|msec|sec|seconds?|mins?|minutes?|hours?|hrs?|days?|weeks?|wks?|months?|years?|yrs?|mmol|meq|iu"
     r"|units?|mmhg|bpm|hz|khz|db|lbs?|oz|inch|inches|feet|ft|degrees?|times|x|patients|tabs?|tablets?|puffs?|drops?|doses?|cells?|k|per)\b|%|°|/[a-zA-Zµ]))"
 )
-_CODE = (
-    r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t]\d{2,}[A-Z]?\b"
-    + _UNIT
-    + r"(?:-[A-Z0-9]+)*)*"
-    + _UNIT
-)
+_CODE = r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t]\d{2,}[A-Z]?\b" + _UNIT + r"(?:-[A-Z0-9]+)*)*" + _UNIT
 _DIALLED = r"\+?[\d(][\d() \t./-]{1,18}\d(?:[ \t]*(?:x|(?i:ext(?:ension)?)\.?)[ \t]*\d+)?(?!\d)"
 _MEASURED = re.compile(
     r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
@@ -133,11 +128,12 @@ def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score
 
 RULES: tuple[Rule, ...] = (
     *(Rule("NAME", name.pattern, name.score, gate=name.words, refine=name.refine) for name in (*names.PATTERNS, *note_names.PATTERNS)),
-    *(Rule("FACILITY", pattern, 0.5, gate=gate, refine=facilities.proper_names) for pattern, gate in facilities.PATTERNS),
+    *(Rule("FACILITY", pattern, 0.5, gate=gate, refine=refine) for pattern, gate, refine in facilities.PATTERNS),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate, refine=facilities.proper_names) for pattern, gate in dates_and_places.TOWNS),
     *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
+    *(Rule("DATE", pattern, gate=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
     *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),
     _shaped(
@@ -161,7 +157,20 @@ RULES: tuple[Rule, ...] = (
         holds=bool,
     ),
     _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b|(?<!\w)[pP]\d{5}\b", gate=_CODED),
-    *_labelled("PHONE", r"(?:call|dial|phone|ext|desk|pager|page|number)(?: \w+)?(?: at| on)?", r"\d-\d{4}(?![\d-])", score=LIKELY, holds=bool),
+    *_labelled(
+        "PHONE", r"(?:call|dial|phone|ext|desk|pager|page|number)(?: \w+)?(?: at| on)?", r"\d-\d{4}(?![\d-])", score=LIKELY, holds=bool
+    ),
+    # In a sentence about calling, and as they are written elsewhere: 020 7946 0958, 0412 345 678, (02) 9999 1234, 98765 43210.
+    Rule(
+        "PHONE",
+        re.compile(
+            r"(?i:\b(?:call|phone|tel|cell|reach\w*|contact|number|home|mobile|pager|beeper|fax|dial|text|voicemail|line|line is|at)\b)[^.\n\d]{0,30}"
+            rf"(?P<span>(?:\d{{3}}[-. ]\d{{4}}|\d{{5}} \d{{5}}))(?![\d-]|\.\d){_UNIT}"
+        ),
+        LIKELY,
+        gate=_DIGITS,
+    ),
+    _shaped("PHONE", r"(?<![\d.,/-])(?:\(0\d{1,4}\)[ ]?|0\d{2,4}[ /-])\d{3,4}[ -]?\d{3,4}(?![\d-])" + _UNIT, is_dialled),
     *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+[ \t]+){0,2}?" + _DIALLED, marked="F", holds=is_dialled),
     _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
     _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
@@ -181,8 +190,8 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "MRN",
-        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
-        marked=r"chart|record|patient|pt|hospital|hosp",
+        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|nhs no|u?mrn|urn?|nhi|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
+        marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
     *_labelled("MRN", r"m\.r\.|mr|mr#|cr|umr|hrn", r"\d{5,10}(?:-\d)?(?![\d.])"),
@@ -196,12 +205,12 @@ RULES: tuple[Rule, ...] = (
     *_labelled(
         "ACCOUNT",
         r"acc(?:oun)?t|a/c|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial|guarantor",
-        marked=r"billing|invoice|statement|claim|patient account",
+        marked=r"billing|invoice|statement|claim|patient account|bill|visit|enc|encounter",
     ),
     *_labelled(
         "LICENSE",
         r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"
-        r"|clia|gmc|cdl",
+        r"|clia|gmc|cdl|ahpra|nmc|upin",
         marked=r"lic|certificate|certification|registration number",
     ),
     *_labelled("LICENSE", r"d\.?l\.?|lic\.?", r"[A-Z]{0,3}(?:\d{5,}[A-Z0-9-]*|\d{3,4}-\d{3,4}-\d{3,5}(?:-\d+)*)", holds=bool),
@@ -220,7 +229,9 @@ RULES: tuple[Rule, ...] = (
         r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
         marked=r"lot|device|model|implant(?: lot| serial)?",
     ),
-    *_labelled("DEVICE", r"ref/lot|lot/ref|(?:prosthesis|implant|stent|graft|lead|generator|valve|catheter) ref", _CODE + r"(?:/[A-Z0-9-]{4,})?"),
+    *_labelled(
+        "DEVICE", r"ref/lot|lot/ref|(?:prosthesis|implant|stent|graft|lead|generator|valve|catheter) ref", _CODE + r"(?:/[A-Z0-9-]{4,})?"
+    ),
     *_labelled("DEVICE", r"lot", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     *_labelled("DEVICE", r"ref(?=[ \t]?[#:]| no)", r"(?=[A-Z0-9-]*\d{3})(?=[A-Z0-9-]*(?:[A-Z]|\d{6}))[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, gate=_COLONS),
@@ -245,6 +256,15 @@ RULES: tuple[Rule, ...] = (
         score=0.7,
         holds=is_code,
     ),
+    # "Run # 20-12345", "Auth No. 88213407": a word, what says that a number follows, and one of five digits or more.
+    Rule(
+        "OTHER",
+        re.compile(rf"(?i:\b[a-z]{{2,}}[. ]?[ ]?(?:#|no\b[.:]|id\b[.:#]?|no\. ?:?))[ ]?[:#]?[ ]?(?P<span>(?=(?:[A-Z-]*\d){{5}}){_CODE})"),
+        LIKELY,
+        is_code,
+        _CODED,
+    ),
+    Rule("OTHER", re.compile(rf"(?<![\w#])#[ ]?(?P<span>\d{{6,12}})\b{_UNIT}"), LIKELY, gate=_DIGITS),
     # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),

@@ -130,6 +130,13 @@ def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int
         yield (end - len(name) if initials == "M" else start), end  # which can be Monsieur
 
 
+def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, one capitalized word, where it is a name that people have and no word of anything else."""
+    words, word = lexicon(), text[start:end]
+    if words.is_name(word) and kind_of(word, words) == Kind.NAME:
+        yield start, end
+
+
 def given_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, where it is a name that people have and no word of anything else."""
     words = lexicon()

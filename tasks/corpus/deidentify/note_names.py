@@ -179,4 +179,5 @@ PATTERNS: tuple[NamePattern, ...] = (
         0.6,
         _TYPISTS,
     ),
+    pattern(r"(?<![\w'’/.@-])", r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])", 0.4, _ANY_CAPITAL, refine=name_runs.known_name),
 )

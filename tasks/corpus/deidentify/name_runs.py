@@ -10,8 +10,8 @@ from typing import NamedTuple
 import regex
 
 from tasks.corpus.deidentify import titles
-from tasks.corpus.deidentify.allowlist import ORDINARY, is_ordinary
-from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
+from tasks.corpus.deidentify.allowlist import ORDINARY, is_a_test, is_ordinary
+from tasks.corpus.deidentify.lexicon import COUNTRIES, Lexicon, lexicon
 
 # Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
 _TOKEN = regex.compile(
@@ -85,7 +85,8 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for run in _runs(text, start, end):
         whole = [word for word in run if word.kind > Kind.INITIAL]
         known = words.is_name
-        sure = any(w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole)
+        both_unknown = len(whole) > 1 and min(w.kind for w in whole) == Kind.NAME and min(w.end - w.start for w in whole) > 3
+        sure = both_unknown or any(w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole)
         if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME:
             if not _OF_A_PLACE.match(text, run[0].start):
                 yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
@@ -95,18 +96,21 @@ def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "SMITH,JOHN A", where its parts are names and one of them is nothing else."""
     words = lexicon()
     kinds = [kind_of(match.group(), words, among_capitals=True) for match in _TOKEN.finditer(text, start, end)]
-    if min(kinds) > Kind.NO and max(kinds) >= Kind.STRONG:
+    long = any(
+        len(match.group()) > SHORT_ACRONYM - 1 for match in _TOKEN.finditer(text, start, end) if kind_of(match.group(), words) > Kind.WEAK
+    )
+    if min(kinds) > Kind.NO and max(kinds) >= Kind.STRONG and long:
         yield start, end
 
 
 def surname_first(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "Smith, Ann B.", where what follows the comma is a given name, and one of both is nothing else."""
     words, comma = lexicon(), text.index(",", start, end)
-    behind = [match.group() for match in _TOKEN.finditer(text, comma, end)]
-    kinds = [kind_of(match.group(), words) for match in _TOKEN.finditer(text, start, end)]
-    if behind and behind[0].lower() in words.given and min(kinds) > Kind.NO and max(kinds) == Kind.NAME:
-        if kind_of(behind[0], words) >= Kind.STRONG:
-            yield start, end
+    for run in _runs(text, start, end):
+        if run[0].start < comma < run[-1].start and max(word.kind for word in run) == Kind.NAME:
+            behind = next(word for word in run if word.start > comma)
+            if behind.kind >= Kind.STRONG and text[behind.start : behind.end].lower() in words.given:
+                yield run[0].start, run[-1].end
 
 
 def small_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -132,16 +136,17 @@ def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int
 
 def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, one capitalized word, where it is a name that people have and no word of anything else."""
-    words, word = lexicon(), text[start:end]
-    if words.is_name(word) and kind_of(word, words) == Kind.NAME:
-        yield start, end
-
-
-def given_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The span itself, where it is a name that people have and no word of anything else."""
     words = lexicon()
-    if all(words.is_name(part) and kind_of(part, words) == Kind.NAME for part in text[start:end].split()):
+    word = text[start:end].partition(" ")[0]  # an initial may follow
+    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_a_test(text, start, end):
         yield start, end
+
+
+def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Names, and words that no list has, between ``start`` and ``end``, where what stands near speaks for a person a little."""
+    for run in _runs(text, start, end):
+        if max(word.kind for word in run) == Kind.NAME and not is_a_test(text, run[0].start, run[-1].end):
+            yield run[0].start, run[-1].end
 
 
 def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
@@ -152,6 +157,8 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
         return Kind.INITIAL
     if lower in _TITLES:
         return Kind.NO
+    if lower in COUNTRIES:
+        return Kind.WEAK if words.is_name(lower) else Kind.NO
     if words.is_name(lower):
         if lower in words.clinical or lower in ORDINARY:
             return Kind.WEAK

@@ -47,7 +47,7 @@ _WORD = (
 # J. R., J.-P., Zs. Kovács, and a letter alone.
 _INITIALS = (
     rf"(?:(?:{_UPPER}\.{_HYPHEN}?)++(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
-    rf"|{_NOT}{_UPPER}(?![\p{{L}}\p{{M}}\d]))"
+    rf"|(?:{_NOT}|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
@@ -57,7 +57,7 @@ _BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){BLANK}+){{0,3}}"
 # An, Do, He and My are names too: before another one, or where it ends what is said.
 _SHORT_NAME = rf"(?:An|Do|He|My)(?={BLANK}+{_NOT}\p{{Lu}}\p{{Ll}}|[ ]*(?:[.,;()\n]|$))"
 _PART = rf"(?:{_NOT}{_WORD}|{_INITIALS}|{_SHORT_NAME})"
-_MORE = rf"(?:(?:(?<!\.){BLANK}+|(?<=\.){BLANK}(?!{BLANK})){_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
+_MORE = rf"(?:{BLANK}(?!{BLANK}){_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
 # Scripts without case. Where no blanks part words, a longer run is a sentence, of which a name can be the first four characters.
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
 _SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"
@@ -71,7 +71,7 @@ LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"
 ANY = rf"(?:{LISTED}|{FULL})"
 CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
 _DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"
-_DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d+[- ]y)"
+_DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d{1,3}[- ]?(?:y|M\b|F\b))"
 _ALONE = r"(?<![\w/-])"
 
 _BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：|-]")
@@ -163,14 +163,6 @@ PATTERNS = (
         0.6,
         _gate(titles.KIN_IN_GERMAN),
         refine=name_runs.names_near_a_cue,
-    ),
-    pattern(
-        rf"{STARTS}(?=.{{1,80}}?{BLANK}{_DEGREE})",
-        ANY,
-        0.7,
-        _BEFORE_DEGREE,
-        after=rf",?{BLANK}+(?:{_DEGREE})",
-        refine=name_runs.names_by_role,
     ),
     pattern(STARTS, FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{_one_of(titles.TITLES_BEHIND)}){_END})"),
     pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully|yours faithfully),)\s+", FULL, 0.7, _LETTERS),

@@ -29,11 +29,11 @@ _ROLES = (
     r"|technician|tech|technologist|scribe|interpreter|chaplain|social worker|case manager|coordinator|pcp|gp|trainee|student|hospitalist|internist"
     r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
     r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
-    r"|doctor|physician|provider|colleague|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
+    r"|doctor|physician|provider|colleague|leader|recorder|operator|circulator|scrub|doula|sonographer|driver|sergeant|sgt|detective|judge|father|sister|brother|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
     r"|patient|pt|client|resident|named|name is|surname|aka|a\.k\.a\.|née|nee"
 )
 _ROLE_BEHIND = (
-    r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|CRNA|DO|RD|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|PhD|DDS|DPM|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
+    r"R\.?N|M\.?D|N\.?P|P\.?A(?:-C)?|LPN|LVN|CNA|CRNA|D\.?O|RDN?|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|Ph\.?D|D\.?D\.?S|D\.?P\.?M|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
     r"|CCC-SLP|RRT|EMT|SHO|PGY-?\d|MS-?[1-4]|MS(?:III|IV)|\(?(?i:son|daughter|wife|husband|mother|father|mom|dad|sister|brother|partner|spouse|niece|nephew"
     r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
 )
@@ -59,32 +59,40 @@ _BEDS = frozenset("bed rm room bay cubicle cot slot".split())
 _NUMBERED = regex.compile(r"\p{L}[ (]{1,2}(?:MRN|#)?[: ]?\d{6}")
 _TYPISTS = frozenset("trans transcribed transcriptionist typist typed dict dictated initials tr".split())
 
+_ABBREVIATED = regex.compile(r"\p{Lu}{2,5}[ /]|Drs")
+_PERSON_VERBS = (
+    "denies|denied|reports|reported|states|stated|complains|complained|endorses|endorsed|presents|presented|admits|lives|smokes|drinks|works|tolerated"
+    "|tolerates|refuses|refused|declines|declined|understands|agrees|agreed|verbalizes|verbalized|called|aware|notified|paged|updated|requests|requested"
+    "|says|said|tells|told|wants|wanted|feels|felt|ambulated|voided|slept|ate|recommends|recommended|will see|to see|to follow|following|at bedside"
+)
+
 PATTERNS: tuple[NamePattern, ...] = (
     pattern(
-        rf"\b(?i:{_WITH}){BLANK}+(?:(?i:up|examined|today|in clinic|and examined){BLANK}+){{0,2}}(?:with|w/){BLANK}*",
+        rf"{STARTS}(?<=\b(?i:{_WITH}){BLANK}(?:(?i:up|examined|today|in clinic|and examined){BLANK}){{0,2}}(?:with|w/){BLANK}?)",
         _LIST,
         0.6,
-        ("with", "w"),
+        regex.compile(r"\b(?:with|w/)[ ]?(?=\p{Lu})"),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(rf"(?i:\b(?:d/?w|s/?w|c/?w))[:]?{BLANK}+", _LIST, 0.6, regex.compile(r"(?i)\b[dsc]/?w\b"), refine=name_runs.names_near_a_cue),
     pattern(
-        rf"(?i:\b(?:{_BY}){BLANK}+by|(?:^|(?<=\n))by|(?<=[-–—]{BLANK}?)by)[:]?{BLANK}+",
+        rf"{STARTS}(?<=(?i:\b(?:{_BY}){BLANK}by|(?:^|\n)by|[-–—]{BLANK}?by):?{BLANK})",
         _LIST,
         0.6,
-        ("by",),
+        regex.compile(r"(?i:\bby):?[ ](?=\p{Lu})"),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(rf"(?i:\bby){BLANK}+", r"(?:\p{Lu}\.[ ]?){1,2}\p{Lu}\p{L}+(?:[-'’](?!s(?!\p{L}))\p{L}+)*", 0.6, ("by",)),
     pattern(
-        rf"(?i:\b(?:{_DID}))[:,]?{BLANK}+(?:(?i:the|a|an|his|her|their|my|our){BLANK}+)?",
+        rf"{STARTS}(?<=(?i:\b(?:{_DID}))[:,]?{BLANK}(?:(?i:the|a|an|his|her|their|my|our){BLANK})?)",
         _LIST,
         0.6,
         _ANY_CAPITAL,
         refine=name_runs.names_near_a_cue,
     ),
     pattern(
-        rf"(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}+|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()(?:(?i:is|on call|in charge|on duty|named){BLANK}+)?",
+        rf"{STARTS}(?<=(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}{{1,3}}|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()"
+        rf"(?:(?i:is|on call|in charge|on duty|named){BLANK})?)",
         _LIST,
         0.6,
         _ANY_CAPITAL,
@@ -122,7 +130,6 @@ PATTERNS: tuple[NamePattern, ...] = (
         regex.compile(r"\p{Lu}\.[ ]?\p{Lu}\p{Ll}"),
         refine=name_runs.initial_and_name,
     ),
-    pattern(_SENTENCE, FULL, 0.5, _OPENING, after=rf"(?:{titles.GOES_ON}|{titles.HAS})", refine=name_runs.given_name),
     pattern(
         r"(?:^|(?<=\n))[ \t]*",
         r"\p{Lu}{2,3}(?=[:/][ ]?\p{Ll}{2,3}[ \t]*(?:\d|\n|$))",
@@ -165,7 +172,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(rf"\b(?i:name|patient|pt){BLANK}+", _CAPITAL_LISTED, 0.7, _COMMA_CAPITALS),
     pattern(rf"(?<![\w/-])(?:DR|MR|MRS|MS|PROF)\.?{BLANK}+", FULL, 0.7, ("dr", "mr", "mrs", "ms", "prof"), refine=name_runs.names_by_role),
-    pattern(STARTS, LISTED, 0.5, regex.compile(r"\p{L}, \p{Lu}"), refine=name_runs.surname_first),
+    pattern(rf"{STARTS}(?=\S+(?:[ ]\S+)?,[ ]\p{{Lu}})", LISTED, 0.5, regex.compile(r"\p{L}, \p{Lu}"), refine=name_runs.surname_first),
     # Who dictated and who typed: "D: 1420 T: 1530 JAS/abc", "Trans: jlm".
     pattern(
         r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t])",
@@ -179,5 +186,69 @@ PATTERNS: tuple[NamePattern, ...] = (
         0.6,
         _TYPISTS,
     ),
-    pattern(r"(?<![\w'’/.@-])", r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])", 0.4, _ANY_CAPITAL, refine=name_runs.known_name),
+    pattern(
+        r"(?<![\w'’/.@-])",
+        r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])(?:[ ]\p{Lu}(?:\.(?!\p{L})|(?=[ ]*(?:\d|\n|$|,|RN\b|MD\b))))?",
+        0.4,
+        _ANY_CAPITAL,
+        refine=name_runs.known_name,
+    ),
+    # Where what stands near speaks for a person a little: an abbreviation or a service before, a bed, an age or a verb of people behind.
+    pattern(r"(?<![\w-])(?:\p{Lu}{2,5}|Drs\.?)[ ](?:\p{Lu}\p{Ll}+[ ]and[ ])?", FULL, 0.5, _ABBREVIATED, refine=name_runs.names_near_a_cue),
+    pattern(
+        rf"{STARTS}(?:(?:Drs\.?|and|&|/)[ ])?",
+        FULL,
+        0.5,
+        regex.compile(r"\p{L}[ ]?/[ ]?\p{Lu}"),
+        after=r"(?=[ ]?/[ ]?(?:\p{Lu}\p{Ll}|\p{Lu}{2,3}\b))",
+        refine=name_runs.unknown_names,
+    ),
+    pattern(
+        r"(?<=\b(?:PGY-?\d|MD|RN|NP)[ ]?/[ ]?)", FULL, 0.5, regex.compile(r"(?:PGY-?\d|MD|RN|NP)[ ]?/"), refine=name_runs.unknown_names
+    ),
+    pattern(r"(?<=\bDrs\.?[ ](?:\p{Lu}[\p{L}'’-]+(?:,[ ]|[ ]and[ ]|,[ ]and[ ])){1,4})", FULL, 0.7, ("drs",)),
+    pattern(r"\w[ ]?[(]", FULL, 0.5, regex.compile(r"[(]\p{Lu}\p{Ll}"), after=r"(?=[)])", refine=name_runs.names_near_a_cue),
+    pattern(
+        r"(?:^|(?<=\n)|(?<=[–-][ ]))[ \t]*",
+        FULL,
+        0.5,
+        regex.compile(r"[ ](?:(?:bed|rm|room)[ ]?\d|\d{2,3}[A-D]?[ ]?[-–:]|G\d+[ ]?P\d|\d{1,3}[ ]?(?:y|[MF]\b)|[(]\d)"),
+        after=r"(?=,?[ ](?:(?:bed|rm|room)[ ]?\d|\d{2,3}[A-D]?[ ]?[-–:]|G\d+[ ]?P\d|\d{1,3}[ ]?(?:y|[MF]\b)|[(]\d))",
+        refine=name_runs.unknown_names,
+    ),
+    pattern(
+        _SENTENCE,
+        FULL,
+        0.5,
+        regex.compile(rf"[ ](?:{_PERSON_VERBS})(?!\p{{L}})"),
+        after=rf"(?=[ ](?:{_PERSON_VERBS})(?!\p{{L}}))",
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(
+        r"(?:^|(?<=[\n.][ ]?))(?i:cc|to|from|thx|thanks|regards)[:,]?[ ]+",
+        _LIST,
+        0.5,
+        frozenset("cc to from thx thanks regards".split()),
+        refine=name_runs.unknown_names,
+    ),
+    pattern(
+        r"(?i:\b(?:w/|lvm for|covering for|asked for|known to|accepted by|msg to|message to|scribed for))[ ]",
+        FULL,
+        0.5,
+        _ANY_CAPITAL,
+        refine=name_runs.unknown_names,
+    ),
+    pattern(
+        r"(?i:\b(?:scribed|acting|dictating|covering|behalf)\b[^\n.]{0,50}?\bfor)[ ]",
+        FULL,
+        0.6,
+        frozenset("scribed acting dictating covering behalf".split()),
+        refine=name_runs.names_near_a_cue,
+    ),
+    pattern(
+        r"(?:^|(?<=[\n. ]))",
+        r"\p{Ll}{2,3}(?=[ ](?:MA|RN|LPN|CMA|RMA)[ ]*(?:\n|$))",
+        0.6,
+        regex.compile(r"\b\p{Ll}{2,3}[ ](?:MA|RN|LPN|CMA|RMA)\b"),
+    ),
 )

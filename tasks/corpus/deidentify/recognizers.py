@@ -18,6 +18,8 @@ SURE, LIKELY = 0.9, 0.6
 Gate: TypeAlias = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
 _WORDS = re.compile(r"[^\W\d_]+")
 _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
+_BLANK = re.compile(r"\s|$")
+NEAR = 160  # characters on either side of what a gate finds, in which its patterns are tried; identifiers are shorter
 _DIGITS = re.compile(r"\d{3}")
 _DATED = re.compile(r"\d[/.-]\d")
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
@@ -73,15 +75,29 @@ class RuleRecognizer(EntityRecognizer):
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
         """The spans of all rules, as Presidio takes them; they may overlap."""
         words = frozenset(_WORDS.findall(text.lower()))
-        is_open = {gate: not gate.isdisjoint(words) if isinstance(gate, frozenset) else bool(gate.search(text)) for gate in GATES}
+        windows = {gate: _windows(gate, text, words) for gate in GATES}
         return [
             RecognizerResult(rule.type, start, end, rule.score)
             for rule in RULES
-            if rule.gate is None or is_open[rule.gate]
-            for match in rule.pattern.finditer(text)
+            for window in windows[rule.gate]
+            for match in rule.pattern.finditer(text, *window)
             if rule.holds(match["span"])
             for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
         ]
+
+
+def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, int]]:
+    """The parts of a text in which the patterns behind a gate can match: all of it, or what stands near where a gate's pattern does."""
+    if gate is None or isinstance(gate, frozenset):
+        return [(0, len(text))] if gate is None or not gate.isdisjoint(words) else []
+    windows: list[tuple[int, int]] = []
+    for match in gate.finditer(text):
+        start, end = max(0, match.start() - NEAR), _BLANK.search(text, min(match.end() + NEAR, len(text))).start()
+        if windows and start <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], end)
+        else:
+            windows.append((start, end))
+    return windows
 
 
 def checks_as_npi(digits: str) -> bool:
@@ -269,4 +285,4 @@ RULES: tuple[Rule, ...] = (
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),
 )
-GATES = frozenset(rule.gate for rule in RULES if rule.gate is not None)
+GATES = frozenset(rule.gate for rule in RULES)

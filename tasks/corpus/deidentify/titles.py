@@ -88,6 +88,9 @@ ROLE_LABELS = (
     r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied|checked|done|given) by"
     r"|attn|dict(?:ated|ation|ator)?(?: by)?|trans(?:cribed|criptionist)?(?: by)?|typist|author|scribe|witness(?:es)?|attendees?|copies(?: to)?"
     r"|interpreter|case manager|social worker|therapist|pharmacist|midwife|nurse(?: in charge)?|charge nurse|technician|technologist|informant"
+    r"|referring|submitting|ordering|requesting|read(?:ing)?|operator|leader|recorder|supervis(?:or|ing)|sonographer|doula|assistant|circulat(?:or|ing)"
+    r"|scrub|perfusionist|tech|preceptor|attested|consult(?:ing)?|admitting|per pharmacy|pharmacy|husband|wife|spouse|partner|son|daughter|mother|father"
+    r"|sister|brother|mom|dad|sibling|emergency|visitor|driver|escort"
     r"|care(?:r|giver| coordinator)|guardian|proxy|hcp|poa|spokesperson|historian|contact|teacher|coach"
 )
 # Labels that stand for other things as well: a chief complaint, physical therapy, what a letter is about.

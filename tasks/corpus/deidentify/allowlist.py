@@ -30,6 +30,11 @@ EPONYMS = frozenset(
 
 # Names of tests, scores, tubes and operations, which many people have too: what follows says which they are.
 TESTS = frozenset((Path(__file__).parent / "eponyms.txt").read_text(encoding="utf-8").split())
+_THING_OF = re.compile(
+    r"\b(?:foramen|foramina|circle|sphincter|ampulla|islets?|canal|pouch|space|line|node|bundle|valves?|ligament|artery|vein|cave|angle|crypts?|glands?|loop|fissure|duct"
+    r"|tetralogy|papilla|organ|zone|area|triangle|sign|law|test|bodies|tunica|bursa|arc|plexus|fossa|sinus|muscle|fascia|tubercle) of (?:the )?$",
+    re.I,
+)
 _RESULT = re.compile(
     r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg|pos|abnormal|normal|wnl|\+|-ve|\+ve|protocol|grade|stage|class|level|risk|exam|exercise|lead|"
     r"and \w+ (?:test|sign)|assessment|inventory|questionnaire|chart|lens|tonometry|drainage|pouch|fundoplication|view|position|guide|splint|brace|boot|"
@@ -82,6 +87,7 @@ ORDINARY = frozenset(
     "january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec "
     "sunday monday tuesday wednesday thursday friday saturday sun mon tue tues wed thu thurs fri sat per "
     "medtronic stryker biomet depuy synthes arthrex pfizer moderna lilly novartis ethicon covidien omron philips siemens "
+    "mom mum dad mommy daddy grandma grandpa husb wife son daughter mother father sister brother "
     "hospitalist hospitalists nocturnist intensivist proceduralist telehealth telemedicine vick vicks".split()
 )
 _KINDS_OF_WORDS = re.compile(
@@ -99,7 +105,17 @@ def is_public(value: str) -> bool:
 def is_medical(text: str, start: int, end: int) -> bool:
     """Whether the name that stands in ``text`` from ``start`` to ``end`` is that of a disease, a sign or a thing."""
     words = re.sub(r"['’]s?\b", "", text[start:end]).casefold().replace("-", " ").split()
-    return bool(_NAMED_THING.match(text, end)) or any(word in EPONYMS for word in words)
+    return (
+        bool(_NAMED_THING.match(text, end))
+        or _is_part_of_the_body(text, start)
+        or is_a_test(text, start, end)
+        or any(word in EPONYMS for word in words)
+    )
+
+
+def _is_part_of_the_body(text: str, start: int) -> bool:
+    """Whether what stands before a name is "foramen of" or the like."""
+    return bool(_THING_OF.search(text, max(0, start - 24), start))
 
 
 def is_a_test(text: str, start: int, end: int) -> bool:

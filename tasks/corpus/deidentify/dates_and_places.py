@@ -37,7 +37,7 @@ _STREET = (
 )
 _STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
-_TO_CITY = rf"(?:,[ \t]+{_CITY}|,[ \t]+{_TOWN}(?=[.,;\n]|$|[ \t]+(?:with|and|who|where|since|by|for|alone|\d)))?"
+_TO_CITY = rf"(?:(?:,|[ \t]in)[ \t]+{_CITY}|(?:,|[ \t]in)[ \t]+{_TOWN}(?=[.,;\n]|$|[ \t]+(?:with|and|who|where|since|by|for|alone|\d)))?"
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
 _LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home|house|native|originally|visiting|flew|drove|relocated|returned|is|are|works?|family|hails|immigrated|commutes?|vacation\w*)"
 NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
@@ -98,11 +98,21 @@ TOWNS = (
         STATED,
     ),
     (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
+    (
+        regex.compile(
+            rf"(?i:\b(?:city|town|village|suburb|borough) of|\btrip to|\btravel\w* to|\bvacation\w* in|\bvisit\w* (?:to|in))[ \t]+(?P<span>{_TOWN})"
+        ),
+        frozenset(
+            "city town village suburb borough trip travel traveled travelled traveling vacation vacationed visit visiting visited".split()
+        ),
+    ),
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
     re.compile(rf"\b(?:{_STATES}|{STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
-    re.compile(rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal)\b)*(?P<span>{_ZIP})"),
+    re.compile(
+        rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal|on|the|chart|file|record|was|listed|as)\b)*(?P<span>{_ZIP})"
+    ),
     re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?\(?(?:\w+ )?(?i:zip))"),
     re.compile(r"(?<![\d-])(?P<span>\d{5}-\d{4})(?![\d-])"),
 )
@@ -133,11 +143,7 @@ _EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
 # Dates of eight digits, with a label or a time.
 EIGHT_DIGITS = re.compile(r"\d{8}")
 RUN_TOGETHER_DATES = (
-    re.compile(rf"(?<![\d/.-])(?P<span>{_EIGHT})(?=[ T](?:[01]\d|2[0-3]):?[0-5]\d)"),
-    re.compile(
-        r"(?i:\b(?:date|dated|dos|doa|dod|adm|disch|dsch|dc|eff|collected|received|reported|signed|admit(?:ted)?|discharged?|on|d|t)[: ]{1,3})"
-        rf"(?P<span>{_EIGHT})(?!\d)"
-    ),
+    re.compile(rf"(?<![\w/.-])(?P<span>{_EIGHT}(?:T?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?)(?![\w/-]|\.\d)"),
     re.compile(
         r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d)(?!\d)"
     ),
@@ -154,6 +160,14 @@ NUMERIC_DATES = (
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
     re.compile(
         rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}|\d\d))?{_TIME})(?![\d/])"
+    ),
+    # A day that no score, node count or day of treatment has; with a hyphen behind what is done on a day.
+    regex.compile(
+        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score|scale) of )"
+        rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
+    ),
+    re.compile(
+        rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
     ),
     # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
     re.compile(
@@ -175,7 +189,7 @@ WRITTEN_DATES = (
     re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
-    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH},?[\s-]+(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH}(?:,?[\s-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
     re.compile(rf"\b(?P<span>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
@@ -194,7 +208,7 @@ AGES = (
     ),
     # "92M" after "a" or where a line begins; 98F is a temperature too.
     re.compile(
-        rf"(?:^|\n[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
+        rf"(?:^|\n[ \t]*|\|[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
     ),
     re.compile(
         rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"
@@ -203,5 +217,5 @@ AGES = (
         r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
     ),
-    re.compile(rf"(?i:\bpatient,\s+)(?P<span>{_NINETY})(?=,)"),
+    re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
 )

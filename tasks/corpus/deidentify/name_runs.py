@@ -39,6 +39,9 @@ SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbr
 _OF_A_PLACE = regex.compile(r"(?:San|Santa|Los|Las|Saint|St\.?|New|Fort|Ft\.?|Port|Mount|Mt\.?|El|North|South|East|West|Lake)\b")
 
 
+_DOSE = regex.compile(r"[ \t:,|-]*\d+(?:[.,]\d+)?[ ]?(?:mg|mcg|g|mL|ml|units?|%|percent|IU|mEq|tab|cap|puff|drop)")
+
+
 class Kind(IntEnum):
     """How much of a name a word is."""
 
@@ -86,7 +89,9 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         whole = [word for word in run if word.kind > Kind.INITIAL]
         known = words.is_name
         both_unknown = len(whole) > 1 and min(w.kind for w in whole) == Kind.NAME and min(w.end - w.start for w in whole) > 3
-        sure = both_unknown or any(w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole)
+        sure = (both_unknown and not _DOSE.match(text, run[-1].end)) or any(
+            w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole
+        )
         if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME:
             if not _OF_A_PLACE.match(text, run[0].start):
                 yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
@@ -109,7 +114,11 @@ def surname_first(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for run in _runs(text, start, end):
         if run[0].start < comma < run[-1].start and max(word.kind for word in run) == Kind.NAME:
             behind = next(word for word in run if word.start > comma)
-            if behind.kind >= Kind.STRONG and text[behind.start : behind.end].lower() in words.given:
+            if (
+                not text[run[0].start : run[-1].end].isupper()
+                and behind.kind >= Kind.STRONG
+                and text[behind.start : behind.end].lower() in words.given
+            ):
                 yield run[0].start, run[-1].end
 
 
@@ -173,7 +182,7 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
         return Kind.STRONG
     if is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts)):
         return Kind.NO
-    if len(bare) < 3 or lower in _ACRONYMS:
+    if len(bare) < 4 or lower in _ACRONYMS:
         return Kind.NO
     if bare.isupper() and (len(bare) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
         return Kind.PART if among_capitals else Kind.NO

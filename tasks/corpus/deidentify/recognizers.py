@@ -186,6 +186,8 @@ RULES: tuple[Rule, ...] = (
         LIKELY,
         gate=_DIGITS,
     ),
+    # With a zero behind the dash it is no range.
+    _shaped("PHONE", r"(?<![\w.,/-])[2-9]\d{2}-0\d{3}(?![\d-]|\.\d)" + _UNIT),
     _shaped("PHONE", r"(?<![\d.,/-])(?:\(0\d{1,4}\)[ ]?|0\d{2,4}[ /-])\d{3,4}[ -]?\d{3,4}(?![\d-])" + _UNIT, is_dialled),
     *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+[ \t]+){0,2}?" + _DIALLED, marked="F", holds=is_dialled),
     _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
@@ -204,12 +206,15 @@ RULES: tuple[Rule, ...] = (
         score=1.0,
         holds=bool,
     ),
+    Rule("SSN", re.compile(r"(?i:\b(?:ssn|social security)\b)[^\n\d]{0,50}(?P<span>\d{3}[- .]\d{2}[- .]\d{4})(?!\d)"), gate=_DIGITS),
     *_labelled(
         "MRN",
         r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|nhs no|u?mrn|urn?|nhi|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
         marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
+    Rule("MRN", re.compile(r"MRN(?P<span>\d{5,12})\b"), gate=re.compile("MRN")),
+    Rule("MRN", re.compile(r"\|[ \t]*(?P<span>\d{7,10})[ \t]*(?=\||\n|$)"), LIKELY, gate=re.compile(r"\|[ \t]*\d{7}")),
     *_labelled("MRN", r"m\.r\.|mr|mr#|cr|umr|hrn", r"\d{5,10}(?:-\d)?(?![\d.])"),
     Rule("MRN", regex.compile(r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?[(](?P<span>\d{6,10})[)]"), gate=_DIGITS),
     *_labelled(
@@ -281,6 +286,7 @@ RULES: tuple[Rule, ...] = (
         _CODED,
     ),
     Rule("OTHER", re.compile(rf"(?<![\w#])#[ ]?(?P<span>\d{{6,12}})\b{_UNIT}"), LIKELY, gate=_DIGITS),
+    *_labelled("OTHER", r"accession|acc|specimen|case", r"\d{2}:[A-Z]{0,2}\d{4,}", holds=bool),
     # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),

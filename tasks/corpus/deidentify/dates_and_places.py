@@ -163,7 +163,7 @@ NUMERIC_DATES = (
     ),
     # A day that no score, node count or day of treatment has; with a hyphen behind what is done on a day.
     regex.compile(
-        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score|scale) of )"
+        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
         rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
     ),
     re.compile(
@@ -172,7 +172,7 @@ NUMERIC_DATES = (
     # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
     re.compile(
         rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE|TEE|echo|labs?|cath|PET|bcx|ucx|BCx|UCx|blood c|urine c|"
-        rf"colonoscopy|biopsy|@|at[ ]\d|(?:[01]\d|2[0-3])[0-5]\d\b))"
+        rf"colonoscopy|biopsy|@|at[ ]\d{1, 2}:?\d\d\b|(?:[01]\d|2[0-3])[0-5]\d\b))"
     ),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
     re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),

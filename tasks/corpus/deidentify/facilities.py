@@ -38,6 +38,9 @@ _CUE = (
     r"|care|stay|stayed|resident|rehab|dialysis|HD|surgery|clinic|appointment|visit|imaging|MRI|CT|labs|records?|report|films?|note|slides|obtained|done|performed)"
     r"(?: over| back)?[ ](?:to|from|at|via)"
 )
+_PATRONS = frozenset(
+    "holy rosary sacred trinity providence samaritan mercy grace hope faith baptist methodist presbyterian lutheran adventist sinai zion".split()
+)
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
@@ -73,7 +76,7 @@ def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_generic(word: str, words: Lexicon) -> bool:
-    return len(word) < 2 or word in _GENERIC or word in ORDINARY or word in words.clinical or word in words.drugs
+    return word not in _PATRONS and (len(word) < 2 or word in _GENERIC or word in ORDINARY or word in words.clinical or word in words.drugs)
 
 
 PATTERNS = (

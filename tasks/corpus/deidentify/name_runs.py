@@ -10,7 +10,7 @@ from typing import NamedTuple
 import regex
 
 from tasks.corpus.deidentify import titles
-from tasks.corpus.deidentify.allowlist import ORDINARY, is_a_test, is_ordinary
+from tasks.corpus.deidentify.allowlist import ORDINARY, TESTS, is_a_test, is_ordinary
 from tasks.corpus.deidentify.lexicon import COUNTRIES, Lexicon, lexicon
 
 # Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
@@ -29,6 +29,9 @@ _PLACEHOLDER = regex.compile(r"(?:[XYZ]|[XYZ]{2,}|ABCD?|DEF|ABC DEF|NAME|REDACTE
 _TITLES = frozenset(
     title.lower().rstrip(".")
     for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm")
+)
+_NEVER = frozenset(
+    "per mom mum dad mommy daddy monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thurs fri sat sun".split()
 )
 # All in capitals, and no names.
 _ACRONYMS = frozenset("nstemi stemi copd esrd gerd osahs lvad tavr covid hfref hfpef niddm iddm cabg pacu micu sicu nicu picu".split())
@@ -147,7 +150,8 @@ def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, one capitalized word, where it is a name that people have and no word of anything else."""
     words = lexicon()
     word = text[start:end].partition(" ")[0]  # an initial may follow
-    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_a_test(text, start, end):
+    is_test = is_a_test(text, start, end) or (word.lower() in TESTS and word.lower() not in words.given)
+    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_test:
         yield start, end
 
 
@@ -162,9 +166,11 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
+    if word in ("R", "L"):
+        return Kind.NO  # right and left
     if _INITIALS.fullmatch(word) or lower in _PARTICLES:
         return Kind.INITIAL
-    if lower in _TITLES:
+    if lower in _TITLES or lower in _NEVER:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO
@@ -180,6 +186,8 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     parts = [part for part in regex.split("[-‐‑]", lower) if len(part) > 1]
     if len(parts) > 1 and any(words.is_name(part) or part in _PARTICLES for part in parts) and bare[0].isupper() | (parts[0] in _PARTICLES):
         return Kind.STRONG
+    if lower in words.eponyms:
+        return Kind.WEAK
     if is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts)):
         return Kind.NO
     if len(bare) < 4 or lower in _ACRONYMS:

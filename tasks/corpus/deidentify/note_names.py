@@ -251,4 +251,13 @@ PATTERNS: tuple[NamePattern, ...] = (
         0.6,
         regex.compile(r"\b\p{Ll}{2,3}[ ](?:MA|RN|LPN|CMA|RMA)\b"),
     ),
+    # A line or cell with a name, and a birthday or a number behind it.
+    pattern(
+        r"(?:^|(?<=[\n|]))[ \t]*",
+        ANY,
+        0.6,
+        regex.compile(r"[|,;][ ]*(?:DOB|dob|SSN|MRN|\d)"),
+        after=r"(?=[ ]*[|,;][ ]*(?:DOB|dob|SSN|MRN|\d{1,2}[/.-]\d|\d{3}-\d\d-))",
+        refine=name_runs.names_by_role,
+    ),
 )

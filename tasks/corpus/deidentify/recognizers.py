@@ -280,7 +280,9 @@ RULES: tuple[Rule, ...] = (
     # "Run # 20-12345", "Auth No. 88213407": a word, what says that a number follows, and one of five digits or more.
     Rule(
         "OTHER",
-        re.compile(rf"(?i:\b[a-z]{{2,}}[. ]?[ ]?(?:#|no\b[.:]|id\b[.:#]?|no\. ?:?))[ ]?[:#]?[ ]?(?P<span>(?=(?:[A-Z-]*\d){{5}}){_CODE})"),
+        re.compile(
+            rf"(?i:\b(?!pmid|pmcid|doi|nct|rxnorm|snomed|loinc|icd|cpt|omim|orpha|mim)[a-z]{{2,}}[. ]?[ ]?(?:#|no\b[.:]|id\b[.:#]?|no\. ?:?))[ ]?[:#]?[ ]?(?P<span>(?=(?:[A-Z-]*\d){{5}}){_CODE})"
+        ),
         LIKELY,
         is_code,
         _CODED,

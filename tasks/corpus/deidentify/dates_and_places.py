@@ -90,6 +90,19 @@ ADDRESSES = (
     (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
     *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
 )
+# House and flat numbers as they are written elsewhere, with the road behind them: "Flat 3, 12 High Street", "H.No. 12-3-45, MG Road".
+ELSEWHERE = regex.compile(
+    r"\b(?P<span>(?:Flat|Unit|Apt|Plot|Door|House|H)\.?[ ]?(?:No\.?)?[ ]?#?[\dA-Z][\w/-]{0,8},[ ]?(?:[\dA-Z][\w/-]{0,8},?[ ])?"
+    rf"(?:{_STREET_NAME}|{_CAPITALIZED}(?:[ ]{_CAPITALIZED}){{0,3}})(?:,[ ]?{_TOWN})?)"
+)
+# Of the United Kingdom, Canada, Australia, India and Germany: LS1 4AP, K1A 0B1, VIC 3053, PIN 560001, D-80331.
+POSTCODES = (
+    re.compile(
+        r"(?<![\w-])(?P<span>[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-CEGHJ-NPRSTV-Z][ ]\d[A-Z]\d)(?![\w-])"
+    ),
+    re.compile(r"\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\.?[ ]+(?P<span>\d{4})(?!\d)"),
+    re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"),
+)
 # Marks of places that are none where the words are those of a department or of every day.
 TOWNS = (
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of|near|outside)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
@@ -168,6 +181,11 @@ NUMERIC_DATES = (
     ),
     re.compile(
         rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
+    ),
+    # The day first: 23/4.
+    re.compile(
+        rf"(?i:{_ON}|\b(?:from|to|given|surgery|received|between|at|last|next|this|adm|admission|clinic|review|rv|op|operation|tci|d/c|dc|disch|booked|appt|"
+        rf"appointment|delivery|scan|usg|done|repeat))[:\s]+(?P<span>(?:1[3-9]|2\d|3[01])/(?:0?[1-9]|1[0-2]))(?![\d/]){_MEASURED}"
     ),
     # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
     re.compile(

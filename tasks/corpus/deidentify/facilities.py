@@ -18,7 +18,7 @@ _KIND = (
     r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
     r"|(?:Cancer|Heart|Eye|Kidney|Spine|Research|Medical|Neurological)? ?Institute|Foundation|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
     r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|ER(?!\w)|ED(?!\w)|Emergency (?:Department|Room)|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
-    r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Klinikum|Klinik|Krankenhaus|Spital"
+    r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Surgery|Health Post|Medical Hall|Nursing Home|Polyclinic|Diagnostic Cent(?:er|re)|Medicals|Chemists?|Klinikum|Klinik|Krankenhaus|Spital|Primary|Infant School|Day Nursery|Nursery|Hotel|Prison|Barracks"
 )
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"

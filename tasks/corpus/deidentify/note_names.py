@@ -30,6 +30,7 @@ _ROLES = (
     r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
     r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
     r"|doctor|physician|provider|colleague|leader|recorder|operator|circulator|scrub|doula|sonographer|driver|sergeant|sgt|detective|judge|father|sister|brother|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
+    r"|cons|spr|reg|fy[12]|f[12]|ct[12]|st[1-8]|sn|ssn|hca|cns|hv|oa|anaes|assistants?|odp|mw|lmc|rmo|jmo|vmo|nok|baby of|sister in charge|on call|on-call"
     r"|patient|pt|client|resident|named|name is|surname|aka|a\.k\.a\.|née|nee"
 )
 _ROLE_BEHIND = (
@@ -74,7 +75,13 @@ PATTERNS: tuple[NamePattern, ...] = (
         regex.compile(r"\b(?:with|w/)[ ]?(?=\p{Lu})"),
         refine=name_runs.names_near_a_cue,
     ),
-    pattern(rf"(?i:\b(?:d/?w|s/?w|c/?w))[:]?{BLANK}+", _LIST, 0.6, regex.compile(r"(?i)\b[dsc]/?w\b"), refine=name_runs.names_near_a_cue),
+    pattern(
+        rf"(?i:\b(?:d/?w|s/?w|c/?w|[sdwbc]/o|s/b|o/b|r/?v(?: by)?|i/c))[:]?{BLANK}+",
+        _LIST,
+        0.6,
+        regex.compile(r"(?i)\b(?:[dsc]/?w|[sdwbc]/o|[so]/b|r/?v|i/c)\b"),
+        refine=name_runs.names_near_a_cue,
+    ),
     pattern(
         rf"{STARTS}(?<=(?i:\b(?:{_BY}){BLANK}by|(?:^|\n)by|[-–—]{BLANK}?by):?{BLANK})",
         _LIST,

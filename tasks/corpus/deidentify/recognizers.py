@@ -21,6 +21,8 @@ _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _BLANK = re.compile(r"\s|$")
 NEAR = 160  # characters on either side of what a gate finds, in which its patterns are tried; identifiers are shorter
 _DIGITS = re.compile(r"\d{3}")
+_POSTAL = re.compile(r"\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:pin|post ?code|plz|\bd-\d)")
+_HOUSES = re.compile(r"\b(?:Flat|Unit|Apt|Plot|Door|House|H)\.? ?(?:No\.?)? ?#?[\dA-Z]")
 _DATED = re.compile(r"\d[/.-]\d")
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
 _AT, _DOT = re.compile(r"@|\(at\)|\[at\]|\sat\s"), re.compile(r"://|[wW]{3}\.|\.[a-z]{2,}")
@@ -148,6 +150,8 @@ RULES: tuple[Rule, ...] = (
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate, refine=facilities.proper_names) for pattern, gate in dates_and_places.TOWNS),
     *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
+    *(Rule("ZIP", pattern, gate=_POSTAL) for pattern in dates_and_places.POSTCODES),
+    Rule("ADDRESS", dates_and_places.ELSEWHERE, LIKELY, gate=_HOUSES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
@@ -209,7 +213,7 @@ RULES: tuple[Rule, ...] = (
     Rule("SSN", re.compile(r"(?i:\b(?:ssn|social security)\b)[^\n\d]{0,50}(?P<span>\d{3}[- .]\d{2}[- .]\d{4})(?!\d)"), gate=_DIGITS),
     *_labelled(
         "MRN",
-        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|nhs number|nhs no|u?mrn|urn?|nhi|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
+        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|uhid|ip no|op no|ipd|opd|pas|crn|pat(?:ient)?\.?[- ]?(?:nr|no)|fall(?:nummer|-?nr)|hospital id|hosp id|pid|nhs number|nhs no|u?mrn|urn?|nhi|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
         marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
@@ -219,9 +223,9 @@ RULES: tuple[Rule, ...] = (
     Rule("MRN", regex.compile(r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?[(](?P<span>\d{6,10})[)]"), gate=_DIGITS),
     *_labelled(
         "PLAN",
-        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id"
+        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id|dva|bupa|axa|aviva|medibank|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
         r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
-        marked=r"member|subscriber|policy|group|grp|plan|ins|payer",
+        marked=r"member|membership|insurance|insurer|subscriber|policy|group|grp|plan|ins|payer",
     ),
     *_labelled(
         "ACCOUNT",
@@ -238,10 +242,17 @@ RULES: tuple[Rule, ...] = (
     *_labelled("NPI", r"n\.?p\.?i\.?|national provider|provider|physician", r"\d{10}\b", score=1.0),
     _shaped("NPI", r"(?<![\d.-])[12]\d{9}(?![\d.-]\d|\d)", checks_as_npi),
     _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, gate=_CODED),
+    # Plates of the United Kingdom, India and Germany: AB12 CDE, KA 01 AB 1234, M-AB 1234.
+    _shaped(
+        "VEHICLE",
+        r"(?<![\w-])(?:[A-Z]{2}\d{2}[ ]?[A-Z]{3}|[A-Z]{2}[ -]\d{1,2}[ -][A-Z]{1,2}[ -]\d{4}|[A-ZÄÖÜ]{1,3}-[A-Z]{1,2}[ ]\d{2,4})(?![\w-])"
+        + _UNIT,
+        gate=_CODED,
+    ),
     *_labelled("VEHICLE", r"vin|vehicle|chassis", r"[A-HJ-NPR-Z0-9]{17}\b", score=1.0),
     *_labelled(
         "VEHICLE",
-        r"(?:licen[cs]e |lic\.? |number )?plates?|car registration|registration|vehicle tag|tag",
+        r"(?:licen[cs]e |lic\.? |number )?plates?|car registration|registration|vehicle tag|tag|reg(?:o| no)?|kennzeichen|vehicle|car|taxi|ambulance",
         r"(?:[A-Z]{2} )?(?=[A-Z0-9 -]*\d)(?=[A-Z0-9 -]*[A-Z])[A-Z0-9]{2,4}[- ]?[A-Z0-9]{2,5}\b",
     ),
     *_labelled(

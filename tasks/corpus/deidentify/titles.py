@@ -10,6 +10,7 @@ TITLES = (
     "Mme Mmes Mlle Mlles Mgr Monsieur Madame Mademoiselle Docteur Professeur "
     "Sra Srta Sres Dña Dra Señor Señora Señorita Doña Doctor Doctora "
     "Sig.ra Sig.na Sig.ri Sigra Signor Signora Signore Signorina Dott Dott.ssa Dottssa Dottor Dottore Dottoressa Dr.ssa Prof.ssa "
+    "Smt Shri Sri Kumari Shrimati Datuk Dato Ustad "
     "Pani Pana Panu Panią Panem Państwo lek piel Bayan Sayın Doç Uzm"
 ).split()
 # Within a chain of titles: "Dr. med. dent.", "dr hab. n. med.", "Prof. Dr. rer. nat.".
@@ -54,7 +55,7 @@ LABELS = (
     r"patient(?:'s)? name|pt(?:\.|(?= name))? name|(?:mother|father|guarantor|subscriber|contact|provider|physician)(?:'s)? name"
     r"|full name|(?:referring|attending|ordering|primary care|consulting|admitting|treating|family|covering|emergency) "
     r"(?:physician|provider|doctor|md|contact)"
-    r"|next of kin|nok|emergency contact"
+    r"|(?:surname|forenames?|first name|last name|given names?|family name|pat\.?)|next of kin|nok|emergency contact"
     r"|(?:(?:co-?)?sign|dictat|transcrib|authenticat|verif|report|attest|witness|author|typ|enter|record|prepar|complet)(?:i?ed|ted)? ?by"
     r"|(?:electronically |digitally |e-?)?(?:co-?)?signed"
     # German

@@ -8,7 +8,8 @@ SHORT_CODES = ("911", "988", "211", "311", "999", "112", "111", "000", "995")
 PUBLIC_HOSTS = re.compile(r"(?:^|[/.@])(?:[\w-]+\.)*[\w-]+\.(?:gov|mil|int)(?=[/:?#]|$)", re.I)
 # What a person's name stands before when it is not about the person.
 _NAMED_THING = re.compile(
-    r"(?:['’]s?)?[ \t-]+(?:\w+[ \t-]+){0,2}?(?:disease|syndrome|sign|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r|carcinoma|anomaly|anemia|"
+    r"(?:['’]s?)?[ \t-]+(?:\w+[ \t-]+){0,2}?(?:disease|syndrome|sign|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r"
+    r"|carcinoma|anomaly|anemia|"
     r"anaemia|ataxia|dystrophy|dementia|disorder|paralysis|cell|cells|bod(?:y|ies)|criteria|scale|score|catheter|tube|fracture|hernia|node|nodes|"
     r"contracture|chorea|thyroiditis|arthritis|nephritis|encephalopathy|reflex|reaction|stain|procedure|operation|method|law|virus|fever|"
     r"malformation|deformity|aphasia|teeth|tooth|triad|pouch|knot|nodules?|cyst|graft|flap|stent|drain|maneuver|manoeuvre|exercises?|plaque|area|"
@@ -32,12 +33,15 @@ EPONYMS = frozenset(
 TESTS = frozenset((Path(__file__).parent / "eponyms.txt").read_text(encoding="utf-8").split())
 _THING_OF = re.compile(
     r"\b(?:foramen|foramina|circle|sphincter|ampulla|islets?|canal|pouch|space|line|node|bundle|valves?|ligament|artery|vein|cave|angle|crypts?|glands?|loop|fissure|duct"
-    r"|tetralogy|papilla|organ|zone|area|triangle|sign|law|test|bodies|tunica|bursa|arc|plexus|fossa|sinus|muscle|fascia|tubercle) of (?:the )?$",
+    r"|tetralogy|papilla|organ|zone|area|triangle|sign|law|test|bodies|tunica|bursa|arc|plexus|fossa|sinus|muscle|fascia"
+    r"|tubercle) of (?:the )?$",
     re.I,
 )
 _RESULT = re.compile(
-    r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg|pos|abnormal|normal|wnl|\+|-ve|\+ve|protocol|grade|stage|class|level|risk|exam|exercise|lead|"
-    r"and \w+ (?:test|sign)|assessment|inventory|questionnaire|chart|lens|tonometry|drainage|pouch|fundoplication|view|position|guide|splint|brace|boot|"
+    r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg|pos|abnormal|normal|wnl|\+|-ve|\+ve"
+    r"|protocol|grade|stage|class|level|risk|exam|exercise|lead|"
+    r"and \w+ (?:test|sign)|assessment|inventory|questionnaire|chart|lens|tonometry|drainage|pouch|fundoplication|view"
+    r"|position|guide|splint|brace|boot|"
     r"bandage|dressing|technique|approach|repair|incision|needle|cannula|sheath|balloon|midline|x\d)\b|-en-)"
 )
 # Words that open with a capital in headings and sentences where a name might stand: behind "Patient", "Pan", "Sr.", "M.", "Don".
@@ -84,7 +88,8 @@ ORDINARY = frozenset(
     "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
     "tuberculosis ulcerans diff difficile glabrata albicans krusei parapsilosis "
     # Roles and services.
-    "january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec "
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug "
+    "sep sept oct nov dec "
     "sunday monday tuesday wednesday thursday friday saturday sun mon tue tues wed thu thurs fri sat per "
     "medtronic stryker biomet depuy synthes arthrex pfizer moderna lilly novartis ethicon covidien omron philips siemens "
     "mom mum dad mommy daddy grandma grandpa husb wife son daughter mother father sister brother "

@@ -39,12 +39,17 @@ _STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
 _TO_CITY = rf"(?:(?:,|[ \t]in)[ \t]+{_CITY}|(?:,|[ \t]in)[ \t]+{_TOWN}(?=[.,;\n]|$|[ \t]+(?:with|and|who|where|since|by|for|alone|\d)))?"
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
-_LIVES = r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital|home|house|native|originally|visiting|flew|drove|relocated|returned|is|are|works?|family|hails|immigrated|commutes?|vacation\w*)"
+_LIVES = (
+    r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital"
+    r"|home|house|native|originally|visiting|flew|drove|relocated|returned|is|are|works?|family|hails|immigrated"
+    r"|commutes?|vacation\w*)"
+)
 NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
 STATED = re.compile(r",[ \t]+[A-Z]{2}\b")
 LIVES = frozenset(
     "live lives lived living reside "
-    "resides resided residing resident moved moving grew born stays located transferred hospital home house native originally visiting flew drove relocated "
+    "resides resided residing resident moved moving grew born stays located transferred hospital home house native "
+    "originally visiting flew drove relocated "
     "returned is are work works family hails immigrated commute commutes vacation vacationed vacationing".split()
 )
 COUNTY = frozenset(("county", "parish"))
@@ -98,7 +103,8 @@ ELSEWHERE = regex.compile(
 # Of the United Kingdom, Canada, Australia, India and Germany: LS1 4AP, K1A 0B1, VIC 3053, PIN 560001, D-80331.
 POSTCODES = (
     re.compile(
-        r"(?<![\w-])(?P<span>[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-CEGHJ-NPRSTV-Z][ ]\d[A-Z]\d)(?![\w-])"
+        r"(?<![\w-])(?P<span>[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}"
+        r"|[ABCEGHJ-NPRSTVXY]\d[A-CEGHJ-NPRSTV-Z][ ]\d[A-Z]\d)(?![\w-])"
     ),
     re.compile(r"\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\.?[ ]+(?P<span>\d{4})(?!\d)"),
     re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"),
@@ -113,7 +119,8 @@ TOWNS = (
     (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
     (
         regex.compile(
-            rf"(?i:\b(?:city|town|village|suburb|borough) of|\btrip to|\btravel\w* to|\bvacation\w* in|\bvisit\w* (?:to|in))[ \t]+(?P<span>{_TOWN})"
+            rf"(?i:\b(?:city|town|village|suburb|borough) of|\btrip to|\btravel\w* to|\bvacation\w* in|\bvisit\w* (?:to"
+            rf"|in))[ \t]+(?P<span>{_TOWN})"
         ),
         frozenset(
             "city town village suburb borough trip travel traveled travelled traveling vacation vacationed visit visiting visited".split()
@@ -124,7 +131,8 @@ _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
     re.compile(rf"\b(?:{_STATES}|{STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
     re.compile(
-        rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal|on|the|chart|file|record|was|listed|as)\b)*(?P<span>{_ZIP})"
+        rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal|on|the|chart"
+        rf"|file|record|was|listed|as)\b)*(?P<span>{_ZIP})"
     ),
     re.compile(rf"\b(?P<span>{_ZIP})(?=\s+(?:by\s+)?\(?(?:\w+ )?(?i:zip))"),
     re.compile(r"(?<![\d-])(?P<span>\d{5}-\d{4})(?![\d-])"),
@@ -140,8 +148,10 @@ _WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,
 _TIME = r"(?:(?:,?\s+(?:at\s+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
 # Words that make a day of a month of two numbers; those of the second row need a number that no score or strength has.
 _ON = (
-    r"\b(?:on|dated?|since|until|till|as of|(?:last )?(?:visit|seen|admitted|discharged)|lmp|dob|d\.o\.b\.|born|scheduled(?: for)?|due(?: on)?|collected"
-    r"|signed|by|before|after|through|thru|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|day of|date of \w+|starting|beginning|effective"
+    r"\b(?:on|dated?|since|until|till|as of|(?:last )?(?:visit|seen|admitted|discharged)|lmp|dob|d\.o\.b\.|born"
+    r"|scheduled(?: for)?|due(?: on)?|collected"
+    r"|signed|by|before|after|through|thru|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|day of|date "
+    r"of \w+|starting|beginning|effective"
     r"|week of|expires?|exp|[dt]|d[/.]?t|dd|dt|td|dos|doa|dod)\.?"
 )
 _PERHAPS_ON = r"\b(?:from|to|given|surgery|received|between|and|at|last|next|for|this|in)"
@@ -158,7 +168,8 @@ EIGHT_DIGITS = re.compile(r"\d{8}")
 RUN_TOGETHER_DATES = (
     re.compile(rf"(?<![\w/.-])(?P<span>{_EIGHT}(?:T?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?)(?![\w/-]|\.\d)"),
     re.compile(
-        r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d)(?!\d)"
+        r"(?i:\b(?:dob|d\.o\.b\.?|born|date of birth|birth ?date)[: ]{1,3})(?P<span>(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d"
+        r"|3[01])(?:19|20)\d\d)(?!\d)"
     ),
 )
 NUMERIC_DATES = (
@@ -172,15 +183,18 @@ NUMERIC_DATES = (
     re.compile(rf"(?i:\b(?:from|between)) (?P<span>{_M}/{_D})(?= (?:to|and|through|until) {_NO_SCORE}(?![\d/]))"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
     re.compile(
-        rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}|\d\d))?{_TIME})(?![\d/])"
+        rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}"
+        rf"|\d\d))?{_TIME})(?![\d/])"
     ),
     # A day that no score, node count or day of treatment has; with a hyphen behind what is done on a day.
     regex.compile(
-        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
+        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score"
+        r"|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
         rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
     ),
     re.compile(
-        rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
+        rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d"
+        rf"|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
     ),
     # The day first: 23/4.
     re.compile(
@@ -189,7 +203,8 @@ NUMERIC_DATES = (
     ),
     # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
     re.compile(
-        rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE|TEE|echo|labs?|cath|PET|bcx|ucx|BCx|UCx|blood c|urine c|"
+        rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE|TEE|echo|labs?|cath|PET|bcx"
+        rf"|ucx|BCx|UCx|blood c|urine c|"
         rf"colonoscopy|biopsy|@|at[ ]\d{1, 2}:?\d\d\b|(?:[01]\d|2[0-3])[0-5]\d\b))"
     ),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
@@ -202,9 +217,10 @@ NUMERIC_DATES = (
 )
 WRITTEN_DATES = (
     re.compile(
-        rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"
+        rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov"
+        rf"|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"
     ),
-    re.compile(rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
+    re.compile(r"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH}(?:,?[\s-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
@@ -218,7 +234,8 @@ OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
 AGES = (
     re.compile(
         rf"(?<![\d.,/-])(?P<span>{_NINETY}|{_SPELLED})"
-        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
+        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)"
+        r"|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
     ),
     re.compile(
         r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
@@ -226,13 +243,16 @@ AGES = (
     ),
     # "92M" after "a" or where a line begins; 98F is a temperature too.
     re.compile(
-        rf"(?:^|\n[ \t]*|\|[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, \t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
+        rf"(?:^|\n[ \t]*|\|[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, "
+        rf"\t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
     ),
     re.compile(
-        rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"
+        rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/"
+        rf"|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"
     ),
     re.compile(
-        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
+        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady"
+        r"|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
     ),
     re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),

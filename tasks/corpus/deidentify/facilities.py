@@ -1,4 +1,4 @@
-"""Names of hospitals, clinics, pharmacies, laboratories, schools and the like: no item of Safe Harbor's list, and masked by most hospitals."""
+"""Names of hospitals, practices, pharmacies, schools and the like: no item of Safe Harbor's list, and masked by most hospitals."""
 
 from collections.abc import Iterator
 
@@ -10,28 +10,46 @@ from tasks.corpus.deidentify.name_runs import Kind, kind_of
 
 _BLANK = r"[ \t]+"
 _KIND = (
-    r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services|Cent(?:er|re)|Network|Partners)"
-    r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
-    r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Living|Medical|Community|Heart|Dialysis|Birth|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
-    r"|Pavilion|Kidney Care|Dialysis|Drug(?: Store)?|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
-    r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics|Orthop[a]?edics|Dermatology|Cardiology"
+    r"Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are(?: (?:System|Cent(?:er|re)|Services))?|Health (?:System|Services"
+    r"|Cent(?:er|re)|Network|Partners)"
+    r"|Clinics?|Clinic|Infirmary|Hospice|Nursing (?:Home|Facility|Cent(?:er|re)|(?:and|&) Rehab\w*)"
+    r"|Rehab(?:ilitation)?(?: (?:Cent(?:er|re)|Hospital|Institute))?"
+    r"|Care (?:Cent(?:er|re)|Home|Facility)|(?:Surgery|Surgical|Cancer|Living|Medical|Community|Heart|Dialysis|Birth"
+    r"|Wellness|Eye|Imaging|Recovery|Treatment|Trauma) Cent(?:er|re)"
+    r"|Pavilion|Kidney Care|Dialysis|Drug(?: Store)?|Imaging|Radiology|Laborator(?:y|ies)|Labs?|Diagnostics|Pharmacy"
+    r"|Medical (?:Group|Associates|Practice|Practices|Clinic|Partners)"
+    r"|Associates|Physicians|Family (?:Medicine|Practice|Health|Clinic)|Primary Care|Pediatrics|Paediatrics"
+    r"|Orthop[a]?edics|Dermatology|Cardiology"
     r"|Assisted Living|Senior Living|Retirement (?:Home|Community|Village)|Manor|Lodge|Convalescent(?: Home| Hospital)?|Long[- ]Term Care"
-    r"|(?:Cancer|Heart|Eye|Kidney|Spine|Research|Medical|Neurological)? ?Institute|Foundation|University|College|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
-    r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|ER(?!\w)|ED(?!\w)|Emergency (?:Department|Room)|Home (?:Health|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
-    r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Surgery|Health Post|Medical Hall|Nursing Home|Polyclinic|Diagnostic Cent(?:er|re)|Medicals|Chemists?|Klinikum|Klinik|Krankenhaus|Spital|Primary|Infant School|Day Nursery|Nursery|Hotel|Prison|Barracks"
+    r"|(?:Cancer|Heart|Eye|Kidney|Spine|Research|Medical|Neurological)? ?Institute|Foundation|University|College"
+    r"|(?:Elementary|Middle|High|Primary|Secondary|Grammar) School|School|Academy|Kindergarten|Day ?care|Preschool"
+    r"|Ambulance|Fire (?:Department|Dept)|EMS|Urgent Care|ER(?!\w)|ED(?!\w)|Emergency (?:Department|Room)|Home (?:Health"
+    r"|Care)|Visiting Nurses?|NHS(?: Foundation)? Trust|Medical Services"
+    r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Surgery|Health Post|Medical Hall|Nursing Home|Polyclinic"
+    r"|Diagnostic Cent(?:er|re)|Medicals|Chemists?|Klinikum|Klinik|Krankenhaus|Spital|Primary|Infant School|Day Nursery"
+    r"|Nursery|Hotel|Prison|Barracks"
 )
+_KIND_IN_CAPITALS = regex.sub(r"\\.|.", lambda part: part[0] if part[0][0] == "\\" else part[0].upper(), _KIND)
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
-_LABEL = r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name)(?: name)?"
+_LABEL = (
+    r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home"
+    r"|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name)(?: "
+    r"name)?"
+)
 # What such names are made of where they name none: "Outside Hospital", "Community Health Center".
 _GENERIC = frozenset(
-    "community university general regional county city state national local area outside outlying this that the our her his their any veterans va "
-    "children childrens women womens district central academic teaching private public military urgent walk-in outpatient inpatient affiliated "
-    "referring transferring admitting hospital hospitals medical health clinic center centre care nursing home school college pharmacy a an and "
+    "community university general regional county city state national local area outside outlying this that the our her "
+    "his their any veterans va "
+    "children childrens women womens district central academic teaching private public military urgent walk-in "
+    "outpatient inpatient affiliated "
+    "referring transferring admitting hospital hospitals medical health clinic center centre care nursing home school "
+    "college pharmacy a an and "
     "of at for in to from free mobile virtual telehealth satellite sister parent nearby prior previous new old current same another other "
     "memorial mental behavioral students student travel group program preventive preadmission pre-op anticoagulation lipid infusion wound "
     "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
-    "tuesday wednesday thursday friday saturday january february march april may june july august september october november december".split()
+    "tuesday wednesday thursday friday saturday january february march april may june july august september october "
+    "november december".split()
 )
 _CUE = (
     r"(?:transferred|admitted|discharged|referred|sent|brought|presented|seen|treated|hospitalized|hospitalised|returned|came|followed|evaluated|born|delivered"
@@ -39,22 +57,32 @@ _CUE = (
     r"(?: over| back)?[ ](?:to|from|at|via)"
 )
 _PATRONS = frozenset(
-    "holy rosary sacred trinity providence samaritan mercy grace hope faith baptist methodist presbyterian lutheran adventist sinai zion".split()
+    "holy rosary sacred trinity providence samaritan mercy grace hope faith baptist methodist presbyterian lutheran "
+    "adventist sinai zion".split()
 )
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
 _AT = r"(?:[ \t]+(?:on|at|in)(?:[ \t]+\p{Lu}\p{L}+){1,3}|[ \t]+#[ \t]?\d+)"
 _CHAINS = (
-    rf"(?:CVS(?:[ \t]+[Pp]harmacy|(?={_AT}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest Diagnostics|Lab[Cc]orp|DaVita|Fresenius"
+    rf"(?:CVS(?:[ \t]+[Pp]harmacy|(?={_AT}))|Walgreens?|Rite[ -]?Aid|Walmart|Costco|Kroger|Safeway|Quest Diagnostics"
+    rf"|Lab[Cc]orp|DaVita|Fresenius"
     rf"(?: Medical Care| Kidney Care)?)(?:[ \t]+\p{{Lu}}\p{{Ll}}+){{0,2}}{_AT}?"
 )
-_WORKS = r"(?:works?|worked|working|job) (?:at|for|with)|employed (?:at|by)|attends|student at|teach(?:es|er) at|enrolled (?:at|in)|volunteers at|retired from"
-FAMOUS = (
-    r"(?:Massachusetts|Mass\.?) General|Johns Hopkins|Mayo Clinic|Cleveland Clinic|MD Anderson|M\.D\. Anderson|(?:Memorial )?Sloan[- ]Kettering"
-    r"|Kaiser(?: Permanente)?|Mount Sinai|Mt\.? Sinai|Brigham and Women['’]s|Cedars[- ]Sinai|NewYork-Presbyterian|Beth Israel(?: Deaconess)?|MGH|BIDMC|BWH|UCSF"
+_WORKS = (
+    r"(?:works?|worked|working|job) (?:at|for|with)|employed (?:at|by)|attends|student at|teach(?:es|er) at|enrolled "
+    r"(?:at|in)|volunteers at|retired from"
 )
-_THING = r"(?![ \t]+(?:\w+[ \t]+){0,2}?(?:criteria|classification|score|scale|staging|index|encephalopathy risk|model|study|trial|protocol|guidelines?))"
+FAMOUS = (
+    r"(?:Massachusetts|Mass\.?) General|Johns Hopkins|Mayo Clinic|Cleveland Clinic|MD Anderson|M\.D\. Anderson"
+    r"|(?:Memorial )?Sloan[- ]Kettering"
+    r"|Kaiser(?: Permanente)?|Mount Sinai|Mt\.? Sinai|Brigham and Women['’]s|Cedars[- ]Sinai|NewYork-Presbyterian|Beth "
+    r"Israel(?: Deaconess)?|MGH|BIDMC|BWH|UCSF"
+)
+_THING = (
+    r"(?![ \t]+(?:\w+[ \t]+){0,2}?(?:criteria|classification|score|scale|staging|index|encephalopathy risk|model|study"
+    r"|trial|protocol|guidelines?))"
+)
 
 
 def proper_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -87,9 +115,10 @@ PATTERNS = (
     ),
     (
         regex.compile(
-            rf"(?:^|(?<=\n))[ \t]*(?P<span>(?:[\p{{Lu}}'’&.-]+[ ]){{1,5}}(?:{_KIND.upper()})(?:[ ][\p{{Lu}}]+){{0,2}})(?=[ \t]*(?:\n|$|[,|-]))"
+            rf"(?:^|(?<=\n))[ \t]*(?P<span>(?:[\p{{Lu}}'’&.-]+[ ]){{1,5}}(?:{_KIND_IN_CAPITALS})(?:[ ][\p{{Lu}}]+){{0,2}})"
+            r"(?=[ \t]*(?:\n|$|[,|-]))"
         ),
-        regex.compile(_KIND.upper()),
+        regex.compile(_KIND_IN_CAPITALS),
         proper_names,
     ),
     (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:"), proper_names),

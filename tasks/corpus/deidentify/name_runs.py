@@ -22,7 +22,8 @@ _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two wo
 _WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
 _INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
 _PARTICLES = frozenset(
-    "van von vom zu zum zur de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint ibn ben abu ould y e i der den dem "
+    "van von vom zu zum zur de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint "
+    "ibn ben abu ould y e i der den dem "
     "ter ten te af av mac mc ní nic ó ap 't 's ’t ’s st".split()
 )
 _PLACEHOLDER = regex.compile(r"(?:[XYZ]|[XYZ]{2,}|ABCD?|DEF|ABC DEF|NAME|REDACTED|UNKNOWN)\.?")
@@ -35,6 +36,9 @@ _NEVER = frozenset(
 )
 # All in capitals, and no names.
 _ACRONYMS = frozenset("nstemi stemi copd esrd gerd osahs lvad tavr covid hfref hfpef niddm iddm cabg pacu micu sicu nicu picu".split())
+SHORTEST = 4  # letters of an unknown word that can be a name
+_SIDES = ("R", "L")  # right and left
+_INNER_APOSTROPHE = regex.compile(r"\p{L}+'\p{L}{2}")
 SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbreviation
 
 
@@ -70,7 +74,7 @@ def not_a_placeholder(text: str, start: int, end: int) -> Iterator[tuple[int, in
 
 
 def names_by_role(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The names between ``start`` and ``end`` behind the label of a role or before a degree, where most words that can be names are some."""
+    """The names behind the label of a role or before a degree, where most words that can be names are some."""
     for run in _runs(text, start, end):
         if max(word.kind for word in run) >= Kind.WEAK and not _PLACEHOLDER.fullmatch(text, run[0].start, run[-1].end):
             yield run[0].start, run[-1].end
@@ -95,9 +99,8 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         sure = (both_unknown and not _DOSE.match(text, run[-1].end)) or any(
             w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole
         )
-        if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME:
-            if not _OF_A_PLACE.match(text, run[0].start):
-                yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
+        if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME and not _OF_A_PLACE.match(text, run[0].start):
+            yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
 
 
 def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -166,33 +169,45 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if word in ("R", "L"):
-        return Kind.NO  # right and left
-    if _INITIALS.fullmatch(word) or lower in _PARTICLES:
-        return Kind.INITIAL
-    if lower in _TITLES or lower in _NEVER:
+    if word in _SIDES or lower in _TITLES or lower in _NEVER:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO
+    if _INITIALS.fullmatch(word) or lower in _PARTICLES:
+        return Kind.INITIAL
     if words.is_name(lower):
-        if lower in words.clinical or lower in ORDINARY:
-            return Kind.WEAK
-        is_short = bare.isupper() and len(bare) < SHORT_ACRONYM and not among_capitals
-        return Kind.WEAK if is_short else Kind.STRONG if words.is_word(lower) else Kind.NAME
-    if not lower.isascii():
-        return Kind.NO if is_ordinary(lower) or words.is_word(lower) else Kind.NAME
-    if regex.match(r"\p{L}+'\p{L}{2}", lower):
+        return _kind_of_name(bare, words, among_capitals=among_capitals)
+    if _INNER_APOSTROPHE.match(lower):
         return Kind.NAME  # O'Brien, Sa'id
+    return _kind_of_other(bare, words, among_capitals=among_capitals)
+
+
+def _kind_of_name(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
+    """The kind of a word that people have as a name: how much it is something else."""
+    lower = word.lower()
+    if lower in words.clinical or lower in ORDINARY or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals):
+        return Kind.WEAK
+    return Kind.STRONG if words.is_word(lower) else Kind.NAME
+
+
+def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
+    """The kind of a word that no list of names has."""
+    lower = word.lower()
     parts = [part for part in regex.split("[-‐‑]", lower) if len(part) > 1]
-    if len(parts) > 1 and any(words.is_name(part) or part in _PARTICLES for part in parts) and bare[0].isupper() | (parts[0] in _PARTICLES):
+    if (
+        len(parts) > 1
+        and any(words.is_name(part) or part in _PARTICLES for part in parts)
+        and (word[0].isupper() or parts[0] in _PARTICLES)
+    ):
         return Kind.STRONG
     if lower in words.eponyms:
         return Kind.WEAK
-    if is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts)):
+    ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
+    if ordinary or (lower.isascii() and (len(word) < SHORTEST or lower in _ACRONYMS)):
         return Kind.NO
-    if len(bare) < 4 or lower in _ACRONYMS:
-        return Kind.NO
-    if bare.isupper() and (len(bare) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
+    if not lower.isascii():
+        return Kind.NAME
+    if word.isupper() and (len(word) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
         return Kind.PART if among_capitals else Kind.NO
     return Kind.NAME
 

@@ -8,29 +8,38 @@ from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, FULL, LISTED, ST
 # What is done with somebody, and what somebody does.
 _WITH = (
     r"discuss\w*|d/?w|s/?w|sp(?:oke|eak|oken|eaking)|talk(?:ed|ing)?|met|meet(?:ing)?s?|review(?:ed)?|consult(?:ed|ation)?|conferr?(?:ed)?|round(?:s|ed|ing)?"
-    r"|visit(?:ed)?|appointment|appt|f/?u|follow[- ]?(?:up|ing|ed|s)?|seen|examined|accompanied|liv(?:es?|ing)|stay(?:s|ing)|confirmed|phone call|call"
-    r"|conversation|handover|handoff|sign[- ]?out|coordinat\w+|case|conference|session|arrived|here|came|presents|scrubbed|working|scheduled"
+    r"|visit(?:ed)?|appointment|appt|f/?u|follow[- ]?(?:up|ing|ed|s)?|seen|examined|accompanied|liv(?:es?|ing)|stay(?:s"
+    r"|ing)|confirmed|phone call|call"
+    r"|conversation|handover|handoff|sign[- ]?out|coordinat\w+|case|conference|session|arrived|here|came|presents"
+    r"|scrubbed|working|scheduled"
 )
 _BY = (
     r"seen|examined|evaluated|assessed|referred|accompanied|signed|cosigned|dictated|transcribed|typed|read|interpreted|performed|done|placed"
     r"|inserted|removed|ordered|prescribed|approved|verified|reported|called|paged|witnessed|assisted|attested|entered|recorded|taken|given"
     r"|administered|collected|drawn|reviewed|checked|obtained|provided|told|confirmed|supplied|staffed|supervised|precepted|followed|managed"
-    r"|treated|discussed|brought(?: in)?|found|informed|helped|repaired|cared for|written|prepared|completed|edited|note|photo|scribed|operation"
-    r"|surgery|consult(?:ation)?|report|addendum|addended|dressing|sutured|intubated|admitted|discharged|seen today|requested|noted|stated|described"
+    r"|treated|discussed|brought(?: in)?|found|informed|helped|repaired|cared for|written|prepared|completed|edited|note"
+    r"|photo|scribed|operation"
+    r"|surgery|consult(?:ation)?|report|addendum|addended|dressing|sutured|intubated|admitted|discharged|seen today"
+    r"|requested|noted|stated|described"
 )
 _DID = (
-    r"paged|called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)|notified|informed|updated|texted|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
-    r"|reported to|relayed to|endorsed to|handed (?:over|off) to|handoff to|sign(?:ed)? out to|referred to|sent to|copied to|forwarded to|gave to"
-    r"|report (?:given )?to|results? (?:given|called) to|care (?:transferred|of)|appreciate|per|c/o|attn|according to|on behalf of|daughter of|son of"
+    r"paged|called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)|notified|informed|updated|texted"
+    r"|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
+    r"|reported to|relayed to|endorsed to|handed (?:over|off) to|handoff to|sign(?:ed)? out to|referred to|sent to"
+    r"|copied to|forwarded to|gave to"
+    r"|report (?:given )?to|results? (?:given|called) to|care (?:transferred|of)|appreciate|per|c/o|attn|according to|on "
+    r"behalf of|daughter of|son of"
 )
 _ROLES = (
     r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|RT|SW|CRNA|DO|RD|CM|OT|PT|SLP|EMT|SHO|HO|resident|intern|fellow|registrar|consultant|attending|surgeon"
     r"|an(?:a)?esth(?:et)ist|anesthesiologist|midwife|nurse|sister|matron|practitioner|physio(?:therapist)?|dieti[ct]ian|nutritionist|pharmacist|therapist"
-    r"|technician|tech|technologist|scribe|interpreter|chaplain|social worker|case manager|coordinator|pcp|gp|trainee|student|hospitalist|internist"
+    r"|technician|tech|technologist|scribe|interpreter|chaplain|social worker|case manager|coordinator|pcp|gp|trainee"
+    r"|student|hospitalist|internist"
     r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
     r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
     r"|doctor|physician|provider|colleague|leader|recorder|operator|circulator|scrub|doula|sonographer|driver|sergeant|sgt|detective|judge|father|sister|brother|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
-    r"|cons|spr|reg|fy[12]|f[12]|ct[12]|st[1-8]|sn|ssn|hca|cns|hv|oa|anaes|assistants?|odp|mw|lmc|rmo|jmo|vmo|nok|baby of|sister in charge|on call|on-call"
+    r"|cons|spr|reg|fy[12]|f[12]|ct[12]|st[1-8]|sn|ssn|hca|cns|hv|oa|anaes|assistants?|odp|mw|lmc|rmo|jmo|vmo|nok|baby "
+    r"of|sister in charge|on call|on-call"
     r"|patient|pt|client|resident|named|name is|surname|aka|a\.k\.a\.|née|nee"
 )
 _ROLE_BEHIND = (
@@ -64,7 +73,8 @@ _ABBREVIATED = regex.compile(r"\p{Lu}{2,5}[ /]|Drs")
 _PERSON_VERBS = (
     "denies|denied|reports|reported|states|stated|complains|complained|endorses|endorsed|presents|presented|admits|lives|smokes|drinks|works|tolerated"
     "|tolerates|refuses|refused|declines|declined|understands|agrees|agreed|verbalizes|verbalized|called|aware|notified|paged|updated|requests|requested"
-    "|says|said|tells|told|wants|wanted|feels|felt|ambulated|voided|slept|ate|recommends|recommended|will see|to see|to follow|following|at bedside"
+    "|says|said|tells|told|wants|wanted|feels|felt|ambulated|voided|slept|ate|recommends|recommended|will see|to see|to "
+    "follow|following|at bedside"
 )
 
 PATTERNS: tuple[NamePattern, ...] = (
@@ -155,7 +165,8 @@ PATTERNS: tuple[NamePattern, ...] = (
         rf"(?i:\b(?:{titles.KIN})){BLANK}*[(]", ANY, 0.7, regex.compile("[(]\\p{Lu}"), after=r"(?=[,)])", refine=name_runs.names_by_role
     ),
     pattern(
-        rf"(?i:\b(?:goes by|known as|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers to))[:,]?{BLANK}+(?:the name{BLANK}+)?[\"“'‘]?",
+        rf"(?i:\b(?:goes by|known as|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers "
+        rf"to))[:,]?{BLANK}+(?:the name{BLANK}+)?[\"“'‘]?",
         ANY,
         0.7,
         frozenset("goes known nickname nicknamed preferred prefers aka answers".split()),

@@ -35,7 +35,8 @@ _JOIN = (
 _MARK = r"\.?\s*(?:#|[:=]|(?i:\b(?:no\b\.?|num\b|number\b|id\b|identifier\b)))"
 # Behind a number it says that the number was measured.
 _UNIT = (
-    r"(?![ \t]?(?:(?i:mg|mcg|µg|ug|g|kg|ml|l|dl|cc|mm|cm|m|ms|msec|sec|seconds?|mins?|minutes?|hours?|hrs?|days?|weeks?|wks?|months?|years?|yrs?|mmol|meq|iu"
+    r"(?![ \t]?(?:(?i:mg|mcg|µg|ug|g|kg|ml|l|dl|cc|mm|cm|m|ms|msec|sec|seconds?|mins?|minutes?|hours?|hrs?|days?|weeks?"
+    r"|wks?|months?|years?|yrs?|mmol|meq|iu"
     r"|units?|mmhg|bpm|hz|khz|db|lbs?|oz|inch|inches|feet|ft|degrees?|times|x|patients|tabs?|tablets?|puffs?|drops?|doses?|cells?|k|per)\b|%|°|/[a-zA-Zµ]))"
 )
 _CODE = r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t]\d{2,}[A-Z]?\b" + _UNIT + r"(?:-[A-Z0-9]+)*)*" + _UNIT
@@ -94,7 +95,8 @@ def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, in
         return [(0, len(text))] if gate is None or not gate.isdisjoint(words) else []
     windows: list[tuple[int, int]] = []
     for match in gate.finditer(text):
-        start, end = max(0, match.start() - NEAR), _BLANK.search(text, min(match.end() + NEAR, len(text))).start()
+        start, end = max(0, match.start() - NEAR), min(match.end() + NEAR, len(text))
+        end = blank.start() if (blank := _BLANK.search(text, end)) else len(text)  # no word is cut
         if windows and start <= windows[-1][1]:
             windows[-1] = (windows[-1][0], end)
         else:
@@ -162,7 +164,8 @@ RULES: tuple[Rule, ...] = (
     _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
-        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text|reach\w*(?: \w+)?(?: at| on| via)?"
+        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text"
+        r"|reach\w*(?: \w+)?(?: at| on| via)?"
         r"|(?:home|work|office|direct|day|night|ward|desk)(?: line| number)?",
         _DIALLED,
         marked="T|C|H|W|O",
@@ -171,7 +174,8 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "PHONE",
-        r"pagers?|beeper|bleep|callback|(?i:tele)?phone|tel|voicera|vocera|spectra(?:link)?|dect|(?:at|on|call|dial|phone|,) ext(?:ension)?|ext|pgr|pg",
+        r"pagers?|beeper|bleep|callback|(?i:tele)?phone|tel|voicera|vocera|spectra(?:link)?|dect|(?:at|on|call|dial"
+        r"|phone|,) ext(?:ension)?|ext|pgr|pg",
         r"\d{3,6}\b(?![-/.]\d)" + _UNIT,
         score=LIKELY,
         holds=bool,
@@ -184,7 +188,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "PHONE",
         re.compile(
-            r"(?i:\b(?:call|phone|tel|cell|reach\w*|contact|number|home|mobile|pager|beeper|fax|dial|text|voicemail|line|line is|at)\b)[^.\n\d]{0,30}"
+            r"(?i:\b(?:call|phone|tel|cell|reach\w*|contact|number|home|mobile|pager|beeper|fax|dial|text|voicemail|line"
+            r"|line is|at)\b)[^.\n\d]{0,30}"
             rf"(?P<span>(?:\d{{3}}[-. ]\d{{4}}|\d{{5}} \d{{5}}))(?![\d-]|\.\d){_UNIT}"
         ),
         LIKELY,
@@ -213,7 +218,9 @@ RULES: tuple[Rule, ...] = (
     Rule("SSN", re.compile(r"(?i:\b(?:ssn|social security)\b)[^\n\d]{0,50}(?P<span>\d{3}[- .]\d{2}[- .]\d{4})(?!\d)"), gate=_DIGITS),
     *_labelled(
         "MRN",
-        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|uhid|ip no|op no|ipd|opd|pas|crn|pat(?:ient)?\.?[- ]?(?:nr|no)|fall(?:nummer|-?nr)|hospital id|hosp id|pid|nhs number|nhs no|u?mrn|urn?|nhi|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
+        r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|uhid|ip no|op no|ipd|opd|pas|crn"
+        r"|pat(?:ient)?\.?[- ]?(?:nr|no)|fall(?:nummer|-?nr)|hospital id|hosp id|pid|nhs number|nhs no|u?mrn|urn?|nhi"
+        r"|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
         marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
@@ -223,7 +230,9 @@ RULES: tuple[Rule, ...] = (
     Rule("MRN", regex.compile(r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?[(](?P<span>\d{6,10})[)]"), gate=_DIGITS),
     *_labelled(
         "PLAN",
-        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue (?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id|dva|bupa|axa|aviva|medibank|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
+        r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue "
+        r"(?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id|dva|bupa|axa|aviva|medibank"
+        r"|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
         r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
         marked=r"member|membership|insurance|insurer|subscriber|policy|group|grp|plan|ins|payer",
     ),
@@ -252,7 +261,8 @@ RULES: tuple[Rule, ...] = (
     *_labelled("VEHICLE", r"vin|vehicle|chassis", r"[A-HJ-NPR-Z0-9]{17}\b", score=1.0),
     *_labelled(
         "VEHICLE",
-        r"(?:licen[cs]e |lic\.? |number )?plates?|car registration|registration|vehicle tag|tag|reg(?:o| no)?|kennzeichen|vehicle|car|taxi|ambulance",
+        r"(?:licen[cs]e |lic\.? |number )?plates?|car registration|registration|vehicle tag|tag|reg(?:o| no)?"
+        r"|kennzeichen|vehicle|car|taxi|ambulance",
         r"(?:[A-Z]{2} )?(?=[A-Z0-9 -]*\d)(?=[A-Z0-9 -]*[A-Z])[A-Z0-9]{2,4}[- ]?[A-Z0-9]{2,5}\b",
     ),
     *_labelled(
@@ -281,7 +291,8 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "OTHER",
-        r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation|document id|dictation id|csn"
+        r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation"
+        r"|document id|dictation id|csn"
         r"|order number|voice job|transcription id|report id|exam id",
         marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
         r"|dictation|transcription|document|job|claim",
@@ -292,7 +303,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "OTHER",
         re.compile(
-            rf"(?i:\b(?!pmid|pmcid|doi|nct|rxnorm|snomed|loinc|icd|cpt|omim|orpha|mim)[a-z]{{2,}}[. ]?[ ]?(?:#|no\b[.:]|id\b[.:#]?|no\. ?:?))[ ]?[:#]?[ ]?(?P<span>(?=(?:[A-Z-]*\d){{5}}){_CODE})"
+            rf"(?i:\b(?!pmid|pmcid|doi|nct|rxnorm|snomed|loinc|icd|cpt|omim|orpha|mim)[a-z]{{2,}}[. ]?[ ]?(?:#|no\b[.:]"
+            rf"|id\b[.:#]?|no\. ?:?))[ ]?[:#]?[ ]?(?P<span>(?=(?:[A-Z-]*\d){{5}}){_CODE})"
         ),
         LIKELY,
         is_code,

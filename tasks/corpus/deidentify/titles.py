@@ -84,13 +84,18 @@ LABELS = (
 
 # Labels of roles, behind which also a department, "none" or a task can stand.
 ROLE_LABELS = (
-    r"name|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist|esiologist|esia)|resident|intern|fellow|registrar"
+    r"name|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist"
+    r"|esiologist|esia)|resident|intern|fellow|registrar"
     r"|consultant|trainee|house officer|sho|hospitalist|pcp|gp|provider|clinician|physician|doctor|radiologist|pathologist|cardiologist"
-    r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied|checked|done|given) by"
-    r"|attn|dict(?:ated|ation|ator)?(?: by)?|trans(?:cribed|criptionist)?(?: by)?|typist|author|scribe|witness(?:es)?|attendees?|copies(?: to)?"
-    r"|interpreter|case manager|social worker|therapist|pharmacist|midwife|nurse(?: in charge)?|charge nurse|technician|technologist|informant"
+    r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied"
+    r"|checked|done|given) by"
+    r"|attn|dict(?:ated|ation|ator)?(?: by)?|trans(?:cribed|criptionist)?(?: by)?|typist|author|scribe|witness(?:es)?"
+    r"|attendees?|copies(?: to)?"
+    r"|interpreter|case manager|social worker|therapist|pharmacist|midwife|nurse(?: in charge)?|charge nurse|technician"
+    r"|technologist|informant"
     r"|referring|submitting|ordering|requesting|read(?:ing)?|operator|leader|recorder|supervis(?:or|ing)|sonographer|doula|assistant|circulat(?:or|ing)"
-    r"|scrub|perfusionist|tech|preceptor|attested|consult(?:ing)?|admitting|per pharmacy|pharmacy|husband|wife|spouse|partner|son|daughter|mother|father"
+    r"|scrub|perfusionist|tech|preceptor|attested|consult(?:ing)?|admitting|per pharmacy|pharmacy|husband|wife|spouse"
+    r"|partner|son|daughter|mother|father"
     r"|sister|brother|mom|dad|sibling|emergency|visitor|driver|escort"
     r"|care(?:r|giver| coordinator)|guardian|proxy|hcp|poa|spokesperson|historian|contact|teacher|coach"
 )

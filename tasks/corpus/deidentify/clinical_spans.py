@@ -26,18 +26,24 @@ _UNIT = (
     r"|(?:min(?:ute)?|h(?:ou)?r|day|week|month|year)s?(?![- ](?:old|of age)))"
     r"(?:\s?/\s?(?:[dµμu]?L|ml|mL|kg|m2|m²|min|hpf|HPF|mm3|dose|day|hr?|24 ?hr?s?|\d{1,3} ?mL)\b){0,2}(?![A-Za-z])"
 )
-_JOIN = r"(?:\s?(?:levels?|counts?|was|is|of|at|to|noted|elevated|greater|less|than|about|only|L|R|=|:|,|\||-|\t|\s))(?:\s?(?:was|is|of|at|to|be|noted|greater|less|than|elevated|=|:|\||[<>≤≥~]|\s)){0,6}"
+# Between a label and its value: words such as "was noted to be", signs, blanks.
+_JOIN = (
+    r"(?:[ \t]?(?:levels?|counts?|was|is|has been|in|of|at|to|today|around|noted|elevated|greater|less|than|about|only|below|L|R|[=:,|-]"
+    r"|[ \t]))"
+    r"(?:[ \t]?(?:was|is|of|at|to|be|in|office|today|noted|elevated|greater|less|than|about|around|over|[=:|<>≤≥~]|[ \t])){0,7}"
+)
 _LABS = (
     r"(?:(?i:sodium|potassium|chloride|bicarb(?:onate)?|glucose|creatinine|calcium|magnesium|phosph(?:ate|orus)|albumin|bilirubin|lactate"
     r"|ha?emoglobin(?: a1c)?|ha?ematocrit|platelets?|triglycerides|cholesterol|ferritin|troponin(?: [it])?|ammonia|lipase|amylase|urea"
     r"|uric acid|fibrinogen|procalcitonin|white (?:blood )?cells?|red (?:blood )?cells?|white count|neutrophils|lymphocytes|eosinophils"
     r"|sed rate|a1c|hba1c|hgba1c|transferrin|folate|cortisol|protein|alk phos|anion gap|osmolality|vitamin (?:d|b-?12))"
     r"|Na|K|Cl|CO2|HCO3|BUN|Cr|Ca|Mg|Phos|WBC|RBC|Hgb|Hb|HGB|Hct|HCT|Plt|PLT|MCV|MCHC?|RDW|INR|PTT?|aPTT|ESR|CRP|TSH|T4|T3|LDL|HDL|AST|ALT"
-    r"|ALP|GGT|LDH|CK(?:-MB)?|BNP|PSA|e?GFR|TIBC|pCO2|pO2|PaO2|PaCO2|A-a|SvO2|FiO2|INR\(PT\)|AFP|CEA|hCG|D-dimer|IgG|IgA|IgM|Cre|TP)"
+    r"|ALP|GGT|LDH|CK(?:-MB)?|BNP|PSA|e?GFR|TIBC|pCO2|pO2|PaO2|PaCO2|A-a|SvO2|FiO2|INR\(PT\)|AFP|CEA|hCG|D-dimer|IgG|IgA|IgM|Cre)"
 )
 _VITALS = (
-    r"(?:(?i:blood pressure|heart rate|resp(?:iratory)?(?: rate)?|pulse(?: rate| ox)?|temp(?:erature)?|weight|height|o2 sat(?:uration)?s?"
-    r"|oxygen saturation|saturation|body mass index|head circumference)|BP|HR|RR|T|Tmax|Temp|TEMP|P|R|SpO2|SaO2|O2|Wt|WT|Ht|HT|BMI|MAP|CVP|ICP|IOP)"
+    r"(?:(?i:blood pressure|heart rate|resp(?:irat(?:ory|ions?))?(?: rate)?|pulse(?: rate| ox)?|temp(?:erature)?|weight|height"
+    r"|o2 sat(?:uration)?s?|oxygen saturation|saturation|body mass index|head circumference)"
+    r"|BP|HR|RR|T|Tmax|Temp|TEMP|P|R|S[pa][oO]2|O2|Wt|WT|Ht|HT|BMI|MAP|CVP|ICP|IOP)"
 )
 _NERVES = r"(?i:(?:distal |sensory |motor )?latency|amplitude|conduction(?: velocity)?|\bDL|\bPL|\bN?CV|\bSNAP|\bCMAP|\bMUP|\bonset|\bpeak)"
 _FLUIDS = r"(?i:urine output|\bUOP|\bI\s?[/&]\s?O|intake|output|\bEBL|blood loss|drain(?:age)?|\bPO|\bJP|fluids?|transfus\w{1,4}|voided|\bin|\bout)"
@@ -52,8 +58,8 @@ _NO_VALUE = re.compile(
     r"|license|lic|serial|job|visit|accession|zip)\b[\s.:#]{0,3}$)"
 )
 _ROUTE = (
-    r"(?i:p\.?o\.?|iv|im|sc|sq|subq|sl|pr|pv|inh|oral(?:ly)?|by mouth|daily|nightly|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|qhs|qam|qpm|qd|q\s?\d{1,2}"
-    r"\s?h|prn|once|twice|every|each|at bedtime|weekly|a day|three times|per day)\b"
+    r"(?i:p\.?o\.?|iv|im|sc|sq|subq|sl|pr|pv|inh|oral(?:ly)?|by mouth|daily|nightly|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|qhs|qam|qpm|qd"
+    r"|q\s?\d{1,2}\s?h|prn|once|twice|every|each|at bedtime|weekly|a day|three times|per day)\b"
 )
 
 
@@ -112,22 +118,24 @@ _VALUE_PATTERNS = (
 )
 
 _SECTION = frozenset(
-    "abdomen abdominal abg activity addendum admission admitting advance allergic allergies allergy anesthesia appearance assessment background "
-    "blood bp brief cardiac cardiology cardiovascular care cbc cc chest chief chem chemistry clinical code comparison complaint complaints "
-    "complications condition consult consultation consults contrast conclusion conclusions constitutional course culture cultures current "
-    "cv data derm dermatologic diagnosed diagnoses diagnosis diagnostic diagnostics diet discharge disposition dx echo ecg education ekg emg "
-    "encounter endo endocrine ent estimated evaluation events exam examination extremities eyes family feeding fen findings fluids followup "
-    "follow-up follow function functional gait gastrointestinal general genitourinary gi goals gu gyn head heart heent hematologic heme "
-    "history home hospital hospitalization hpi id imaging immunization immunizations impression indication indications infectious "
-    "instructions integumentary interim interpretation interval intervention interventions investigations labs laboratory lab lines lungs "
-    "lymph management meds medical medication medications mental mouth mri msk musculoskeletal narrative nausea neck neuro neurologic "
-    "neurological neurology nose nursing nutrition ob objective observations obstetric occupation operation operative oral orders outcome "
-    "overview oxygen pain past pathology pe pelvis physical plan pmh pmhx postoperative preoperative present presentation prior problem "
-    "problems procedure procedures prognosis prophylaxis psh psych psychiatric psychological pulm pulmonary pulse reaction reason "
-    "recommendation recommendations rectal renal resp respiratory respirations result results review ros screening sedation sensation sensory "
-    "sh sincerely skin social specimen status strength studies study subjective summary surgeries surgery surgical symptoms systems technique temp "
-    "temperature test tests therapy throat time treatment treatments ua ultrasound urinalysis vaccination vaccines vascular ventilation vital "
-    "vitals vs weight wound xray x-ray newborn encounters assessments concerns concern priority hiv information".split()
+    "abdomen abdominal abg activity addendum admission admitting advance allergic allergies allergy anesthesia appearance assessment "
+    "assessments background blood bp brief cardiac cardiology cardiovascular care cbc cc chem chemistry chest chief clinical code "
+    "comparison complaint complaints complications concern concerns conclusion conclusions condition constitutional consult "
+    "consultation consults contrast course culture cultures current cv data derm dermatologic diagnosed diagnoses diagnosis "
+    "diagnostic diagnostics diet discharge disposition dx ecg echo education ekg emg encounter encounters endo endocrine ent "
+    "estimated evaluation events exam examination extremities eyes family feeding fen findings fluids follow follow-up followup "
+    "function functional gait gastrointestinal general genitourinary gi goals gu gyn head heart heent hematologic heme history hiv "
+    "home hospital hospitalization hpi id imaging immunization immunizations impression indication indications infectious information "
+    "instructions integumentary interim interpretation interval intervention interventions investigations lab laboratory labs lines "
+    "lungs lymph management medical medication medications meds mental mouth mri msk musculoskeletal narrative nausea neck neuro "
+    "neurologic neurological neurology newborn nose nursing nutrition ob objective observations obstetric occupation operation "
+    "operative oral orders outcome overview oxygen pain past pathology pe pelvis physical plan pmh pmhx postoperative preoperative "
+    "present presentation prior priority problem problems procedure procedures prognosis prophylaxis psh psych psychiatric "
+    "psychological pulm pulmonary pulse reaction reason recommendation recommendations rectal renal resp respirations respiratory "
+    "result results review ros screening sedation sensation sensory sh sincerely skin social specimen status strength studies study "
+    "subjective summary surgeries surgery surgical symptoms systems technique temp temperature test tests therapy throat time "
+    "treatment treatments ua ultrasound urinalysis vaccination vaccines vascular ventilation vital vitals vs weight wound "
+    "x-ray xray".split()
 )
 _SHORT_TITLES = ("A/P", "A&P", "S", "O")
 _HEADING = re.compile(r"^[ \t]*(?:[-•*#]{1,3}[ \t]*|\d{1,2}[.)][ \t]*)?(?P<title>[A-Z][A-Za-z /&'’(),-]{0,58}?)[ \t]*(?P<end>:|$)", re.M)
@@ -145,8 +153,8 @@ _ANATOMY = re.compile(
 _CAPITALIZED = re.compile(r"(?<![\w'’-])[A-Z][\wà-ÿ-]{2,}(?:['’]s)?")
 # Names of signs and devices, which hardly anybody has, or which hardly ever mean a person in a note.
 _SIGNS = frozenset(
-    "achilles apgar babinski brudzinski doppler foley gram hawkins hoffmann holter homans kernig lachman lisfranc mcburney mcmurray neer pap "
-    "phalen romberg spurling swan-ganz tinel trendelenburg valsalva wernicke".split()
+    "achilles apgar babinski brudzinski doppler foley gram hawkins hoffmann holter homans kernig lachman lisfranc mcburney mcmurray "
+    "neer pap phalen romberg spurling swan-ganz tinel trendelenburg valsalva wernicke".split()
 )
 _THING = re.compile(
     r"(?:\s\w+){0,1}[\s-](?:disease|syndrome|signs?|test|palsy|phenomenon|lymphoma|sarcoma|tumou?r|an?aemia|ataxia|dystrophy|dementia|criteria"
@@ -154,7 +162,7 @@ _THING = re.compile(
     r"|esophagitis|positive|negative|maneuver|tendon|canal|smear)\b"
 )
 _TITLE = re.compile(r"(?i:\b(?:mrs?|ms|miss|dr|doctor|prof|professor|nurse)\b\.?\s{1,2}(?:[A-Z][\w.'’-]*\s){0,2})$")
-_ROW = re.compile(r"^[^\n|]*\S[^\n|]*(?:[ \t]\|[^\n|]*)+$", re.M)
+_ROW = re.compile(r"[^|]*\S[^|]*(?:[ \t]\|[^|]*)+")
 _GAP = re.compile(r"(?<=[^\s.?!:;])(?:\t+ *| {2,}\t* *)(?=\S)")
 
 

@@ -46,7 +46,10 @@ _VITALS = (
     r"|BP|HR|RR|T|Tmax|Temp|TEMP|P|R|S[pa][oO]2|O2|Wt|WT|Ht|HT|BMI|MAP|CVP|ICP|IOP)"
 )
 _NERVES = r"(?i:(?:distal |sensory |motor )?latency|amplitude|conduction(?: velocity)?|\bDL|\bPL|\bN?CV|\bSNAP|\bCMAP|\bMUP|\bonset|\bpeak)"
-_FLUIDS = r"(?i:urine output|\bUOP|\bI\s?[/&]\s?O|intake|output|\bEBL|blood loss|drain(?:age)?|\bPO|\bJP|fluids?|transfus\w{1,4}|voided|\bin|\bout)"
+_FLUIDS = (
+    r"(?i:urine output|\bUOP|\bI\s?[/&]\s?O|intake|output|\bEBL|blood loss|drain(?:age)?|\bPO|\bJP|fluids?"
+    r"|transfus\w{1,4}|voided|\bin|\bout)"
+)
 _SCALES = re.compile(
     r"(?i:strength|power|motor|gcs|coma|apgars?|pain|scores?|scored|scale|severity|intensity|rat(?:ed?|es|ing)|reflex(?:es)?|pulses|murmur"
     r"|mmse|moca|systolic|grade|stage|visual acuity|oxford|asa|nyha|ecog|karnofsky|quadriceps|biceps|triceps|flexion|extension|abduction"

@@ -58,7 +58,7 @@ def text_changes(before: str, after: str) -> list[Change]:
     if before == after:
         return []
     old, new = list(_TOKEN.finditer(before)), list(_TOKEN.finditer(after))
-    changes = []
+    changes: list[Change] = []
     end_old = end_new = 0
     for i, j in [*_matches(_keys(old), _keys(new)), (len(old), len(new))]:
         start_old, next_old = old[i].span() if i < len(old) else (len(before), len(before))

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 
 from tasks.corpus.deidentify.allowlist import EPONYMS
 
-# Values, in the order in which they claim a place: those with a label of their own before those that a unit or context gives away.
-VALUES = ("ph", "vital", "lab", "latency", "intake_output", "gestational_age", "range", "score", "dose", "quantity", "decimal")
 WEAK = frozenset({"range", "score", "quantity", "decimal"})  # without a label; a part of an identifier may look like one
-LAYOUT = ("row", "columns")
-TYPES = (*VALUES, "heading", "drug", "anatomy", "eponym", *LAYOUT)
 
 _CONTEXT = 60  # characters before a value, in its line, that may say what it is
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,6})(?:\.\d{1,4})?"
@@ -68,7 +64,7 @@ _ROUTE = (
 
 @dataclass(frozen=True, slots=True)
 class ClinicalSpan:
-    """What must stay: the characters of a text from ``start`` to ``end``, of one of TYPES."""
+    """What must stay: the characters of a text from ``start`` to ``end``, of a type of ``policy.CLINICAL``."""
 
     start: int
     end: int

@@ -21,6 +21,6 @@ DRIFT = ARTIFACTS / "drift"
 
 # Files in the folder of an evaluation.
 METRICS, SCORES, SCORER, ANSWERS, EVALUATION_REPORT = "metrics.json", "scores.jsonl", "scorer.json", "answers.json", "report.html"
-FUNNEL = "funnel.json"  # in the report of preprocess
+FUNNEL, DEIDENTIFICATION = "funnel.json", "deidentification.json"  # in the report of preprocess
 DRIFT_RESULT, DRIFT_PAGE = "drift.json", "drift.html"
 DVC_YAML, DVC_LOCK, DATA_POINTER = Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc")

@@ -8,7 +8,7 @@ from tasks.corpus.deidentify.replacement import Replacements, years_in
 from tasks.corpus.documents import Document
 
 # Between a document's texts, which are analyzed together; no text has it, as control characters are removed before.
-_BORDER = "\n\x00\n"
+BORDER = "\n\x00\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Replaced:
 def replaced_identifiers(document: Document, params: str) -> tuple[str, list[Replaced]]:
     """The document's texts, joined, and the identifiers in them in their order, as the params in JSON say."""
     analyzer = get_analyzer(params)
-    whole = _BORDER.join(document.texts())
+    whole = BORDER.join(document.texts())
     spans = analyzer.analyze(whole)
     years = [year for span in spans if span.type == "DATE" for year in years_in(whole[span.start : span.end])]
     replacements = Replacements(analyzer.params, analyzer.key, document.id, document.group, years)
@@ -42,7 +42,7 @@ def deidentified(document: Document, params: str) -> tuple[Document, Counter[str
         replaced[whole[identifier.start : identifier.end]] = identifier.replacement
         parts += [whole[end : identifier.start], identifier.replacement]
         end = identifier.end
-    *before, question, answer = "".join([*parts, whole[end:]]).split(_BORDER)
+    *before, question, answer = "".join([*parts, whole[end:]]).split(BORDER)
 
     def with_replacements(text: str) -> str:
         for value, replacement in replaced.items():

@@ -21,7 +21,7 @@ from tasks.runtime.artifacts import DVC_LOCK, REJECTED
 from tasks.runtime.files import whole
 from tasks.runtime.params import read_section
 
-CACHES = (".cache/tokens", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
+CACHES = (".cache/tokens", ".cache/explain", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
 
 
 @dataclass

@@ -49,7 +49,7 @@ def explain(file: Path, data: Path, target: Path, params: PreprocessParams) -> C
 
 
 def _rows(document: Document, traced: RuleChanges) -> Iterator[dict[str, Any]]:
-    """What one rule changed; ``line`` and ``offset`` are of a text as it was before the rule, an identifier's offset of all texts joined."""
+    """What one rule changed; ``line`` and ``offset`` are of the text before the rule, an identifier's offset of all texts joined."""
     text = traced.text
     spans = find_spans(text)
     for change in traced.changes:

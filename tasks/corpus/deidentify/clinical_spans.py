@@ -230,8 +230,8 @@ def _layout(text: str) -> Iterator[ClinicalSpan]:
         end = match.start() + len(line.rstrip())
         if start >= end:
             continue
-        apart = gaps(text, start, end) if "  " in line or "\t" in line else []
-        has_columns = len(apart) >= 2 or any("\t" in text[a:b] for a, b in apart)
+        columns = gaps(text, start, end) if "  " in line or "\t" in line else []
+        has_columns = len(columns) >= 2 or any("\t" in text[a:b] for a, b in columns)
         if has_columns or (" |" in line and _ROW.match(line)):
             yield ClinicalSpan(start, end, "row")
         if has_columns:

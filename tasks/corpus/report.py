@@ -98,7 +98,7 @@ def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequenc
         "languages": _by_half(deidentification.get("languages", []), "language"),
         "identifiers": identifiers,
         "types": TYPES,
-        "hard_negatives": [row for row in deidentification["hard_negatives"] if row["half"] == "all"],
+        "hard_negatives": _by_half(deidentification["hard_negatives"], "name"),
     }
 
 
@@ -212,9 +212,14 @@ titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other 
 {% endfor %}
 </table>
 {% endif %}
-<p>Hard negatives, which look like identifiers and identify nobody, that were touched:
-{% for of in hard_negatives %}
-{{ of.name }} {{ "%.0f" | format(100 * of.share) }} % of {{ of.templates }}{{ ", " if not loop.last }}{% endfor %}.</p>
+{% if hard_negatives %}
+<p>Hard negatives look like identifiers and identify nobody. The share that was touched:</p>
+<table><tr><th>reason<th>all templates<th>held-out templates</tr>
+{% for reason, of in hard_negatives.items() %}
+<tr><td>{{ reason }}{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
+{% endfor %}
+</table>
+{% endif %}
 {% if damage_sample %}
 <h2>Damage</h2>
 <p>What is clinical must outlive cleaning. Every rule was applied once more to {{ "{:,}".format(damage_sample.documents) }} raw documents of

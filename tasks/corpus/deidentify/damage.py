@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tasks.corpus.deidentify.trace import IDENTIFIERS, RuleChanges, trace
 from tasks.corpus.documents import Document, private, read_lines
 from tasks.runtime.pool import run_all
 
-MAX_DOCUMENTS = 2000  # the sample: the first documents by id, which is a sample of all, as ids are digests
+MAX_DOCUMENTS = 2000  # the sample: the first documents by id, which are a sample of all, as ids are digests; of each raw file as many
 MAX_CHARS = 2_000_000  # of the sample's documents, of which the last is taken whole
 PART = 100  # documents that a process measures at a time
 SMALL = 1_000_000  # characters that one process measures sooner than a pool starts
@@ -102,16 +103,21 @@ def measure_damage(work: Path, params: str, withdrawn: Container[str] = (), drug
 
 
 def sample(work: Path, withdrawn: Container[str] = ()) -> list[Document]:
-    """The raw documents that are measured: the first by id, less those that are withdrawn; one of each id."""
+    """The raw documents that are measured: of each raw file as many, the first by id, less those that are withdrawn; one of each id."""
+    partitions = {partition: sorted(partition.glob("*.jsonl")) for partition in sorted((work / "raw").glob("*"))}
+    files = {path.name for paths in partitions.values() for path in paths}  # each has the records of one raw file
+    share = ceil(MAX_DOCUMENTS / max(1, len(files)))
     chosen: dict[str, Document] = {}
+    taken = Counter[str]()
     chars = 0
-    for partition in sorted((work / "raw").glob("*")):
-        raw = [d for path in sorted(partition.glob("*.jsonl")) for d in read_lines(path) if d.id not in withdrawn]
-        for document in sorted(raw, key=lambda d: (d.id, *d.texts(), d.source)):
+    for paths in partitions.values():
+        raw = [(path.name, d) for path in paths if taken[path.name] < share for d in read_lines(path) if d.id not in withdrawn]
+        for file, document in sorted(raw, key=lambda pair: (pair[1].id, *pair[1].texts(), pair[1].source)):
             if len(chosen) == MAX_DOCUMENTS or chars > MAX_CHARS:
                 return list(chosen.values())
-            if document.id not in chosen:
+            if document.id not in chosen and taken[file] < share:
                 chosen[document.id] = document
+                taken[file] += 1
                 chars += sum(map(len, document.texts()))
     return list(chosen.values())
 
@@ -132,7 +138,7 @@ def above(measured: MeasuredDamage, hard_negatives: Sequence[Share], limits: Map
 
 def metrics_of(measured: MeasuredDamage, hard_negatives: Sequence[Share]) -> dict[str, float]:
     """The figures for the tracker: shares by type, of all and of held-out hard negatives, and changes per 1,000 words."""
-    metrics = {f"damage_{row.name}": row.share for row in measured.by_type}
+    metrics = {f"damage_{row.name}": row.share for row in measured.by_type if row.spans}
     metrics |= {f"damage_{share.half}_hard_negatives": share.share for share in hard_negatives}
     words = sum(d.words for d in measured.documents)
     changes = sum(row.changes for row in measured.by_rule)

@@ -129,17 +129,27 @@ def write_raw(documents: list[Document], work: Path, name: str = "0") -> None:
             writer.add(partition_of(each.id), to_line(each))
 
 
-def test_the_sample_is_the_same_whatever_the_order_and_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_is_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [document(f"{NOTE} Day {n}: hemoglobin {n % 9 + 8}.2.") for n in range(40)]
     write_raw(documents, Path("one"))
-    write_raw(documents[20:][::-1], Path("other"), "0")
-    write_raw(documents[:25], Path("other"), "1")  # five of them twice
+    write_raw([*documents[::-1], *documents[:5]], Path("other"), "9")
     monkeypatch.setattr(damage, "MAX_DOCUMENTS", 15)
     first, second = (measure_damage(Path(work), PARAMS) for work in ("one", "other"))
     assert first.report() == second.report() and first.report()["sample"]["documents"] == 15
     assert [d.id for d in first.documents] == sorted(d.id for d in documents)[:15]
     withdrawn = first.documents[0].id
     assert withdrawn not in {d.id for d in measure_damage(Path("one"), PARAMS, {withdrawn}).documents}
+
+
+def test_a_small_file_is_in_the_sample_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = [document(f"Note {n}.") for n in range(8)]
+    write_raw([document(f"Text {n}.") for n in range(400)], Path("work"), "0")
+    write_raw(notes, Path("work"), "1")
+    monkeypatch.setattr(damage, "MAX_DOCUMENTS", 16)
+    ids = {d.id for d in damage.sample(Path("work"))}
+    assert len(ids) == 16 and {d.id for d in notes} <= ids
+    monkeypatch.setattr(damage, "MAX_CHARS", 20)
+    assert len(damage.sample(Path("work"))) <= 3
 
 
 def measured_damage(monkeypatch: pytest.MonkeyPatch) -> MeasuredDamage:

@@ -172,7 +172,7 @@ class _Passport3(_Passport):
     version: _Version
     artifacts: _Digests
     alternatives: dict[str, list[str]]
-    deidentification: _Deidentification | None = None  # passports before it have none
+    deidentification: _Deidentification = _Deidentification()  # older passports of this format have none
 
 
 class _Passport2(_Passport):

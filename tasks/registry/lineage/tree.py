@@ -69,7 +69,7 @@ def gates_of(document: Mapping[str, Any], stage: str) -> list[str]:
 
 def deidentification_of(document: Mapping[str, Any]) -> list[str]:
     """Recall and damage of the cleaning, in words; none where a passport does not have them."""
-    figures = document.get("deidentification") or {}
+    figures = document.get("deidentification", {})
     sentences = []
     for title, rows in figures.items():
         shown = [row for row in rows if row.get("half", "all") == "all" and row.get("spans", 1)]

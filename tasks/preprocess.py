@@ -17,12 +17,12 @@ from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.row_metrics import read_row_metrics
+from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
 FAILED = Path(".cache/failed-preprocess")
-CHANGES = "changes.csv"  # what each rule changed most often; it holds text of records, so it lies beside the rejected ones
 
 
 def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *, params: PreprocessParams) -> StageResult:
@@ -40,7 +40,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
-        shutil.move(work / CHANGES, rejected.with_name(CHANGES))
+        shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
     finally:
         shutil.rmtree(work, ignore_errors=True)
     public = all_public(data, raw_files(data))
@@ -89,7 +89,7 @@ def _measure_deidentification(work: Path, report: Path, rejected: Path, params: 
 
     shares = recall.measure_recall(params.deidentify, params.seed, work)
     measured = damage.measure_damage(work, params.deidentify.model_dump_json(), frozenset(params.withdrawn))
-    damage.write_strings(work / CHANGES, measured)
+    damage.write_strings(work / CHANGES.name, measured)
     report.mkdir(parents=True, exist_ok=True)
     tables = {table: [asdict(row) for row in rows] for table, rows in shares.items()}
     limits = {"min_recall": params.deidentify.min_recall, "max_damage": params.max_damage}
@@ -102,7 +102,7 @@ def _measure_deidentification(work: Path, report: Path, rejected: Path, params: 
     if harmed := damage.above(measured, hard_negatives, params.max_damage):
         problems.append(f"cleaning changes too much of what is clinical: {'; '.join(harmed)} (preprocess.max_damage)")
     if problems:
-        _keep(report, rejected, work / CHANGES)
+        _keep(report, rejected, work / CHANGES.name)
         raise ValueError(f"{'; '.join(problems)}. The report is in {FAILED}")
     recalls = {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
     return recalls | damage.metrics_of(measured, hard_negatives)

@@ -16,6 +16,7 @@ EVALUATION = ARTIFACTS / "evaluation"
 REPORTS = ARTIFACTS / "reports"
 RECORDS = ARTIFACTS / "runs"
 REJECTED = ARTIFACTS / "rejected.jsonl"  # of no DVC output: it holds the text of rejected records
+CHANGES = ARTIFACTS / "changes.csv"  # beside it and no output either: what rules changed most often, with text
 REGISTRATION = ARTIFACTS / "registration.json"
 DRIFT = ARTIFACTS / "drift"
 

@@ -50,7 +50,7 @@ def explain(arguments: list[str]) -> None:
     parser.add_argument("file", type=Path, help="a raw file; one below data/ is read with its options in params.yaml")
     parser.add_argument("--out", type=Path, help="where the list goes: lines of JSON; .cache/explain/NAME.jsonl by default")
     options = parser.parse_args(arguments)
-    from tasks.corpus.explain import EXPLANATIONS, explain
+    from tasks.corpus.explain import EXPLANATIONS, NOT_READ, explain
     from tasks.corpus.params import PreprocessParams
     from tasks.runtime.artifacts import RAW
     from tasks.runtime.params import read_section
@@ -64,7 +64,8 @@ def explain(arguments: list[str]) -> None:
         sys.exit(f"explain: {error}")
     for (step, rule), count in sorted(counts.items()):
         print(f"{step:12} {rule:20} {count:8,}")
-    print(f"explain: {sum(counts.values()):,} changes; {target} lists them with text of the records, for you alone")
+    changes = sum(count for (step, _), count in counts.items() if step != NOT_READ)
+    print(f"explain: {changes:,} changes; {target} lists them with text of the records, for you alone")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from tasks.corpus.readers.files import options_for, read_file
 from tasks.runtime.files import whole
 
 EXPLANATIONS = Path(".cache/explain")
+NOT_READ = "not read"  # the step of records that a reader did not take, counted by reason
 CONTEXT = 40  # characters on either side of a change
 
 
 def explain(file: Path, data: Path, target: Path, params: PreprocessParams) -> Counter[tuple[str, str]]:
-    """Write a line of JSON for each change to ``target`` (mode 0600); the number of changes by step and rule, without any text.
+    """Write a line of JSON for each change to ``target`` (mode 0600); the number of changes by step and rule, of records under NOT_READ.
 
     A file below ``data`` is read as the run reads it, with its options from the params; another one as one without options.
     ``ValueError`` where nothing of the file can be read.
@@ -31,20 +32,19 @@ def explain(file: Path, data: Path, target: Path, params: PreprocessParams) -> C
     inside = file.resolve().is_relative_to(data.resolve())
     folder, name = (data.resolve(), file.resolve().relative_to(data.resolve()).as_posix()) if inside else (file.parent, file.name)
     counts = Counter[tuple[str, str]]()
-    reasons = Counter[str]()
     read = 0
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with whole(target) as partial, open(partial, "w", encoding="utf-8", opener=private) as lines:
         for record in read_file(folder, name, options_for(name, params.files)):
             if not isinstance(record, Document):
-                reasons[getattr(record, "reason", "")] += 1
+                counts[NOT_READ, getattr(record, "reason", type(record).__name__)] += 1
                 continue
             read += 1
             for changes in trace(record, params.deidentify.model_dump_json()):
                 counts[changes.step, changes.rule] += len(changes.changes)
                 lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(record, changes))
         if not read:
-            raise ValueError(f"{file}: no record could be read: {'; '.join(sorted(reasons)) or 'it holds none'}")
+            raise ValueError(f"{file}: no record could be read: {'; '.join(sorted(reason for _, reason in counts))}")
     return counts
 
 

@@ -246,11 +246,12 @@ def test_the_stage_reports_damage_and_keeps_its_texts_on_this_machine(capfd: pyt
 
 def test_each_change_of_a_file_is_listed_for_its_owner_alone() -> None:
     Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    Path("note.txt").write_text(NOTE)
-    command = [sys.executable, "-m", "tasks.corpus", "explain", "note.txt"]
+    rows = [{"text": NOTE}, {"text": ""}]
+    Path("notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "tasks.corpus", "explain", "notes.jsonl"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
-    assert CANARY not in done.stdout + done.stderr and "NAME" in done.stdout
-    target = Path(".cache/explain/note.txt.jsonl")
+    assert CANARY not in done.stdout + done.stderr and "NAME" in done.stdout and "not read" in done.stdout
+    target = Path(".cache/explain/notes.jsonl.jsonl")
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     name = next(row for row in map(json.loads, target.read_text().splitlines()) if row["rule"] == "NAME")
     assert (name["before"], name["after"], name["line"]) == (CANARY, "[NAME]", 3)

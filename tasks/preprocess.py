@@ -17,6 +17,7 @@ from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.row_metrics import read_row_metrics
+from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
@@ -33,12 +34,13 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         counts, decontamination = clean(data.absolute(), work, params)
         _collect(work / "rejected", rejected, private)
         _refuse_if_too_few(counts, data, rejected, params)
-        metrics = _measure_recall(work, report, rejected, params)
+        metrics = _measure_deidentification(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
+        shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
     finally:
         shutil.rmtree(work, ignore_errors=True)
     public = all_public(data, raw_files(data))
@@ -81,20 +83,29 @@ def _keep(*paths: Path) -> None:
         shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target)
 
 
-def _measure_recall(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
-    """Recall of the de-identification on this run's text; ``ValueError`` where it is lower than the params allow."""
-    from tasks.corpus.deidentify import recall  # imports spaCy, which every worker process would pay for
+def _measure_deidentification(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
+    """Recall and damage on this run's text; ``ValueError`` where recall is lower, or damage higher, than the params allow."""
+    from tasks.corpus.deidentify import damage, recall  # import spaCy, which every worker process would pay for
 
     shares = recall.measure_recall(params.deidentify, params.seed, work)
+    measured = damage.measure_damage(work, params.deidentify.model_dump_json(), frozenset(params.withdrawn))
+    damage.write_strings(work / CHANGES.name, measured)
     report.mkdir(parents=True, exist_ok=True)
-    write_whole(report / "deidentification.json", {table: [asdict(row) for row in rows] for table, rows in shares.items()})
+    tables = {table: [asdict(row) for row in rows] for table, rows in shares.items()}
+    limits = {"min_recall": params.deidentify.min_recall, "max_damage": params.max_damage}
+    write_whole(report / "deidentification.json", tables | {"damage": measured.report(), "limits": limits})
+    hard_negatives = shares["all_hard_negatives"]
+    problems = []
     if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):
-        _keep(report, rejected)
-        raise ValueError(
-            f"the de-identification finds too few of the injected identifiers: {'; '.join(missed)} (preprocess.deidentify.min_recall). "
-            f"The report is in {FAILED}"
-        )
-    return {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
+        missing = f"the de-identification finds too few of the injected identifiers: {'; '.join(missed)}"
+        problems.append(f"{missing} (preprocess.deidentify.min_recall)")
+    if harmed := damage.above(measured, hard_negatives, params.max_damage):
+        problems.append(f"cleaning changes too much of what is clinical: {'; '.join(harmed)} (preprocess.max_damage)")
+    if problems:
+        _keep(report, rejected, work / CHANGES.name)
+        raise ValueError(f"{'; '.join(problems)}. The report is in {FAILED}")
+    recalls = {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
+    return recalls | damage.metrics_of(measured, hard_negatives)
 
 
 def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:

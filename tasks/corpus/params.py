@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from tasks.corpus.deidentify.policy import DeidentifyParams
+from tasks.corpus.deidentify.policy import DAMAGE, DeidentifyParams
 from tasks.corpus.readers.records import FileOptions
+from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import Params
 
 
@@ -41,7 +42,18 @@ class PreprocessParams(Params):
     same_answer: int = Field(ge=1)
     near_duplicate: float = Field(gt=0.5, le=1)
     leakage: LeakageParams
+    max_damage: dict[str, float]  # shares, by a key of DAMAGE; what is not listed is not limited
     deidentify: DeidentifyParams
+
+    @field_validator("max_damage")
+    @classmethod
+    def _check_damage(cls, limits: dict[str, float]) -> dict[str, float]:
+        for name, limit in limits.items():
+            if name not in DAMAGE:
+                raise ValueError(f"{name!r} is no kind of damage{did_you_mean(name, DAMAGE)}; there are {', '.join(DAMAGE)}")
+            if not 0 <= limit <= 1:
+                raise ValueError(f"{name}: {limit} is no share from 0 to 1")
+        return limits
 
 
 class AugmentParams(Params):

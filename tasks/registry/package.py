@@ -25,7 +25,7 @@ from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
 from tasks.registry.lineage.signature import KEY, sign
 from tasks.registry.model_card import base_terms, card
 from tasks.registry.versions import Package
-from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK, DVC_YAML, RAW, REPORTS
+from tasks.runtime.artifacts import DATA_POINTER, DEIDENTIFICATION, DVC_LOCK, DVC_YAML, RAW, REPORTS
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
@@ -113,6 +113,7 @@ def _passport(contents: Contents, number: int, corpus: list[dict[str, Any]]) -> 
         gates=gates(trees),
         decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
         corpus=corpus,
+        deidentification=deidentification(trees),
     )
 
 
@@ -151,6 +152,19 @@ def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
                 "failed": failed,
             }
     return results
+
+
+def deidentification(trees: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
+    """Recall and damage of the cleaning by type, with intervals and what they count; empty for a run that did not measure them."""
+    path = next((tree / DEIDENTIFICATION for tree in trees.values() if (tree / DEIDENTIFICATION).is_file()), None)
+    report = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    damage = [*report.get("damage", {}).get("by_type", []), *report.get("all_hard_negatives", [])]
+    kept = ("name", "half", "templates", "documents", "spans", "changed", "share", "low", "high")
+
+    def figures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in kept if name in row} for row in rows]
+
+    return {"recall": figures(report.get("recall", [])), "damage": figures(damage)}
 
 
 def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:

@@ -16,11 +16,12 @@ EVALUATION = ARTIFACTS / "evaluation"
 REPORTS = ARTIFACTS / "reports"
 RECORDS = ARTIFACTS / "runs"
 REJECTED = ARTIFACTS / "rejected.jsonl"  # of no DVC output: it holds the text of rejected records
+CHANGES = ARTIFACTS / "changes.csv"  # beside it and no output either: what rules changed most often, with text
 REGISTRATION = ARTIFACTS / "registration.json"
 DRIFT = ARTIFACTS / "drift"
 
 # Files in the folder of an evaluation.
 METRICS, SCORES, SCORER, ANSWERS, EVALUATION_REPORT = "metrics.json", "scores.jsonl", "scorer.json", "answers.json", "report.html"
-FUNNEL = "funnel.json"  # in the report of preprocess
+FUNNEL, DEIDENTIFICATION = "funnel.json", "deidentification.json"  # in the report of preprocess
 DRIFT_RESULT, DRIFT_PAGE = "drift.json", "drift.html"
 DVC_YAML, DVC_LOCK, DATA_POINTER = Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc")

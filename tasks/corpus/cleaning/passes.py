@@ -5,6 +5,7 @@ between them, on numbers.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.corpus.cleaning import shingles
+from tasks.corpus.cleaning.changes import count_changes, repair_steps
 from tasks.corpus.cleaning.rule_counts import RuleCounts
-from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
+from tasks.corpus.cleaning.rules import REJECTIONS
 from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter, Rejected, partition_of, read_lines, to_line
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
@@ -117,10 +119,10 @@ def _cleaned(document: Document, rules: Rules, counts: RuleCounts) -> Document:
 
     repaired, repairs = repair(document)
     cleaned, identifiers = deidentified(repaired, rules.deidentify)
-    for type_ in identifiers:
-        counts.add("identifiers", document.source, type_, document.id)
-    for rule in repairs:
-        counts.add("repairs", document.source, rule, document.id)
+    for type_, changes in identifiers.items():
+        counts.add("identifiers", document.source, type_, document.id, changes)
+    for rule, changes in repairs.items():
+        counts.add("repairs", document.source, rule, document.id, changes)
     return cleaned
 
 
@@ -137,7 +139,7 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
             if stripped != document and rejection(stripped, rules):
                 stripped = document  # it says nothing else; how often it may be said is decided later
             if stripped != document:
-                counts.add("repairs", document.source, "boilerplate", document.id)
+                counts.add("repairs", document.source, "boilerplate", document.id, count_changes(document, stripped))
             write(stripped)
             ids.append(stripped.id)
             rows.append(_comparison_keys(stripped, rules))
@@ -214,21 +216,12 @@ def finish(partition: int, work: Path) -> RuleCounts:
     return counts
 
 
-def repair(document: Document) -> tuple[Document, set[str]]:
-    """The document after every repair, and the names of those that changed it.
-
-    One repair can bring up work for another, so they are done until nothing changes.
-    """
-    changed_by: set[str] = set()
-    while True:
-        before = document
-        for name, change in REPAIRS.items():
-            changed = change(document)
-            if changed != document:
-                changed_by.add(name)
-            document = changed
-        if document == before:
-            return document, changed_by
+def repair(document: Document) -> tuple[Document, Counter[str]]:
+    """The document after every repair, and in how many places each of them changed it."""
+    changed_by, repaired = Counter[str](), document
+    for name, before, repaired in repair_steps(document):
+        changed_by[name] += count_changes(before, repaired)
+    return repaired, changed_by
 
 
 def rejection(document: Document, rules: Rules) -> tuple[str, str] | None:

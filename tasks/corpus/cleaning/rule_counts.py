@@ -17,15 +17,16 @@ class RuleCounts:
 
     counts: dict[Key, int] = field(default_factory=dict)
     examples: dict[Key, list[str]] = field(default_factory=dict)  # the smallest ids, so that order says nothing
+    changes: dict[Key, int] = field(default_factory=dict)  # places that a rule changed in the texts of its records
 
-    def add(self, step: str, source: str, rule: str, example: str) -> None:
-        """Count one record; ``example`` is its id, or its position where it has none."""
-        self._add((step, source, rule), 1, [example])
+    def add(self, step: str, source: str, rule: str, example: str, changes: int = 0) -> None:
+        """Count one record, and the places in it that the rule changed; ``example`` is its id, or its position where it has none."""
+        self._add((step, source, rule), 1, [example], changes)
 
     def merge(self, counted: "RuleCounts") -> None:
         """Add the counts of another part of the corpus."""
         for key, count in counted.counts.items():
-            self._add(key, count, counted.examples[key])
+            self._add(key, count, counted.examples[key], counted.changes.get(key, 0))
 
     def total(self, *steps: str) -> int:
         """The number of records over all sources and rules of these steps."""
@@ -35,10 +36,13 @@ class RuleCounts:
         """The rows of the funnel report, sorted by step, source and rule."""
         for key, count in sorted(self.counts.items()):
             step, source, rule = key
-            yield {"step": step, "source": source, "rule": rule, "records": count, "examples": self.examples[key]}
+            row: dict[str, str | int | list[str]] = {"step": step, "source": source, "rule": rule, "records": count}
+            yield row | ({"changes": self.changes[key]} if key in self.changes else {}) | {"examples": self.examples[key]}
 
-    def _add(self, key: Key, count: int, examples: list[str]) -> None:
+    def _add(self, key: Key, count: int, examples: list[str], changes: int) -> None:
         self.counts[key] = self.counts.get(key, 0) + count
+        if changes:
+            self.changes[key] = self.changes.get(key, 0) + changes
         self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:MAX_EXAMPLES]
 
 

@@ -1,32 +1,48 @@
 """De-identification of one document."""
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.deidentify.replacement import Replacements, years_in
 from tasks.corpus.documents import Document
 
 # Between a document's texts, which are analyzed together; no text has it, as control characters are removed before.
-_BORDER = "\n\x00\n"
+BORDER = "\n\x00\n"
 
 
-def deidentified(document: Document, params: str) -> tuple[Document, set[str]]:
-    """The document with identifiers replaced as the params in JSON say, and the types of the identifiers that were detected."""
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """An identifier of a document's joined texts, from ``start`` to ``end``, and what replaces it."""
+
+    start: int
+    end: int
+    type: str
+    replacement: str
+
+
+def replaced_identifiers(document: Document, params: str) -> tuple[str, list[Replaced]]:
+    """The document's texts, joined, and the identifiers in them in their order, as the params in JSON say."""
     analyzer = get_analyzer(params)
-    whole = _BORDER.join(document.texts())
+    whole = BORDER.join(document.texts())
     spans = analyzer.analyze(whole)
-    if not spans:
-        return document, set()
     years = [year for span in spans if span.type == "DATE" for year in years_in(whole[span.start : span.end])]
     replacements = Replacements(analyzer.params, analyzer.key, document.id, document.group, years)
+    return whole, [Replaced(span.start, span.end, span.type, replacements.of(span.type, whole[span.start : span.end])) for span in spans]
+
+
+def deidentified(document: Document, params: str) -> tuple[Document, Counter[str]]:
+    """The document with identifiers replaced as the params in JSON say, and how many of each type were detected."""
+    whole, identifiers = replaced_identifiers(document, params)
+    if not identifiers:
+        return document, Counter()
     parts, end = [], 0
     replaced: dict[str, str] = {}
-    for span in spans:
-        value = whole[span.start : span.end]
-        replaced[value] = replacements.of(span.type, value)
-        parts += [whole[end : span.start], replaced[value]]
-        end = span.end
-    *before, question, answer = "".join([*parts, whole[end:]]).split(_BORDER)
+    for identifier in identifiers:
+        replaced[whole[identifier.start : identifier.end]] = identifier.replacement
+        parts += [whole[end : identifier.start], identifier.replacement]
+        end = identifier.end
+    *before, question, answer = "".join([*parts, whole[end:]]).split(BORDER)
 
     def with_replacements(text: str) -> str:
         for value, replacement in replaced.items():
@@ -36,4 +52,4 @@ def deidentified(document: Document, params: str) -> tuple[Document, set[str]]:
     # The topic and its other names are words of the texts.
     changed = document.map_texts(with_replacements)
     turns = tuple((role, text) for (role, _), text in zip(document.before, before, strict=True))
-    return replace(changed, question=question, answer=answer, before=turns), {span.type for span in spans}
+    return replace(changed, question=question, answer=answer, before=turns), Counter(identifier.type for identifier in identifiers)

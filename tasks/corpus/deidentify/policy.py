@@ -35,6 +35,35 @@ TYPES = {
     "BIOMETRIC": "biometric identifiers",
     "OTHER": "any other unique number or code",
 }
+# What is clinical in a text and must outlive cleaning. Values come in the order in which they claim a place of a text: those with a label
+# of their own before those that a unit or the words around them give away.
+VALUES = {
+    "ph": "values of pH",
+    "vital": "vital signs",
+    "lab": "laboratory values",
+    "latency": "latencies, velocities and amplitudes of nerves",
+    "intake_output": "intake and output",
+    "gestational_age": "gestational ages",
+    "range": "reference ranges",
+    "score": "scores and strengths, n of m",
+    "dose": "doses",
+    "quantity": "numbers with a unit",
+    "decimal": "decimal numbers",
+}
+CLINICAL = VALUES | {
+    "heading": "headings of sections",
+    "drug": "drugs",
+    "anatomy": "parts of the body",
+    "eponym": "signs, diseases and devices named after people",
+    "row": "rows of tables, on one line",
+    "columns": "rows whose columns are apart",
+}
+# What the damage of cleaning is measured and limited by.
+DAMAGE = (
+    {"value": "values of all kinds", "notes": "documents with values, of which one was lost"}
+    | CLINICAL
+    | {"hard_negatives": "templates that look like identifiers and are none"}
+)
 # mask: [NAME], or what Safe Harbor lets stand of a ZIP code or age; surrogate: another value that looks alike; keep: as it is.
 Action = Literal["mask", "surrogate", "keep"]
 # Of dates: year: the year alone; shift: by as many days for all of a group's, which a key decides; keep: as they are.

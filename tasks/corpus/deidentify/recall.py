@@ -53,9 +53,9 @@ class Hits:
 
 
 def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[Share]]:
-    """``recall`` by type and, of names, by ``languages``; ``hard_negatives`` touched, by reason. The hosts are clean documents in ``work``.
+    """``recall`` by type and, of names, by ``languages``; ``hard_negatives`` touched, by reason, and ``all_hard_negatives``.
 
-    The same seed, params and documents give the same numbers.
+    The hosts are clean documents in ``work``. The same seed, params and documents give the same numbers.
     """
     hosts = _host_texts(work)
     groups = _groups(params)
@@ -73,6 +73,7 @@ def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str,
             share for (_, name, language), of_key in by_key.items() if language for share in _shares(name, of_key, LANGUAGES[language].name)
         ],
         "hard_negatives": [share for (table, name), of_name in by_name.items() if table != PII for share in _shares(name, of_name)],
+        "all_hard_negatives": list(_shares("hard_negatives", [h for (t, _), hits in by_name.items() if t != PII for h in hits])),
     }
 
 
@@ -151,11 +152,17 @@ def _shares(name: str, counted: Sequence[Hits], language: str = "") -> Iterator[
 
 
 def _share(name: str, half: str, by_template: list[float], injections: int, language: str) -> Share:
-    """Wilson's score interval: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212."""
     n, p = len(by_template), sum(by_template) / len(by_template)
-    middle, spread = p + Z * Z / (2 * n), Z * sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return Share(name, half, n, injections, round(p, 4), *wilson(p, n), language)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's score interval at 95 % of a share of ``n`` trials: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212."""
+    if not n:
+        return 0.0, 1.0
+    middle, spread = share + Z * Z / (2 * n), Z * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     low, high = (max(0.0, min(1.0, (middle + sign * spread) / (1 + Z * Z / n))) for sign in (-1, 1))
-    return Share(name, half, n, injections, round(p, 4), round(low, 4), round(high, 4), language)
+    return round(low, 4), round(high, 4)
 
 
 def _host_texts(work: Path) -> list[str]:

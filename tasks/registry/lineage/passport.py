@@ -55,12 +55,14 @@ def passport(
     gates: Mapping[str, Any],
     decision: Mapping[str, Any],
     corpus: Sequence[Mapping[str, Any]],
+    deidentification: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All of it but ``artifacts``, the digests of the version's own files, which are made from it, and ``alternatives``, further digests of
     those that MLflow writes anew when it loads a version.
 
     ``version``: name, number and time; ``trees``: where each path that the records name lies now; ``runs``: the records' files;
-    ``corpus``: what is stated of the raw files. ``ValueError`` where a tree does not hold the bytes that its stage wrote or read.
+    ``corpus``: what is stated of the raw files; ``deidentification``: its recall and damage. ``ValueError`` where a tree does not hold the
+    bytes that its stage wrote or read.
     """
     recorded = {path: digest for record in records.values() for path, digest in (record["inputs"] | record["outputs"]).items()}
     listed = {}
@@ -79,6 +81,7 @@ def passport(
         "trees": listed,
         "unlisted": {name: digest for name, digest in sorted(recorded.items()) if name not in listed},
         "gates": dict(gates),
+        "deidentification": dict(deidentification),
         "decision": dict(decision),
         "stages": {stage: {name: record.get(name) for name in OF_RECORDS} for stage, record in records.items()},
     }
@@ -140,6 +143,18 @@ class _Gate(_Strict):
     failed: int
 
 
+class _Share(_Strict):
+    name: str
+    share: float
+    low: float
+    high: float
+
+
+class _Deidentification(_Strict):
+    recall: list[_Share] = []
+    damage: list[_Share] = []
+
+
 class _Passport(_Strict):
     """What is read of a passport, with its types."""
 
@@ -157,6 +172,7 @@ class _Passport3(_Passport):
     version: _Version
     artifacts: _Digests
     alternatives: dict[str, list[str]]
+    deidentification: _Deidentification = _Deidentification()  # older passports of this format have none
 
 
 class _Passport2(_Passport):

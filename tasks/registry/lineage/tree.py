@@ -67,6 +67,17 @@ def gates_of(document: Mapping[str, Any], stage: str) -> list[str]:
     return sentences
 
 
+def deidentification_of(document: Mapping[str, Any]) -> list[str]:
+    """Recall and damage of the cleaning, in words; none where a passport does not have them."""
+    figures = document.get("deidentification", {})
+    sentences = []
+    for title, rows in figures.items():
+        shown = [row for row in rows if row.get("half", "all") == "all" and row.get("spans", 1)]
+        if shown:
+            sentences.append(f"{title}: " + ", ".join(f"{row['name']} {row['share']:.3f}" for row in shown))
+    return sentences
+
+
 def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]:
     """The trees as text. ``runs``: by stage what the tracking store says of its run."""
     shown: set[str] = set()
@@ -105,3 +116,5 @@ def about(document: Mapping[str, Any], node: Node, runs: Mapping[str, str]) -> I
     if figures := counts(record):
         yield ", ".join(figures)
     yield from (f"gate {sentence}" for sentence in gates_of(document, node.stage))
+    if node.stage == "preprocess":
+        yield from deidentification_of(document)

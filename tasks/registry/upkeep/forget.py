@@ -17,11 +17,11 @@ from tasks.corpus.documents import private
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.params import RegisterParams
 from tasks.runtime import dvc
-from tasks.runtime.artifacts import DVC_LOCK, REJECTED
+from tasks.runtime.artifacts import CHANGES, DVC_LOCK, REJECTED
 from tasks.runtime.files import whole
 from tasks.runtime.params import read_section
 
-CACHES = (".cache/tokens", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
+CACHES = (".cache/tokens", ".cache/explain", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
 
 
 @dataclass
@@ -57,11 +57,15 @@ def purge(ids: set[str]) -> Purged:
         file.writelines(f"{digest}\n" for digest in sorted(gone))
     purged.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
     for directory in map(Path, CACHES):
-        if directory.exists() and (directory.name == "train" or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
+        is_vague = directory.name == "train" or (directory / CHANGES.name).exists()  # it does not say whose everything is
+        if directory.exists() and (is_vague or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
             shutil.rmtree(directory)
             purged.removed.append(str(directory))
     if count := _without_rejected(ids):
         purged.removed.append(f"{REJECTED}: {count} records")
+    if ids and CHANGES.exists():  # it does not say of every text whose it was; the next run writes it anew
+        CHANGES.unlink()
+        purged.removed.append(str(CHANGES))
     purged.remains += _models(set(folders), ids)
     for remote in (line.split()[0] for line in dvc.dvc("remote", "list").splitlines()):
         purged.remains.append(f"DVC's remote {remote}, if it was pushed there: delete there what was removed from DVC's cache")

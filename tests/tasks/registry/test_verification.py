@@ -14,6 +14,7 @@ from helpers.versions import NAME, artifacts_of, flip, load_from_mlflow, version
 from tasks.registry.lineage import passport, show, verification
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import private_key
+from tasks.registry.lineage.tree import deidentification_of
 from tasks.runtime.regular_files import regular_sha256
 
 # One file of each kind that a version holds.
@@ -250,6 +251,31 @@ class TestReading:
         for name in ("pipe", "link"):
             with pytest.raises(ValueError, match="is not a regular file"):
                 passport.read_passport(tmp_path / name)
+
+
+def test_a_passport_carries_recall_and_damage_and_older_ones_have_neither() -> None:
+    digest = "0" * 64
+    figures = {"recall": [{"name": "NAME", "half": "all", "share": 0.98, "low": 0.9, "high": 1.0}]}
+    figures["damage"] = [{"name": "value", "spans": 9, "share": 0.002, "low": 0.0, "high": 0.01}]
+    document = passport.passport(
+        version={"name": "m", "number": 1, "made": "now"},
+        records={},
+        trees={},
+        runs=[],
+        code={},
+        gates={},
+        decision={"verdict": "first", "reasons": [], "table": []},
+        corpus=[],
+        deidentification=figures,
+    ) | {"artifacts": {"params.yaml": digest}, "alternatives": {}}
+    document["trees"] = {tree: {"dvc": "", "files": {"": digest}} for tree in (passport.CHECKPOINT, passport.EVALUATION)}
+    read = passport.parse_passport(json.dumps(document).encode(), "a passport")
+    assert deidentification_of(read) == ["recall: NAME 0.980", "damage: value 0.002"]
+    older = {name: value for name, value in document.items() if name != "deidentification"}
+    assert deidentification_of(passport.parse_passport(json.dumps(older).encode(), "an older one")) == []
+    document["deidentification"] = {"recall": [{"name": "NAME", "share": "high"}]}
+    with pytest.raises(ValueError, match=r"deidentification\.recall\.0\.share"):
+        passport.parse_passport(json.dumps(document).encode(), "a passport")
 
 
 class TestPyfunc:

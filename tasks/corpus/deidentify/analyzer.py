@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import regex
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
+from tasks.corpus.deidentify.name_runs import names_near_a_cue
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
 from tasks.corpus.deidentify.presidio import (
     AnalyzerEngine,
@@ -67,9 +68,10 @@ class PiiAnalyzer:
     def _analyze(self, text: str) -> list[PiiSpan]:
         results = self._engine.analyze(text, "en", entities=self._entities, score_threshold=0.3)
         detected = [
-            (r.start, _end(r, text), FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score)
+            (start, _end(r, end, text), FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score)
             for r in results
-            if text[r.start : r.end].casefold() not in self._allowed and not _is_allowed(r, text)
+            for start, end in _without_ordinary_words(r, text)
+            if text[start:end].casefold() not in self._allowed and not _is_allowed(r, start, end, text)
         ]
         return [span for whole in _merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
 
@@ -115,18 +117,26 @@ def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
         yield PiiSpan(line.start(), line.end(), span.type)
 
 
-def _end(result: RecognizerResult, text: str) -> int:
+def _without_ordinary_words(result: RecognizerResult, text: str) -> Iterator[tuple[int, int]]:
+    """What an entity model takes for a person, less words of language, medicine and drugs; other results as they are."""
+    if result.entity_type == "PERSON":
+        yield from names_near_a_cue(text, result.start, result.end)
+    else:
+        yield result.start, result.end
+
+
+def _end(result: RecognizerResult, end: int, text: str) -> int:
     """The end of an identifier, of a name with the rest of its last word."""
     is_name = FROM_PRESIDIO.get(result.entity_type, result.entity_type) == "NAME"
-    return _REST_OF_A_WORD.match(text, result.end).end() if is_name else result.end
+    return _REST_OF_A_WORD.match(text, end).end() if is_name else end
 
 
-def _is_allowed(result: RecognizerResult, text: str) -> bool:
+def _is_allowed(result: RecognizerResult, start: int, end: int, text: str) -> bool:
     if result.entity_type in ("PHONE", "FAX", "URL", "EMAIL"):
-        return is_public(text[result.start : result.end])
+        return is_public(text[start:end])
     # A title makes even an eponym a person.
     unsure = result.entity_type == "PERSON" or (result.entity_type == "NAME" and result.score < SURELY_A_NAME)
-    return unsure and is_medical(text, result.start, result.end)
+    return unsure and is_medical(text, start, end)
 
 
 def _merged(detected: list[tuple[int, int, str, float]]) -> list[PiiSpan]:

@@ -1,8 +1,11 @@
 """Dates below the year, ages of 90 and over, addresses and ZIP codes."""
 
 import re
+from collections.abc import Iterator
 
 import regex
+
+from tasks.corpus.deidentify.allowlist import TESTS
 
 _STATES = (
     "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX "
@@ -20,7 +23,7 @@ _CAPITALIZED = rf"\p{{Lu}}{_LOWER}+"
 # "St. Louis", "Stratford upon Avon": up to the first word that is no part of a name.
 _TOWN = (
     rf"(?:(?:Saint|Ste?|Ft|Mt|Port|Fort|Mount|New|Los|Las|San|Santa|El|La|Le)\.?[ \t])?{_CAPITALIZED}(?:-\p{{Lu}}?{_LOWER}+)*"
-    rf"(?:[ \t](?:(?:de|da|do|del|la|of|on|upon|am|an der|im|sur|le|les)[ \t])?{_CAPITALIZED}){{0,2}}"
+    rf"(?:[ \t](?:(?:de|da|do|del|la|of|upon|am|an der|im|sur|le|les)[ \t])?{_CAPITALIZED}){{0,2}}"
 )
 _CITY = rf"{_TOWN},?[ \t]+(?:{_STATES})\b"
 # Street types of USPS Publication 28, appendix C1, without those that are common words of medicine.
@@ -161,7 +164,6 @@ _MEASURED = (
 )
 # Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
 _NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
-MONTHS = re.compile(_MONTH, re.I)
 _EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
 # Dates of eight digits, with a label or a time.
 EIGHT_DIGITS = re.compile(r"\d{8}")
@@ -186,12 +188,7 @@ NUMERIC_DATES = (
         rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}"
         rf"|\d\d))?{_TIME})(?![\d/])"
     ),
-    # A day that no score, node count or day of treatment has; with a hyphen behind what is done on a day.
-    regex.compile(
-        r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score"
-        r"|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
-        rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
-    ),
+    # With a hyphen behind what is done on a day.
     re.compile(
         rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d"
         rf"|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
@@ -215,7 +212,32 @@ NUMERIC_DATES = (
         rf"(?P<span>(?:{_Y}[01]\d[0-3]\d|[01]?\d[.-][0-3]?\d[.-]\d\d))"
     ),
 )
+# A day that no score, node count or day of treatment has.
+BARE_DAY = regex.compile(
+    r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score"
+    r"|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
+    rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?"
+    rf"|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
+)
+_FULL_MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+_ORDINALS = (
+    "(?:twenty-|thirty-)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|tenth|eleventh|twelfth|thirteenth|fourteenth|fifteenth"
+    "|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|thirtieth"
+)
+_MONTHS_ABROAD = (
+    "Januar|Jänner|Februar|März|Mai|Juni|Juli|Oktober|Dezember|janvier|février|mars|avril|mai|juin|juillet|août|septembre|octobre|novembre|décembre"
+    "|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre"
+    "|ottobre|dicembre"
+)
+MONTHS = re.compile(f"{_MONTH}|{_MONTHS_ABROAD}", re.I)
 WRITTEN_DATES = (
+    # A month is an element of a date, as a day is (45 CFR 164.514(b)(2)(i)(C)).
+    re.compile(
+        r"\b(?i:in|since|until|till|last|next|this|early|late|mid|mid-|end of|beginning of|during|through|by|before|after|from|of)[ ]"
+        rf"(?P<span>(?:{_FULL_MONTH}))\b(?![ ]\d)(?!['’])"
+    ),
+    re.compile(rf"\b(?:the )?(?P<span>(?i:{_ORDINALS})(?: day)?(?: of)? (?:{_FULL_MONTH})(?:,? {_Y})?)\b"),
+    re.compile(rf"(?<![\w.])(?P<span>\d{{1,2}}\.?[ ](?:de )?(?:{_MONTHS_ABROAD})(?:[ ](?:de )?{_Y})?)(?!\w)"),
     re.compile(
         rf"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])[ -]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov"
         rf"|dec)[ -]?(?:{_Y}|\d\d){_TIME})(?!\w)"
@@ -228,6 +250,16 @@ WRITTEN_DATES = (
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
     re.compile(rf"\b(?P<span>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
 )
+_WORD_BEFORE = re.compile(r"(\w+)[ :]{1,2}$")
+
+
+def not_of_a_test(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, unless the name of a test or a score stands before it: "Ishihara 11/13"."""
+    before = _WORD_BEFORE.search(text, max(0, start - 20), start)
+    if not before or before[1].casefold() not in TESTS:
+        yield start, end
+
+
 _NINETY = r"(?:9\d|1[0-2]\d)"
 _SPELLED = r"(?:[Nn]inety|[Oo]ne hundred)(?:[- ](?:and )?(?:one|two|three|four|five|six|seven|eight|nine|ten))?"
 OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
@@ -254,6 +286,9 @@ AGES = (
         r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady"
         r"|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
+    ),
+    re.compile(
+        rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?/[ ]?[MF]\b|s\b(?= |[.,])|(?:th|st|nd|rd) birthday|[ -]yr|[ ]yo\b|[ ]years\b(?! ago| of (?:smok|use|hist)))"
     ),
     re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
 )

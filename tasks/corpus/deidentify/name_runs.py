@@ -46,7 +46,7 @@ SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbr
 _OF_A_PLACE = regex.compile(r"(?:San|Santa|Los|Las|Saint|St\.?|New|Fort|Ft\.?|Port|Mount|Mt\.?|El|North|South|East|West|Lake)\b")
 
 
-_DOSE = regex.compile(r"[ \t:,|-]*\d+(?:[.,]\d+)?[ ]?(?:mg|mcg|g|mL|ml|units?|%|percent|IU|mEq|tab|cap|puff|drop)")
+_DOSE = regex.compile(r"[ \t:,|-]*(?:\p{L}+[ \t:,|-]+)?\d+(?:[.,]\d+)?[ ]?(?:mg|mcg|g|mL|ml|units?|%|percent|IU|mEq|tab|cap|puff|drop)")
 
 
 class Kind(IntEnum):
@@ -145,7 +145,7 @@ def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int
     """The span itself, "J. Smith", where the word is a name and nothing clinical."""
     initials, _, name = text[start:end].rpartition(".")
     name = name.strip()
-    if kind_of(name, lexicon()) >= Kind.STRONG:
+    if kind_of(name, lexicon()) >= Kind.STRONG and not _DOSE.match(text, end):  # "T. Norvasc  5 mg"
         yield (end - len(name) if initials == "M" else start), end  # which can be Monsieur
 
 
@@ -154,14 +154,19 @@ def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     words = lexicon()
     word = text[start:end].partition(" ")[0]  # an initial may follow
     is_test = is_a_test(text, start, end) or (word.lower() in TESTS and word.lower() not in words.given)
-    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_test:
+    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_test and not _DOSE.match(text, end):
         yield start, end
 
 
 def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Names, and words that no list has, between ``start`` and ``end``, where what stands near speaks for a person a little."""
     for run in _runs(text, start, end):
-        if max(word.kind for word in run) == Kind.NAME and not is_a_test(text, run[0].start, run[-1].end):
+        end_of_run = run[-1].end
+        if (
+            max(word.kind for word in run) == Kind.NAME
+            and not is_a_test(text, run[0].start, end_of_run)
+            and not _DOSE.match(text, end_of_run)
+        ):
             yield run[0].start, run[-1].end
 
 

@@ -98,7 +98,7 @@ _ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){BLANK})"
 _UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|\d{BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
 _PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
-STARTS = rf"(?<!\w)(?={_OPENS})"
+STARTS = rf"(?<!\w)(?<!\p{{L}}-)(?={_OPENS})"
 _COLON = rf"[:=：|-]{BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
 _KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
     "grandmother",

@@ -148,13 +148,14 @@ def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score
 
 RULES: tuple[Rule, ...] = (
     *(Rule("NAME", name.pattern, name.score, gate=name.words, refine=name.refine) for name in (*names.PATTERNS, *note_names.PATTERNS)),
-    *(Rule("FACILITY", pattern, 0.5, gate=gate, refine=refine) for pattern, gate, refine in facilities.PATTERNS),
+    *(Rule("FACILITY", pattern, 0.65, gate=gate, refine=refine) for pattern, gate, refine in facilities.PATTERNS),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
     *(Rule("ADDRESS", pattern, LIKELY, gate=gate, refine=facilities.proper_names) for pattern, gate in dates_and_places.TOWNS),
     *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
     *(Rule("ZIP", pattern, gate=_POSTAL) for pattern in dates_and_places.POSTCODES),
     Rule("ADDRESS", dates_and_places.ELSEWHERE, LIKELY, gate=_HOUSES),
     *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
+    Rule("DATE", dates_and_places.BARE_DAY, gate=_DATED, refine=dates_and_places.not_of_a_test),
     *(Rule("DATE", pattern, gate=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
     *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),

@@ -2,7 +2,7 @@
 
 import logging
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -73,7 +73,14 @@ class PiiAnalyzer:
             for start, end in _without_ordinary_words(r, text)
             if text[start:end].casefold() not in self._allowed and not _is_allowed(r, start, end, text)
         ]
-        return [span for whole in _merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
+        return [span for whole in merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
+
+    def with_known(self, spans: list[PiiSpan], known: list[PiiSpan]) -> list[PiiSpan]:
+        """Spans joined with what is known of people, less what the policy keeps."""
+        if not known:
+            return spans
+        taken = [(span.start, span.end, span.type, 0.5) for span in spans]
+        return merged([*taken, *((span.start, span.end, span.type, 1.0) for span in known if span.type not in self._kept)])
 
 
 @lru_cache(maxsize=1)
@@ -139,7 +146,7 @@ def _is_allowed(result: RecognizerResult, start: int, end: int, text: str) -> bo
     return unsure and is_medical(text, start, end)
 
 
-def _merged(detected: list[tuple[int, int, str, float]]) -> list[PiiSpan]:
+def merged(detected: Iterable[tuple[int, int, str, float]]) -> list[PiiSpan]:
     """Spans that overlap become one, of the type of the surest: nothing of any of them may stay in the text."""
     merged: list[tuple[int, int, str, tuple[float, int]]] = []
     for start, end, type_, score in sorted(detected):

@@ -288,7 +288,8 @@ AGES = (
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
     ),
     re.compile(
-        rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?/[ ]?[MF]\b|s\b(?= |[.,])|(?:th|st|nd|rd) birthday|[ -]yr|[ ]yo\b|[ ]years\b(?! ago| of (?:smok|use|hist)))"
+        rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?/[ ]?[MF]\b|s\b(?= |[.,])|(?:th|st|nd|rd) birthday|[ -]yr"
+        r"|[ ]yo\b|[ ]years\b(?! ago| of (?:smok|use|hist)))"
     ),
     re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
 )

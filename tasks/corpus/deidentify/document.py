@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from tasks.corpus.deidentify.analyzer import get_analyzer
+from tasks.corpus.deidentify.known import NOBODY, KnownPeople
 from tasks.corpus.deidentify.replacement import Replacements, years_in
 from tasks.corpus.documents import Document
 
@@ -21,19 +22,19 @@ class Replaced:
     replacement: str
 
 
-def replaced_identifiers(document: Document, params: str) -> tuple[str, list[Replaced]]:
-    """The document's texts, joined, and the identifiers in them in their order, as the params in JSON say."""
+def replaced_identifiers(document: Document, params: str, known: KnownPeople = NOBODY) -> tuple[str, list[Replaced]]:
+    """The document's texts, joined, and the identifiers in them in their order, as the params in JSON say, and what the data knows."""
     analyzer = get_analyzer(params)
     whole = BORDER.join(document.texts())
-    spans = analyzer.analyze(whole)
+    spans = analyzer.with_known(analyzer.analyze(whole), known.find(whole, document.group))
     years = [year for span in spans if span.type == "DATE" for year in years_in(whole[span.start : span.end])]
     replacements = Replacements(analyzer.params, analyzer.key, document.id, document.group, years)
     return whole, [Replaced(span.start, span.end, span.type, replacements.of(span.type, whole[span.start : span.end])) for span in spans]
 
 
-def deidentified(document: Document, params: str) -> tuple[Document, Counter[str]]:
+def deidentified(document: Document, params: str, known: KnownPeople = NOBODY) -> tuple[Document, Counter[str]]:
     """The document with identifiers replaced as the params in JSON say, and how many of each type were detected."""
-    whole, identifiers = replaced_identifiers(document, params)
+    whole, identifiers = replaced_identifiers(document, params, known)
     if not identifiers:
         return document, Counter()
     parts, end = [], 0

@@ -15,7 +15,7 @@ from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.shingles import Hashes
 from tasks.corpus.documents import SPLITS, share
 from tasks.corpus.params import PreprocessParams
-from tasks.corpus.readers.files import options_for, raw_files, unmatched
+from tasks.corpus.readers.files import options_for, raw_files, record_files, unmatched
 from tasks.corpus.readers.records import FILE
 from tasks.runtime.pool import run_all
 
@@ -64,7 +64,7 @@ class _Corpus:
         self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small()))
 
     def _is_small(self) -> bool:
-        return sum((self.data / name).stat().st_size for name in self.names) < SMALL
+        return sum((self.data / name).stat().st_size for name in raw_files(self.data)) < SMALL
 
     def _merge(self, parts: list[Any]) -> None:
         for part in parts:
@@ -126,7 +126,7 @@ def _rules(params: PreprocessParams) -> passes.Rules:
 
 def _checked_files(data: Path, params: PreprocessParams) -> list[str]:
     """The raw files; ``ValueError`` where a pattern of the params matches none of them."""
-    names = raw_files(data)
+    names = record_files(data)
     for key, patterns in (("files", tuple(params.files)), ("ood", params.ood), ("replay", params.replay)):
         if missed := unmatched(names, patterns):
             raise ValueError(f"params.yaml: preprocess.{key} names {missed[0]!r}, and no file in {data.name} matches it")

@@ -18,9 +18,21 @@ import numpy.typing as npt
 from tasks.corpus.cleaning import shingles
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
-from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter, Rejected, partition_of, read_lines, to_line
+from tasks.corpus.documents import (
+    EVALUATION,
+    SPLITS,
+    Decoded,
+    Document,
+    KnownPerson,
+    PartitionWriter,
+    Rejected,
+    Skipped,
+    partition_of,
+    read_lines,
+    to_line,
+)
 from tasks.corpus.readers.files import read_file
-from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.readers.records import FILE, FileOptions
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
 from tasks.runtime.files import whole
 
@@ -58,13 +70,21 @@ def read(data: Path, name: str, file_index: int, split: str, options: FileOption
     with PartitionWriter(work / "raw", f"{file_index:05d}") as writer, _rejections(work, f"read-{file_index:05d}") as reject:
         for record in read_file(data, name, options):
             if isinstance(record, Rejected):
-                counts.add("read", name, record.reason, record.position)
+                counts.add("read", record.source, record.reason, record.position)
                 reject(asdict(record))
+                continue
+            if isinstance(record, Skipped):
+                counts.add("skipped", record.source, record.reason, record.position)
+                continue
+            if isinstance(record, Decoded):
+                counts.add("encodings", record.source, record.encoding, FILE)
+                continue
+            if isinstance(record, KnownPerson):
                 continue
             if split:
                 # Its groups are not those of the corpus.
                 record = replace(record, split=split, group=f"{split}:{record.group}")  # noqa: PLW2901
-            counts.add("records", name, "", record.id)
+            counts.add("records", record.source, "", record.id)
             writer.add(partition_of(record.id), to_line(record))
     return counts
 

@@ -6,19 +6,24 @@ holds raises an error.
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.documents import Decoded, Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
-from tasks.corpus.readers import fhir, hpo, tables, texts, xml_files
+from tasks.corpus.readers import archives, excel, fhir, hpo, json_values, tables, texts, xml_files
+from tasks.corpus.readers.encodings import detected_encoding
+from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
 from tasks.runtime.digests import files_in
+from tasks.runtime.errors import printable
 
 # What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
 DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
-COMPRESSED = (".xml", ".jsonl", ".ndjson")  # kinds that are also read as .gz
+TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".md")  # whose encoding is found out where it is not said
+COMPRESSED = (".xml", *TEXTS)  # kinds that are also read as .gz
 
 
 def raw_files(data: Path) -> list[str]:
@@ -41,36 +46,83 @@ def unmatched(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
-def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iterator[Document | Rejected]:
-    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE."""
-    empty = True
+def record_files(data: Path) -> list[str]:
+    """The names of the raw files, and in place of an archive's those of its members: ``archive.zip/member.csv``."""
+    names = []
+    for name in raw_files(data):
+        try:
+            names += [f"{name}/{member}" for member in archives.members(data / name)] if archives.is_archive(name) else [name]
+        except UnreadableError:
+            names.append(name)  # which read_file rejects
+    return names
+
+
+def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iterator[Record]:
+    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE.
+
+    A source is the file's name, with escapes for what cannot be printed.
+    """
+    source, empty = printable(name), True
+    if reason := left_out(name):
+        yield Skipped(source, FILE, reason)
+        return
     try:
-        for record in _read(data / name, name, options or FileOptions()):
-            empty = False
-            yield record
+        path, member = archives.container_of(data, name)
+        with archives.unpacked(path, member) if member else nullcontext(path) as opened:
+            for record in _read_decoded(opened, source, options or FileOptions()):
+                empty = False
+                yield record
     except UnreadableError as error:
-        yield Rejected(name, FILE, str(error))
+        yield Rejected(source, FILE, str(error))
     except DAMAGE as error:  # whose messages may quote the file
-        yield Rejected(name, FILE, f"is damaged ({type(error).__name__})")
+        yield Rejected(source, FILE, f"is damaged ({type(error).__name__})")
     else:
         if empty:
-            yield Rejected(name, FILE, "holds no records")
+            yield Rejected(source, FILE, "holds no records")
 
 
-def _read(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
+def _read_decoded(path: Path, name: str, options: FileOptions) -> Iterator[Record]:
+    """The records of a file, first of all its encoding where that had to be found out."""
     if path.stat().st_size == 0:
         raise UnreadableError("is empty")
+    if _kind(name) in TEXTS and not options.encoding and (encoding := detected_encoding(path, name)):
+        options = options.model_copy(update={"encoding": encoding})
+        yield Decoded(name, encoding)
+    yield from _read(path, name, options)
+
+
+def _kind(name: str) -> str:
+    """The ending that says how a file is read, without that of gzip."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
-    kind = suffixes[0] if suffixes[1:] == [".gz"] and suffixes[0] in COMPRESSED else (suffixes or [""])[-1]
-    with_options = {".csv": tables.read_csv, ".tsv": tables.read_csv, ".parquet": tables.read_parquet}
-    with_options |= {".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".txt": texts.read_text, ".md": texts.read_text}
-    without = {".xml": xml_files.read_xml, ".obo": hpo.read_obo, ".hpoa": hpo.read_hpoa}
+    return suffixes[0] if suffixes[1:] == [".gz"] and suffixes[0] in COMPRESSED else (suffixes or [""])[-1]
+
+
+def _read(path: Path, name: str, options: FileOptions) -> Iterator[Record]:
+    kind = _kind(name)
+    with_options: dict[str, Callable[[Path, str, FileOptions], Iterator[Record]]] = {
+        ".csv": tables.read_csv,
+        ".tsv": tables.read_csv,
+        ".parquet": tables.read_parquet,
+        ".xlsx": excel.read_xlsx,
+        ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
+        ".json": json_values.read_json,
+        ".txt": texts.read_text,
+        ".md": texts.read_text,
+    }
+    without: dict[str, Callable[[Path, str], Iterator[Record]]] = {
+        ".xml": xml_files.read_xml,
+        ".obo": hpo.read_obo,
+        ".hpoa": hpo.read_hpoa,
+    }
     if kind in with_options:
         return with_options[kind](path, name, options)
     if kind in without:
         return without[kind](path, name)
+    if kind == ".zip":
+        archives.members(path)  # says what is wrong with it
     raise UnreadableError(f"is of a kind that is not read ({kind or 'no ending'}); docs/own-data.md lists those that are")
 
 
-def _read_json_lines(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
+def _read_json_lines(path: Path, name: str, options: FileOptions) -> Iterator[Record]:
     return (fhir.read_fhir if fhir.is_fhir(path, options) else tables.read_jsonl)(path, name, options)

@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -65,7 +64,7 @@ _ASCII, _HIGH = bytes(range(128)), bytes(range(128, 256))
 _LONGER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")  # characters of UTF-8
 _CONTROL = re.compile("[\0\x80-\x9f]")
 # What no word has: a sign within it, letters of two scripts.
-_NO_WORD = re.compile(r"[^\W\d_][±¶¼½¾¹¿¡¬¤¥¢×÷][^\W\d_]|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
+_NO_WORD = re.compile(r"[^\W\d_][±¶¼½¾¹²³¿¡¬¤¥¢×÷][^\W\d_]|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
 _UNIT = re.compile(r"\d ?°|µ[glmM]")
 DAMAGED_OF = 10  # one line of so many that is not UTF-8 is a damaged one, if it does not say itself what it is
 FITS = 0.97  # of the letters beyond ASCII, in one language
@@ -182,7 +181,7 @@ def _fits(text: str, encoding: str) -> bool:
     if encoding in _WIDE:
         common = sum(_is_common(character, encoding) for character in beyond)
         return len(beyond) >= WIDE_SHARE * len(text) and common >= _WIDE[encoding] * len(beyond)
-    if _NO_WORD.search(text) or any(a.islower() and b.isupper() and not b.isascii() for a, b in pairwise(text)):
+    if _NO_WORD.search(text) or _has_capital_within(text):
         return False
     if any(not unicodedata.category(c).startswith(("L", "M")) for c in beyond):
         return False
@@ -191,6 +190,12 @@ def _fits(text: str, encoding: str) -> bool:
     if not beyond:  # signs alone, which older encodings than those of Windows have elsewhere
         return encoding.startswith("cp125")
     return max(sum(c in letters for c in beyond) for letters in _LETTERS.values()) >= FITS * len(beyond)
+
+
+def _has_capital_within(text: str) -> bool:
+    """Whether a word has a capital beyond ASCII behind a small letter, or between letters of which the next is small."""
+    capitals = (i for i, c in enumerate(text) if i and not c.isascii() and c.isupper())
+    return any(text[i - 1].islower() or (text[i - 1].isalpha() and text[i + 1 : i + 2].islower()) for i in capitals)
 
 
 def _is_common(character: str, encoding: str) -> bool:

@@ -16,7 +16,6 @@ from tasks.corpus.readers.headers import our_columns
 from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
 from tasks.corpus.readers.streams import MAX_RATIO, MAX_WHOLE_FILE, PARQUET_MEMORY, RATIO_FROM, limited_memory
 
-MAX_COLUMNS = 16_384  # as many as Excel has
 _DECIMALS = re.compile(r"(?:#,##)?0(?:\.(0+))?(%?)")
 _ZEROS = re.compile(r"0{2,}")
 
@@ -66,7 +65,7 @@ def _refuse_bombs(path: Path) -> None:
 def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
     sheet.reset_dimensions()  # what a file says of its size may be wrong
     columns: list[str] = []
-    for number, row in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS), 1):
+    for number, row in enumerate(sheet.iter_rows(), 1):
         cells = [_shown(cell) for cell in row]
         if not any(cells):
             continue

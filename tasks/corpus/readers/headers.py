@@ -35,7 +35,7 @@ _OTHER = frozenset(
     "id nr no num number index name date time datum zeit fecha data tarih author title type kind status code source url link language "
     "ward department age sex gender comment row_id hadm_id".split()
 )
-_A_NAME = re.compile(r"[^\W\d][\w .()/#°-]*")
+_A_NAME = re.compile(r"[^\W\d][\w .:()/#°-]*")
 
 
 def our_columns(names: Sequence[str], options: FileOptions, name: str) -> list[str]:

@@ -90,12 +90,12 @@ class _Values:
             except (ValueError, RecursionError):
                 end = -1
             # A number or word may go on behind the text that is there.
-            if end >= 0 and (end < len(self._text) or self._ended):
+            if end >= 0 and (end < len(self._text) or self._text[end - 1] in '}]"' or self._ended):
                 self._start, self._count = end, self._count + 1
                 return value
             if len(self._text) - self._start > MAX_RECORD:
                 raise UnreadableError(f"has no whole record after item {self._count} within {MAX_RECORD >> 20} million characters")
-            if not self._more():
+            if not self._more() and end < 0:
                 raise UnreadableError(f"is not JSON after item {self._count}")
 
     def _decoded(self) -> tuple[Any, int]:

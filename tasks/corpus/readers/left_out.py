@@ -4,7 +4,10 @@ import re
 from pathlib import PurePosixPath
 
 _BESIDE = (
-    (re.compile(r"(?:licen[cs]e|copying|readme|read_me|changelog)\b[^.]*(?:\.(?:txt|md|rst|html?|pdf))?"), "a licence or a read-me file"),
+    (
+        re.compile(r"(?:licen[cs]e|copying|readme|read_me|changelog)(?:[-_ ][^.]*)?(?:\.[a-z]{2})?(?:\.(?:txt|md|rst|html?|pdf))?"),
+        "a licence or a read-me file",
+    ),
     (
         re.compile(r".*\.(?:md5|sha1|sha256|sha512)(?:sums?)?(?:\.txt)?|(?:md5|sha1|sha256|sha512|check)sums?(?:\.txt)?"),
         "a list of checksums",

@@ -42,7 +42,9 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     finally:
         shutil.rmtree(work, ignore_errors=True)
     public = all_public(data, raw_files(data))
-    write_whole(report / "funnel.json", {"rows": list(counts.rows()), "decontamination": decontamination, "public": public})
+    write_whole(
+        report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": decontamination, "public": public}
+    )
     metrics |= _count_metrics(counts)
     print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records; {summarize_removed(counts)}")
     return StageResult(metrics=metrics, reports=("report",))

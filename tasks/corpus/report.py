@@ -52,6 +52,7 @@ def page(
     """
     return _TEMPLATE.render(
         **_funnel_section(funnel["rows"]),
+        notes=funnel.get("notes", []),
         **_shard_section(shards),
         **_deidentification_section(deidentification, funnel["rows"]),
         decontamination=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["decontamination"], log=True),
@@ -74,6 +75,9 @@ def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "funnel_picture": _bars([label for label, _ in bars], [count for _, count in bars]),
         "removed": [row for row in rows if row["step"] in STEPS],
         "titles": STEPS,
+        "skipped": [row for row in rows if row["step"] == "skipped"],
+        "encodings": [row for row in rows if row["step"] == "encodings"],
+        "copied": [row for row in rows if row["step"] == "copy-forward"],
         "repaired": [row for row in rows if row["step"] == "repairs"],
     }
 
@@ -149,12 +153,41 @@ _TEMPLATE = html.page(
 {% endfor %}
 </table>
 <p>Examples are ids of records, or positions in files where a record has none; the records themselves are in artifacts/rejected.jsonl.</p>
+{% if notes %}
+<h2>To know of this corpus</h2>
+<ul>{% for note in notes %}<li>{{ note }}{% endfor %}</ul>
+{% endif %}
+{% if encodings %}
+<h2>Encodings that were found out</h2>
+<table><tr><th>file<th>read in</tr>
+{% for row in encodings %}
+<tr><td>{{ row.source }}<td>{{ row.rule }}</tr>
+{% endfor %}
+</table>
+{% endif %}
+{% if skipped %}
+<h2>Left out, as no text to train on</h2>
+<table><tr><th>file<th>what it is<th>records<th>for example</tr>
+{% for row in skipped %}
+<tr><td>{{ row.source }}<td>{{ row.rule }}<td class="n">{{ "{:,}".format(row.records) }}<td>{{ row.examples | join(", ") }}</tr>
+{% endfor %}
+</table>
+{% endif %}
 <h2>Repairs</h2>
 <table><tr><th>source<th>rule<th>documents</tr>
 {% for row in repaired %}
 <tr><td>{{ row.source }}<td>{{ row.rule }}<td class="n">{{ "{:,}".format(row.records) }}</tr>
 {% endfor %}
 </table>
+{% if copied %}
+<h2>Paragraphs copied from note to note</h2>
+<p>Notes with a paragraph that another note of the same group has too; preprocess.copy_forward can limit how many keep it.</p>
+<table><tr><th>source<th>notes</tr>
+{% for row in copied %}
+<tr><td>{{ row.source }}<td class="n">{{ "{:,}".format(row.records) }}</tr>
+{% endfor %}
+</table>
+{% endif %}
 <h2>Tokens by source and split</h2>
 <table><tr><th>source{% for split in splits %}<th>{{ split }}{% endfor %}</tr>
 {% for source in sources %}

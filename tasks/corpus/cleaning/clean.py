@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.corpus.cleaning import corpus_index, decontamination, dedup, passes
-from tasks.corpus.cleaning.corpus_index import CorpusIndex
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
-from tasks.corpus.cleaning.shingles import Hashes
-from tasks.corpus.documents import SPLITS, share
+from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, unmatched
 from tasks.corpus.readers.records import FILE
 from tasks.runtime.pool import run_all
 
+MAX_LISTED = 20  # files that a message names
 SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
 
 
@@ -31,9 +29,9 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     corpus = _Corpus(data, work, params, _checked_files(data, params))
     corpus.over_files()
     _refuse_unreadable(corpus.counts, data)
+    corpus.tell(_about_files(corpus.counts))
     if not corpus.counts.total("records"):
-        removed = summarize_removed(corpus.counts)
-        raise ValueError(f"{data.name}: none of {corpus.counts.total('read')} records could be read; {removed}")
+        raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
     rules = _rules(params)
     corpus.over_partitions(passes.clean, "cleaning", rules)
     _refuse_unknown_withdrawn(corpus.counts, params)
@@ -63,6 +61,11 @@ class _Corpus:
         partitions = sorted(int(path.name) for path in (self.work / "raw").glob("*"))
         self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small()))
 
+    def tell(self, notes: list[str]) -> None:
+        """Print what the user must know now, and keep it for the reports."""
+        self.counts.notes += notes
+        print("".join(f"preprocess: {note}\n" for note in notes), end="", flush=True)
+
     def _is_small(self) -> bool:
         return sum((self.data / name).stat().st_size for name in raw_files(self.data)) < SMALL
 
@@ -81,7 +84,8 @@ def _decide(corpus: _Corpus) -> list[int]:
     index = corpus_index.open_index(work)
     pairs = dedup.near_duplicates(index, work, params.near_duplicate)
     group = dedup.merge_inferred_groups(index, pairs)
-    split = _splits(index, group, params)
+    split, notes = assign_splits(index, group, params)
+    corpus.tell(notes)
     disposition = dedup.decide_dispositions(index, split, pairs, same_answer=params.same_answer)
     corpus_index.write_decisions(index, work, split=split, disposition=disposition)
     corpus_index.name_groups(index, work, group)
@@ -96,21 +100,6 @@ def _decide(corpus: _Corpus) -> list[int]:
     corpus.over_partitions(passes.finish, "writing")
     histogram, _ = np.histogram(contamination.overlap, bins=10, range=(0, 1))
     return [int(count) for count in histogram]
-
-
-def split_of(group: int, params: PreprocessParams) -> str:
-    """The split of a group, from its hash and the seed alone: new data moves old only where it makes one group of several."""
-    value = share(params.seed, f"{group:016x}")
-    if value < params.test_share:
-        return "test"
-    return "validation" if value < params.test_share + params.validation_share else "train"
-
-
-def _splits(index: CorpusIndex, group: Hashes, params: PreprocessParams) -> npt.NDArray[np.int8]:
-    """Every document's split: as its record says, else its group's."""
-    values, inverse = np.unique(group, return_inverse=True)
-    by_group = np.array([SPLITS.index(split_of(int(value), params)) for value in values], np.int8)[inverse]
-    return np.where(index.split > 0, index.split - 1, by_group).astype(np.int8)
 
 
 def _rules(params: PreprocessParams) -> passes.Rules:
@@ -145,8 +134,36 @@ def _refuse_unreadable(counts: RuleCounts, data: Path) -> None:
     """A file of which nothing could be read is no record among many: its owner must know at once."""
     unreadable = {source: rule for (step, source, rule), examples in counts.examples.items() if step == "read" and examples == [FILE]}
     if unreadable:
-        files = "; ".join(f"{data.name}/{source} {rule}" for source, rule in sorted(unreadable.items()))
-        raise ValueError(f"{files}. Repair or remove {'it' if len(unreadable) == 1 else 'them'}")
+        files = "; ".join(f"{data.name}/{source} {rule}" for source, rule in sorted(unreadable.items())[:MAX_LISTED])
+        more = f"; and {len(unreadable) - MAX_LISTED:,} more files" if len(unreadable) > MAX_LISTED else ""
+        raise ValueError(f"{files}{more}. Repair or remove {'it' if len(unreadable) == 1 else 'them'}, or write what is said")
+
+
+def _nothing_read(counts: RuleCounts) -> str:
+    """What became of the files where no record could be read."""
+    if rejected := counts.total("read"):
+        return f"none of {rejected} records could be read; {summarize_removed(counts)}"
+    sources = sorted({source for step, source, _ in counts.counts if step == "skipped"})
+    return f"holds nothing to train on; {_listed(sources)} {'is' if len(sources) == 1 else 'are'} left out by name or kind"
+
+
+def _about_files(counts: RuleCounts) -> list[str]:
+    """Which files are read in an encoding that was found out, and which are left out by their names."""
+    by_encoding: dict[str, list[str]] = {}
+    for step, source, encoding in sorted(counts.counts):
+        if step == "encodings":
+            by_encoding.setdefault(encoding, []).append(source)
+    notes = [
+        f"not UTF-8, and read in {encoding}, as their bytes show (preprocess.files can set another encoding): {_listed(sources)}"
+        for encoding, sources in by_encoding.items()
+    ]
+    left_out = [source for (step, source, _), examples in sorted(counts.examples.items()) if step == "skipped" and examples == [FILE]]
+    return notes + [f"left out by their names, as no data: {_listed(left_out)}"] * bool(left_out)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _refuse_unknown_withdrawn(counts: RuleCounts, params: PreprocessParams) -> None:

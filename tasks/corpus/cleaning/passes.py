@@ -46,7 +46,9 @@ DISPOSITIONS = {
     CONTAMINATED: ("leakage", "overlaps with an evaluation document"),
 }
 BANDS = 16  # of 8 values each: pairs from a similarity of about 0.7 on share one
-INFERRED_GROUPS = ("question:", "record:")  # prefixes of groups that a reader made up, where no record says what belongs together
+# By the prefix of a group's name; a reader made up the first two, where no record says what belongs together.
+GROUP_KINDS = ("record", "question", "topic", "group")
+INFERRED_GROUPS = ("record:", "question:")
 GRAM = 13  # words; shorter ones are common to texts that have nothing to do with each other
 
 
@@ -263,7 +265,7 @@ def rejection(document: Document, rules: Rules) -> tuple[str, str] | None:
     return None
 
 
-_KEYS = ("subject", "group", "inferred_group", "pair", "answer", "split")
+_KEYS = ("subject", "group", "inferred_group", "kind", "pair", "answer", "split")
 _NONE = np.zeros(0, np.uint64)
 
 
@@ -360,6 +362,7 @@ def _comparison_keys(document: Document, rules: Rules) -> dict[str, int]:
         "subject": shingles.hash_text(subject),
         "group": shingles.hash_text(document.group),
         "inferred_group": int(document.group.startswith(INFERRED_GROUPS)),
+        "kind": GROUP_KINDS.index(prefix) if (prefix := document.group.partition(":")[0]) in GROUP_KINDS else GROUP_KINDS.index("group"),
         "pair": shingles.hash_text("\x1f".join([*(t for _, t in document.before), question, answer])),
         "answer": shingles.hash_text(answer) if question and answer.count(" ") >= rules.boilerplate_words - 1 else 0,
         "split": (SPLITS.index(document.split) + 1) if document.split else 0,

@@ -17,6 +17,7 @@ class RuleCounts:
 
     counts: dict[Key, int] = field(default_factory=dict)
     examples: dict[Key, list[str]] = field(default_factory=dict)  # the smallest ids, so that order says nothing
+    notes: list[str] = field(default_factory=list)  # sentences on the corpus as a whole
 
     def add(self, step: str, source: str, rule: str, example: str) -> None:
         """Count one record; ``example`` is its id, or its position where it has none."""

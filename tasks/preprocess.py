@@ -17,7 +17,10 @@ from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.row_metrics import read_row_metrics
+from tasks.corpus.sizes import short_of_items
+from tasks.params import read_params
 from tasks.runtime.files import write_whole
+from tasks.runtime.params import PARAMS
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
@@ -39,6 +42,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
+        _warn_of_few_items(documents)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     public = all_public(data, raw_files(data))
@@ -72,6 +76,14 @@ def _refuse_if_too_few(counts: RuleCounts, data: Path, rejected: Path, params: P
             f"{data}: {bad} of {total} records were rejected, more than preprocess.max_rejected_share of "
             f"{params.max_rejected_share} allows; {summarize_removed(counts)}. They are in {FAILED}"
         )
+
+
+def _warn_of_few_items(documents: Path) -> None:
+    """Print where the splits are too small for later gates. Their params change no byte of an output, so the stage depends on none."""
+    if PARAMS.exists():
+        validate, register = (read_params()[name].model_dump() for name in ("validate", "register"))
+        if warning := short_of_items(documents, validate, register):
+            print(f"preprocess: {warning}", flush=True)
 
 
 def _keep(*paths: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus.cleaning import corpus_index, decontamination, dedup, passes
+from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, dedup, grams, passes
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, unmatched
 from tasks.corpus.readers.records import FILE
+from tasks.corpus.readers.sections import MAX_PART_CHARS
 from tasks.runtime.pool import run_all
 
 MAX_LISTED = 20  # files that a message names
@@ -36,6 +37,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     corpus.over_partitions(passes.clean, "cleaning", rules)
     _refuse_unknown_withdrawn(corpus.counts, params)
     dedup.find_boilerplate(work, params.boilerplate.min_documents)
+    copy_forward.find_copies(work, params.copy_forward)
     corpus.over_partitions(passes.strip, "comparing", rules)
     return corpus.counts, _decide(corpus)
 
@@ -53,7 +55,8 @@ class _Corpus:
     def over_files(self) -> None:
         """Pass 1."""
         files = self.params.files
-        arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), self.work) for i, n in enumerate(self.names)]
+        limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
+        arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), limit, self.work) for i, n in enumerate(self.names)]
         self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small()))
 
     def over_partitions(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> None:
@@ -89,9 +92,9 @@ def _decide(corpus: _Corpus) -> list[int]:
     disposition = dedup.decide_dispositions(index, split, pairs, same_answer=params.same_answer)
     corpus_index.write_decisions(index, work, split=split, disposition=disposition)
     corpus_index.name_groups(index, work, group)
-    corpus.over_partitions(passes.evaluation_grams, "evaluation's 13-grams")
+    corpus.over_partitions(grams.evaluation_grams, "evaluation's 13-grams")
     decontamination.merge_evaluation_grams(work)
-    corpus.over_partitions(passes.train_grams, "overlap with evaluation")
+    corpus.over_partitions(grams.train_grams, "overlap with evaluation")
     max_docs, max_overlap = params.leakage.max_docs, params.leakage.max_overlap
     contamination = decontamination.measure_contamination(index, split, disposition, work, max_docs=max_docs, max_overlap=max_overlap)
     disposition[contamination.contaminated] = passes.CONTAMINATED

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import ftfy
 
+from tasks.corpus.cleaning.attachments import remove_attachments
 from tasks.corpus.documents import Document
 from tasks.corpus.readers.records import EMPTY
 
@@ -55,6 +56,7 @@ def remove_citations(text: str) -> str:
 
 Repair = Callable[[Document], Document]
 REPAIRS: dict[str, Repair] = {
+    "attachments": lambda d: d.map_texts(remove_attachments),
     "unicode": lambda d: d.map_texts(repair_unicode),
     "hidden-characters": lambda d: d.map_texts(remove_hidden),
     "white-space": lambda d: d.map_texts(collapse_space),

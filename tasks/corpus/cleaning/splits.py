@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from tasks.corpus.cleaning.comparison import GROUP_KINDS
 from tasks.corpus.cleaning.corpus_index import CorpusIndex
-from tasks.corpus.cleaning.passes import GROUP_KINDS
 from tasks.corpus.cleaning.shingles import Hashes
 from tasks.corpus.documents import SPLITS, share
 from tasks.corpus.params import PreprocessParams

@@ -4,34 +4,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from tasks.corpus.documents import Document, Rejected
 from tasks.corpus.readers.records import FileOptions, bad_characters, to_document
+from tasks.corpus.readers.sections import MAX_PART_CHARS, parts
 from tasks.corpus.readers.streams import open_text
-
-MAX_PART_CHARS = 30_000  # of a part; it ends with a paragraph where it can
 
 
 def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
     category = "-".join(("text", *PurePosixPath(name).parent.parts))
     with open_text(path, options) as file:
-        for i, part in enumerate(_parts(file), 1):
+        texts = parts(iter(partial(file.readline, MAX_PART_CHARS), ""))
+        for i, part in enumerate(filter(str.strip, texts), 1):
             position = f"part {i}"
             problem = bad_characters(part)
             record = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
             yield replace(record, category=category) if isinstance(record, Document) else record
-
-
-def _parts(file: IO[str]) -> Iterator[str]:
-    part: list[str] = []
-    size = 0
-    for piece in iter(partial(file.readline, MAX_PART_CHARS), ""):
-        if part and (size + len(piece) > MAX_PART_CHARS or (size > MAX_PART_CHARS // 2 and not piece.strip())):
-            yield "".join(part)
-            part, size = [], 0
-        part.append(piece)
-        size += len(piece)
-    if "".join(part).strip():
-        yield "".join(part)

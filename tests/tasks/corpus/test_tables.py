@@ -173,7 +173,7 @@ def test_every_sheet_of_a_workbook_is_a_table(tmp_path: Path) -> None:
         [None],
         ["Well?", True, None],
     ]
-    second = [[None], ["text", "split"], ["Seen.", "train"], [datetime(2019, 3, 21, 8, 30), None], ["x", None, "more"]]
+    second: list[list[Any]] = [[None], ["text", "split"], ["Seen.", "train"], [datetime(2019, 3, 21, 8, 30), None], ["x", None, "more"]]
     workbook(tmp_path / "b.xlsx", first, [], second, B2="0.00")
     documents, rejected = read(tmp_path, "a.xlsx", (tmp_path / "b.xlsx").read_bytes())
     assert [(d.answer, d.position) for d in documents] == [
@@ -215,7 +215,7 @@ def zipped(**members: str | bytes) -> bytes:
 
 
 def test_each_member_of_an_archive_is_read_by_its_ending(tmp_path: Path) -> None:
-    members = {
+    members: dict[str, str | bytes] = {
         "notes/a.csv": "Question,Answer\nq,a\n",
         "b.jsonl.gz": gzip.compress(b'{"text": "t"}\n'),
         "README.md": "Read me.",

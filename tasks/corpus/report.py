@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tasks.corpus.cleaning.rule_counts import by_folder
 from tasks.corpus.deidentify.policy import TYPES
 from tasks.corpus.documents import Document
 from tasks.runtime import html
@@ -83,11 +84,16 @@ def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _shard_section(shards: ShardStats) -> dict[str, Any]:
+    names = by_folder({source for source, _ in shards.tokens})
+    tokens, documents = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for (source, split), count in shards.tokens.items():
+        tokens[names[source], split] += count
+        documents[names[source], split] += shards.documents[source, split]
     return {
-        "splits": sorted({split for _, split in shards.tokens}),
-        "sources": sorted({source for source, _ in shards.tokens}),
-        "tokens": shards.tokens,
-        "documents": shards.documents,
+        "splits": sorted({split for _, split in tokens}),
+        "sources": sorted({source for source, _ in tokens}),
+        "tokens": tokens,
+        "documents": documents,
         "lengths": _histogram(shards.lengths),
     }
 

@@ -1,8 +1,9 @@
 """All passes over the corpus in their order, from raw files to documents in a working directory: what preprocess does with records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, d
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
-from tasks.corpus.readers.files import options_for, raw_files, record_files, unmatched
+from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
 from tasks.corpus.readers.records import FILE
 from tasks.corpus.readers.sections import MAX_PART_CHARS
 from tasks.runtime.pool import run_all
 
 MAX_LISTED = 20  # files that a message names
+BATCH_BYTES, BATCH_FILES = 1 << 20, 500  # of raw files that are read in one step
 SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
 
 
@@ -30,7 +32,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     corpus = _Corpus(data, work, params, _checked_files(data, params))
     corpus.over_files()
     _refuse_unreadable(corpus.counts, data)
-    corpus.tell(_about_files(corpus.counts))
+    corpus.announce(_about_files(corpus.counts))
     if not corpus.counts.total("records"):
         raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
     rules = _rules(params)
@@ -54,21 +56,34 @@ class _Corpus:
 
     def over_files(self) -> None:
         """Pass 1."""
-        files = self.params.files
         limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
-        arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), limit, self.work) for i, n in enumerate(self.names)]
-        self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small()))
+        arguments = [(self.data, files, i, limit, self.work) for i, files in enumerate(self._batches())]
+        self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small))
+
+    def _batches(self) -> Iterator[list[passes.RawFile]]:
+        """The raw files, small ones together, so that a hundred thousand notes are no hundred thousand parts."""
+        batch: list[passes.RawFile] = []
+        size = 0
+        for name in self.names:
+            batch.append((name, _role(name, self.params), options_for(name, self.params.files)))
+            size += size_of(self.data, name)
+            if size > BATCH_BYTES or len(batch) == BATCH_FILES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
     def over_partitions(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> None:
         """A pass over every partition that has records."""
         partitions = sorted(int(path.name) for path in (self.work / "raw").glob("*"))
-        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small()))
+        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small))
 
-    def tell(self, notes: list[str]) -> None:
+    def announce(self, notes: list[str]) -> None:
         """Print what the user must know now, and keep it for the reports."""
         self.counts.notes += notes
         print("".join(f"preprocess: {note}\n" for note in notes), end="", flush=True)
 
+    @cached_property
     def _is_small(self) -> bool:
         return sum((self.data / name).stat().st_size for name in raw_files(self.data)) < SMALL
 
@@ -88,7 +103,7 @@ def _decide(corpus: _Corpus) -> list[int]:
     pairs = dedup.near_duplicates(index, work, params.near_duplicate)
     group = dedup.merge_inferred_groups(index, pairs)
     split, notes = assign_splits(index, group, params)
-    corpus.tell(notes)
+    corpus.announce(notes)
     disposition = dedup.decide_dispositions(index, split, pairs, same_answer=params.same_answer)
     corpus_index.write_decisions(index, work, split=split, disposition=disposition)
     corpus_index.name_groups(index, work, group)

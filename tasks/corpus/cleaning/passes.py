@@ -5,7 +5,7 @@ between them, on numbers.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -61,16 +61,20 @@ class Rules:
     deidentify: str  # its params, as JSON
 
 
-def read(data: Path, name: str, file_index: int, split: str, options: FileOptions, max_chars: int, work: Path) -> RuleCounts:
-    """Pass 1, a file: its records by partition, those that cannot be read with their reason; ``split`` where the file has one.
+# The name of a raw file, the split that its records have (else empty), and how it is read.
+RawFile = tuple[str, str, FileOptions]
+
+
+def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work: Path) -> RuleCounts:
+    """Pass 1, some files: their records by partition, those that cannot be read with their reason. ``index`` is of these files alone.
 
     A text of more than ``max_chars`` is one document per part.
     """
     counts = RuleCounts()
-    for stale in (work / "raw").glob(f"*/{file_index:05d}.jsonl"):
+    for stale in (work / "raw").glob(f"*/{index:05d}.jsonl"):
         stale.unlink()
-    with PartitionWriter(work / "raw", f"{file_index:05d}") as writer, _rejections(work, f"read-{file_index:05d}") as reject:
-        for record in read_file(data, name, options):
+    with PartitionWriter(work / "raw", f"{index:05d}") as writer, _rejections(work, f"read-{index:05d}") as reject:
+        for record, split in ((record, split) for name, split, options in files for record in read_file(data, name, options)):
             if isinstance(record, Rejected):
                 counts.add("read", record.source, record.reason, record.position)
                 reject(asdict(record))

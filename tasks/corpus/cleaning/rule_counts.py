@@ -1,10 +1,12 @@
 """What became of records, counted by source and rule, with the ids of a few of them: never with what they say."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 MAX_EXAMPLES = 5
+MAX_SOURCES = 1_000  # files that a report lists one by one
 
 Key = tuple[str, str, str]  # step, source, rule
 
@@ -33,14 +35,25 @@ class RuleCounts:
         return sum(n for (step, _, _), n in self.counts.items() if step in steps)
 
     def rows(self) -> Iterator[dict[str, str | int | list[str]]]:
-        """The rows of the funnel report, sorted by step, source and rule."""
-        for key, count in sorted(self.counts.items()):
+        """The rows of the funnel report, sorted by step, source and rule; of a great many files, by folder."""
+        names = by_folder({source for _, source, _ in self.counts})
+        shown = RuleCounts()
+        for (step, source, rule), count in self.counts.items():
+            shown._add((step, names[source], rule), count, self.examples[step, source, rule])
+        for key, count in sorted(shown.counts.items()):
             step, source, rule = key
-            yield {"step": step, "source": source, "rule": rule, "records": count, "examples": self.examples[key]}
+            yield {"step": step, "source": source, "rule": rule, "records": count, "examples": shown.examples[key]}
 
     def _add(self, key: Key, count: int, examples: list[str]) -> None:
         self.counts[key] = self.counts.get(key, 0) + count
         self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:MAX_EXAMPLES]
+
+
+def by_folder(sources: Collection[str]) -> dict[str, str]:
+    """What a report lists each source as: itself, or where there are more than MAX_SOURCES, the files of its folder."""
+    if len(sources) <= MAX_SOURCES:
+        return {source: source for source in sources}
+    return {source: str(PurePosixPath(source).parent / f"*{PurePosixPath(source).suffix}") for source in sources}
 
 
 def summarize_removed(counted: RuleCounts) -> str:

@@ -44,6 +44,11 @@ def members(path: Path) -> list[str]:
     return sorted(names)
 
 
+def packed_size(path: Path, member: str) -> int:
+    """The bytes that a member has in its archive."""
+    return _open(path).getinfo(member).compress_size
+
+
 @contextmanager
 def unpacked(path: Path, member: str) -> Iterator[Path]:
     """A path at which a member can be opened, while the context lasts; it is gone with the process, whatever ends it.

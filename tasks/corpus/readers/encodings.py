@@ -96,16 +96,16 @@ def detected_encoding(path: Path, name: str) -> str:
     counted = _counted(path)
     if 4 * counted.invalid <= counted.valid or b"\0" in head:  # UTF-8, in which single bytes are damaged; or no text
         return ""
-    fitting = _fitting(path, counted.sample)
-    if len(fitting) > 1 and counted.bad_lines == 1 and counted.lines >= DAMAGED_OF:
+    candidates = _fitting(path, counted.sample)
+    if len(candidates) > 1 and counted.bad_lines == 1 and counted.lines >= DAMAGED_OF:
         return ""
-    if len(fitting) > 1:
-        names = ", ".join(encoding for encoding, _ in fitting)
-        line = yaml_line(name, encoding=fitting[0][0])
+    if len(candidates) > 1:
+        names = ", ".join(encoding for encoding, _ in candidates)
+        line = yaml_line(name, encoding=candidates[0][0])
         raise UnreadableError(
             f"is not UTF-8, and may be in one of several encodings ({names}). Write the right one into params.yaml: {line}"
         )
-    return fitting[0][0] if fitting else ""
+    return candidates[0][0] if candidates else ""
 
 
 def _without_mark(head: bytes) -> str:

@@ -57,6 +57,12 @@ def record_files(data: Path) -> list[str]:
     return names
 
 
+def size_of(data: Path, name: str) -> int:
+    """The bytes of a raw file, or of an archive's member as it is packed."""
+    path, member = archives.container_of(data, name)
+    return archives.packed_size(path, member) if member else path.stat().st_size
+
+
 def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iterator[Record]:
     """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE.
 

@@ -60,12 +60,12 @@ def _border(lines: list[str], max_chars: int) -> int:
     """The index of the line that begins the next part: the last heading, else the last paragraph, else the last line of no table."""
     sizes = list(accumulate(map(len, lines)))
     rows = [_is_row(line) for line in lines]
-    places = [i for i in range(1, len(lines)) if not (rows[i - 1] and rows[i])]
-    late = [i for i in places if sizes[i - 1] >= max_chars // LEAST]
-    for of_them in (late, places):
-        for wanted_place in (lambda i: is_heading(lines[i]), lambda i: not lines[i - 1].strip(), lambda i: True):
-            if borders := [i for i in of_them if wanted_place(i)]:
-                return borders[-1]
+    borders = [i for i in range(1, len(lines)) if not (rows[i - 1] and rows[i])]
+    late = [i for i in borders if sizes[i - 1] >= max_chars // LEAST]
+    for of_them in (late, borders):
+        for is_kind in (lambda i: is_heading(lines[i]), lambda i: not lines[i - 1].strip(), lambda i: True):
+            if fit := [i for i in of_them if is_kind(i)]:
+                return fit[-1]
     return len(lines)
 
 

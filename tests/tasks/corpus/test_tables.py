@@ -165,7 +165,7 @@ def workbook(path: Path, *sheets: list[list[Any]], **formats: str) -> None:
 
 
 def test_every_sheet_of_a_workbook_is_a_table(tmp_path: Path) -> None:
-    first = [
+    first: list[list[Any]] = [
         ["Question", "Answer", "group"],
         ["pH?", 7.4, 0],
         ["Sodium?", 140, 17],

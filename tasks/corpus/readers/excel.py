@@ -16,6 +16,8 @@ from tasks.corpus.readers.headers import our_columns
 from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
 from tasks.corpus.readers.streams import MAX_RATIO, MAX_WHOLE_FILE, PARQUET_MEMORY, RATIO_FROM, limited_memory
 
+# What openpyxl raises on a damaged workbook, besides what every reader may.
+BROKEN = (SyntaxError, TypeError, AttributeError, RuntimeError, ArithmeticError, LookupError, zipfile.BadZipFile, InvalidFileException)
 _DECIMALS = re.compile(r"(?:#,##)?0(?:\.(0+))?(%?)")
 _ZEROS = re.compile(r"0{2,}")
 
@@ -26,12 +28,16 @@ def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[Document 
     A sheet without a header is rejected, and where no sheet has one, the file: ``UnreadableError``.
     """
     _refuse_bombs(path)
+    try:
+        yield from _sheets(path, name, options)
+    except BROKEN as error:
+        raise UnreadableError(f"cannot be read as an Excel workbook ({type(error).__name__})") from None
+
+
+def _sheets(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
     with open(path, "rb") as file:
-        try:
-            with limited_memory(PARQUET_MEMORY):
-                workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-        except (KeyError, InvalidFileException, zipfile.BadZipFile, TypeError, AttributeError) as error:
-            raise UnreadableError(f"cannot be read as an Excel workbook ({type(error).__name__})") from None
+        with limited_memory(PARQUET_MEMORY):
+            workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         with closing(workbook):
             problems: list[tuple[str, str]] = []
             readable = False

@@ -4,16 +4,18 @@ import gzip
 import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
 from helpers.readers import MEDQUAD, PUBMED, fhir_note
 
 from tasks.corpus.documents import Decoded, Document, KnownPerson
-from tasks.corpus.readers.files import read_file
+from tasks.corpus.readers.files import read_file, record_files
 from tasks.corpus.readers.records import EMPTY
 
 ROWS = [(f"What is {n}?", f'It is "{n}", so, to say;\nyes.') for n in range(12)]
@@ -30,6 +32,21 @@ def parquet() -> bytes:
     return sink.getvalue()
 
 
+def workbook() -> bytes:
+    sink, book = io.BytesIO(), openpyxl.Workbook()
+    for row in [("Question", "Answer"), *ROWS]:
+        book.worksheets[0].append(row)
+    book.save(sink)
+    return sink.getvalue()
+
+
+def archive() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("a.csv", table())
+    return sink.getvalue()
+
+
 GOOD: dict[str, bytes] = {
     "a.csv": table(),
     "a.tsv": table().replace(b'","', b'"\t"').replace(b"Question,", b"Question\t"),
@@ -37,6 +54,11 @@ GOOD: dict[str, bytes] = {
     "a.jsonl": "\n".join(json.dumps({"Question": q, "Answer": a}) for q, a in ROWS).encode(),
     "a.ndjson": "\n".join(fhir_note(content=[{"attachment": {"data": "Q291Z2hzLg=="}}]) for _ in ROWS).encode(),
     "a.parquet": parquet(),
+    "a.xlsx": workbook(),
+    "a.json": json.dumps([{"Question": q, "Answer": a} for q, a in ROWS]).encode(),
+    "b.json": json.dumps({"rows": [{"Question": q, "Answer": a} for q, a in ROWS]}).encode(),
+    "c.csv": b'text\tgroup\n"It is \\"so\\""\t\\N\n' * 6,
+    "d.csv": "Frage;Häufige Müdigkeit, größer – „üblich“\n".encode("cp1252") * 12,
     "a.md": "\n\n".join(a for _, a in ROWS).encode(),
     "a.xml": MEDQUAD.encode(),
     "b.xml": PUBMED.encode(),
@@ -93,6 +115,15 @@ def test_a_mutated_file_gives_documents_and_rejections_and_no_error(tmp_path: Pa
             if isinstance(record, Document):
                 assert record.answer.lower() not in EMPTY
                 record.answer.encode(), record.question.encode()
+
+
+def test_a_mutated_archive_gives_documents_and_rejections_and_no_error(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for n in range(300):
+        data = rng.choice(MUTATIONS)(archive(), rng)
+        (folder := tmp_path / str(n)).mkdir()
+        (folder / "a.zip").write_bytes(data)
+        assert [record for name in record_files(folder) for record in read_file(folder, name)]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.ndjson"])

@@ -16,6 +16,7 @@ from tasks.corpus.documents import SPLITS, private
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
+from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.row_metrics import read_row_metrics
 from tasks.corpus.sizes import short_of_items
 from tasks.params import read_params
@@ -45,7 +46,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         _warn_of_few_items(documents)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    public = all_public(data, raw_files(data))
+    public = all_public(data, (name for name in raw_files(data) if not left_out(name)))
     write_whole(
         report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": decontamination, "public": public}
     )

@@ -28,7 +28,7 @@ def read_json(path: Path, name: str, options: FileOptions) -> Iterator[Document 
             elif problem := bad_characters(json.dumps(value, ensure_ascii=False)):
                 yield Rejected(name, position, problem)
             else:
-                yield record_of(value, name, position, options)
+                yield record_of(value, name, position, options, explain=i == 1)
 
 
 def _records(values: "_Values", options: FileOptions) -> Iterator[Any]:

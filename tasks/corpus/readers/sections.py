@@ -9,6 +9,7 @@ from itertools import accumulate
 from tasks.corpus.documents import Document, content_id
 
 MAX_PART_CHARS = 30_000
+LOOK = 300  # characters at the beginning of a line that show what it is
 LEAST = 4  # a part has at least this part of its limit, if it can
 _HEADING = re.compile(
     r"\s{0,3}(?:#{1,6}\s+\S.*"  # Markdown
@@ -48,12 +49,12 @@ def note_parts(document: Document, max_chars: int) -> list[Document]:
 
 def is_heading(line: str) -> bool:
     """Whether a line is the heading of a section."""
-    return bool(_HEADING.match(line.rstrip("\r\n"))) and not _is_row(line)
+    return bool(_HEADING.match(line[:LOOK].rstrip("\r\n"))) and not _is_row(line)
 
 
 def _is_row(line: str) -> bool:
     """Whether a line is a row of a table: cells between bars, tabs or wide gaps."""
-    return bool(_COLUMNS.match(line))
+    return bool(_COLUMNS.match(line[:LOOK].rstrip()))
 
 
 def _border(lines: list[str], max_chars: int) -> int:

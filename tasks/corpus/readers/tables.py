@@ -75,19 +75,22 @@ def _header(line: str, name: str, options: FileOptions) -> tuple[list[str], str]
 def read_jsonl(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
     """One JSON object per line: question and answer, text, Alpaca's instruction, input and output, or a conversation."""
     with open_text(path, options) as file:
+        first = True
         for i, line in numbered(file):
             record = parse_object(line)
             position = f"line {i}"
-            yield Rejected(name, position, record) if isinstance(record, str) else record_of(record, name, position, options)
+            yield Rejected(name, position, record) if isinstance(record, str) else record_of(record, name, position, options, explain=first)
+            first = False
 
 
-def record_of(record: dict[str, Any], name: str, position: str, options: FileOptions) -> Document | Rejected | Skipped:
-    """The document of a JSON object."""
+def record_of(record: dict[str, Any], name: str, position: str, options: FileOptions, *, explain: bool) -> Document | Rejected | Skipped:
+    """The document of a JSON object; ``explain``: where its keys say nothing to us, name them and the line to write."""
     names = mapped(list(record), options)
     if again := repeated(names):
         return Rejected(name, position, f"repeats {again}")
     if record and not {*READ} & {*names}:
-        return Rejected(name, position, missing_columns(list(record), name, "record"))
+        reason = missing_columns(list(record), name, "record") if explain else "has none of the keys question, answer, text and messages"
+        return Rejected(name, position, reason)
     return table_record(dict(zip(names, record.values(), strict=True)), name, position, own_id="id" in options.columns)
 
 

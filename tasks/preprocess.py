@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tasks.corpus.cleaning.clean import clean
 from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
+from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, private
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.row_metrics import read_row_metrics
-from tasks.corpus.sizes import short_of_items
 from tasks.params import read_params
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS

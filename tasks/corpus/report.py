@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tasks.corpus.cleaning.rule_counts import by_folder
 from tasks.corpus.deidentify.policy import TYPES
 from tasks.corpus.documents import Document
 from tasks.runtime import html
+from tasks.runtime.files import by_folder
 from tasks.runtime.svg import svg
 
 # What the removing steps of the funnel mean to a reader.

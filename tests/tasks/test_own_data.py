@@ -13,12 +13,13 @@ from helpers.builders import write_table
 from helpers.project import ROOT
 from ruamel.yaml import YAML
 
+from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, Document, read_documents
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.records import FileOptions
-from tasks.corpus.sizes import short_of_items
 from tasks.params import read_params
 from tasks.preprocess import preprocess
+from tasks.runtime import files
 
 PARAMS = read_params(ROOT / "params.yaml")
 DEFAULTS = PreprocessParams.model_validate(PARAMS["preprocess"].model_dump())
@@ -84,8 +85,8 @@ def test_a_newcomers_set_gets_through_at_the_second_try(capsys: pytest.CaptureFi
         run("first")
     line = re.search(r"write into params.yaml: (preprocess: .*\}\}\}\})", str(error.value))
     assert line and line[1] == 'preprocess: {files: {"fragen.csv": {columns: {question: Frage, answer: Antwort, topic: Krankheit}}}}'
-    files = YAML(typ="safe").load(line[1])["preprocess"]["files"]
-    documents = run("second", files={pattern: FileOptions(**options) for pattern, options in files.items()})
+    options_of = YAML(typ="safe").load(line[1])["preprocess"]["files"]
+    documents = run("second", files={pattern: FileOptions(**options) for pattern, options in options_of.items()})
     counts = Counter(d.source.split("/")[0] for d in documents)
     assert counts == {"fragen.csv": 200, "chats.jsonl": 40, "notes": 30}
     assert any("Müdigkeit" in d.question for d in documents)
@@ -247,9 +248,7 @@ def test_a_name_with_a_line_break_breaks_no_message(capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 def test_very_many_small_files_are_read_together_and_listed_by_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.corpus.cleaning import rule_counts
-
-    monkeypatch.setattr(rule_counts, "MAX_SOURCES", 20)
+    monkeypatch.setattr(files, "MAX_LISTED", 20)
     rng = random.Random(1)
     for n in range(60):
         write(f"data/ward{n % 2}/{n}.txt", f"{sentence(rng)} {n}.")

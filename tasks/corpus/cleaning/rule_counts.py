@@ -1,12 +1,12 @@
 """What became of records, counted by source and rule, with the ids of a few of them: never with what they say."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+
+from tasks.runtime.files import by_folder
 
 MAX_EXAMPLES = 5
-MAX_SOURCES = 1_000  # files that a report lists one by one
 
 Key = tuple[str, str, str]  # step, source, rule
 
@@ -47,13 +47,6 @@ class RuleCounts:
     def _add(self, key: Key, count: int, examples: list[str]) -> None:
         self.counts[key] = self.counts.get(key, 0) + count
         self.examples[key] = sorted({*self.examples.get(key, []), *examples})[:MAX_EXAMPLES]
-
-
-def by_folder(sources: Collection[str]) -> dict[str, str]:
-    """What a report lists each source as: itself, or where there are more than MAX_SOURCES, the files of its folder."""
-    if len(sources) <= MAX_SOURCES:
-        return {source: source for source in sources}
-    return {source: str(PurePosixPath(source).parent / f"*{PurePosixPath(source).suffix}") for source in sources}
 
 
 def summarize_removed(counted: RuleCounts) -> str:

@@ -8,10 +8,12 @@ import random
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -164,9 +166,9 @@ import json, sys
 from pathlib import Path
 from typing import Any
 from tasks.corpus.documents import Document
-from tasks.corpus.readers.files import raw_files, read_file
+from tasks.corpus.readers.files import read_file, record_files
 folder, by_file = Path(sys.argv[1]), {}
-for name in raw_files(folder):
+for name in record_files(folder):
     by_file[name] = [0, []]
     for record in read_file(folder, name):
         if isinstance(record, Document):
@@ -225,6 +227,37 @@ def test_a_gzip_bomb_is_rejected_in_bounded_memory_and_the_rest_of_the_folder_is
     documents, rejected = by_file[name]
     assert documents == 0 and rejected[-1][0] == FILE and rejected[-1][1].startswith(reason)
     assert by_file["z.csv"] == [1, []] and peak < 800
+
+
+@pytest.mark.slow
+def test_bombs_in_archives_and_workbooks_are_rejected_in_bounded_memory(tmp_path: Path) -> None:
+    piece = b"x" * (1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("b.csv", "w", force_zip64=True) as member:
+        member.write(b"Question,Answer\nq,")
+        for _ in range(1_000):
+            member.write(piece)
+    with zipfile.ZipFile(tmp_path / "c.xlsx", "w", zipfile.ZIP_DEFLATED) as book, book.open("xl/worksheets/sheet1.xml", "w") as sheet:
+        sheet.write(b"<worksheet><sheetData>" + b"<row/>" * 10)
+        for _ in range(300):
+            sheet.write(b"<row/>" * 200_000)
+    (tmp_path / "z.csv").write_text(GOOD_CSV)
+    by_file, peak = read_apart(tmp_path)
+    for name in ("a.zip/b.csv", "c.xlsx"):
+        assert by_file[name][0] == 0 and by_file[name][1][0][1].startswith("unpacks to more than 200 times its own size")
+    assert by_file["z.csv"] == [1, []] and peak < 800
+
+
+@pytest.mark.slow
+def test_a_long_array_and_a_long_workbook_are_read_in_bounded_memory(tmp_path: Path) -> None:
+    with open(tmp_path / "a.json", "w", encoding="utf-8") as file:
+        file.write("[" + ",\n".join(json.dumps({"text": f"{n} " + "fever " * 100}) for n in range(100_000)) + "]")
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet()
+    for row in [("Question", "Answer"), *((f"What is {n}?", n) for n in range(50_000))]:
+        sheet.append(row)
+    book.save(tmp_path / "b.xlsx")
+    by_file, peak = read_apart(tmp_path)
+    assert by_file == {"a.json": [100_000, []], "b.xlsx": [50_000, []]} and peak < 400
 
 
 @pytest.mark.slow

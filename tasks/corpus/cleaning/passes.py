@@ -15,12 +15,24 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.corpus.cleaning import shingles
+from tasks.corpus.cleaning import known_people, shingles
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
-from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter, Rejected, partition_of, read_lines, to_line
+from tasks.corpus.documents import (
+    EVALUATION,
+    SPLITS,
+    Document,
+    KnownPerson,
+    PartitionWriter,
+    Rejected,
+    Skipped,
+    partition_of,
+    read_lines,
+    to_line,
+)
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
 from tasks.runtime.files import whole
 
@@ -51,21 +63,32 @@ class Rules:
 
 
 def read(data: Path, name: str, file_index: int, split: str, options: FileOptions, work: Path) -> RuleCounts:
-    """Pass 1, a file: its records by partition, those that cannot be read with their reason; ``split`` where the file has one."""
-    counts = RuleCounts()
-    for stale in (work / "raw").glob(f"*/{file_index:05d}.jsonl"):
+    """Pass 1, a file: its records by partition, those that cannot be read with their reason; ``split`` where the file has one.
+
+    What readers must know of other files is in ``work``, in ``FILE_NAME``; who the file names goes there too, and nowhere else.
+    """
+    counts, stem = RuleCounts(), f"{file_index:05d}"
+    for stale in (work / "raw").glob(f"*/{stem}.jsonl"):
         stale.unlink()
-    with PartitionWriter(work / "raw", f"{file_index:05d}") as writer, _rejections(work, f"read-{file_index:05d}") as reject:
-        for record in read_file(data, name, options):
-            if isinstance(record, Rejected):
-                counts.add("read", name, record.reason, record.position)
-                reject(asdict(record))
-                continue
-            if split:
-                # Its groups are not those of the corpus.
-                record = replace(record, split=split, group=f"{split}:{record.group}")  # noqa: PLW2901
-            counts.add("records", name, "", record.id)
-            writer.add(partition_of(record.id), to_line(record))
+    with (
+        PartitionWriter(work / "raw", stem) as writer,
+        _rejections(work, f"read-{stem}") as reject,
+        known_people.writer(work, stem) as write_known,
+    ):
+        for record in read_file(data, name, options, work / FILE_NAME):
+            match record:
+                case Rejected():
+                    counts.add("read", name, record.reason, record.position)
+                    reject(asdict(record))
+                case Skipped():
+                    counts.add("skipped", name, record.reason, record.position)
+                case KnownPerson():
+                    write_known(record)
+                case Document():
+                    # The groups of a file with a split of its own are not those of the corpus.
+                    document = replace(record, split=split, group=f"{split}:{record.group}") if split else record
+                    counts.add("records", name, "", document.id)
+                    writer.add(partition_of(document.id), to_line(document))
     return counts
 
 

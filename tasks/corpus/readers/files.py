@@ -1,24 +1,29 @@
 """Raw files: which there are, and the reader that each gets by its name and content.
 
-Every record is yielded, as a Document or as Rejected with its place and a reason; none is skipped silently, and nothing that a file
-holds raises an error.
+Every record is yielded, as a Document, or as Rejected or Skipped with its place and a reason. None is left out silently, and nothing
+that a file holds raises an error.
 """
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
-from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.documents import Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
-from tasks.corpus.readers import fhir, hpo, tables, texts, xml_files
+from tasks.corpus.readers import fhir, fhir_resources, hl7_files, hpo, tables, texts, xml_files
+from tasks.corpus.readers.indexing import LINES, XML, ending, write_index
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
+from tasks.corpus.readers.source_index import FILE_NAME, SourceIndex
 from tasks.runtime.digests import files_in
 
 # What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
 DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
-COMPRESSED = (".xml", ".jsonl", ".ndjson")  # kinds that are also read as .gz
+COMPRESSED = (*XML, *LINES, ".json")  # kinds that are also read as .gz
+INDEXED = (*XML, *LINES, ".json")  # kinds whose reading needs other files
 
 
 def raw_files(data: Path) -> list[str]:
@@ -41,13 +46,17 @@ def unmatched(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
-def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iterator[Document | Rejected]:
-    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE."""
-    empty = True
+def read_file(data: Path, name: str, options: FileOptions | None = None, index: Path | None = None) -> Iterator[Record]:
+    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE.
+
+    ``index`` is what ``write_index`` wrote of all files; without it, one is made for this file.
+    """
+    empty, options = True, options or FileOptions()
     try:
-        for record in _read(data / name, name, options or FileOptions()):
-            empty = False
-            yield record
+        with _index(data, name, options, index) as opened:
+            for record in _read(data, name, options, opened):
+                empty = False
+                yield record
     except UnreadableError as error:
         yield Rejected(name, FILE, str(error))
     except DAMAGE as error:  # whose messages may quote the file
@@ -57,14 +66,39 @@ def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iter
             yield Rejected(name, FILE, "holds no records")
 
 
-def _read(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
+@contextmanager
+def _index(data: Path, name: str, options: FileOptions, index: Path | None) -> Iterator[SourceIndex]:
+    if index is not None:
+        with SourceIndex(index) as opened:
+            yield opened
+        return
+    with TemporaryDirectory() as folder:
+        files = dict.fromkeys(raw_files(data), FileOptions()) if ending(name) in INDEXED else {}
+        write_index(data, files | {name: options}, path := Path(folder) / FILE_NAME)
+        with SourceIndex(path) as opened:
+            yield opened
+
+
+def _read(data: Path, name: str, options: FileOptions, index: SourceIndex) -> Iterator[Record]:
+    path = data / name
     if path.stat().st_size == 0:
         raise UnreadableError("is empty")
+    if index.is_attached(name):
+        return iter((Skipped(name, FILE, "is a file that a FHIR resource refers to, with which it is read"),))
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     kind = suffixes[0] if suffixes[1:] == [".gz"] and suffixes[0] in COMPRESSED else (suffixes or [""])[-1]
-    with_options = {".csv": tables.read_csv, ".tsv": tables.read_csv, ".parquet": tables.read_parquet}
-    with_options |= {".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".txt": texts.read_text, ".md": texts.read_text}
-    without = {".xml": xml_files.read_xml, ".obo": hpo.read_obo, ".hpoa": hpo.read_hpoa}
+    with_options: dict[str, Callable[[Path, str, FileOptions], Iterator[Record]]] = {
+        ".csv": tables.read_csv,
+        ".tsv": tables.read_csv,
+        ".parquet": tables.read_parquet,
+    }
+    with_options |= {".txt": texts.read_text, ".md": texts.read_text, ".hl7": hl7_files.read_hl7}
+    with_options |= dict.fromkeys((".html", ".htm", ".xhtml"), texts.read_html)
+    without = {".obo": hpo.read_obo, ".hpoa": hpo.read_hpoa, ".rtf": texts.read_rtf}
+    if kind in (*LINES, ".json"):
+        return _read_json(data, name, kind, options, index)
+    if kind in XML:
+        return xml_files.read_xml(path, name, index)
     if kind in with_options:
         return with_options[kind](path, name, options)
     if kind in without:
@@ -72,5 +106,13 @@ def _read(path: Path, name: str, options: FileOptions) -> Iterator[Document | Re
     raise UnreadableError(f"is of a kind that is not read ({kind or 'no ending'}); docs/own-data.md lists those that are")
 
 
-def _read_json_lines(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
-    return (fhir.read_fhir if fhir.is_fhir(path, options) else tables.read_jsonl)(path, name, options)
+def _read_json(data: Path, name: str, kind: str, options: FileOptions, index: SourceIndex) -> Iterator[Record]:
+    path = data / name
+    if kind != ".json":
+        is_resources = fhir_resources.is_fhir(path, options)
+        return fhir.read_fhir(data, name, options, index) if is_resources else tables.read_jsonl(path, name, options)
+    if fhir_resources.is_fhir_json(path, options):
+        return fhir.read_fhir(data, name, options, index)
+    if index.has_resources(fhir_resources.folder_of(name)):
+        return iter((Skipped(name, FILE, "is JSON beside FHIR resources and none itself, such as the manifest of an export"),))
+    raise UnreadableError("is JSON that is no FHIR resource; docs/own-data.md lists the kinds that are read")

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from helpers.readers import MEDQUAD, PUBMED, fhir_note
 
-from tasks.corpus.documents import Document
+from tasks.corpus.documents import Document, KnownPerson
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import EMPTY
 
@@ -88,6 +88,8 @@ def test_a_mutated_file_gives_documents_and_rejections_and_no_error(tmp_path: Pa
         records = list(read_file(tmp_path, name))
         assert records, "a file gave nothing at all"
         for record in records:
+            if isinstance(record, KnownPerson):
+                continue
             assert record.source == name and record.position
             if isinstance(record, Document):
                 assert record.answer.lower() not in EMPTY

@@ -63,14 +63,16 @@ def _narrative(resource: Json) -> str:
 
 
 def _report(resource: Json, attached: Attached) -> Iterator[str | UnreadableError]:
-    """The forms of a report, and its conclusion where no form has it."""
+    """The forms of a report, the last one with the conclusion where no form has it."""
     forms = list(_distinct(list(_checked([_reader(form, attached) for form in resource.get("presentedForm", [])]))))
-    yield from forms
-    conclusion = resource.get("conclusion")
-    if conclusion and not isinstance(conclusion, str):
+    conclusion = resource.get("conclusion") or ""
+    if not isinstance(conclusion, str):
         yield UnreadableError("has a conclusion that is not text")
-    elif conclusion and not any(_plain(conclusion) in _plain(form) for form in forms if isinstance(form, str)):
-        yield from _checked([lambda: conclusion])
+    elif not any(_plain(conclusion) in _plain(form) for form in forms if isinstance(form, str)):
+        last = max((i for i, form in enumerate(forms) if isinstance(form, str)), default=None)
+        form = forms.pop(last) if last is not None else ""
+        forms += _checked([lambda: f"{form}\n\n{conclusion}"])
+    yield from forms
 
 
 def _reader(attachment: Json, attached: Attached) -> Callable[[], str]:

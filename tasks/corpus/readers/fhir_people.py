@@ -36,6 +36,8 @@ _BY_SYSTEM = {  # as a part of the address or the OID
     "us-dea": "LICENSE",
 }
 _BY_TELECOM = {"phone": "PHONE", "sms": "PHONE", "pager": "PHONE", "fax": "FAX", "email": "EMAIL", "url": "URL"}
+# Codes of organizations (dept, team, payers) and of places within a building.
+_COMMON = frozenset("dept team pay ins wa ro bd area lvl wi co ca rd ve vi".split())
 Identifiers = Iterator[tuple[str, str]]
 
 
@@ -55,7 +57,9 @@ def known_as(resource: Json) -> tuple[tuple[str, str], ...]:
 
 
 def _known_as(resource: Json, kind: str) -> Identifiers:
-    if kind in ("Organization", "Location"):
+    if kind in ("Organization", "Location") and _is_common(resource):
+        pass
+    elif kind in ("Organization", "Location"):
         yield from (("FACILITY", name) for name in (_string(resource.get("name")), *_strings(resource.get("alias"))))
     else:
         yield from (("NAME", name) for human in _listed(resource.get("name")) for name in human_names(human))
@@ -77,6 +81,13 @@ def human_names(name: Json) -> Iterator[str]:
     parts = [*_strings(name.get("given")), *([family] if isinstance(family, str) else _strings(family))]
     yield " ".join(parts)
     yield _string(name.get("text"))
+
+
+def _is_common(resource: Json) -> bool:
+    """Whether a name is one that many hospitals share, that of a department, a payer, a ward, a room, a bed."""
+    types = [*_listed(resource.get("type")), *_listed(resource.get("physicalType")), *_listed(resource.get("form"))]
+    codes = {_string(coding.get("code")) for type_ in types for coding in _listed(type_.get("coding"))}
+    return bool(codes & _COMMON)
 
 
 def _reached(resource: Json) -> Identifiers:

@@ -17,6 +17,7 @@ from inscriptis.model.html_document_state import HtmlDocumentState
 from inscriptis.model.html_element import HtmlElement
 from inscriptis.model.table import Table, TableRow
 from inscriptis.model.tag import CustomHtmlTagHandlerMapping
+from inscriptis.model.tag.list_tag import li_start_handler
 from lxml import etree
 
 from tasks.corpus.readers.html_check import letters, source_texts, without_cdata
@@ -81,7 +82,7 @@ class _Layout:
         self._builder.start("body", {})
         self._open: list[str] = []  # the elements of the tree
         self.elements = self._deeper = self._unseen = 0
-        self._in_power = self._after_digit = False
+        self._in_power = self._after_digit = self._at_break = False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag in _UNSEEN:
@@ -101,7 +102,7 @@ class _Layout:
             self._after_digit = False
         elif tag in _LAYOUT:
             self._deeper += tag != "br"
-            self._break()
+            self._break(always=tag == "br")
 
     def end(self, tag: str) -> None:
         if tag in _UNSEEN:
@@ -110,7 +111,7 @@ class _Layout:
             self._in_power = False
         elif tag in _LAYOUT and self._deeper:
             self._deeper -= tag != "br"
-            self._break()
+            self._break(always=False)
         elif self._open and self._open[-1] == tag:
             self._open.pop()
             self._builder.end("div" if tag == "p" and self._open and self._open[-1] in _CLOSE else "td" if tag == "th" else tag)
@@ -122,6 +123,7 @@ class _Layout:
             power = self._in_power and re.fullmatch(r"\s*[-+\u2212]?\d+\s*", text)
             self._add("^" + text.strip() if power else text)
             self._after_digit = text[-1:].isdigit()
+            self._at_break &= text.isspace()
 
     def close(self) -> etree._Element:
         while self._open:
@@ -133,8 +135,11 @@ class _Layout:
         # inscriptis decodes entities a second time, and counts a blank that does not collapse among those that do.
         self._builder.data(escape(text.replace(_VOID, ""), quote=False).replace("\xa0", _VOID))
 
-    def _break(self) -> None:
+    def _break(self, *, always: bool) -> None:
+        if self._at_break and not always:
+            return
         self._count()
+        self._at_break = True
         self._builder.start("br", {})
         self._builder.end("br")
 
@@ -192,10 +197,17 @@ def _start_list(state: HtmlDocumentState, _: object) -> None:
     state.li_counter.append("- ")
 
 
+def _start_item(state: HtmlDocumentState, attributes: dict[str, str]) -> None:
+    if state.li_counter:
+        li_start_handler(state, attributes)
+    else:
+        state.tags[-1].list_bullet = "- "
+
+
 def _start_numbered(state: HtmlDocumentState, attributes: dict[str, str]) -> None:
     start = attributes.get("start", "")
     state.li_counter.append(int(start) if start.isdecimal() and len(start) < 10 else 1)
 
 
-_HANDLERS = {"table": _start_table, "ul": _start_list, "ol": _start_numbered}
+_HANDLERS = {"table": _start_table, "ul": _start_list, "li": _start_item, "ol": _start_numbered}
 _CONFIG = ParserConfig(css=_CSS, custom_html_tag_handler_mapping=CustomHtmlTagHandlerMapping(_HANDLERS, {}))

@@ -5,6 +5,7 @@ import gzip
 import html
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ SLOPPY = {  # what stands in notes, and the words that must come out of it
 @pytest.mark.parametrize("name", SLOPPY)
 def test_sloppy_html_is_read_whole(tmp_path: Path, name: str) -> None:
     source, words = SLOPPY[name]
-    assert "".join(html_text(source).split()) == "".join(words.split())
+    assert re.sub(r"[\s|-]+", "", html_text(source)) == re.sub(r"[\s-]+", "", words)
     attachment = {"contentType": "text/html", "data": base64.b64encode(source.encode()).decode()}
     (document,), rejected = read(tmp_path, "a.ndjson", fhir_note(content=[{"attachment": attachment}]))
     assert document.answer == html_text(source) and not rejected
@@ -87,7 +88,7 @@ def test_html_that_would_lose_text_is_rejected_with_its_place(tmp_path: Path, na
         html_text(LOSING[name])
     data = base64.b64encode(LOSING[name].encode("utf-16-le", "surrogatepass")).decode()
     note = fhir_note(content=[{"attachment": {"contentType": "text/html; charset=utf-16-le", "data": data}}])
-    documents, rejected = read(tmp_path, "a.ndjson", "\n".join([note, fhir_note(conclusion="Well.")]))
+    documents, rejected = read(tmp_path, "a.ndjson", "\n".join([note, fhir_note(resourceType="DiagnosticReport", conclusion="Well.")]))
     assert [d.answer for d in documents] == ["Well."] and [position for position, _ in rejected] == ["line 1"]
 
 
@@ -96,8 +97,8 @@ def test_html_that_would_lose_text_is_rejected_with_its_place(tmp_path: Path, na
 def test_tags_of_any_depth_are_read_whole_in_linear_time(tag: str, depth: int) -> None:
     started = time.process_time()
     text = html_text("".join(f"<{tag}>w{n} " for n in range(depth)))
-    assert text.split() == [f"w{n}" for n in range(depth)]
-    assert time.process_time() - started < 10  # 0.5 s; of quadratic time it would be an hour
+    assert [word for word in text.split() if word not in "-|"] == [f"w{n}" for n in range(depth)]
+    assert time.process_time() - started < 60  # 4 s; of quadratic time it would be hours
 
 
 @pytest.mark.slow
@@ -149,7 +150,7 @@ def test_what_is_no_encoding_of_text_is_refused_by_name(tmp_path: Path, name: st
     started = time.process_time()
     attachment = {"contentType": f"text/plain; charset={name}", "data": base64.b64encode(b"\xff-" * 500_000).decode()}
     note = fhir_note(content=[{"attachment": attachment}])
-    documents, rejected = read(tmp_path, "a.ndjson", note + "\n" + fhir_note(conclusion="Well."))
+    documents, rejected = read(tmp_path, "a.ndjson", note + "\n" + fhir_note(resourceType="DiagnosticReport", conclusion="Well."))
     assert [d.answer for d in documents] == ["Well."] and rejected[0][1] in ("has an encoding that is not read",)
     assert read(tmp_path, "a.csv", "Question,Answer\nq,a\n", encoding=name) == ([], [(FILE, "has an encoding that is not read")])
     if '"' not in name:

@@ -109,7 +109,7 @@ def _markup(element: Element, level: int) -> Iterator[str]:
     yield escape(element.text or "", quote=False)
     for child in element:
         tag = local(child)
-        if tag not in _DROPPED and child.get("revised") != "delete":
+        if tag not in _DROPPED and child.get("revised") != "delete" and not (tag == "caption" and local(element) == "list"):
             yield from _element(child, tag, level)
         yield escape(child.tail or "", quote=False)
 
@@ -123,9 +123,9 @@ def _element(element: Element, tag: str, level: int) -> Iterator[str]:
         yield escape("".join(element.itertext()), quote=False)
     elif name == "br":
         yield "<br/>"
-    elif tag == "caption" and not level:
-        yield from ("<p>", *_markup(element, level + 1), "</p>")
     else:
+        for caption in element.iterfind("{*}caption") if tag == "list" else ():
+            yield from ("<div>", *_markup(caption, level + 1), "</div>")
         yield f"<{name}>" if name else ""
         yield from _markup(element, level + 1)
         yield f"</{name}>" if name else ""

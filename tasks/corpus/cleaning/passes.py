@@ -4,13 +4,10 @@ They hand records on through files in a working directory that only its owner ma
 between them, on numbers.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +15,7 @@ import numpy.typing as npt
 from tasks.corpus.cleaning import known_people, shingles
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
+from tasks.corpus.cleaning.work_files import documents_file, rejections_file, save_array, whole_file
 from tasks.corpus.documents import (
     EVALUATION,
     SPLITS,
@@ -34,7 +32,6 @@ from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FileOptions
 from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
-from tasks.runtime.files import whole
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -72,7 +69,7 @@ def read(data: Path, name: str, file_index: int, split: str, options: FileOption
         stale.unlink()
     with (
         PartitionWriter(work / "raw", stem) as writer,
-        _rejections(work, f"read-{stem}") as reject,
+        rejections_file(work, f"read-{stem}") as reject,
         known_people.writer(work, stem) as write_known,
     ):
         for record in read_file(data, name, options, work / FILE_NAME):
@@ -97,7 +94,7 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
     counts = RuleCounts()
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)
     sentence_keys: list[int] = []
-    with _documents(work / "clean", partition) as write, _rejections(work, f"clean-{partition:03d}") as write_rejected:
+    with documents_file(work / "clean", partition) as write, rejections_file(work, f"clean-{partition:03d}") as write_rejected:
 
         def reject(document: Document, step: str, rule: str, reason: str) -> None:
             counts.add(step, document.source, rule, document.id)
@@ -113,7 +110,7 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
                 keys = (shingles.sentence_key(s, rules.boilerplate_words) for s in shingles.sentences(cleaned.answer)[::2])
                 sentence_keys += {key for key in keys if key is not None}
     _write_row_metrics(work / "raw-records", partition, map(compute_metrics, raw))
-    _save(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
+    save_array(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
     return counts
 
 
@@ -154,7 +151,7 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
     ids: list[str] = []
     rows: list[dict[str, int]] = []
     grams: list[shingles.Hashes] = []
-    with _documents(work / "stripped", partition) as write:
+    with documents_file(work / "stripped", partition) as write:
         for document in read_lines(work / "clean" / f"{partition:03d}.jsonl"):
             stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document.answer, boilerplate, rules))
             if stripped != document and rejection(stripped, rules):
@@ -167,11 +164,11 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
             grams.append(_shingles(stripped))
     table = {name: np.array([row[name] for row in rows], np.uint64) for name in _KEYS}
     for name, column in table.items():
-        _save(work / "index" / f"{partition:03d}.{name}.npy", column)
+        save_array(work / "index" / f"{partition:03d}.{name}.npy", column)
     signatures = shingles.signatures(grams)
-    _save(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
-    _save(work / "index" / f"{partition:03d}.signature.npy", signatures)
-    _save(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signatures, table["subject"]))
+    save_array(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
+    save_array(work / "index" / f"{partition:03d}.signature.npy", signatures)
+    save_array(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signatures, table["subject"]))
     return counts
 
 
@@ -182,7 +179,7 @@ def evaluation_grams(partition: int, work: Path) -> None:
         if split in EVALUATION and disposition == KEPT:
             grams.append(shingles.ngrams(_whole(document), GRAM))
             indices.append(np.full(len(grams[-1]), index, np.uint64))
-    _save(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
+    save_array(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
 
 
 def train_grams(partition: int, work: Path) -> None:
@@ -203,8 +200,8 @@ def train_grams(partition: int, work: Path) -> None:
         in_answer.append(np.isin(grams, of_answer).astype(np.uint64))
         indices.append(np.full(len(grams), index, np.uint64))
     table = np.column_stack([_pairs(shared, indices), np.concatenate([*in_answer, _NONE])])
-    _save(work / "train-grams" / f"{partition:03d}.npy", table)
-    _save(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
+    save_array(work / "train-grams" / f"{partition:03d}.npy", table)
+    save_array(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
 
 
 def finish(partition: int, work: Path) -> RuleCounts:
@@ -214,7 +211,7 @@ def finish(partition: int, work: Path) -> RuleCounts:
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
     metrics: list[RowMetrics] = []
-    with _rejections(work, f"finish-{partition:03d}") as reject:
+    with rejections_file(work, f"finish-{partition:03d}") as reject:
         for row, (_, document, split, disposition) in enumerate(_decided(partition, work)):
             if disposition == KEPT:
                 kept = replace(document, split=split, group=groups[row].decode())
@@ -232,7 +229,7 @@ def finish(partition: int, work: Path) -> RuleCounts:
     for split, lines in files.items():
         path = work / "documents" / split / f"{partition:03d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _whole_file(path) as file:
+        with whole_file(path) as file:
             file.writelines(lines)
     return counts
 
@@ -322,36 +319,9 @@ def _pairs(grams: list[shingles.Hashes], indices: list[shingles.Hashes]) -> npt.
     return np.column_stack([np.concatenate([*grams, _NONE]), np.concatenate([*indices, _NONE])])
 
 
-@contextmanager
-def _documents(directory: Path, partition: int) -> Iterator[Callable[[Document], object]]:
-    directory.mkdir(exist_ok=True)
-    with _whole_file(directory / f"{partition:03d}.jsonl") as file:
-        yield lambda document: file.write(to_line(document))
-
-
-@contextmanager
-def _rejections(work: Path, name: str) -> Iterator[Callable[[Mapping[str, object]], object]]:
-    (work / "rejected").mkdir(exist_ok=True)
-    with _whole_file(work / "rejected" / f"{name}.jsonl") as file:
-        yield lambda record: file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[str]]:
-    """A file that is there when it is whole: two processes may make the same one after another's death."""
-    with whole(path, unique=True) as partial, open(partial, "w", encoding="utf-8") as file:
-        yield file
-
-
 def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMetrics]) -> None:
     directory.mkdir(exist_ok=True)
     write_row_metrics(directory / f"{partition:03d}.jsonl", metrics)
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with whole(path, unique=True) as partial, open(partial, "wb") as file:
-        np.save(file, array)
 
 
 def _comparison_keys(document: Document, rules: Rules) -> dict[str, int]:

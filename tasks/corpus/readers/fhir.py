@@ -27,8 +27,8 @@ _BY_ENDING |= {".pdf": "application/pdf", ".txt": "text/plain", ".ccda": "text/x
 def read_fhir(data: Path, name: str, options: FileOptions, index: SourceIndex) -> Iterator[Record]:
     """The notes of the resources in a file, and the people that they name; a group is a patient, named by a digest."""
     reader = _Reader(data, name, index)
-    for place in located(data / name, options):
-        yield from reader.records(place)
+    for item in located(data / name, options):
+        yield from reader.records(item)
 
 
 class _Reader:
@@ -38,19 +38,19 @@ class _Reader:
         self._data, self._name, self._folder, self._index = data, name, folder_of(name), index
         self._documents: list[cda.ClinicalDocument] = []  # that the resource at hand has attached
 
-    def records(self, place: Located) -> Iterator[Record]:
+    def records(self, item: Located) -> Iterator[Record]:
         """What becomes of one resource."""
-        resource, position, kind = place.resource, place.position, place.resource.get("resourceType")
-        if place.problem:
-            yield Rejected(self._name, position, place.problem)
+        resource, position, kind = item.resource, item.position, item.resource.get("resourceType")
+        if item.problem:
+            yield Rejected(self._name, position, item.problem)
         elif not resource and "entry" in position:
             yield Skipped(self._name, position, "is an entry of a Bundle without a resource")
         elif not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z]{1,64}", kind):
             yield Rejected(self._name, position, "is no FHIR resource")
         else:
             try:
-                yield from self._people(resource, place.full_url)
-                yield from self._notes(resource, place) if kind in NOTES else (self._skipped(kind, position),)
+                yield from self._people(resource, item.full_url)
+                yield from self._notes(resource, item) if kind in NOTES else (self._skipped(kind, position),)
             except (AttributeError, TypeError, KeyError):
                 yield Rejected(self._name, position, _STRUCTURE)
 
@@ -68,9 +68,9 @@ class _Reader:
                     group = _group(patient) if patient else ""
                 yield KnownPerson(group, identifiers_)
 
-    def _notes(self, resource: Json, place: Located) -> Iterator[Record]:
-        name, position, kind = self._name, place.position, resource["resourceType"]
-        if reason := self._unused(resource, place):
+    def _notes(self, resource: Json, item: Located) -> Iterator[Record]:
+        name, position, kind = self._name, item.position, resource["resourceType"]
+        if reason := self._unused(resource, item):
             yield Skipped(name, position, reason)
             return
         patient, results = self._subject(resource), []
@@ -90,16 +90,16 @@ class _Reader:
         for document in self._documents:
             yield from cda.known_people(document, _group(patient) if patient else "")
 
-    def _unused(self, resource: Json, place: Located) -> str:
+    def _unused(self, resource: Json, item: Located) -> str:
         """Why a note is not used; empty where it is."""
         if state := is_withdrawn(resource):
             return f"has the status {state}"
-        key = resource_key(place)
+        key = resource_key(item)
         newest = self._index.newest(self._folder, key) if key else None
-        if newest and newest[1] != place_of(self._name, place.position):
+        if newest and newest[1] != place_of(self._name, item.position):
             is_older = stamp_of(resource) < newest[0]
             return "is an older version of a note" if is_older else "is a note that the export holds more than once"
-        if key and (self._index.is_replaced(self._folder, key) or self._index.is_replaced(self._folder, place.full_url)):
+        if key and (self._index.is_replaced(self._folder, key) or self._index.is_replaced(self._folder, item.full_url)):
             return "is a note that another replaces"
         return ""
 

@@ -29,8 +29,8 @@ def index_files(data: Path, names: Mapping[str, FileOptions], raw: frozenset[str
         folder = folder_of(name)
         writer.add("seen", folder)
         try:
-            for place in located(data / name, options):
-                _add(place, name, folder, raw, writer, links)
+            for item in located(data / name, options):
+                _add(item, name, folder, raw, writer, links)
         except (EOFError, OSError, ValueError, zlib.error):
             continue
     for folder, pairs in links.items():
@@ -69,10 +69,10 @@ def beside(name: str, url: str) -> str:
     return "" if target.startswith("..") or target == "." else target
 
 
-def _add(place: Located, name: str, folder: str, raw: frozenset[str], writer: IndexWriter, links: dict[str, list[tuple[str, str]]]) -> None:
-    resource, kind, key = place.resource, place.resource.get("resourceType"), resource_key(place)
-    if key and place.full_url and key_of(place.full_url) != key:
-        writer.add("url", folder, place.full_url, key)
+def _add(item: Located, name: str, folder: str, raw: frozenset[str], writer: IndexWriter, links: dict[str, list[tuple[str, str]]]) -> None:
+    resource, kind, key = item.resource, item.resource.get("resourceType"), resource_key(item)
+    if key and item.full_url and key_of(item.full_url) != key:
+        writer.add("url", folder, item.full_url, key)
     if kind == "Binary" and key:
         writer.add("binary", folder, key.partition("/")[2], *_content(resource))
     elif kind == "Patient" and key:
@@ -83,7 +83,7 @@ def _add(place: Located, name: str, folder: str, raw: frozenset[str], writer: In
             links.setdefault(folder, []).append((patient, other))
     elif kind in NOTES:
         if key:
-            writer.add("note", folder, key, stamp_of(resource), place_of(name, place.position))
+            writer.add("note", folder, key, stamp_of(resource), place_of(name, item.position))
         for target in _replaces(resource) if key and not is_withdrawn(resource) else ():
             writer.add("replaced", folder, target, key)
         for url in _addresses(resource):

@@ -60,12 +60,12 @@ def key_of(reference: str) -> str:
     return f"{match[1]}/{match[2]}" if match and not reference.startswith("urn:") else ""
 
 
-def resource_key(place: Located) -> str:
+def resource_key(item: Located) -> str:
     """``Type/id`` of a resource, by its own id or that of its address in a Bundle; empty where it has neither."""
-    kind, id_ = place.resource.get("resourceType"), place.resource.get("id")
+    kind, id_ = item.resource.get("resourceType"), item.resource.get("id")
     if not isinstance(kind, str):
         return ""
-    return f"{kind}/{id_}" if isinstance(id_, str) else key_of(place.full_url) or (f"{kind}/{place.full_url}" if place.full_url else "")
+    return f"{kind}/{id_}" if isinstance(id_, str) else key_of(item.full_url) or (f"{kind}/{item.full_url}" if item.full_url else "")
 
 
 def located(path: Path, options: FileOptions) -> Iterator[Located]:

@@ -57,8 +57,8 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
 
 def _count_metrics(counts: RuleCounts) -> dict[str, float]:
     """Records, documents by split, and removed records by step."""
-    metrics = {"records": counts.total("records", "read"), "documents": counts.total("documents")}
-    metrics |= {f"removed_{step}": counts.total(step) for step in (*REMOVING, "identifiers")}
+    metrics = {"records": counts.total("records", "read", "skipped"), "documents": counts.total("documents")}
+    metrics |= {f"removed_{step}": counts.total(step) for step in (*REMOVING, "skipped", "identifiers")}
     by_split = Counter[str]()
     for (step, _, rule), n in counts.counts.items():
         by_split[rule] += n * (step == "documents")

@@ -15,6 +15,7 @@ from tasks.runtime.svg import svg
 
 # What the removing steps of the funnel mean to a reader.
 STEPS = {
+    "skipped": "no text to train on by their kind or state",
     "read": "could not be read",
     "clean": "rejected by a rule",
     "duplicates": "duplicates",
@@ -67,7 +68,7 @@ def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     records = Counter[str]()
     for row in rows:
         records[row["step"]] += row["records"]
-    total = records["records"] + records["read"]
+    total = records["records"] + records["read"] + records["skipped"]
     left, bars = total, [("raw records", total)]
     for step, title in STEPS.items():
         left -= records[step]

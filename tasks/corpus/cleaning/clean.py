@@ -14,8 +14,10 @@ from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
+from tasks.corpus.readers.indexing import write_index
 from tasks.corpus.readers.records import FILE
 from tasks.corpus.readers.sections import MAX_PART_CHARS
+from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.runtime.pool import run_all
 
 MAX_LISTED = 20  # files that a message names
@@ -56,6 +58,10 @@ class _Corpus:
 
     def over_files(self) -> None:
         """Pass 1."""
+        options = {
+            name: options_for(name, self.params.files) for name in self.names if (self.data / name).is_file()
+        }  # no archive's members
+        write_index(self.data, options, self.work / FILE_NAME)
         limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
         arguments = [(self.data, files, i, limit, self.work) for i, files in enumerate(self._batches())]
         self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small))

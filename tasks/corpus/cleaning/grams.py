@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from tasks.corpus.cleaning import shingles
 from tasks.corpus.cleaning.comparison import whole_text
-from tasks.corpus.cleaning.passes import KEPT, decided, save
+from tasks.corpus.cleaning.passes import KEPT, decided
+from tasks.corpus.cleaning.work_files import save_array
 from tasks.corpus.documents import EVALUATION
 
 GRAM = 13  # words; shorter ones are common to texts that have nothing to do with each other
@@ -21,7 +22,7 @@ def evaluation_grams(partition: int, work: Path) -> None:
         if split in EVALUATION and disposition == KEPT:
             grams.append(shingles.ngrams(whole_text(document), GRAM))
             indices.append(np.full(len(grams[-1]), index, np.uint64))
-    save(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
+    save_array(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
 
 
 def train_grams(partition: int, work: Path) -> None:
@@ -42,8 +43,8 @@ def train_grams(partition: int, work: Path) -> None:
         in_answer.append(np.isin(grams, of_answer).astype(np.uint64))
         indices.append(np.full(len(grams), index, np.uint64))
     table = np.column_stack([_pairs(shared, indices), np.concatenate([*in_answer, _NONE])])
-    save(work / "train-grams" / f"{partition:03d}.npy", table)
-    save(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
+    save_array(work / "train-grams" / f"{partition:03d}.npy", table)
+    save_array(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
 
 
 def _pairs(grams: list[shingles.Hashes], indices: list[shingles.Hashes]) -> npt.NDArray[np.uint64]:

@@ -4,28 +4,26 @@ They hand records on through files in a working directory that only its owner ma
 between them, on numbers.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.corpus.cleaning import shingles
+from tasks.corpus.cleaning import known_people, shingles
 from tasks.corpus.cleaning.comparison import KEYS, band_keys, comparison_keys, document_shingles
 from tasks.corpus.cleaning.copy_forward import copies_of, paragraph_keys, without_paragraphs
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS, REPAIRS
+from tasks.corpus.cleaning.work_files import documents_file, rejections_file, save_array, whole_file
 from tasks.corpus.documents import (
     SPLITS,
     Decoded,
     Document,
     KnownPerson,
     PartitionWriter,
+    Record,
     Rejected,
     Skipped,
     partition_of,
@@ -35,8 +33,8 @@ from tasks.corpus.documents import (
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FILE, FileOptions
 from tasks.corpus.readers.sections import note_parts
+from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
-from tasks.runtime.files import whole
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -68,32 +66,41 @@ RawFile = tuple[str, str, FileOptions]
 def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work: Path) -> RuleCounts:
     """Pass 1, some files: their records by partition, those that cannot be read with their reason. ``index`` is of these files alone.
 
-    A text of more than ``max_chars`` is one document per part.
+    What readers must know of other files is in ``work``, in ``FILE_NAME``; who the files name goes there too, and nowhere else. A text
+    of more than ``max_chars`` is one document per part.
     """
-    counts = RuleCounts()
-    for stale in (work / "raw").glob(f"*/{index:05d}.jsonl"):
+    counts, stem = RuleCounts(), f"{index:05d}"
+    for stale in (work / "raw").glob(f"*/{stem}.jsonl"):
         stale.unlink()
-    with PartitionWriter(work / "raw", f"{index:05d}") as writer, _rejections(work, f"read-{index:05d}") as reject:
-        for record, split in ((record, split) for name, split, options in files for record in read_file(data, name, options)):
-            if isinstance(record, Rejected):
-                counts.add("read", record.source, record.reason, record.position)
-                reject(asdict(record))
-                continue
-            if isinstance(record, Skipped):
-                counts.add("skipped", record.source, record.reason, record.position)
-                continue
-            if isinstance(record, Decoded):
-                counts.add("encodings", record.source, record.encoding, FILE)
-                continue
-            if isinstance(record, KnownPerson):
-                continue
-            if split:
-                # Its groups are not those of the corpus.
-                record = replace(record, split=split, group=f"{split}:{record.group}")  # noqa: PLW2901
-            for document in note_parts(record, max_chars):
-                counts.add("records", record.source, "", document.id)
-                writer.add(partition_of(document.id), to_line(document))
+    with (
+        PartitionWriter(work / "raw", stem) as writer,
+        rejections_file(work, f"read-{stem}") as reject,
+        known_people.writer(work, stem) as write_known,
+    ):
+        for record, split in _records(data, files, work / FILE_NAME):
+            match record:
+                case Rejected():
+                    counts.add("read", record.source, record.reason, record.position)
+                    reject(asdict(record))
+                case Skipped():
+                    counts.add("skipped", record.source, record.reason, record.position)
+                case Decoded():
+                    counts.add("encodings", record.source, record.encoding, FILE)
+                case KnownPerson():
+                    write_known(record)
+                case Document():
+                    # The groups of a file with a split of its own are not those of the corpus.
+                    of_split = replace(record, split=split, group=f"{split}:{record.group}") if split else record
+                    for document in note_parts(of_split, max_chars):
+                        counts.add("records", record.source, "", document.id)
+                        writer.add(partition_of(document.id), to_line(document))
     return counts
+
+
+def _records(data: Path, files: Sequence[RawFile], index: Path) -> Iterator[tuple[Record, str]]:
+    """The records of files, each with the split that its file has."""
+    for name, split, options in files:
+        yield from ((record, split) for record in read_file(data, name, options, index))
 
 
 def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
@@ -103,7 +110,7 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
     sentence_keys: list[int] = []
     paragraph_rows: list[tuple[int, int]] = []
     written = 0
-    with _documents(work / "clean", partition) as write, _rejections(work, f"clean-{partition:03d}") as write_rejected:
+    with documents_file(work / "clean", partition) as write, rejections_file(work, f"clean-{partition:03d}") as write_rejected:
 
         def reject(document: Document, step: str, rule: str, reason: str) -> None:
             counts.add(step, document.source, rule, document.id)
@@ -121,8 +128,8 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
                 keys = (shingles.sentence_key(s, rules.boilerplate_words) for s in shingles.sentences(cleaned.answer)[::2])
                 sentence_keys += {key for key in keys if key is not None}
     _write_row_metrics(work / "raw-records", partition, map(compute_metrics, raw))
-    save(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
-    save(work / "paragraphs" / f"{partition:03d}.npy", np.array(paragraph_rows, np.uint64).reshape(-1, 2))
+    save_array(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
+    save_array(work / "paragraphs" / f"{partition:03d}.npy", np.array(paragraph_rows, np.uint64).reshape(-1, 2))
     return counts
 
 
@@ -164,7 +171,7 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
     ids: list[str] = []
     rows: list[dict[str, int]] = []
     grams: list[shingles.Hashes] = []
-    with _documents(work / "stripped", partition) as write:
+    with documents_file(work / "stripped", partition) as write:
         for row, original in enumerate(read_lines(work / "clean" / f"{partition:03d}.jsonl")):
             document = _capped(original, copies, row, rules, counts)
             stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document.answer, boilerplate, rules))
@@ -178,11 +185,11 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
             grams.append(document_shingles(stripped))
     table = {name: np.array([row[name] for row in rows], np.uint64) for name in KEYS}
     for name, column in table.items():
-        save(work / "index" / f"{partition:03d}.{name}.npy", column)
+        save_array(work / "index" / f"{partition:03d}.{name}.npy", column)
     signatures = shingles.signatures(grams)
-    save(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
-    save(work / "index" / f"{partition:03d}.signature.npy", signatures)
-    save(work / "index" / f"{partition:03d}.bands.npy", band_keys(signatures, table["subject"]))
+    save_array(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
+    save_array(work / "index" / f"{partition:03d}.signature.npy", signatures)
+    save_array(work / "index" / f"{partition:03d}.bands.npy", band_keys(signatures, table["subject"]))
     return counts
 
 
@@ -205,7 +212,7 @@ def finish(partition: int, work: Path) -> RuleCounts:
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
     metrics: list[RowMetrics] = []
-    with _rejections(work, f"finish-{partition:03d}") as reject:
+    with rejections_file(work, f"finish-{partition:03d}") as reject:
         for row, (_, document, split, disposition) in enumerate(decided(partition, work)):
             if disposition == KEPT:
                 kept = replace(document, split=split, group=groups[row].decode())
@@ -223,7 +230,7 @@ def finish(partition: int, work: Path) -> RuleCounts:
     for split, lines in files.items():
         path = work / "documents" / split / f"{partition:03d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _whole_file(path) as file:
+        with whole_file(path) as file:
             file.writelines(lines)
     return counts
 
@@ -285,34 +292,6 @@ def decided(partition: int, work: Path) -> Iterator[tuple[int, Document, str, in
         yield first + row, document, SPLITS[splits[row]], int(dispositions[row])
 
 
-@contextmanager
-def _documents(directory: Path, partition: int) -> Iterator[Callable[[Document], object]]:
-    directory.mkdir(exist_ok=True)
-    with _whole_file(directory / f"{partition:03d}.jsonl") as file:
-        yield lambda document: file.write(to_line(document))
-
-
-@contextmanager
-def _rejections(work: Path, name: str) -> Iterator[Callable[[Mapping[str, object]], object]]:
-    (work / "rejected").mkdir(exist_ok=True)
-    with _whole_file(work / "rejected" / f"{name}.jsonl") as file:
-        yield lambda record: file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[str]]:
-    """A file that is there when it is whole: two processes may make the same one after another's death."""
-    with whole(path, unique=True) as partial, open(partial, "w", encoding="utf-8") as file:
-        yield file
-
-
 def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMetrics]) -> None:
     directory.mkdir(exist_ok=True)
     write_row_metrics(directory / f"{partition:03d}.jsonl", metrics)
-
-
-def save(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array, which is there when it is whole."""
-    path.parent.mkdir(exist_ok=True)
-    with whole(path, unique=True) as partial, open(partial, "wb") as file:
-        np.save(file, array)

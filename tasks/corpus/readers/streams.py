@@ -78,9 +78,9 @@ class _Gzip(gzip.GzipFile):
 class BoundedFile:
     """What an XML parser reads: at most so many bytes between two calls of ``next_record``."""
 
-    def __init__(self, path: Path, max_bytes: int = 0):
+    def __init__(self, source: Path | IO[bytes], max_bytes: int = 0):
         self._max_bytes = max_bytes or MAX_RECORD
-        self._file = open_bytes(path)
+        self._file = open_bytes(source) if isinstance(source, Path) else source
         self._size = self._elements = 0
 
     def read(self, size: int) -> bytes:

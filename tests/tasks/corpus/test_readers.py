@@ -218,10 +218,16 @@ def test_fhir_notes_become_texts_grouped_by_patient_without_naming_one(tmp_path:
         "{",
     ]
     documents, rejected = read(tmp_path, "a.ndjson", "\n".join(lines))
-    assert [d.answer for d in documents] == ["Coughs.", "Fever.\nRash & pain.", "No finding."]
+    assert [d.answer for d in documents] == ["Coughs.", "Fever.\n\nRash & pain.", "No finding."]
     assert len({d.group for d in documents}) == 1 and "17" not in documents[0].group.split(":")[0]
-    assert [position for position, _ in rejected] == [f"line {n}" for n in range(3, 10)]
-    assert rejected[0][1] == "is a FHIR resource of a type that is not read" and rejected[1][1].startswith("holds a note only by reference")
+    assert rejected == [
+        ("line 4", "refers to a Binary that is not in the export"),
+        ("line 5", "holds a note that is neither text, HTML, RTF nor a clinical document"),
+        ("line 6", "holds a note that is not base64"),
+        ("line 7", "does not have the structure of its resource type"),
+        ("line 8", "holds no note"),
+        ("line 9", "is not JSON"),
+    ]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
 from tasks.corpus.readers.indexing import write_index
+from tasks.corpus.readers.left_out import BY_NAME
 from tasks.corpus.readers.records import FILE
 from tasks.corpus.readers.sections import MAX_PART_CHARS
 from tasks.corpus.readers.source_index import FILE_NAME
@@ -181,7 +182,7 @@ def _about_files(counts: RuleCounts) -> list[str]:
         f"not UTF-8, and read in {encoding}, as their bytes show (preprocess.files can set another encoding): {_listed(sources)}"
         for encoding, sources in by_encoding.items()
     ]
-    left_out = [source for (step, source, _), examples in sorted(counts.examples.items()) if step == "skipped" and examples == [FILE]]
+    left_out = sorted(source for step, source, reason in counts.counts if step == "skipped" and reason.startswith(BY_NAME))
     return notes + [f"left out by their names, as no data: {_listed(left_out)}"] * bool(left_out)
 
 

@@ -35,6 +35,7 @@ _OTHER = frozenset(
     "id nr no num number index name date time datum zeit fecha data tarih author title type kind status code source url link language "
     "ward department age sex gender comment row_id hadm_id".split()
 )
+_WEAK = frozenset("a q no not nota fall case summary name date type number text data ward".split())  # which stand in records too
 _A_NAME = re.compile(r"[^\W\d][\w .:()/#°-]*")
 
 
@@ -109,7 +110,11 @@ def _plain(column: str) -> str:
 
 
 def _is_header(names: Sequence[str]) -> bool:
-    """Whether a first line has names of columns and no values: all look like names, and one at least is known as one."""
+    """Whether a first line has names of columns and no values: all look like names, and two are known, or one and all are single words."""
     if not names or any(len(name) > 2 * MAX_NAME or len(name.split()) > 6 or not _A_NAME.fullmatch(name) for name in names):
         return False
-    return any(_plain(name) in _FIELD_OF or _plain(name) in _OTHER or "_" in name for name in names)
+    plain = [_plain(name) for name in names]
+    known = sum(
+        name not in _WEAK and (name in _FIELD_OF or name in _OTHER or "_" in column) for name, column in zip(plain, names, strict=True)
+    )
+    return known >= 2 or (known == 1 and not any(" " in name for name in names))

@@ -3,6 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
+BY_NAME = "is left out by its name"
 _BESIDE = (
     (
         re.compile(r"(?:licen[cs]e|copying|readme|read_me|changelog)(?:[-_ ][^.]*)?(?:\.[a-z]{2})?(?:\.(?:txt|md|rst|html?|pdf))?"),
@@ -21,5 +22,5 @@ def left_out(name: str) -> str:
     """Why a file is no data by its name; empty for one that is read."""
     path = PurePosixPath(name.lower())
     if "__macosx" in path.parts:
-        return "is left out by its name, as a file of the system"
-    return next((f"is left out by its name, as {kind}" for pattern, kind in _BESIDE if pattern.fullmatch(path.name)), "")
+        return f"{BY_NAME}, as a file of the system"
+    return next((f"{BY_NAME}, as {kind}" for pattern, kind in _BESIDE if pattern.fullmatch(path.name)), "")

@@ -16,7 +16,7 @@ from tasks.corpus.cleaning.shingles import Hashes
 from tasks.corpus.documents import SPLITS, share
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, unmatched
-from tasks.corpus.readers.indexing import write_index
+from tasks.corpus.readers.indexing import index_parts, merge_parts, write_part
 from tasks.corpus.readers.records import FILE
 from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.runtime.pool import run_all
@@ -57,7 +57,10 @@ class _Corpus:
     def over_files(self) -> None:
         """Pass 1."""
         files = self.params.files
-        write_index(self.data, {name: options_for(name, files) for name in self.names}, self.work / FILE_NAME)
+        with_options = {name: options_for(name, files) for name in self.names}
+        parts = index_parts(self.data, with_options, self.work / "index-parts")
+        run_all(write_part, parts, desc="indexing", here=self._is_small())
+        merge_parts(parts, with_options, self.work / FILE_NAME)
         arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), self.work) for i, n in enumerate(self.names)]
         self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small()))
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from tasks.corpus.documents import Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
 from tasks.corpus.readers import fhir, fhir_resources, hl7_files, hpo, tables, texts, xml_files
-from tasks.corpus.readers.indexing import LINES, XML, ending, write_index
+from tasks.corpus.readers.indexing import INDEXED, LINES, XML, ending, write_index
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
 from tasks.corpus.readers.source_index import FILE_NAME, SourceIndex
 from tasks.runtime.digests import files_in
@@ -23,7 +23,6 @@ from tasks.runtime.digests import files_in
 # What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
 DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
 COMPRESSED = (*XML, *LINES, ".json")  # kinds that are also read as .gz
-INDEXED = (*XML, *LINES, ".json")  # kinds whose reading needs other files
 
 
 def raw_files(data: Path) -> list[str]:

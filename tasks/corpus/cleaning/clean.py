@@ -14,7 +14,7 @@ from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
-from tasks.corpus.readers.indexing import write_index
+from tasks.corpus.readers.indexing import index_parts, merge_parts, write_part
 from tasks.corpus.readers.left_out import BY_NAME
 from tasks.corpus.readers.records import FILE
 from tasks.corpus.readers.sections import MAX_PART_CHARS
@@ -62,7 +62,9 @@ class _Corpus:
         options = {
             name: options_for(name, self.params.files) for name in self.names if (self.data / name).is_file()
         }  # no archive's members
-        write_index(self.data, options, self.work / FILE_NAME)
+        parts = index_parts(self.data, options, self.work / "index-parts")
+        run_all(write_part, parts, desc="indexing", here=self._is_small)
+        merge_parts(parts, options, self.work / FILE_NAME)
         limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
         arguments = [(self.data, files, i, limit, self.work) for i, files in enumerate(self._batches())]
         self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small))

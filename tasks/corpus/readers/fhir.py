@@ -12,13 +12,14 @@ from tasks.corpus.readers import cda
 from tasks.corpus.readers.attachments import MAX_ATTACHMENT, attached_bytes, attached_text, content_kind
 from tasks.corpus.readers.fhir_index import NOTES, beside, identifiers, is_withdrawn, place_of, stamp_of
 from tasks.corpus.readers.fhir_notes import RepeatedNoteError, texts
-from tasks.corpus.readers.fhir_people import PATIENTS_OWN, STAFF, known_as
+from tasks.corpus.readers.fhir_people import PATIENTS_OWN, STAFF, known_as, named_in
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
 from tasks.corpus.readers.source_index import SourceIndex
 from tasks.corpus.readers.streams import open_bytes
 
 _CONDITIONAL = re.compile(r"Patient\?identifier=(?:([^|]*)\|)?([^|&]+)")
+MAX_NAMED = 100_000  # people that are remembered
 _STRUCTURE = "does not have the structure of its resource type"
 _BY_ENDING = {".html": "text/html", ".htm": "text/html", ".xhtml": "application/xhtml+xml", ".rtf": "text/rtf", ".xml": "text/xml"}
 _BY_ENDING |= {".pdf": "application/pdf", ".txt": "text/plain", ".ccda": "text/xml", ".cda": "text/xml"}
@@ -36,6 +37,7 @@ class _Reader:
 
     def __init__(self, data: Path, name: str, index: SourceIndex):
         self._data, self._name, self._folder, self._index = data, name, folder_of(name), index
+        self._named: set[tuple[str, str]] = set()  # people that references named before, who need not be yielded again
         self._documents: list[cda.ClinicalDocument] = []  # that the resource at hand has attached
 
     def records(self, item: Located) -> Iterator[Record]:
@@ -67,6 +69,14 @@ class _Reader:
                     patient = self._patient(person, full_url) if person is resource else self._subject(resource)
                     group = _group(patient) if patient else ""
                 yield KnownPerson(group, identifiers_)
+        if resource["resourceType"] in (*NOTES, "Encounter", "PractitionerRole"):
+            for role, person_name in named_in(resource):
+                group = _group(patient) if role == "PATIENT" and (patient := self._subject(resource)) else ""
+                if (group, person_name) not in self._named:
+                    self._named.add((group, person_name))
+                    yield KnownPerson(group, (("NAME", person_name),))
+            if len(self._named) > MAX_NAMED:
+                self._named.clear()
 
     def _notes(self, resource: Json, item: Located) -> Iterator[Record]:
         name, position, kind = self._name, item.position, resource["resourceType"]

@@ -12,30 +12,24 @@ from urllib.parse import unquote
 from tasks.corpus.readers.attachments import NoTextError, attached_bytes, content_kind
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
-from tasks.corpus.readers.source_index import IndexWriter, joined_roots
+from tasks.corpus.readers.source_index import IndexWriter
 
 NOTES = ("DocumentReference", "DiagnosticReport", "Composition", "ClinicalImpression")
+_INDEXED = (*NOTES, "Binary", "Patient")
 NOT_USED = frozenset("entered-in-error superseded cancelled deprecated replaced retracted".split())
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//|/")
 
 
-def index_files(data: Path, names: Mapping[str, FileOptions], raw: frozenset[str], writer: IndexWriter) -> None:
-    """Add the resources of FHIR files to an index; ``raw`` are the names of all raw files, which may be attached.
-
-    What cannot be read is left to the reader, which says so.
-    """
-    links: dict[str, list[tuple[str, str]]] = {}
+def index_files(data: Path, names: Mapping[str, FileOptions], writer: IndexWriter) -> None:
+    """Add the resources of FHIR files to an index. What cannot be read is left to the reader, which says so."""
     for name, options in names.items():
         folder = folder_of(name)
         writer.add("seen", folder)
         try:
-            for item in located(data / name, options):
-                _add(item, name, folder, raw, writer, links)
+            for item in located(data / name, options, _INDEXED):
+                _add(item, name, folder, writer)
         except (EOFError, OSError, ValueError, zlib.error):
             continue
-    for folder, pairs in links.items():
-        for id_, root in joined_roots(pairs).items():
-            writer.add("same", folder, id_, root)
 
 
 def place_of(name: str, position: str) -> str:
@@ -69,7 +63,7 @@ def beside(name: str, url: str) -> str:
     return "" if target.startswith("..") or target == "." else target
 
 
-def _add(item: Located, name: str, folder: str, raw: frozenset[str], writer: IndexWriter, links: dict[str, list[tuple[str, str]]]) -> None:
+def _add(item: Located, name: str, folder: str, writer: IndexWriter) -> None:
     resource, kind, key = item.resource, item.resource.get("resourceType"), resource_key(item)
     if key and item.full_url and key_of(item.full_url) != key:
         writer.add("url", folder, item.full_url, key)
@@ -80,14 +74,14 @@ def _add(item: Located, name: str, folder: str, raw: frozenset[str], writer: Ind
         for system, value in identifiers(resource):
             writer.add("identifier", folder, system, value, patient)
         for other in _linked(resource):
-            links.setdefault(folder, []).append((patient, other))
+            writer.add("link", folder, patient, other)
     elif kind in NOTES:
         if key:
             writer.add("note", folder, key, stamp_of(resource), place_of(name, item.position))
         for target in _replaces(resource) if key and not is_withdrawn(resource) else ():
             writer.add("replaced", folder, target, key)
         for url in _addresses(resource):
-            if (file := beside(name, url)) in raw or (file := beside("x", url)) in raw:
+            for file in {beside(name, url), beside("x", url)} - {""}:
                 writer.add("attached", file)
 
 
@@ -135,7 +129,8 @@ def _replaces(resource: Json) -> Iterator[str]:
 def _addresses(resource: Json) -> Iterator[str]:
     attachments = [content.get("attachment") for content in _dicts(resource.get("content"))]
     attachments += _dicts(resource.get("presentedForm"))
-    yield from (url for attachment in _dicts(attachments) if isinstance(url := attachment.get("url"), str))
+    urls = (attachment.get("url") for attachment in _dicts(attachments))
+    yield from (url for url in urls if isinstance(url, str) and not key_of(url).startswith("Binary/"))
 
 
 def _reference(value: object) -> str:

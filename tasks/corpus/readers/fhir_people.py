@@ -1,5 +1,6 @@
 """Who FHIR resources name: what patients, their relatives, staff, organizations and places are known by."""
 
+import re
 from collections.abc import Iterator
 
 from tasks.corpus.readers.fhir_resources import Json
@@ -38,6 +39,8 @@ _BY_SYSTEM = {  # as a part of the address or the OID
 _BY_TELECOM = {"phone": "PHONE", "sms": "PHONE", "pager": "PHONE", "fax": "FAX", "email": "EMAIL", "url": "URL"}
 # Codes of organizations (dept, team, payers) and of places within a building.
 _COMMON = frozenset("dept team pay ins wa ro bd area lvl wi co ca rd ve vi".split())
+_AUTHORS = ("author", "attester", "authenticator", "performer", "resultsInterpreter", "assessor", "participant", "practitioner")
+_PERSON = re.compile(r"(?:^|/)(Patient|Practitioner|RelatedPerson)(?:/|\?|$)")
 Identifiers = Iterator[tuple[str, str]]
 
 
@@ -73,6 +76,25 @@ def _known_as(resource: Json, kind: str) -> Identifiers:
         yield from (("NAME", name) for human in _listed(contact.get("name")) for name in human_names(human))
         yield from _reached(contact)
     yield from (("DATE", _string(resource.get(field))[:10]) for field in ("birthDate", "deceasedDateTime"))
+
+
+def named_in(resource: Json) -> Iterator[tuple[str, str]]:
+    """Type and name of each person that a resource's references name: "PATIENT" for its patient, else "STAFF"."""
+    for field, value in resource.items():
+        if field in ("subject", "patient", *_AUTHORS):
+            for reference in _referring(value, 0):
+                name, target = _string(reference.get("display")), _string(reference.get("reference")) or _string(reference.get("type"))
+                if name.strip() and (person := _PERSON.search(target)):
+                    yield "PATIENT" if person[1] == "Patient" else "STAFF", " ".join(name.split())
+
+
+def _referring(value: object, level: int) -> Iterator[Json]:
+    """The references in a field, at most a few levels down."""
+    for item in _listed(value):
+        yield item
+        if level < 2:
+            for inner in item.values():
+                yield from _referring(inner, level + 1)
 
 
 def human_names(name: Json) -> Iterator[str]:

@@ -68,13 +68,15 @@ def resource_key(item: Located) -> str:
     return f"{kind}/{id_}" if isinstance(id_, str) else key_of(item.full_url) or (f"{kind}/{item.full_url}" if item.full_url else "")
 
 
-def located(path: Path, options: FileOptions) -> Iterator[Located]:
-    """The resources of a file; those of Bundles in place of the Bundle."""
+def located(path: Path, options: FileOptions, types: tuple[str, ...] = ()) -> Iterator[Located]:
+    """The resources of a file; those of Bundles in place of the Bundle. With ``types``, lines without one of these may be left out."""
     if path.name.lower().removesuffix(".gz").endswith(".json"):
         yield from _of_json(path, options)
         return
     with open_text(path, options) as file:
         for i, line in numbered(file):
+            if types and line is not None and not {"Bundle", *types} & {match[1] for match in _TYPE.finditer(line)}:
+                continue
             yield from _unbundled(parse_object(line), f"line {i}", "", 0)
 
 

@@ -17,7 +17,7 @@ from tasks.corpus.documents import Decoded, Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
 from tasks.corpus.readers import archives, excel, fhir, fhir_resources, hl7_files, hpo, json_values, tables, texts, xml_files
 from tasks.corpus.readers.encodings import detected_encoding
-from tasks.corpus.readers.indexing import LINES, XML, ending, write_index
+from tasks.corpus.readers.indexing import INDEXED, LINES, XML, ending, write_index
 from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
 from tasks.corpus.readers.source_index import FILE_NAME, SourceIndex
@@ -28,7 +28,6 @@ from tasks.runtime.errors import printable
 DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
 TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".md")  # whose encoding is found out where it is not said
 COMPRESSED = (*XML, *TEXTS)  # kinds that are also read as .gz
-INDEXED = (*XML, *LINES, ".json")  # kinds whose reading needs other files
 
 
 def raw_files(data: Path) -> list[str]:

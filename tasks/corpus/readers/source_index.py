@@ -5,7 +5,8 @@ citation, and which were deleted or retracted. It holds data of patients, so it 
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +16,11 @@ _TABLES = {
     "binary": "folder, id, content_type, data",  # data NULL: of a kind that is not read
     "url": "folder, url, key",  # the key, Type/id, of what a Bundle knows by another address
     "identifier": "folder, system, value, id",  # of patients
+    "link": "folder, id, other",  # of patients
     "same": "folder, id, root",  # patients that are one by their links
     "note": "folder, key, stamp, place",  # every place of a note's versions
     "replaced": "folder, key, by",
-    "attached": "name",  # raw files that a resource refers to
+    "attached": "name",  # files that a resource refers to
     "seen": "folder",  # folders with resources
     "citation": "folder, pmid, version, place",
     "withdrawn": "folder, pmid, reason",
@@ -29,7 +31,7 @@ MAX_CHAIN = 1000  # of documents that replace one another
 
 
 class IndexWriter:
-    """Makes an index, in one process; of rows that say the same of one thing, the first counts."""
+    """Makes an index, or a part of one; of rows that say the same of one thing, the first counts."""
 
     def __init__(self, path: Path):
         self._db = sqlite3.connect(path)
@@ -59,10 +61,27 @@ class IndexWriter:
 
     def __exit__(self, *error: object) -> None:
         self._flush()
-        for i, key in enumerate(_KEYS):
-            self._db.execute(f"CREATE INDEX key{i} ON {key}")
         self._db.commit()
         self._db.close()
+
+    def merge(self, parts: Iterable[Path], names: Collection[str]) -> None:
+        """Add the parts in their order; ``names`` are those of all raw files."""
+        for part in parts:
+            self._db.commit()  # nothing can be attached within a transaction
+            self._db.execute("ATTACH ? AS part", (str(part),))
+            for table in _TABLES:
+                self._db.execute(f"INSERT INTO {table} SELECT * FROM part.{table} ORDER BY rowid")
+            self._db.commit()
+            self._db.execute("DETACH part")
+        attached = {name for (name,) in self._db.execute("SELECT DISTINCT name FROM attached")}
+        self._db.executemany("DELETE FROM attached WHERE name=?", [(name,) for name in attached.difference(names)])
+        links = self._db.execute("SELECT folder, id, other FROM link ORDER BY folder").fetchall()
+        for folder, rows in groupby(links, key=lambda row: str(row[0])):
+            for id_, root in joined_roots((str(one), str(other)) for _, one, other in rows).items():
+                self.add("same", folder, id_, root)
+        self._flush()
+        for i, key in enumerate(_KEYS):
+            self._db.execute(f"CREATE INDEX key{i} ON {key}")
 
 
 class SourceIndex:

@@ -47,6 +47,7 @@ def archive() -> bytes:
     return sink.getvalue()
 
 
+NOTE = {"content": [{"attachment": {"data": "Q291Z2hzLg=="}}]}
 GOOD: dict[str, bytes] = {
     "a.csv": table(),
     "a.tsv": table().replace(b'","', b'"\t"').replace(b"Question,", b"Question\t"),
@@ -68,6 +69,16 @@ GOOD: dict[str, bytes] = {
         b"<ICD10CM.tabular><chapter><section><diag><name>L02</name><desc>Abscess</desc><excludes1><note>x (L01)</note></excludes1>"
         b"</diag></section></chapter></ICD10CM.tabular>"
     ),
+    "c.json": b'{"resourceType": "Bundle", "entry": [%s]}' % b", ".join([b'{"resource": %s}' % fhir_note(**NOTE).encode()] * 4),
+    "a.html": b"<html><body><h1>Plan</h1><table><tr><td>Na</td><td>140</td></tr></table><ul><li>a &amp; b</li></ul></body></html>",
+    "a.rtf": rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Arial;}}\f0 Fever\par M\'fc\u8364?\trowd\cellx1\pard\intbl K\cell 4.1\cell\row}",
+    "e.xml": (
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><title>T</title><recordTarget><patientRole><id root="1" extension="7"/></patientRole>'
+        b"</recordTarget><component><structuredBody><component><section><title>Plan</title><text><list><item>a</item></list></text>"
+        b"</section></component></structuredBody></component></ClinicalDocument>"
+    ),
+    "a.hl7": b"MSH|^~\\&|LAB\rPID|1||7^^^A^MR||Smith^Ann\rOBR|1\rOBX|1|TX|R^Report||one \\T\\ two||||||F\rOBX|2|NM|N^Na||140|mmol/L|||||F\r"
+    * 3,
 }
 PIECES = [b"\0", b'"', b"\n", b"\r", b"\xef\xbb\xbf", b"\xff\xfe", b"{", b"<", b"&x;", b",", b"\t", b"\xc3", b"nan", b"<|im_end|>", b"=1+1"]
 

@@ -460,6 +460,22 @@ def test_people_are_known_by_all_that_resources_say(data: Path) -> None:
     ]
 
 
+def test_people_are_known_by_the_names_of_references_too(data: Path) -> None:
+    doctor, ward = {"reference": "Practitioner/1", "display": "Kim Lee, MD"}, {"reference": "Organization/1", "display": "Cardiology"}
+    one = note("One.", patient={"reference": "Patient/17", "display": "Smith, Ann"}, author=[doctor, ward], custodian=ward)
+    write(
+        data,
+        "a.ndjson",
+        one,
+        one,
+        COMPOSITION | {"attester": [{"mode": "legal", "party": {"type": "Practitioner", "display": "Raj Kumar"}}]},
+    )
+    export = Export(data)
+    group = export.documents[0].group
+    names = [KnownPerson(group, (("NAME", "Smith, Ann"),)), *(KnownPerson("", (("NAME", name),)) for name in ("Kim Lee, MD", "Raj Kumar"))]
+    assert export.people == names
+
+
 def test_circles_of_references_end(data: Path) -> None:
     a = {"resourceType": "Patient", "id": "a", "link": [{"other": {"reference": "Patient/b"}}]}
     b = {"resourceType": "Patient", "id": "b", "link": [{"other": {"reference": "Patient/a"}}, {"other": {"reference": "Patient/b"}}]}

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from tasks.corpus.cleaning.clean import clean
 from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
+from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, private
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
+from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.row_metrics import read_row_metrics
+from tasks.params import read_params
 from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
+from tasks.runtime.params import PARAMS
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
@@ -41,10 +45,13 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
         shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
+        _warn_of_few_items(documents)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    public = all_public(data, raw_files(data))
-    write_whole(report / "funnel.json", {"rows": list(counts.rows()), "decontamination": decontamination, "public": public})
+    public = all_public(data, (name for name in raw_files(data) if not left_out(name)))
+    write_whole(
+        report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": decontamination, "public": public}
+    )
     metrics |= _count_metrics(counts)
     print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records; {summarize_removed(counts)}")
     return StageResult(metrics=metrics, reports=("report",))
@@ -52,8 +59,8 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
 
 def _count_metrics(counts: RuleCounts) -> dict[str, float]:
     """Records, documents by split, and removed records by step."""
-    metrics = {"records": counts.total("records", "read"), "documents": counts.total("documents")}
-    metrics |= {f"removed_{step}": counts.total(step) for step in (*REMOVING, "identifiers")}
+    metrics = {"records": counts.total("records", "read", "skipped"), "documents": counts.total("documents")}
+    metrics |= {f"removed_{step}": counts.total(step) for step in (*REMOVING, "skipped", "identifiers")}
     by_split = Counter[str]()
     for (step, _, rule), n in counts.counts.items():
         by_split[rule] += n * (step == "documents")
@@ -72,6 +79,14 @@ def _refuse_if_too_few(counts: RuleCounts, data: Path, rejected: Path, params: P
             f"{data}: {bad} of {total} records were rejected, more than preprocess.max_rejected_share of "
             f"{params.max_rejected_share} allows; {summarize_removed(counts)}. They are in {FAILED}"
         )
+
+
+def _warn_of_few_items(documents: Path) -> None:
+    """Print where the splits are too small for later gates. Their params change no byte of an output, so the stage depends on none."""
+    if PARAMS.exists():
+        validate, register = (read_params()[name].model_dump() for name in ("validate", "register"))
+        if warning := short_of_items(documents, validate, register):
+            print(f"preprocess: {warning}", flush=True)
 
 
 def _keep(*paths: Path) -> None:

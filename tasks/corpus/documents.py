@@ -80,8 +80,16 @@ class KnownPerson:
     identifiers: tuple[tuple[str, str], ...]  # (type of identifier, value): ("NAME", "Ann Mary Smith"), ("DATE", "1950-12-19")
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A file that is read in an encoding which neither the file nor params.yaml says: it was found out, and the user is told."""
+
+    source: str
+    encoding: str
+
+
 # What a reader yields.
-Record: TypeAlias = Document | Rejected | Skipped | KnownPerson
+Record: TypeAlias = Document | Rejected | Skipped | KnownPerson | Decoded
 
 
 def content_id(*parts: str) -> str:

@@ -124,12 +124,13 @@ def check(name: str, rows: Iterable[RowMetrics], suite: Sequence[gxe.Expectation
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=expected))
     result = definition.run(result_format="SUMMARY")
     table.unlink()
+    missing = {id(outcome): _missing_values(outcome) for outcome in result.results}
     _redact(result)
     report.mkdir(parents=True, exist_ok=True)
     write_whole(report / f"{name}.json", _stable(result.to_json_dict()))
     (report / f"{name}.html").write_text(_page(result), encoding="utf-8")
     missed = [r for r in result.results if not r.success]
-    warned, failed = (tuple(_describe(r) for r in missed if (_severity(r) == FAIL) is fatal) for fatal in (False, True))
+    warned, failed = (tuple(_describe(r, missing[id(r)]) for r in missed if (_severity(r) == FAIL) is fatal) for fatal in (False, True))
     return Gate(name, len(result.results) - len(missed), warned, failed)
 
 
@@ -159,11 +160,63 @@ def _stable(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _describe(outcome: Any) -> str:
+# What a miss means, by the column that is looked at; every sentence begins with a number of records.
+SENTENCES = {
+    "id": "have an id that another record has, or none",
+    "content": "say the same as another, word for word",
+    "split": "are in a split that there is not",
+    "splits_of_group": "are of a group that is in more than one split; look at the column split, or name a wider group",
+    "answer_chars": "have an answer that is shorter or longer than preprocess.min_answer_chars and max_answer_chars allow",
+    "answer_words": "have an answer of under 10 or over 5,000 words",
+    "category": "have no category",
+    "source": "have no source",
+    "hidden_characters": "have characters that are not seen",
+    "empty_value": "have a question or an answer that stands for no value",
+    "asks_nothing": "have a question about nothing",
+    "answer_is_a_question": "have an answer that is only a question",
+    "link_list": "have an answer that is only a list of links",
+    "suspect_numbers": "have numbers or units that look corrupted",
+    "html": "have HTML in their text",
+    "mojibake": "have wrongly decoded characters; set the encoding in preprocess.files",
+    "control_tokens": "have a chat template's control tokens in their text",
+    "lost_characters": "have words that lost an apostrophe or an accent",
+    "site_chrome": "have words of a web page's frame",
+    "method": "are variants without a method",
+    "without_parent": "are variants of a document that is not in train",
+    "same_as_parent": "are variants that say the same as their original",
+    "other_group": "are variants of another group than their original",
+    "changed_facts": "are variants that state other facts than their original",
+    "copies_of_parent": "are more variants of one document than there may be",
+    "tokens": "are shorter than two tokens or longer than 4,096",
+    "supervised": "have no token with loss",
+    "largest_token": "have a token that the tokenizer does not have",
+    "bytes_per_token": "have so few or many bytes per token that the tokenizer may not fit their text",
+}
+
+
+def _describe(outcome: Any, missing: Sequence[str] = ()) -> str:
+    """What an expectation missed, as a sentence with its column in brackets; counts only."""
     config = outcome.expectation_config
     column = config.kwargs.get("column") or ", ".join(config.kwargs.get("column_list", []))
     count = outcome.result.get("unexpected_count")
+    if missing:
+        return (
+            f"no document is left in {' and '.join(missing)}, perhaps as all were duplicates; add data, or raise "
+            "preprocess.test_share and validation_share (split)"
+        )
+    if config.type == "expect_table_row_count_to_be_between":
+        return "there are no records"
+    if column in SENTENCES and count:
+        return f"{count:,} records {SENTENCES[column]} ({column})"
     return f"{config.type}{f' ({column})' if column else ''}" + (f": {count} records" if count else "")
+
+
+def _missing_values(outcome: Any) -> list[str]:
+    """Of a set of values that must all be there, those that are not; our own names of splits, and no record's."""
+    if outcome.success or outcome.expectation_config.type != "expect_column_distinct_values_to_contain_set":
+        return []
+    observed = outcome.result.get("observed_value") or []
+    return [value for value in outcome.expectation_config.kwargs["value_set"] if value not in observed]
 
 
 def _page(result: ExpectationSuiteValidationResult) -> str:

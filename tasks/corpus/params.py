@@ -39,6 +39,7 @@ class PreprocessParams(Params):
     max_answer_chars: int = Field(ge=1)
     max_rejected_share: float = Field(ge=0, le=1)
     boilerplate: BoilerplateParams
+    copy_forward: int = Field(ge=0)
     same_answer: int = Field(ge=1)
     near_duplicate: float = Field(gt=0.5, le=1)
     leakage: LeakageParams

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from tasks.corpus.deidentify.policy import DAMAGE, TYPES
 from tasks.corpus.documents import Document
 from tasks.runtime import html
+from tasks.runtime.files import by_folder
 from tasks.runtime.svg import svg
 
 # What the removing steps of the funnel mean to a reader.
 STEPS = {
+    "skipped": "no text to train on by their kind or state",
     "read": "could not be read",
     "clean": "rejected by a rule",
     "duplicates": "duplicates",
@@ -52,6 +54,7 @@ def page(
     """
     return _TEMPLATE.render(
         **_funnel_section(funnel["rows"]),
+        notes=funnel.get("notes", []),
         **_shard_section(shards),
         **_deidentification_section(deidentification, funnel["rows"]),
         **_damage_section(deidentification),
@@ -66,7 +69,7 @@ def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     records = Counter[str]()
     for row in rows:
         records[row["step"]] += row["records"]
-    total = records["records"] + records["read"]
+    total = records["records"] + records["read"] + records["skipped"]
     left, bars = total, [("raw records", total)]
     for step, title in STEPS.items():
         left -= records[step]
@@ -75,16 +78,24 @@ def _funnel_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "funnel_picture": _bars([label for label, _ in bars], [count for _, count in bars]),
         "removed": [row for row in rows if row["step"] in STEPS],
         "titles": STEPS,
+        "skipped": [row for row in rows if row["step"] == "skipped"],
+        "encodings": [row for row in rows if row["step"] == "encodings"],
+        "copied": [row for row in rows if row["step"] == "copy-forward"],
         "repaired": [row for row in rows if row["step"] == "repairs"],
     }
 
 
 def _shard_section(shards: ShardStats) -> dict[str, Any]:
+    names = by_folder({source for source, _ in shards.tokens})
+    tokens, documents = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for (source, split), count in shards.tokens.items():
+        tokens[names[source], split] += count
+        documents[names[source], split] += shards.documents[source, split]
     return {
-        "splits": sorted({split for _, split in shards.tokens}),
-        "sources": sorted({source for source, _ in shards.tokens}),
-        "tokens": shards.tokens,
-        "documents": shards.documents,
+        "splits": sorted({split for _, split in tokens}),
+        "sources": sorted({source for source, _ in tokens}),
+        "tokens": tokens,
+        "documents": documents,
         "lengths": _histogram(shards.lengths),
     }
 
@@ -166,6 +177,26 @@ _TEMPLATE = html.page(
 {% endfor %}
 </table>
 <p>Examples are ids of records, or positions in files where a record has none; the records themselves are in artifacts/rejected.jsonl.</p>
+{% if notes %}
+<h2>To know of this corpus</h2>
+<ul>{% for note in notes %}<li>{{ note }}{% endfor %}</ul>
+{% endif %}
+{% if encodings %}
+<h2>Encodings that were found out</h2>
+<table><tr><th>file<th>read in</tr>
+{% for row in encodings %}
+<tr><td>{{ row.source }}<td>{{ row.rule }}</tr>
+{% endfor %}
+</table>
+{% endif %}
+{% if skipped %}
+<h2>Left out, as no text to train on</h2>
+<table><tr><th>file<th>what it is<th>records<th>for example</tr>
+{% for row in skipped %}
+<tr><td>{{ row.source }}<td>{{ row.rule }}<td class="n">{{ "{:,}".format(row.records) }}<td>{{ row.examples | join(", ") }}</tr>
+{% endfor %}
+</table>
+{% endif %}
 <h2>Repairs</h2>
 <table><tr><th>source<th>rule<th>documents<th>places in them</tr>
 {% for row in repaired %}
@@ -173,6 +204,15 @@ _TEMPLATE = html.page(
 <td class="n">{{ "{:,}".format(row.changes) if row.changes }}</tr>
 {% endfor %}
 </table>
+{% if copied %}
+<h2>Paragraphs copied from note to note</h2>
+<p>Notes with a paragraph that another note of the same group has too; preprocess.copy_forward can limit how many keep it.</p>
+<table><tr><th>source<th>notes</tr>
+{% for row in copied %}
+<tr><td>{{ row.source }}<td class="n">{{ "{:,}".format(row.records) }}</tr>
+{% endfor %}
+</table>
+{% endif %}
 <h2>Tokens by source and split</h2>
 <table><tr><th>source{% for split in splits %}<th>{{ split }}{% endfor %}</tr>
 {% for source in sources %}

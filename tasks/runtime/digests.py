@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from tasks.runtime.errors import printable
+
 SPECIAL = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -20,11 +22,13 @@ def files_in(directory: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(directory, onerror=_raise):
         for path in (Path(folder, name) for name in folders):
             if path.is_symlink():
-                raise ValueError(f"{path} is a link to a folder, which DVC does not version; put the folder itself in its place")
+                raise ValueError(f"{printable(path)} is a link to a folder, which DVC does not version; put the folder itself in its place")
         for path in (Path(folder, name) for name in names):
             if mode := _mode(path):
                 if not stat.S_ISREG(mode):
-                    raise ValueError(f"{path} is {SPECIAL.get(stat.S_IFMT(mode), 'no file')}, which holds nothing to version; remove it")
+                    raise ValueError(
+                        f"{printable(path)} is {SPECIAL.get(stat.S_IFMT(mode), 'no file')}, which holds nothing to version; remove it"
+                    )
                 yield path
 
 
@@ -34,7 +38,9 @@ def _mode(path: Path) -> int:
         return path.stat().st_mode
     except OSError as error:
         if path.is_symlink():
-            raise ValueError(f"{path} is a link that leads to no file ({error.strerror}); remove it or put the file in its place") from None
+            raise ValueError(
+                f"{printable(path)} is a link that leads to no file ({error.strerror}); remove it or put the file in its place"
+            ) from None
         if isinstance(error, FileNotFoundError):
             return 0
         raise

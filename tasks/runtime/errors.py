@@ -12,3 +12,9 @@ def did_you_mean(word: object, candidates: Collection[str]) -> str:
     """The known word that is most like this one, as the end of a sentence; nothing where none is."""
     closest = difflib.get_close_matches(str(word).lower(), candidates, n=1)
     return f"; did you mean {closest[0]!r}?" if closest else ""
+
+
+def printable(name: object) -> str:
+    """A name as a message can show it in one line: line breaks, control characters and undecoded bytes as escapes."""
+    text = str(name)
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

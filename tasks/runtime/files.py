@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+MAX_LISTED = 1_000  # files that a report lists one by one
 
 
 @contextmanager
@@ -38,3 +40,10 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def by_folder(names: Collection[str]) -> dict[str, str]:
+    """What a report lists each file as: its name, or where there are more than MAX_LISTED, those of its folder with its ending."""
+    if len(names) <= MAX_LISTED:
+        return {name: name for name in names}
+    return {name: str(PurePosixPath(name).parent / f"*{PurePosixPath(name).suffix}") for name in names}

@@ -1,24 +1,28 @@
 """All passes over the corpus in their order, from raw files to documents in a working directory: what preprocess does with records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.corpus.cleaning import corpus_index, decontamination, dedup, passes
-from tasks.corpus.cleaning.corpus_index import CorpusIndex
+from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, dedup, grams, passes
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
-from tasks.corpus.cleaning.shingles import Hashes
-from tasks.corpus.documents import SPLITS, share
+from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.params import PreprocessParams
-from tasks.corpus.readers.files import options_for, raw_files, unmatched
+from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
+from tasks.corpus.readers.indexing import index_parts, merge_parts, write_part
+from tasks.corpus.readers.left_out import BY_NAME
 from tasks.corpus.readers.records import FILE
+from tasks.corpus.readers.sections import MAX_PART_CHARS
+from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.runtime.pool import run_all
 
+MAX_LISTED = 20  # files that a message names
+BATCH_BYTES, BATCH_FILES = 1 << 20, 500  # of raw files that are read in one step
 SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
 
 
@@ -31,13 +35,14 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     corpus = _Corpus(data, work, params, _checked_files(data, params))
     corpus.over_files()
     _refuse_unreadable(corpus.counts, data)
+    corpus.announce(_about_files(corpus.counts))
     if not corpus.counts.total("records"):
-        removed = summarize_removed(corpus.counts)
-        raise ValueError(f"{data.name}: none of {corpus.counts.total('read')} records could be read; {removed}")
+        raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
     rules = _rules(params)
     corpus.over_partitions(passes.clean, "cleaning", rules)
     _refuse_unknown_withdrawn(corpus.counts, params)
     dedup.find_boilerplate(work, params.boilerplate.min_documents)
+    copy_forward.find_copies(work, params.copy_forward)
     corpus.over_partitions(passes.strip, "comparing", rules)
     return corpus.counts, _decide(corpus)
 
@@ -54,17 +59,42 @@ class _Corpus:
 
     def over_files(self) -> None:
         """Pass 1."""
-        files = self.params.files
-        arguments = [(self.data, n, i, _role(n, self.params), options_for(n, files), self.work) for i, n in enumerate(self.names)]
-        self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small()))
+        options = {
+            name: options_for(name, self.params.files) for name in self.names if (self.data / name).is_file()
+        }  # no archive's members
+        parts = index_parts(self.data, options, self.work / "index-parts")
+        run_all(write_part, parts, desc="indexing", here=self._is_small)
+        merge_parts(parts, options, self.work / FILE_NAME)
+        limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
+        arguments = [(self.data, files, i, limit, self.work) for i, files in enumerate(self._batches())]
+        self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small))
+
+    def _batches(self) -> Iterator[list[passes.RawFile]]:
+        """The raw files, small ones together, so that a hundred thousand notes are no hundred thousand parts."""
+        batch: list[passes.RawFile] = []
+        size = 0
+        for name in self.names:
+            batch.append((name, _role(name, self.params), options_for(name, self.params.files)))
+            size += size_of(self.data, name)
+            if size > BATCH_BYTES or len(batch) == BATCH_FILES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
     def over_partitions(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> None:
         """A pass over every partition that has records."""
         partitions = sorted(int(path.name) for path in (self.work / "raw").glob("*"))
-        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small()))
+        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small))
 
+    def announce(self, notes: list[str]) -> None:
+        """Print what the user must know now, and keep it for the reports."""
+        self.counts.notes += notes
+        print("".join(f"preprocess: {note}\n" for note in notes), end="", flush=True)
+
+    @cached_property
     def _is_small(self) -> bool:
-        return sum((self.data / name).stat().st_size for name in self.names) < SMALL
+        return sum((self.data / name).stat().st_size for name in raw_files(self.data)) < SMALL
 
     def _merge(self, parts: list[Any]) -> None:
         for part in parts:
@@ -81,13 +111,14 @@ def _decide(corpus: _Corpus) -> list[int]:
     index = corpus_index.open_index(work)
     pairs = dedup.near_duplicates(index, work, params.near_duplicate)
     group = dedup.merge_inferred_groups(index, pairs)
-    split = _splits(index, group, params)
+    split, notes = assign_splits(index, group, params)
+    corpus.announce(notes)
     disposition = dedup.decide_dispositions(index, split, pairs, same_answer=params.same_answer)
     corpus_index.write_decisions(index, work, split=split, disposition=disposition)
     corpus_index.name_groups(index, work, group)
-    corpus.over_partitions(passes.evaluation_grams, "evaluation's 13-grams")
+    corpus.over_partitions(grams.evaluation_grams, "evaluation's 13-grams")
     decontamination.merge_evaluation_grams(work)
-    corpus.over_partitions(passes.train_grams, "overlap with evaluation")
+    corpus.over_partitions(grams.train_grams, "overlap with evaluation")
     max_docs, max_overlap = params.leakage.max_docs, params.leakage.max_overlap
     contamination = decontamination.measure_contamination(index, split, disposition, work, max_docs=max_docs, max_overlap=max_overlap)
     disposition[contamination.contaminated] = passes.CONTAMINATED
@@ -96,21 +127,6 @@ def _decide(corpus: _Corpus) -> list[int]:
     corpus.over_partitions(passes.finish, "writing")
     histogram, _ = np.histogram(contamination.overlap, bins=10, range=(0, 1))
     return [int(count) for count in histogram]
-
-
-def split_of(group: int, params: PreprocessParams) -> str:
-    """The split of a group, from its hash and the seed alone: new data moves old only where it makes one group of several."""
-    value = share(params.seed, f"{group:016x}")
-    if value < params.test_share:
-        return "test"
-    return "validation" if value < params.test_share + params.validation_share else "train"
-
-
-def _splits(index: CorpusIndex, group: Hashes, params: PreprocessParams) -> npt.NDArray[np.int8]:
-    """Every document's split: as its record says, else its group's."""
-    values, inverse = np.unique(group, return_inverse=True)
-    by_group = np.array([SPLITS.index(split_of(int(value), params)) for value in values], np.int8)[inverse]
-    return np.where(index.split > 0, index.split - 1, by_group).astype(np.int8)
 
 
 def _rules(params: PreprocessParams) -> passes.Rules:
@@ -126,7 +142,7 @@ def _rules(params: PreprocessParams) -> passes.Rules:
 
 def _checked_files(data: Path, params: PreprocessParams) -> list[str]:
     """The raw files; ``ValueError`` where a pattern of the params matches none of them."""
-    names = raw_files(data)
+    names = record_files(data)
     for key, patterns in (("files", tuple(params.files)), ("ood", params.ood), ("replay", params.replay)):
         if missed := unmatched(names, patterns):
             raise ValueError(f"params.yaml: preprocess.{key} names {missed[0]!r}, and no file in {data.name} matches it")
@@ -145,8 +161,36 @@ def _refuse_unreadable(counts: RuleCounts, data: Path) -> None:
     """A file of which nothing could be read is no record among many: its owner must know at once."""
     unreadable = {source: rule for (step, source, rule), examples in counts.examples.items() if step == "read" and examples == [FILE]}
     if unreadable:
-        files = "; ".join(f"{data.name}/{source} {rule}" for source, rule in sorted(unreadable.items()))
-        raise ValueError(f"{files}. Repair or remove {'it' if len(unreadable) == 1 else 'them'}")
+        files = "; ".join(f"{data.name}/{source} {rule}" for source, rule in sorted(unreadable.items())[:MAX_LISTED])
+        more = f"; and {len(unreadable) - MAX_LISTED:,} more files" if len(unreadable) > MAX_LISTED else ""
+        raise ValueError(f"{files}{more}. Repair or remove {'it' if len(unreadable) == 1 else 'them'}, or write what is said")
+
+
+def _nothing_read(counts: RuleCounts) -> str:
+    """What became of the files where no record could be read."""
+    if rejected := counts.total("read"):
+        return f"none of {rejected} records could be read; {summarize_removed(counts)}"
+    sources = sorted({source for step, source, _ in counts.counts if step == "skipped"})
+    return f"holds nothing to train on; {_listed(sources)} {'is' if len(sources) == 1 else 'are'} left out by name or kind"
+
+
+def _about_files(counts: RuleCounts) -> list[str]:
+    """Which files are read in an encoding that was found out, and which are left out by their names."""
+    by_encoding: dict[str, list[str]] = {}
+    for step, source, encoding in sorted(counts.counts):
+        if step == "encodings":
+            by_encoding.setdefault(encoding, []).append(source)
+    notes = [
+        f"not UTF-8, and read in {encoding}, as their bytes show (preprocess.files can set another encoding): {_listed(sources)}"
+        for encoding, sources in by_encoding.items()
+    ]
+    left_out = sorted(source for step, source, reason in counts.counts if step == "skipped" and reason.startswith(BY_NAME))
+    return notes + [f"left out by their names, as no data: {_listed(left_out)}"] * bool(left_out)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _refuse_unknown_withdrawn(counts: RuleCounts, params: PreprocessParams) -> None:

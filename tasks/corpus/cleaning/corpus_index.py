@@ -22,6 +22,7 @@ class CorpusIndex:
     first: npt.NDArray[np.int64]  # index of each partition's first document, and N at the end
     group: Hashes
     inferred_group: npt.NDArray[np.bool_]  # no record says which group it is of
+    kind: npt.NDArray[np.int8]  # of the group, as an index into GROUP_KINDS
     pair: Hashes
     answer: Hashes
     split: npt.NDArray[np.int8]  # as given, one more than its index in SPLITS; 0: not given
@@ -44,6 +45,7 @@ def open_index(work: Path) -> CorpusIndex:
         np.cumsum([0, *sizes]),
         column("group", np.uint64),
         column("inferred_group", np.bool_),
+        column("kind", np.int8),
         column("pair", np.uint64),
         column("answer", np.uint64),
         column("split", np.int8),

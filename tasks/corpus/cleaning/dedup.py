@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.corpus.cleaning.comparison import BANDS
 from tasks.corpus.cleaning.corpus_index import CorpusIndex
-from tasks.corpus.cleaning.passes import BANDS, EXACT, KEPT, NEAR, NEAR_EVALUATION, SAME_ANSWER
+from tasks.corpus.cleaning.passes import EXACT, KEPT, NEAR, NEAR_EVALUATION, SAME_ANSWER
 from tasks.corpus.cleaning.shingles import Hashes
 from tasks.corpus.documents import EVALUATION, SPLITS
 

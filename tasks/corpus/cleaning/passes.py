@@ -4,27 +4,39 @@ They hand records on through files in a working directory that only its owner ma
 between them, on numbers.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.corpus.cleaning import shingles
+from tasks.corpus.cleaning import known_people, shingles
 from tasks.corpus.cleaning.changes import count_changes, repair_steps
+from tasks.corpus.cleaning.comparison import KEYS, band_keys, comparison_keys, document_shingles
+from tasks.corpus.cleaning.copy_forward import copies_of, paragraph_keys, without_paragraphs
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.cleaning.rules import REJECTIONS
-from tasks.corpus.documents import EVALUATION, SPLITS, Document, PartitionWriter, Rejected, partition_of, read_lines, to_line
+from tasks.corpus.cleaning.work_files import documents_file, rejections_file, save_array, whole_file
+from tasks.corpus.documents import (
+    SPLITS,
+    Decoded,
+    Document,
+    KnownPerson,
+    PartitionWriter,
+    Record,
+    Rejected,
+    Skipped,
+    partition_of,
+    read_lines,
+    to_line,
+)
 from tasks.corpus.readers.files import read_file
-from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.readers.records import FILE, FileOptions
+from tasks.corpus.readers.sections import note_parts
+from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
-from tasks.runtime.files import whole
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -35,9 +47,6 @@ DISPOSITIONS = {
     NEAR_EVALUATION: ("leakage", "is a near-duplicate of an evaluation document"),
     CONTAMINATED: ("leakage", "overlaps with an evaluation document"),
 }
-BANDS = 16  # of 8 values each: pairs from a similarity of about 0.7 on share one
-INFERRED_GROUPS = ("question:", "record:")  # prefixes of groups that a reader made up, where no record says what belongs together
-GRAM = 13  # words; shorter ones are common to texts that have nothing to do with each other
 
 
 @dataclass(frozen=True)
@@ -52,23 +61,48 @@ class Rules:
     deidentify: str  # its params, as JSON
 
 
-def read(data: Path, name: str, file_index: int, split: str, options: FileOptions, work: Path) -> RuleCounts:
-    """Pass 1, a file: its records by partition, those that cannot be read with their reason; ``split`` where the file has one."""
-    counts = RuleCounts()
-    for stale in (work / "raw").glob(f"*/{file_index:05d}.jsonl"):
+# The name of a raw file, the split that its records have (else empty), and how it is read.
+RawFile = tuple[str, str, FileOptions]
+
+
+def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work: Path) -> RuleCounts:
+    """Pass 1, some files: their records by partition, those that cannot be read with their reason. ``index`` is of these files alone.
+
+    What readers must know of other files is in ``work``, in ``FILE_NAME``; who the files name goes there too, and nowhere else. A text
+    of more than ``max_chars`` is one document per part.
+    """
+    counts, stem = RuleCounts(), f"{index:05d}"
+    for stale in (work / "raw").glob(f"*/{stem}.jsonl"):
         stale.unlink()
-    with PartitionWriter(work / "raw", f"{file_index:05d}") as writer, _rejections(work, f"read-{file_index:05d}") as reject:
-        for record in read_file(data, name, options):
-            if isinstance(record, Rejected):
-                counts.add("read", name, record.reason, record.position)
-                reject(asdict(record))
-                continue
-            if split:
-                # Its groups are not those of the corpus.
-                record = replace(record, split=split, group=f"{split}:{record.group}")  # noqa: PLW2901
-            counts.add("records", name, "", record.id)
-            writer.add(partition_of(record.id), to_line(record))
+    with (
+        PartitionWriter(work / "raw", stem) as writer,
+        rejections_file(work, f"read-{stem}") as reject,
+        known_people.writer(work, stem) as write_known,
+    ):
+        for record, split in _records(data, files, work / FILE_NAME):
+            match record:
+                case Rejected():
+                    counts.add("read", record.source, record.reason, record.position)
+                    reject(asdict(record))
+                case Skipped():
+                    counts.add("skipped", record.source, record.reason, record.position)
+                case Decoded():
+                    counts.add("encodings", record.source, record.encoding, FILE)
+                case KnownPerson():
+                    write_known(record)
+                case Document():
+                    # The groups of a file with a split of its own are not those of the corpus.
+                    of_split = replace(record, split=split, group=f"{split}:{record.group}") if split else record
+                    for document in note_parts(of_split, max_chars):
+                        counts.add("records", record.source, "", document.id)
+                        writer.add(partition_of(document.id), to_line(document))
     return counts
+
+
+def _records(data: Path, files: Sequence[RawFile], index: Path) -> Iterator[tuple[Record, str]]:
+    """The records of files, each with the split that its file has."""
+    for name, split, options in files:
+        yield from ((record, split) for record in read_file(data, name, options, index))
 
 
 def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
@@ -76,7 +110,9 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
     counts = RuleCounts()
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)
     sentence_keys: list[int] = []
-    with _documents(work / "clean", partition) as write, _rejections(work, f"clean-{partition:03d}") as write_rejected:
+    paragraph_rows: list[tuple[int, int]] = []
+    written = 0
+    with documents_file(work / "clean", partition) as write, rejections_file(work, f"clean-{partition:03d}") as write_rejected:
 
         def reject(document: Document, step: str, rule: str, reason: str) -> None:
             counts.add(step, document.source, rule, document.id)
@@ -88,11 +124,14 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
                 reject(document, "clean", *broken)
                 continue
             write(cleaned)
+            paragraph_rows += [(key, written) for key in sorted(paragraph_keys(cleaned))]
+            written += 1
             if not _is_exempt(cleaned, rules):
                 keys = (shingles.sentence_key(s, rules.boilerplate_words) for s in shingles.sentences(cleaned.answer)[::2])
                 sentence_keys += {key for key in keys if key is not None}
     _write_row_metrics(work / "raw-records", partition, map(compute_metrics, raw))
-    _save(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
+    save_array(work / "sentences" / f"{partition:03d}.npy", np.array(sentence_keys, np.uint64))
+    save_array(work / "paragraphs" / f"{partition:03d}.npy", np.array(paragraph_rows, np.uint64).reshape(-1, 2))
     return counts
 
 
@@ -130,11 +169,13 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
     """Pass 3, a partition: without boilerplate sentences; and what documents are compared by, as numbers in their order."""
     counts = RuleCounts()
     boilerplate = frozenset(np.load(work / "boilerplate.npy").tolist())
+    copies = copies_of(work, partition)
     ids: list[str] = []
     rows: list[dict[str, int]] = []
     grams: list[shingles.Hashes] = []
-    with _documents(work / "stripped", partition) as write:
-        for document in read_lines(work / "clean" / f"{partition:03d}.jsonl"):
+    with documents_file(work / "stripped", partition) as write:
+        for row, original in enumerate(read_lines(work / "clean" / f"{partition:03d}.jsonl")):
+            document = _capped(original, copies, row, rules, counts)
             stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document.answer, boilerplate, rules))
             if stripped != document and rejection(stripped, rules):
                 stripped = document  # it says nothing else; how often it may be said is decided later
@@ -142,48 +183,28 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
                 counts.add("repairs", document.source, "boilerplate", document.id, count_changes(document, stripped))
             write(stripped)
             ids.append(stripped.id)
-            rows.append(_comparison_keys(stripped, rules))
-            grams.append(_shingles(stripped))
-    table = {name: np.array([row[name] for row in rows], np.uint64) for name in _KEYS}
+            rows.append(comparison_keys(stripped, rules.boilerplate_words))
+            grams.append(document_shingles(stripped))
+    table = {name: np.array([row[name] for row in rows], np.uint64) for name in KEYS}
     for name, column in table.items():
-        _save(work / "index" / f"{partition:03d}.{name}.npy", column)
+        save_array(work / "index" / f"{partition:03d}.{name}.npy", column)
     signatures = shingles.signatures(grams)
-    _save(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
-    _save(work / "index" / f"{partition:03d}.signature.npy", signatures)
-    _save(work / "index" / f"{partition:03d}.bands.npy", _band_keys(signatures, table["subject"]))
+    save_array(work / "index" / f"{partition:03d}.id.npy", np.array(ids, "S24"))
+    save_array(work / "index" / f"{partition:03d}.signature.npy", signatures)
+    save_array(work / "index" / f"{partition:03d}.bands.npy", band_keys(signatures, table["subject"]))
     return counts
 
 
-def evaluation_grams(partition: int, work: Path) -> None:
-    """Pass 4, a partition: the 13-grams of its evaluation documents, each with the document's index."""
-    grams, indices = [], []
-    for index, document, split, disposition in _decided(partition, work):
-        if split in EVALUATION and disposition == KEPT:
-            grams.append(shingles.ngrams(_whole(document), GRAM))
-            indices.append(np.full(len(grams[-1]), index, np.uint64))
-    _save(work / "grams" / f"{partition:03d}.npy", _pairs(grams, indices))
-
-
-def train_grams(partition: int, work: Path) -> None:
-    """Pass 5, a partition: which 13-grams of its train documents are in evaluation documents, and how many each has.
-
-    Rows (hash, document, whether in its answer), and of each document (index, 13-grams, those of its answer).
-    """
-    evaluation = np.load(work / "evaluation-grams.npy", mmap_mode="r")
-    shared, in_answer, indices, sizes = [], [], [], []
-    for index, document, split, disposition in _decided(partition, work):
-        if split != "train" or disposition != KEPT:
-            continue
-        grams, of_answer = shingles.ngrams(_whole(document), GRAM), shingles.ngrams(document.answer, GRAM)
-        sizes.append((index, len(grams), len(of_answer)))
-        nearest = np.minimum(np.searchsorted(evaluation, grams), len(evaluation) - 1)
-        grams = grams[np.isin(grams, evaluation[nearest])] if len(evaluation) else grams[:0]
-        shared.append(grams)
-        in_answer.append(np.isin(grams, of_answer).astype(np.uint64))
-        indices.append(np.full(len(grams), index, np.uint64))
-    table = np.column_stack([_pairs(shared, indices), np.concatenate([*in_answer, _NONE])])
-    _save(work / "train-grams" / f"{partition:03d}.npy", table)
-    _save(work / "train-grams" / f"{partition:03d}.sizes.npy", np.array(sizes, np.uint64).reshape(-1, 3))
+def _capped(document: Document, copies: Mapping[int, set[int]], row: int, rules: Rules, counts: RuleCounts) -> Document:
+    """The document without the copied paragraphs that go from it; whether it has copied ones is counted."""
+    if row in copies:
+        counts.add("copy-forward", document.source, "has a paragraph of another note of its group", document.id)
+    if keys := copies.get(row):
+        capped = replace(document, answer=without_paragraphs(document, keys))
+        if not rejection(capped, rules):  # else it says nothing else
+            counts.add("repairs", document.source, "copy-forward", document.id)
+            return capped
+    return document
 
 
 def finish(partition: int, work: Path) -> RuleCounts:
@@ -193,8 +214,8 @@ def finish(partition: int, work: Path) -> RuleCounts:
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
     metrics: list[RowMetrics] = []
-    with _rejections(work, f"finish-{partition:03d}") as reject:
-        for row, (_, document, split, disposition) in enumerate(_decided(partition, work)):
+    with rejections_file(work, f"finish-{partition:03d}") as reject:
+        for row, (_, document, split, disposition) in enumerate(decided(partition, work)):
             if disposition == KEPT:
                 kept = replace(document, split=split, group=groups[row].decode())
                 files.setdefault(split, []).append(to_line(kept))
@@ -211,7 +232,7 @@ def finish(partition: int, work: Path) -> RuleCounts:
     for split, lines in files.items():
         path = work / "documents" / split / f"{partition:03d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _whole_file(path) as file:
+        with whole_file(path) as file:
             file.writelines(lines)
     return counts
 
@@ -236,10 +257,6 @@ def rejection(document: Document, rules: Rules) -> tuple[str, str] | None:
     return None
 
 
-_KEYS = ("subject", "group", "inferred_group", "pair", "answer", "split")
-_NONE = np.zeros(0, np.uint64)
-
-
 def _rejected_record(document: Document, reason: str) -> dict[str, object]:
     return asdict(Rejected(document.source, document.position, reason)) | {"id": document.id, "record": asdict(document)}
 
@@ -259,27 +276,7 @@ def _without(answer: str, boilerplate: frozenset[int], rules: Rules) -> str:
     return "".join("".join(parts[i : i + 2]) for i in range(0, len(parts), 2) if i not in dropped).strip() if dropped else answer
 
 
-def _shingles(document: Document) -> shingles.Hashes:
-    grams = shingles.ngrams(_whole(document), 5)
-    return grams if len(grams) else np.array([shingles.hash_text(" ".join(shingles.words(_whole(document))))], np.uint64)
-
-
-def _band_keys(signatures: npt.NDArray[np.uint32], subjects: shingles.Hashes) -> npt.NDArray[np.uint64]:
-    """Keys (BANDS, N) of N signatures: documents with an equal key of one band are compared."""
-    keys = np.zeros((BANDS, len(signatures)), np.uint64)
-    width = shingles.PERMUTATIONS // BANDS
-    for band in range(BANDS):
-        keys[band] = subjects + np.uint64(band)
-        for column in range(band * width, (band + 1) * width):
-            keys[band] = keys[band] * shingles.BASE + signatures[:, column]
-    return keys
-
-
-def _whole(document: Document) -> str:
-    return "\n".join(document.texts())
-
-
-def _decided(partition: int, work: Path) -> Iterator[tuple[int, Document, str, int]]:
+def decided(partition: int, work: Path) -> Iterator[tuple[int, Document, str, int]]:
     """A partition's documents with their index in the corpus, split and disposition, as decided on the whole corpus."""
     decisions = work / "decisions"
     splits, dispositions = (np.load(decisions / f"{partition:03d}.{name}.npy") for name in ("split", "disposition"))
@@ -288,52 +285,6 @@ def _decided(partition: int, work: Path) -> Iterator[tuple[int, Document, str, i
         yield first + row, document, SPLITS[splits[row]], int(dispositions[row])
 
 
-def _pairs(grams: list[shingles.Hashes], indices: list[shingles.Hashes]) -> npt.NDArray[np.uint64]:
-    return np.column_stack([np.concatenate([*grams, _NONE]), np.concatenate([*indices, _NONE])])
-
-
-@contextmanager
-def _documents(directory: Path, partition: int) -> Iterator[Callable[[Document], object]]:
-    directory.mkdir(exist_ok=True)
-    with _whole_file(directory / f"{partition:03d}.jsonl") as file:
-        yield lambda document: file.write(to_line(document))
-
-
-@contextmanager
-def _rejections(work: Path, name: str) -> Iterator[Callable[[Mapping[str, object]], object]]:
-    (work / "rejected").mkdir(exist_ok=True)
-    with _whole_file(work / "rejected" / f"{name}.jsonl") as file:
-        yield lambda record: file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[str]]:
-    """A file that is there when it is whole: two processes may make the same one after another's death."""
-    with whole(path, unique=True) as partial, open(partial, "w", encoding="utf-8") as file:
-        yield file
-
-
 def _write_row_metrics(directory: Path, partition: int, metrics: Iterable[RowMetrics]) -> None:
     directory.mkdir(exist_ok=True)
     write_row_metrics(directory / f"{partition:03d}.jsonl", metrics)
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with whole(path, unique=True) as partial, open(partial, "wb") as file:
-        np.save(file, array)
-
-
-def _comparison_keys(document: Document, rules: Rules) -> dict[str, int]:
-    question = " ".join(shingles.words(document.question))
-    answer = " ".join(shingles.words(document.answer))
-    # Of other subjects, or with other numbers, the same sentences state other facts.
-    subject = f"{document.topic.lower() or question}\x1f{sorted(shingles.numbers_and_negations(document.answer))}" if question else ""
-    return {
-        "subject": shingles.hash_text(subject),
-        "group": shingles.hash_text(document.group),
-        "inferred_group": int(document.group.startswith(INFERRED_GROUPS)),
-        "pair": shingles.hash_text("\x1f".join([*(t for _, t in document.before), question, answer])),
-        "answer": shingles.hash_text(answer) if question and answer.count(" ") >= rules.boilerplate_words - 1 else 0,
-        "split": (SPLITS.index(document.split) + 1) if document.split else 0,
-    }

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tasks.runtime.files import by_folder
+
 MAX_EXAMPLES = 5
 
 Key = tuple[str, str, str]  # step, source, rule
@@ -18,6 +20,7 @@ class RuleCounts:
     counts: dict[Key, int] = field(default_factory=dict)
     examples: dict[Key, list[str]] = field(default_factory=dict)  # the smallest ids, so that order says nothing
     changes: dict[Key, int] = field(default_factory=dict)  # places that a rule changed in the texts of its records
+    notes: list[str] = field(default_factory=list)  # sentences on the corpus as a whole
 
     def add(self, step: str, source: str, rule: str, example: str, changes: int = 0) -> None:
         """Count one record, and the places in it that the rule changed; ``example`` is its id, or its position where it has none."""
@@ -33,11 +36,16 @@ class RuleCounts:
         return sum(n for (step, _, _), n in self.counts.items() if step in steps)
 
     def rows(self) -> Iterator[dict[str, str | int | list[str]]]:
-        """The rows of the funnel report, sorted by step, source and rule."""
-        for key, count in sorted(self.counts.items()):
+        """The rows of the funnel report, sorted by step, source and rule; of a great many files, by folder."""
+        names = by_folder({source for _, source, _ in self.counts})
+        shown = RuleCounts()
+        for (step, source, rule), count in self.counts.items():
+            key = (step, source, rule)
+            shown._add((step, names[source], rule), count, self.examples[key], self.changes.get(key, 0))
+        for key, count in sorted(shown.counts.items()):
             step, source, rule = key
             row: dict[str, str | int | list[str]] = {"step": step, "source": source, "rule": rule, "records": count}
-            yield row | ({"changes": self.changes[key]} if key in self.changes else {}) | {"examples": self.examples[key]}
+            yield row | ({"changes": shown.changes[key]} if key in shown.changes else {}) | {"examples": shown.examples[key]}
 
     def _add(self, key: Key, count: int, examples: list[str], changes: int) -> None:
         self.counts[key] = self.counts.get(key, 0) + count

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import ftfy
 
+from tasks.corpus.cleaning.attachments import remove_attachments
 from tasks.corpus.documents import Document
 from tasks.corpus.readers.records import EMPTY
 
@@ -70,6 +71,7 @@ def remove_citations(text: str) -> str:
 Repair = Callable[[Document], Document]
 # White space before hidden characters, as some of those end lines. Citations stand in prose for readers, as an answer is; a note has none.
 REPAIRS: dict[str, Repair] = {
+    "attachments": lambda d: d.map_texts(remove_attachments),
     "unicode": lambda d: d.map_texts(repair_unicode),
     "white-space": lambda d: d.map_texts(collapse_space),
     "hidden-characters": lambda d: d.map_texts(remove_hidden),

@@ -6,19 +6,28 @@ holds raises an error.
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
-from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.documents import Decoded, Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
-from tasks.corpus.readers import fhir, hpo, tables, texts, xml_files
+from tasks.corpus.readers import archives, excel, fhir, fhir_resources, hl7_files, hpo, json_values, tables, texts, xml_files
+from tasks.corpus.readers.encodings import detected_encoding
+from tasks.corpus.readers.indexing import INDEXED, LINES, XML, ending, write_index
+from tasks.corpus.readers.left_out import left_out
 from tasks.corpus.readers.records import FILE, FileOptions, UnreadableError
+from tasks.corpus.readers.source_index import FILE_NAME, SourceIndex
 from tasks.runtime.digests import files_in
+from tasks.runtime.errors import printable
 
 # What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
 DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
-COMPRESSED = (".xml", ".jsonl", ".ndjson")  # kinds that are also read as .gz
+TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".md")  # whose encoding is found out where it is not said
+COMPRESSED = (*XML, *TEXTS)  # kinds that are also read as .gz
 
 
 def raw_files(data: Path) -> list[str]:
@@ -41,36 +50,136 @@ def unmatched(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
-def read_file(data: Path, name: str, options: FileOptions | None = None) -> Iterator[Document | Rejected]:
-    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE."""
-    empty = True
+def record_files(data: Path) -> list[str]:
+    """The names of the raw files, and in place of an archive's those of its members: ``archive.zip/member.csv``."""
+    names = []
+    for name in raw_files(data):
+        try:
+            names += [f"{name}/{member}" for member in archives.members(data / name)] if archives.is_archive(name) else [name]
+        except UnreadableError:
+            names.append(name)  # which read_file rejects
+    return names
+
+
+def size_of(data: Path, name: str) -> int:
+    """The bytes of a raw file, or of an archive's member as it is packed."""
+    path, member = archives.container_of(data, name)
+    return archives.packed_size(path, member) if member else path.stat().st_size
+
+
+def read_file(data: Path, name: str, options: FileOptions | None = None, index: Path | None = None) -> Iterator[Record]:
+    """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE.
+
+    ``index`` is what ``write_index`` wrote of all files; without it, one is made for this file. A source is the file's name,
+    with escapes for what cannot be printed.
+    """
+    source, empty = printable(name), True
+    if reason := left_out(name):
+        yield Skipped(source, FILE, reason)
+        return
     try:
-        for record in _read(data / name, name, options or FileOptions()):
-            empty = False
-            yield record
+        path, member = archives.container_of(data, name)
+        options = options or FileOptions()
+        with archives.unpacked(path, member) if member else nullcontext(path) as opened, _index(data, name, options, index) as others:
+            for record in _read_decoded(_Opened(opened, data, name, options, others)):
+                empty = False
+                yield record
     except UnreadableError as error:
-        yield Rejected(name, FILE, str(error))
+        yield Rejected(source, FILE, str(error))
     except DAMAGE as error:  # whose messages may quote the file
-        yield Rejected(name, FILE, f"is damaged ({type(error).__name__})")
+        yield Rejected(source, FILE, f"is damaged ({type(error).__name__})")
     else:
         if empty:
-            yield Rejected(name, FILE, "holds no records")
+            yield Rejected(source, FILE, "holds no records")
 
 
-def _read(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
-    if path.stat().st_size == 0:
+@dataclass(frozen=True)
+class _Opened:
+    """A raw file that is read: where its bytes are, its name in ``data``, and what is known of other files."""
+
+    path: Path
+    data: Path
+    name: str
+    options: FileOptions
+    index: SourceIndex
+
+    @property
+    def source(self) -> str:
+        """The name as records have it."""
+        return printable(self.name)
+
+
+@contextmanager
+def _index(data: Path, name: str, options: FileOptions, index: Path | None) -> Iterator[SourceIndex]:
+    if index is not None:
+        with SourceIndex(index) as opened:
+            yield opened
+        return
+    with TemporaryDirectory() as folder:
+        files = dict.fromkeys(raw_files(data), FileOptions()) if ending(name) in INDEXED else {}
+        of_this = {name: options} if (data / name).is_file() else {}
+        write_index(data, files | of_this, path := Path(folder) / FILE_NAME)
+        with SourceIndex(path) as opened:
+            yield opened
+
+
+def _read_decoded(file: _Opened) -> Iterator[Record]:
+    """The records of a file, first of all its encoding where that had to be found out."""
+    if file.path.stat().st_size == 0:
         raise UnreadableError("is empty")
+    if file.index.is_attached(file.name):
+        yield Skipped(file.source, FILE, "is a file that a FHIR resource refers to, with which it is read")
+        return
+    if _kind(file.name) in TEXTS and not file.options.encoding and (encoding := detected_encoding(file.path, file.source)):
+        file = replace(file, options=file.options.model_copy(update={"encoding": encoding}))
+        yield Decoded(file.source, encoding)
+    yield from _read(file)
+
+
+def _kind(name: str) -> str:
+    """The ending that says how a file is read, without that of gzip."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
-    kind = suffixes[0] if suffixes[1:] == [".gz"] and suffixes[0] in COMPRESSED else (suffixes or [""])[-1]
-    with_options = {".csv": tables.read_csv, ".tsv": tables.read_csv, ".parquet": tables.read_parquet}
-    with_options |= {".jsonl": _read_json_lines, ".ndjson": _read_json_lines, ".txt": texts.read_text, ".md": texts.read_text}
-    without = {".xml": xml_files.read_xml, ".obo": hpo.read_obo, ".hpoa": hpo.read_hpoa}
+    return suffixes[0] if suffixes[1:] == [".gz"] and suffixes[0] in COMPRESSED else (suffixes or [""])[-1]
+
+
+def _read(file: _Opened) -> Iterator[Record]:
+    kind, path, name = _kind(file.name), file.path, file.source
+    with_options: dict[str, Callable[[Path, str, FileOptions], Iterator[Record]]] = {
+        ".csv": tables.read_csv,
+        ".tsv": tables.read_csv,
+        ".parquet": tables.read_parquet,
+        ".xlsx": excel.read_xlsx,
+        ".txt": texts.read_text,
+        ".md": texts.read_text,
+        ".hl7": hl7_files.read_hl7,
+    }
+    with_options |= dict.fromkeys((".html", ".htm", ".xhtml"), texts.read_html)
+    without: dict[str, Callable[[Path, str], Iterator[Record]]] = {
+        ".obo": hpo.read_obo,
+        ".hpoa": hpo.read_hpoa,
+        ".rtf": texts.read_rtf,
+    }
+    if kind in (*LINES, ".json"):
+        return _read_json(file, kind)
+    if kind in XML:
+        return xml_files.read_xml(path, name, file.index)
     if kind in with_options:
-        return with_options[kind](path, name, options)
+        return with_options[kind](path, name, file.options)
     if kind in without:
         return without[kind](path, name)
+    if kind == ".zip":
+        archives.members(path)  # says what is wrong with it
     raise UnreadableError(f"is of a kind that is not read ({kind or 'no ending'}); docs/own-data.md lists those that are")
 
 
-def _read_json_lines(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
-    return (fhir.read_fhir if fhir.is_fhir(path, options) else tables.read_jsonl)(path, name, options)
+def _read_json(file: _Opened, kind: str) -> Iterator[Record]:
+    has_resources = (fhir_resources.is_fhir_json if kind == ".json" else fhir_resources.is_fhir)(file.path, file.options)
+    if has_resources and not (file.data / file.name).is_file():
+        raise UnreadableError("holds FHIR resources within an archive; unpack it, as they refer to each other")
+    if has_resources:
+        return fhir.read_fhir(file.data, file.name, file.options, file.index)
+    if kind != ".json":
+        return tables.read_jsonl(file.path, file.source, file.options)
+    if file.index.has_resources(fhir_resources.folder_of(file.name)):
+        return iter((Skipped(file.source, FILE, "is JSON beside FHIR resources and none itself, such as the manifest of an export"),))
+    return json_values.read_json(file.path, file.source, file.options)

@@ -27,6 +27,9 @@ BANDS = (
 UNKNOWN_BAND = "Also described"
 EXCLUDED = "HP:0040285"
 COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")  # of phenotype.hpoa
+# Before 2023 the header was a comment with other names, and before 2018 there was none.
+_OLD_HEADER = re.compile(r"#?(?:DatabaseID|DB|disease-db|disease[-_]?id)\t|(?:OMIM|ORPHA|ORPHANET|DECIPHER)[:\t]", re.IGNORECASE)
+_OLD = f"has the header of a version before 2023; download the file again, its columns are {', '.join(COLUMNS)} today"
 MAX_SIGNS = 12  # per band, so that one disease's list does not fill a training row
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -137,6 +140,8 @@ def _annotations(file: IO[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
     for i, line in numbered(file):
         if line is None:
             yield i, TOO_LONG
+        elif not header and _OLD_HEADER.match(line):
+            raise UnreadableError(_OLD)
         elif not line.startswith("#"):
             cells = line.rstrip("\r\n").split("\t")
             if not header:

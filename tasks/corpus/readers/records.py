@@ -1,21 +1,28 @@
 """What every reader needs: options, and the step from fields of a record to a Document."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field
 
-from tasks.corpus.documents import SPLITS, Document, Rejected, content_id
+from tasks.corpus.documents import SPLITS, Document, Rejected, Skipped, content_id
 from tasks.runtime.params import Params
 
-# pandas, spreadsheets and R write these where there is no value.
-EMPTY = frozenset({"", "nan", "n/a", "na", "null", "none"})
+# pandas, spreadsheets, R and databases (\N) write these where there is no value.
+EMPTY = frozenset({"", "nan", "n/a", "#n/a", "na", "null", "none", "\\n"})
 # Characters of one record. A book has 1 to 5 million; a reader takes up to 20 times a record's size in memory.
 MAX_RECORD = 1 << 25
 TOO_LONG = f"is a record of more than {MAX_RECORD >> 20} million characters, the most that are read"
 FILE = "file"  # the position of what is wrong with a whole file
 FIELDS = ("question", "answer", "text", "split", "group", "topic", "id", "messages")
+# Fields that only a known layout has, by names that no column has: a note's title, and whether it was written in error.
+HEADING, RETRACTED = "@heading", "@retracted"
+# Everything that a record may be made of; Alpaca's and ShareGPT's names too.
+READ = (*FIELDS, "conversations", "instruction", "input", "output", HEADING, RETRACTED)
+OPENING_WORDS = 8  # of a user, after which a conversation is another one
+_WHOLE = re.compile(r"-?\d+\.0+")  # how pandas writes the whole numbers of a column that has gaps
 _UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
 
@@ -59,8 +66,40 @@ def to_document(record: Mapping[str, Any], name: str, position: str, *, own_id: 
         return Rejected(name, position, str(problem))
 
 
+def table_record(record: Mapping[str, Any], name: str, position: str, *, own_id: bool = False) -> Document | Rejected | Skipped:
+    """As ``to_document``, for a row of a table or a JSON object: also Alpaca's and ShareGPT's; a note begins with its title, and one that
+    its hospital marked as an error is skipped.
+    """
+    if str(as_name(record.get(RETRACTED))).lower() in ("1", "true", "t", "yes", "y"):
+        return Skipped(name, position, "is marked as written in error")
+    heading, text = record.get(HEADING), record.get("text")
+    if isinstance(heading, str) and isinstance(text, str) and heading.strip().lower() not in EMPTY and text.strip().lower() not in EMPTY:
+        heading = heading.strip()
+        if not text.lstrip().lower().startswith(heading.lower()):
+            record = {**record, "text": f"{heading}\n\n{text}"}
+    if "conversations" in record:
+        record = {**record, "messages": record["conversations"]}
+    if "instruction" in record and "output" in record:
+        parts = [part for part in (record["instruction"], record.get("input")) if part]
+        question = "\n\n".join(parts) if all(isinstance(part, str) for part in parts) else 0
+        record = {**record, "question": question, "answer": record["output"]}
+    return to_document(record, name, position, own_id=own_id)
+
+
+def as_name(value: object) -> Any:
+    """What names a group, a topic or a record, as text: 0, "0" and 17 are names, 17.0 is 17; what is no text or number stays as it is."""
+    if value is None or value != value:  # noqa: PLR0124 (NaN)
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | Decimal):
+        return str(int(value)) if value % 1 == 0 else str(value)
+    return value.strip().rpartition(".")[0] if isinstance(value, str) and _WHOLE.fullmatch(value.strip()) else value
+
+
 def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool) -> Document:
-    texts = {field: record.get(field) or "" for field in ("question", "answer", "text", "split", "group", "topic")}
+    texts = {field: record.get(field) or "" for field in ("question", "answer", "text", "split")}
+    texts |= {field: as_name(record.get(field)) for field in ("group", "topic")}
     if any(not isinstance(value, str) for value in texts.values()):
         raise UnreadableError("has a question, answer, text, split or group that is not text")
     texts = {field: value.strip() for field, value in texts.items()}
@@ -78,13 +117,13 @@ def _document(record: Mapping[str, Any], name: str, position: str, own_id: bool)
     everything = "".join([*texts.values(), *(text for _, text in before)])
     if problem := TOO_LONG if len(everything) > MAX_RECORD else bad_characters(everything):
         raise UnreadableError(problem)
-    own = record.get("id")
-    if own_id and (not isinstance(own, str | int) or not str(own).strip()):
+    own = as_name(record.get("id"))
+    if own_id and (not isinstance(own, str) or own.strip().lower() in EMPTY):
         raise UnreadableError("has no id")
     turns = ["\x1f".join(turn) for turn in before]
-    key = content_id(name, "id", str(own).strip()) if own_id else content_id(name, *turns, texts["question"], texts["answer"])
+    key = content_id(name, "id", own.strip()) if own_id else content_id(name, *turns, texts["question"], texts["answer"])
     stem = name.removesuffix(".gz").rsplit(".", 1)[0]
-    group, split = _group(texts, key), _split(texts["split"])
+    group, split = _group(texts, before, key), _split(texts["split"])
     return Document(
         key, texts["question"], texts["answer"], name, f"{category}-{stem}", group, position, split, before, topic=texts["topic"]
     )
@@ -99,13 +138,25 @@ def _split(name: str) -> str:
     return split
 
 
-def _group(texts: Mapping[str, str], key: str) -> str:
-    """What the record says belongs together, else its topic, else its question."""
+def _group(texts: Mapping[str, str], before: Sequence[tuple[str, str]], key: str) -> str:
+    """What the record says belongs together, else its topic, else its question; of a conversation, how it opens."""
     if texts["group"]:
         return f"qa:{texts['group']}"
     if texts["topic"]:
         return f"topic:{texts['topic'].lower()}"
-    return f"question:{content_id(' '.join(texts['question'].lower().split()))}" if texts["question"] else f"record:{key}"
+    return f"question:{content_id(_opening([*before, ('user', texts['question'])]))}" if texts["question"] else f"record:{key}"
+
+
+def _opening(turns: Sequence[tuple[str, str]]) -> str:
+    """What a user says first, up to the turn with which it has OPENING_WORDS: the parts of one conversation share it, two that only
+    begin with a greeting or end with the same question do not.
+    """
+    words: list[str] = []
+    for role, text in turns:
+        words += text.lower().split() if role == "user" else []
+        if len(words) >= OPENING_WORDS:
+            break
+    return " ".join(words)
 
 
 def _turns(messages: object) -> list[tuple[str, str]]:
@@ -126,7 +177,24 @@ def _turns(messages: object) -> list[tuple[str, str]]:
 
 
 def mapped(names: list[str], options: FileOptions) -> list[str]:
-    """Our names for a file's columns or keys, whatever their case."""
-    field_of = {column.strip().lower(): field for field, column in options.columns.items()}
+    """Our names for a file's columns or keys, whatever their case: those of the options, else those of a known layout."""
     lowered = [name.strip().lower() for name in names]
+    field_of = {column.strip().lower(): field for field, column in options.columns.items()} or known_layout(lowered)
     return [field_of.get(name, "topic" if name == "focus" else name) for name in lowered]
+
+
+# Tables of notes as hospitals export them: the columns that tell one, and our fields for its columns.
+_LAYOUTS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
+    # OMOP CDM 5, table NOTE: https://ohdsi.github.io/CommonDataModel/cdm54.html#note
+    (frozenset({"note_id", "person_id", "note_text"}), {"note_text": "text", "person_id": "group", "note_title": HEADING}),
+    # MIMIC-III, NOTEEVENTS: https://mimic.mit.edu/docs/iii/tables/noteevents
+    (frozenset({"row_id", "subject_id", "iserror", "text"}), {"subject_id": "group", "iserror": RETRACTED}),
+    # MIMIC-IV-Note, discharge and radiology: https://mimic.mit.edu/docs/iv/modules/note
+    (frozenset({"note_id", "subject_id", "text"}), {"subject_id": "group"}),
+)
+
+
+def known_layout(columns: list[str]) -> dict[str, str]:
+    """Our fields by column of the known table that has these columns, in lower case; empty where none has."""
+    names = {*columns}
+    return next((dict(fields) for needed, fields in _LAYOUTS if needed <= names), {})

@@ -38,7 +38,8 @@ _TEXT = frozenset(
 _CODE_PAGES = re.compile(r"iso8859_(?:[1-9]|1[013456])|cp(?:037|1006|1026|112[45]|1140|125[0-8]|[4578]\d\d)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+() -]{0,39}")
 _DECLARED = re.compile(rb"""^<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)["']""")
-_MARKS = {b"\xef\xbb\xbf": "utf_8_sig", b"\xff\xfe\0\0": "utf_32", b"\0\0\xfe\xff": "utf_32", b"\xff\xfe": "utf_16", b"\xfe\xff": "utf_16"}
+_GZIP = b"\x1f\x8b\x08"
+MARKS = {b"\xef\xbb\xbf": "utf_8_sig", b"\xff\xfe\0\0": "utf_32", b"\0\0\xfe\xff": "utf_32", b"\xff\xfe": "utf_16", b"\xfe\xff": "utf_16"}
 
 
 def text_encoding(name: str) -> str:
@@ -77,9 +78,9 @@ class _Gzip(gzip.GzipFile):
 class BoundedFile:
     """What an XML parser reads: at most so many bytes between two calls of ``next_record``."""
 
-    def __init__(self, path: Path, max_bytes: int = 0):
+    def __init__(self, source: Path | IO[bytes], max_bytes: int = 0):
         self._max_bytes = max_bytes or MAX_RECORD
-        self._file = open_bytes(path)
+        self._file = open_bytes(source) if isinstance(source, Path) else source
         self._size = self._elements = 0
 
     def read(self, size: int) -> bytes:
@@ -108,8 +109,10 @@ class BoundedFile:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """A file as bytes, unpacked where its name ends in .gz."""
-    return cast(IO[bytes], _Gzip(path)) if path.suffix.lower() == ".gz" else open(path, "rb")
+    """A file as bytes, unpacked where it is a gzip file by its name or, as a member of an archive has none, by its first bytes."""
+    with open(path, "rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+    return cast(IO[bytes], _Gzip(path)) if packed or path.suffix.lower() == ".gz" else open(path, "rb")
 
 
 def open_text(path: Path, options: FileOptions) -> IO[str]:
@@ -121,7 +124,7 @@ def open_text(path: Path, options: FileOptions) -> IO[str]:
         head = file.read(1 << 14)
     if not head:
         raise UnreadableError("is empty")
-    mark = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), "")
+    mark = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), "")
     lines = head.split(b"\n")
     if not mark and not options.encoding and sum(b"\0" in line for line in lines) > len(lines) / 2:
         raise UnreadableError("is not text; if it is UTF-16 without a byte order mark, set its encoding in preprocess.files")

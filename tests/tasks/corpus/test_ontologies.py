@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.hpo import band, base_name, parse_obo, read_annotations, read_ontology
-from tasks.corpus.readers.xml_files import read_xml
 
 OBO = """format-version: 1.2
 
@@ -95,7 +95,7 @@ def test_codes_become_questions_in_the_group_of_their_category(tmp_path: Path) -
       <excludes1><note>impetigo (L01.-)</note></excludes1>
       <diag><name>L02.6</name><desc>Abscess of foot</desc></diag></diag></section></chapter></ICD10CM.tabular>"""
     (tmp_path / "icd.xml").write_text(xml)
-    (document,) = read_xml(tmp_path / "icd.xml", "icd.xml")
+    (document,) = read_file(tmp_path, "icd.xml")
     assert isinstance(document, Document)
     assert document.answer == (
         "ICD-10-CM code L02 stands for Abscess of skin. Never coded together with it: impetigo (L01.-). "

@@ -1,4 +1,4 @@
-"""The text of HTML notes. lxml reads it; a second, plain reading of the source must find the same letters and digits.
+"""A second, plain reading of HTML source, against which a parser's is held.
 
 A parser drops in silence what its limits or a lost quote take away, so nothing is believed that two readings do not agree on.
 """
@@ -7,12 +7,10 @@ import html
 import re
 from collections.abc import Iterator
 
-from lxml import etree
 from lxml.html import defs
 
-from tasks.corpus.readers.records import UnreadableError, bad_characters
+from tasks.corpus.readers.records import UnreadableError
 
-LINES = frozenset(("p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4"))  # a line ends with each of these
 # Elements whose content is text whatever it looks like; in the first of them, entities count.
 ESCAPABLE, RAW = frozenset(("title", "textarea")), frozenset(("script", "style", "xmp", "iframe", "noembed", "noframes"))
 _BARE = frozenset(
@@ -32,47 +30,7 @@ _DECLARATION = re.compile(r"<!doctype\b|<!\[?(?:if|endif)\b|<\?[a-zA-Z]", re.IGN
 _NO_LETTERS = re.compile(r"[\W_]+")
 
 
-def html_text(source: str) -> str:
-    """All text of an HTML note, with line ends where its blocks end. ``UnreadableError`` where some of it would be lost."""
-    if problem := bad_characters(source):
-        raise UnreadableError(problem)
-    source = "".join(_without_cdata(source))
-    expected = "".join(_texts(source))
-    target = _Text()
-    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True, no_network=True)  # else 256 open tags and 10 MB are the end
-    try:
-        parser.feed(source.encode())
-        parser.close()
-    except (etree.ParserError, etree.XMLSyntaxError):
-        raise UnreadableError("holds HTML that cannot be parsed") from None
-    text = "".join(target.parts)
-    fatal = any(error.level == etree.ErrorLevels.FATAL for error in parser.feed_error_log)
-    if fatal or (text.split() != expected.split() and _letters(text) != _letters(expected)):
-        raise UnreadableError("holds HTML of which the parser would lose a part")
-    return text
-
-
-class _Text:
-    """What lxml's parser reports as it reads; no tree is built, so depth costs nothing."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def data(self, text: str) -> None:
-        self.parts.append(text)
-
-    def end(self, tag: str) -> None:
-        if tag in LINES:
-            self.parts.append("\n")
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Tags say nothing."""
-
-    def close(self) -> None:
-        """``parts`` is the result."""
-
-
-def _without_cdata(source: str) -> Iterator[str]:
+def without_cdata(source: str) -> Iterator[str]:
     """XHTML's CDATA sections, which HTML takes for comments, as the text that they are."""
     at = 0
     while (start := source.find("<![CDATA[", at)) >= 0 and (end := source.find("]]>", start)) >= 0:
@@ -82,11 +40,12 @@ def _without_cdata(source: str) -> Iterator[str]:
     yield source[at:]
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
+    """The letters and digits of a text alone."""
     return _NO_LETTERS.sub("", text)
 
 
-def _texts(source: str) -> Iterator[str]:
+def source_texts(source: str) -> Iterator[str]:
     """The text outside the markup; ``UnreadableError`` where markup swallows what may be text."""
     at = 0
     # Tags of no known name and without attributes: an end tag must show that they are no text, as "<patient>" may be.
@@ -151,6 +110,6 @@ def _declaration_end(source: str, start: int) -> int:
     if end is None:
         raise UnreadableError("holds HTML that ends within a comment")
     inside = source[start : end.end()]
-    if not inside.startswith("<!--") and not _DECLARATION.match(inside) and _letters(inside):
+    if not inside.startswith("<!--") and not _DECLARATION.match(inside) and letters(inside):
         raise UnreadableError('holds HTML with text inside "<!", "</" or "<?": "<" is written &lt;')
     return end.end()

@@ -1,0 +1,118 @@
+"""Excel workbooks (.xlsx): every sheet is a table with a header, and a cell is text as Excel shows it."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+from openpyxl.utils.exceptions import InvalidFileException
+
+from tasks.corpus.documents import Document, Rejected, Skipped
+from tasks.corpus.readers.headers import our_columns
+from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
+from tasks.corpus.readers.streams import MAX_RATIO, MAX_WHOLE_FILE, PARQUET_MEMORY, RATIO_FROM, limited_memory
+
+# What openpyxl raises on a damaged workbook, besides what every reader may.
+BROKEN = (SyntaxError, TypeError, AttributeError, RuntimeError, ArithmeticError, LookupError, zipfile.BadZipFile, InvalidFileException)
+_DECIMALS = re.compile(r"(?:#,##)?0(?:\.(0+))?(%?)")
+_ZEROS = re.compile(r"0{2,}")
+
+
+def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+    """Rows of all sheets; positions are a sheet's number and a row's. A formula is what Excel computed last.
+
+    A sheet without a header is rejected, and where no sheet has one, the file: ``UnreadableError``.
+    """
+    _refuse_bombs(path)
+    try:
+        yield from _sheets(path, name, options)
+    except BROKEN as error:
+        raise UnreadableError(f"cannot be read as an Excel workbook ({type(error).__name__})") from None
+
+
+def _sheets(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+    with open(path, "rb") as file:
+        with limited_memory(PARQUET_MEMORY):
+            workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        with closing(workbook):
+            problems: list[tuple[str, str]] = []
+            readable = False
+            for number, sheet in enumerate(workbook.worksheets, 1):
+                try:
+                    for record in _sheet(sheet, f"sheet {number}", name, options):
+                        readable = True
+                        yield record
+                except UnreadableError as problem:
+                    problems.append((f"sheet {number}", str(problem)))
+            if problems and not readable:
+                raise UnreadableError("; ".join(f"{problem} ({position})" for position, problem in problems))
+            yield from (Rejected(name, position, problem) for position, problem in problems)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """``UnreadableError`` for a workbook whose parts unpack to far more than tables do; zipfile unpacks no more than they declare."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if any(part.flag_bits & 1 for part in parts):
+                raise UnreadableError("is encrypted; save it without a password")
+            whole = sum(part.file_size for part in parts if "sharedstrings" in part.filename.lower())
+    except (zipfile.BadZipFile, NotImplementedError):
+        raise UnreadableError("is no Excel workbook of today's format (.xlsx), or is protected by a password") from None
+    size = sum(part.file_size for part in parts)
+    if size > max(RATIO_FROM, MAX_RATIO * path.stat().st_size) or whole > MAX_WHOLE_FILE:
+        raise UnreadableError(f"unpacks to more than {MAX_RATIO} times its own size, or has more than {MAX_WHOLE_FILE >> 20} MiB of texts")
+
+
+def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+    sheet.reset_dimensions()  # what a file says of its size may be wrong
+    columns: list[str] = []
+    for number, row in enumerate(sheet.iter_rows(), 1):
+        cells = [_shown(cell) for cell in row]
+        if not any(cells):
+            continue
+        if not columns:
+            while cells and not cells[-1]:
+                cells.pop()
+            columns = our_columns(cells, options, name)
+            continue
+        position = f"{title} row {number}"
+        text = "".join(cells)
+        if any(cells[len(columns) :]):
+            yield Rejected(name, position, f"has {len(cells)} cells, the header has {len(columns)}")
+        elif problem := TOO_LONG if len(text) > MAX_RECORD else bad_characters(text):
+            yield Rejected(name, position, problem)
+        else:
+            cells += [""] * (len(columns) - len(cells))
+            yield table_record(dict(zip(columns, cells, strict=False)), name, position, own_id="id" in options.columns)
+
+
+def _shown(cell: Any) -> str:
+    """A cell as Excel shows it: numbers with the decimals of their format, dates as ISO 8601 has them."""
+    value = cell.value
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int() | float():
+            return _number(value, str(getattr(cell, "number_format", "") or ""))
+        case datetime():
+            return str(value.date()) if value.time() == time() else value.isoformat(sep=" ")
+        case date() | time() | timedelta():
+            return str(value)
+        case _:
+            return str(value).replace("_x000D_", "").strip()
+
+
+def _number(value: float, number_format: str) -> str:
+    if _ZEROS.fullmatch(number_format) and value % 1 == 0:
+        return f"{int(value):0{len(number_format)}d}"
+    if shown := _DECIMALS.fullmatch(number_format):
+        digits, percent = len(shown[1] or ""), shown[2]
+        return f"{value * 100 if percent else value:.{digits}f}{percent}"
+    return f"{value:.15g}" if abs(value) < 1e15 else str(value)

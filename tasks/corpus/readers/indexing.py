@@ -1,0 +1,63 @@
+"""Making the index of a data folder, before its files are read in parallel: in parts, each on some files, in any process and order."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from tasks.corpus.readers import fhir_index, pubmed
+from tasks.corpus.readers.fhir_resources import is_fhir, is_fhir_json
+from tasks.corpus.readers.records import FileOptions
+from tasks.corpus.readers.source_index import IndexWriter
+from tasks.runtime.files import whole
+
+LINES, XML = (".jsonl", ".ndjson"), (".xml", ".cda", ".ccda")
+INDEXED = (*XML, *LINES, ".json")  # kinds whose reading may need other files
+PARTS = 64
+Part = tuple[Path, dict[str, FileOptions], Path]
+
+
+def index_parts(data: Path, files: Mapping[str, FileOptions], directory: Path) -> list[Part]:
+    """The arguments of ``write_part`` for all raw files with their options; the parts are files of a directory."""
+    names = [name for name in files if ending(name) in INDEXED]
+    size = -(-len(names) // PARTS) or 1
+    batches = [names[i : i + size] for i in range(0, len(names), size)]
+    return [(data, {name: files[name] for name in batch}, directory / f"{i:03d}.sqlite") for i, batch in enumerate(batches)]
+
+
+def write_part(data: Path, files: Mapping[str, FileOptions], path: Path) -> None:
+    """Write what some files say that readers of others must know."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with whole(path, unique=True) as partial, IndexWriter(partial) as writer:
+        fhir = {name: options for name, options in files.items() if _is_fhir(data / name, options)}
+        fhir_index.index_files(data, fhir, writer)
+        pubmed.index_files(data, (name for name in files if ending(name) in XML), writer)
+
+
+def merge_parts(parts: Sequence[Part], files: Mapping[str, FileOptions], path: Path) -> None:
+    """Write the index from its parts, which are removed."""
+    paths = [part for _, _, part in parts]
+    with IndexWriter(path) as writer:
+        writer.merge(paths, files)
+    for part in paths:
+        part.unlink()
+
+
+def write_index(data: Path, files: Mapping[str, FileOptions], path: Path) -> None:
+    """Write the index of all raw files in this process."""
+    parts = index_parts(data, files, path.with_suffix(".parts"))
+    for part in parts:
+        write_part(*part)
+    merge_parts(parts, files, path)
+
+
+def ending(name: str) -> str:
+    """The ending of a file's name that says its kind, whether packed or not."""
+    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+
+
+def _is_fhir(path: Path, options: FileOptions) -> bool:
+    try:
+        kind = ending(path.name)
+        return is_fhir(path, options) if kind in LINES else kind == ".json" and is_fhir_json(path, options)
+    except (EOFError, OSError, ValueError, zlib.error):
+        return False  # its reader says what is wrong

@@ -53,7 +53,8 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": decontamination, "public": public}
     )
     metrics |= _count_metrics(counts)
-    print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records; {summarize_removed(counts)}")
+    skipped = f", of which {n:,} hold no text to train on" if (n := counts.total("skipped")) else ""
+    print(f"{metrics['documents']:,.0f} documents of {metrics['records']:,.0f} records{skipped}; {summarize_removed(counts)}")
     return StageResult(metrics=metrics, reports=("report",))
 
 

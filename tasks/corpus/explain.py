@@ -12,6 +12,7 @@ from typing import Any
 from tasks.corpus.deidentify.clinical_spans import find_spans
 from tasks.corpus.deidentify.damage import lost_spans
 from tasks.corpus.deidentify.document import BORDER
+from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.deidentify.trace import RuleChanges, trace
 from tasks.corpus.documents import Document, private
 from tasks.corpus.params import PreprocessParams
@@ -51,7 +52,7 @@ def explain(file: Path, data: Path, target: Path, params: PreprocessParams) -> C
 def _rows(document: Document, traced: RuleChanges) -> Iterator[dict[str, Any]]:
     """What one rule changed; ``line`` and ``offset`` are of the text before the rule, an identifier's offset of all texts joined."""
     text = traced.text
-    spans = find_spans(text)
+    spans = find_spans(text, lexicon().drugs)
     for change in traced.changes:
         lost = lost_spans(RuleChanges(traced.step, traced.rule, text, [change]), spans)
         yield {

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from ruamel.yaml import YAML
 
 from helpers.builders import SIGNS, sentences, write_table, write_tiny_checkpoint
+from tasks.corpus.deidentify.lexicon import LEXICON, lexicon
 from tasks.registry.relocation import follow
 from tasks.runtime.digests import sha256, tree_sha256
 
@@ -98,6 +99,8 @@ def make_project(folder: Path) -> Project:
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in SETTINGS:
         shutil.copy(ROOT / name, path / name)
+    lexicon()  # built where the code stands, from wheels; a copy of the code takes a copy of it
+    shutil.copytree(LEXICON, path / LEXICON.relative_to(ROOT))
     project = Project(path)
     write_tiny_checkpoint(folder / "base")
     project.set_params("base", source=str(folder / "base"), sha256=tree_sha256(folder / "base"), chat_template="own")

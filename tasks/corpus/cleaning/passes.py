@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,6 +38,9 @@ from tasks.corpus.readers.records import FILE, FileOptions
 from tasks.corpus.readers.sections import note_parts
 from tasks.corpus.readers.source_index import FILE_NAME
 from tasks.corpus.row_metrics import RowMetrics, compute_metrics, write_row_metrics
+
+if TYPE_CHECKING:
+    from tasks.corpus.deidentify.known import KnownPeople
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
 KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
@@ -107,7 +111,9 @@ def _records(data: Path, files: Sequence[RawFile], index: Path) -> Iterator[tupl
 
 def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
     """Pass 2, a partition: the rules for single records; and which sentences its documents have, for the next."""
-    counts = RuleCounts()
+    from tasks.corpus.deidentify.known import known_people  # imports spaCy, which costs seconds that the other passes need not pay
+
+    counts, known = RuleCounts(), known_people(work)
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)
     sentence_keys: list[int] = []
     paragraph_rows: list[tuple[int, int]] = []
@@ -119,7 +125,7 @@ def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
             write_rejected(_rejected_record(document, reason))
 
         for document in _distinct(raw, rules, counts, reject):
-            cleaned = _cleaned(document, rules, counts)
+            cleaned = _cleaned(document, rules, counts, known)
             if broken := rejection(cleaned, rules):
                 reject(document, "clean", *broken)
                 continue
@@ -152,12 +158,12 @@ def _distinct(
             reject(document, "clean", "same-id", "has the id of another record")
 
 
-def _cleaned(document: Document, rules: Rules, counts: RuleCounts) -> Document:
+def _cleaned(document: Document, rules: Rules, counts: RuleCounts, known: "KnownPeople") -> Document:
     """The document repaired and de-identified."""
-    from tasks.corpus.deidentify.document import deidentified  # imports spaCy, which costs seconds that the other passes need not pay
+    from tasks.corpus.deidentify.document import deidentified
 
     repaired, repairs = repair(document)
-    cleaned, identifiers = deidentified(repaired, rules.deidentify)
+    cleaned, identifiers = deidentified(repaired, rules.deidentify, known)
     for type_, changes in identifiers.items():
         counts.add("identifiers", document.source, type_, document.id, changes)
     for rule, changes in repairs.items():
@@ -176,7 +182,7 @@ def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:
     with documents_file(work / "stripped", partition) as write:
         for row, original in enumerate(read_lines(work / "clean" / f"{partition:03d}.jsonl")):
             document = _capped(original, copies, row, rules, counts)
-            stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document.answer, boilerplate, rules))
+            stripped = document if _is_exempt(document, rules) else replace(document, answer=_without(document, boilerplate, rules))
             if stripped != document and rejection(stripped, rules):
                 stripped = document  # it says nothing else; how often it may be said is decided later
             if stripped != document:
@@ -270,9 +276,14 @@ def _is_exempt(document: Document, rules: Rules) -> bool:
     return any(fnmatchcase(document.category, pattern) for pattern in rules.boilerplate_except)
 
 
-def _without(answer: str, boilerplate: frozenset[int], rules: Rules) -> str:
+def _without(document: Document, boilerplate: frozenset[int], rules: Rules) -> str:
+    """The answer without boilerplate. Of a note that is only what it begins and ends with, as what many notes state is a finding too."""
+    answer = document.answer
     parts = shingles.sentences(answer)
     dropped = {i for i in range(0, len(parts), 2) if shingles.sentence_key(parts[i], rules.boilerplate_words) in boilerplate}
+    if not document.question:
+        stays = [i for i in range(0, len(parts), 2) if parts[i].strip() and i not in dropped] or [0]
+        dropped -= set(range(stays[0], stays[-1] + 1))
     return "".join("".join(parts[i : i + 2]) for i in range(0, len(parts), 2) if i not in dropped).strip() if dropped else answer
 
 

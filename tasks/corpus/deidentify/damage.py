@@ -16,6 +16,8 @@ from typing import Any
 
 from tasks.corpus.cleaning.changes import Change
 from tasks.corpus.deidentify.clinical_spans import WEAK, ClinicalSpan, find_spans, gaps, is_of_a_person
+from tasks.corpus.deidentify.known import NOBODY, KnownPeople, known_people
+from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.deidentify.policy import CLINICAL, VALUES
 from tasks.corpus.deidentify.recall import Share, wilson
 from tasks.corpus.deidentify.trace import IDENTIFIERS, RuleChanges, trace
@@ -90,13 +92,13 @@ class MeasuredDamage:
         }
 
 
-def measure_damage(work: Path, params: str, withdrawn: Container[str] = (), drugs: Container[str] = frozenset()) -> MeasuredDamage:
-    """The damage on the raw documents in ``work``; ``params`` are those of the de-identification as JSON, ``drugs`` names in lower case.
+def measure_damage(work: Path, params: str, withdrawn: Container[str] = ()) -> MeasuredDamage:
+    """The damage on the raw documents in ``work``; ``params`` are those of the de-identification as JSON.
 
     The same params and documents give the same numbers, in whatever order and files the documents come.
     """
-    documents = sample(work, withdrawn)
-    parts = [(documents[i : i + PART], params, drugs) for i in range(0, len(documents), PART)]
+    documents, drugs = sample(work, withdrawn), lexicon().drugs
+    parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
     is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL
     measured = [d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part]
     return MeasuredDamage(measured, list(_by_type(measured)), list(_by_rule(measured)))
@@ -165,12 +167,12 @@ def write_strings(path: Path, measured: MeasuredDamage) -> None:
                 table.writerow([*rule, before, after, n, " ".join(examples[rule, before, after])])
 
 
-def measure_document(document: Document, params: str, drugs: Container[str] = frozenset()) -> DocumentDamage:
+def measure_document(document: Document, params: str, drugs: Container[str] = frozenset(), known: KnownPeople = NOBODY) -> DocumentDamage:
     """What cleaning changes in one raw document."""
     texts = document.texts()
     changes, lost, strings = Counter[Rule](), Counter[tuple[Rule, str]](), Counter[tuple[Rule, str, str]]()
     spans, text = list[ClinicalSpan](), ""
-    for traced in trace(document, params):
+    for traced in trace(document, params, known):
         rule = traced.step, traced.rule
         if traced.text != text:  # the types of identifiers have theirs in common
             spans, text = find_spans(traced.text, drugs), traced.text
@@ -218,8 +220,9 @@ def _is_of_an_identifier(text: str, span: ClinicalSpan, change: Change) -> bool:
     return span.type in _WORDS and is_of_a_person(text, change.start)
 
 
-def _measure_part(documents: Sequence[Document], params: str, drugs: Container[str]) -> list[DocumentDamage]:
-    return [measure_document(document, params, drugs) for document in documents]
+def _measure_part(documents: Sequence[Document], params: str, drugs: Container[str], work: Path) -> list[DocumentDamage]:
+    known = known_people(work)
+    return [measure_document(document, params, drugs, known) for document in documents]
 
 
 def _by_type(measured: Sequence[DocumentDamage]) -> Iterator[Damage]:

@@ -9,14 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache, lru_cache
+from pathlib import Path
 
 import regex
 from nicknames import NickNamer
 
+from tasks.corpus.cleaning.known_people import read_known
 from tasks.corpus.deidentify.analyzer import PiiSpan, merged
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.deidentify.name_runs import Kind, kind_of
-from tasks.corpus.documents import KnownPerson
+from tasks.corpus.documents import SPLITS, KnownPerson
 
 ONE_OFF_FROM = 6  # letters of a name, from which one may be wrong, missing or too many
 FEWEST_DIGITS = 5  # of a number that is looked for
@@ -150,7 +152,11 @@ class KnownPeople:
         self._of_group = lru_cache(maxsize=256)(self._identifiers_of)
 
     def find(self, text: str, group: str) -> list[PiiSpan]:
-        """What is known of the people of a group, and of staff, in a text; in order and without overlaps."""
+        """What is known of the people of a group, and of staff, in a text; in order and without overlaps.
+
+        The group can have the split of its file before it, as documents of ``ood`` and ``replay`` files do.
+        """
+        group = next((group.removeprefix(f"{split}:") for split in SPLITS if group.startswith(f"{split}:")), group)
         found = [*self._everywhere.find(text), *(self._of_group(group).find(text) if group in self._by_group else ())]
         return merged((span.start, span.end, span.type, 1.0) for span in found)
 
@@ -162,6 +168,19 @@ class KnownPeople:
 
 
 NOBODY = KnownPeople(())
+
+
+def known_people(work: Path) -> KnownPeople:
+    """The people that the raw files of a run name, from its work folder; read once per process."""
+    files = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted((work / "known").glob("*.jsonl")))
+    return _read_people(work, files)
+
+
+@lru_cache(maxsize=1)
+def _read_people(work: Path, _files: tuple[tuple[Path, int, int], ...]) -> KnownPeople:
+    return KnownPeople(read_known(work))
+
+
 _NO_NAMES = frozenset("dr md mr mrs ms miss jr sr ii iii iv rn np pa do phd de la le van von der den of the and".split())
 
 

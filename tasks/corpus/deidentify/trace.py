@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks.corpus.cleaning.changes import Change, repair_steps, text_changes
 from tasks.corpus.deidentify.document import replaced_identifiers
+from tasks.corpus.deidentify.known import NOBODY, KnownPeople
 from tasks.corpus.documents import Document
 
 REPAIRS, IDENTIFIERS = "repairs", "identifiers"  # the steps, as the counts by rule name them
@@ -20,14 +21,14 @@ class RuleChanges:
     changes: list[Change]  # in their order; none overlaps another
 
 
-def trace(document: Document, params: str) -> Iterator[RuleChanges]:
+def trace(document: Document, params: str, known: KnownPeople = NOBODY) -> Iterator[RuleChanges]:
     """The changes of every repair, then of de-identification by type, with its params as JSON; a rule that changes nothing is left out."""
     repaired = document
     for rule, before, repaired in repair_steps(document):
         for text, other in zip(before.texts(), repaired.texts(), strict=True):
             if changes := text_changes(text, other):
                 yield RuleChanges(REPAIRS, rule, text, changes)
-    whole, identifiers = replaced_identifiers(repaired, params)
+    whole, identifiers = replaced_identifiers(repaired, params, known)
     by_type: dict[str, list[Change]] = {}
     for identifier in identifiers:
         value = whole[identifier.start : identifier.end]

@@ -69,7 +69,10 @@ def resource_key(item: Located) -> str:
 
 
 def located(path: Path, options: FileOptions, types: tuple[str, ...] = ()) -> Iterator[Located]:
-    """The resources of a file; those of Bundles in place of the Bundle. With ``types``, lines without one of these may be left out."""
+    """The resources of a file; those of Bundles in place of the Bundle.
+
+    With ``types``, lines that hold no resource of these types may be left out.
+    """
     if path.name.lower().removesuffix(".gz").endswith(".json"):
         yield from _of_json(path, options)
         return

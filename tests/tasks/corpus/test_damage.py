@@ -144,12 +144,12 @@ def test_the_sample_is_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_processes_measure_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     write_raw([document(f"{NOTE} Day {n}:  hemoglobin {n % 9 + 8}.2.") for n in range(12)], Path("work"))
-    alone = measure_damage(Path("work"), PARAMS, drugs=frozenset({"lisinopril"}))
+    alone = measure_damage(Path("work"), PARAMS)
     assert next(row for row in alone.by_type if row.name == "drug").spans == 12
     monkeypatch.setenv("WORKERS", "2")
     monkeypatch.setattr(damage, "SMALL", 0)
     monkeypatch.setattr(damage, "PART", 5)
-    assert measure_damage(Path("work"), PARAMS, drugs=frozenset({"lisinopril"})) == alone
+    assert measure_damage(Path("work"), PARAMS) == alone
 
 
 def test_a_small_file_is_in_the_sample_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:

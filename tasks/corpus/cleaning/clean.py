@@ -12,6 +12,7 @@ import numpy as np
 from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, dedup, grams, passes
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
+from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
 from tasks.corpus.readers.indexing import index_parts, merge_parts, write_part

@@ -270,7 +270,8 @@ AGES = (
         r"|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
     ),
     re.compile(
-        r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was))?)[\s:=]*"
+        r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was|now))?"
+        r"(?:\s*[(](?:yrs?|years?|y)[)])?)[\s:=|,]*"
         rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
     ),
     # "92M" after "a" or where a line begins; 98F is a temperature too.
@@ -291,5 +292,10 @@ AGES = (
         rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?/[ ]?[MF]\b|s\b(?= |[.,])|(?:th|st|nd|rd) birthday|[ -]yr"
         r"|[ ]yo\b|[ ]years\b(?! ago| of (?:smok|use|hist)))"
     ),
+    re.compile(
+        rf"(?i:\b(?:[MF]|male|female|man|woman|lady|gentleman))(?:[ ]?/[ ]?|,[ ]|[ ][(])(?P<span>{_NINETY})"
+        r"(?![\d.,]*\d|[ ]?(?:%|bpm|kg|mg|mm|cm|/|mL|ml|beats|units?|\xb0))"
+    ),
+    re.compile(rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?(?:Y(?:RS?)?|YO|y\.?o\.?[mf]|years young|♀|♂)(?!\w))"),
     re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
 )

@@ -44,7 +44,7 @@ _TO_CITY = rf"(?:(?:,|[ \t]in)[ \t]+{_CITY}|(?:,|[ \t]in)[ \t]+{_TOWN}(?=[.,;\n]
 _BOX = rf"P\.?[ \t]?O\.?[ \t]+Box[ \t]+\d+{_TO_CITY}"
 _LIVES = (
     r"(?:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|moved|moving|grew up|born|stays|located|transferred|hospital"
-    r"|home|house|native|originally|visiting|flew|drove|relocated|returned|is|are|works?|family|hails|immigrated"
+    r"|home|house|native|originally|visiting|flew|drove|relocated|returned|works?|family|hails|immigrated"
     r"|commutes?|vacation\w*)"
 )
 NUMBERED, FIVE_DIGITS = re.compile(r"\d[A-Z]?[ \t]+[A-Z\dnsew\u00c0-\uffff]|Box|BOX|(?i:address)"), re.compile(r"\d{5}")
@@ -53,7 +53,7 @@ LIVES = frozenset(
     "live lives lived living reside "
     "resides resided residing resident moved moving grew born stays located transferred hospital home house native "
     "originally visiting flew drove relocated "
-    "returned is are work works family hails immigrated commute commutes vacation vacationed vacationing".split()
+    "returned work works family hails immigrated commute commutes vacation vacationed vacationing".split()
 )
 COUNTY = frozenset(("county", "parish"))
 # As other languages write them: Königstraße 12, 12 rue de la Paix, Calle Núñez 5, Via Roma 3, ul. Długa 5, Atatürk Cad. 7.
@@ -229,7 +229,9 @@ _MONTHS_ABROAD = (
     "|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre"
     "|ottobre|dicembre"
 )
-MONTHS = re.compile(f"{_MONTH}|{_MONTHS_ABROAD}", re.I)
+MONTHS = frozenset(re.findall("[^\\W\\d_]+", f"{_FULL_MONTH}|{_MONTHS_ABROAD}".lower())) | frozenset(
+    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
+)
 WRITTEN_DATES = (
     # A month is an element of a date, as a day is (45 CFR 164.514(b)(2)(i)(C)).
     re.compile(

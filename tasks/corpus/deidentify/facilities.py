@@ -30,6 +30,19 @@ _KIND = (
     r"|Nursery|Hotel|Prison|Barracks"
 )
 _KIND_IN_CAPITALS = regex.sub(r"\\.|.", lambda part: part[0] if part[0][0] == "\\" else part[0].upper(), _KIND)
+# A word of each kind, which a text must hold.
+_KIND_WORDS = frozenset(
+    "hospital hospitals medical health healthcare clinic clinics infirmary hospice nursing rehab rehabilitation care "
+    "center centre pavilion kidney dialysis "
+    "drug imaging radiology laboratory laboratories lab labs diagnostics pharmacy associates physicians family primary "
+    "pediatrics paediatrics "
+    "orthopedics orthopaedics dermatology cardiology living retirement manor lodge convalescent term institute "
+    "foundation university college school "
+    "academy kindergarten day daycare preschool ambulance fire ems urgent er ed emergency home visiting nhs trust "
+    "correctional shelter sanatorium "
+    "surgery post hall polyclinic diagnostic medicals chemist chemists klinikum klinik krankenhaus spital infant "
+    "nursery hotel prison barracks".split()
+)
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
 _LABEL = (
@@ -59,6 +72,13 @@ _CUE = (
 _PATRONS = frozenset(
     "holy rosary sacred trinity providence samaritan mercy grace hope faith baptist methodist presbyterian lutheran "
     "adventist sinai zion".split()
+)
+_CUE_WORDS = frozenset(
+    "transferred admitted discharged referred sent brought presented seen treated hospitalized hospitalised returned "
+    "came followed evaluated born "
+    "delivered care stay stayed resident rehab dialysis hd surgery clinic appointment visit imaging mri ct labs record "
+    "records report film films note "
+    "slides obtained done performed".split()
 )
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
@@ -110,7 +130,7 @@ def _is_generic(word: str, words: Lexicon) -> bool:
 PATTERNS = (
     (
         regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"),
-        _KINDS,
+        (_KIND_WORDS, _KINDS),
         proper_names,
     ),
     (
@@ -118,7 +138,7 @@ PATTERNS = (
             rf"(?:^|(?<=\n))[ \t]*(?P<span>(?:[\p{{Lu}}'’&.-]+[ ]){{1,5}}(?:{_KIND_IN_CAPITALS})(?:[ ][\p{{Lu}}]+){{0,2}})"
             r"(?=[ \t]*(?:\n|$|[,|-]))"
         ),
-        regex.compile(_KIND_IN_CAPITALS),
+        (_KIND_WORDS, regex.compile(_KIND_IN_CAPITALS)),
         proper_names,
     ),
     (regex.compile(rf"(?i:\b{_LABEL})[ \t]*:[ \t]*(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*:"), proper_names),
@@ -127,7 +147,7 @@ PATTERNS = (
         frozenset("work works worked working job employed attends student teaches teacher enrolled volunteers retired".split()),
         proper_names,
     ),
-    (regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})"), regex.compile(rf"(?i)\b{_CUE}[ ]"), unknown_names),
+    (regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})"), (_CUE_WORDS, regex.compile(rf"(?i)\b{_CUE}[ ]")), unknown_names),
     (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS), None),
     (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS), None),
 )  # pattern, what a text must hold for it to be worth trying, and what part of the span is a name

@@ -3,8 +3,10 @@
 A word is taken for one of five kinds by the lexicon. It knows nothing of what stands around the run.
 """
 
+import re
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import regex
@@ -18,6 +20,7 @@ _TOKEN = regex.compile(
     r"(?:\p{L}\.[-‐‑]?)+(?![\p{L}\p{M}]{2})"
     r"|['’]?[\p{L}\p{M}]+(?:['’ʼʻ‘](?!s(?![\p{L}\p{M}]))\p{L}[\p{L}\p{M}]*|[-‐‑]\p{L}?['’]?[\p{L}\p{M}]+)*\.?"
 )
+_CAPITALIZED = re.compile(r"[A-Z][A-Za-z'-]+")
 _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two words of one name
 _WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
 _INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
@@ -65,6 +68,17 @@ class _Word(NamedTuple):
     end: int
     kind: Kind
     given: bool
+
+
+def may_hold_a_name(text: str) -> bool:
+    """Whether a text has a word that can be a name, with a capital or beyond ASCII; what stands behind titles does not count."""
+    words = lexicon()
+    return not text.isascii() or any(_may_be_a_name(word, words) for word in set(_CAPITALIZED.findall(text)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _may_be_a_name(word: str, words: Lexicon) -> bool:
+    return kind_of(word, words, among_capitals=True) not in (Kind.NO, Kind.INITIAL)
 
 
 def not_a_placeholder(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -254,3 +268,9 @@ def _trimmed(run: list[_Word], text: str) -> Iterator[list[_Word]]:
         run.pop()
     if run:
         yield run
+
+
+# Those that find nothing in a text without a capitalized word that can be a name.
+NEED_NAMES = frozenset(
+    (names_by_role, names_near_a_cue, unknown_names, full_names, known_name, listed_names, surname_first, initial_and_name)
+)

@@ -3,11 +3,13 @@
 A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken to be composed (NFC).
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import regex
+from typing_extensions import TypeIs
 
 from tasks.corpus.deidentify import name_runs, titles
 
@@ -77,7 +79,7 @@ _ALONE = r"(?<![\w/-])"
 _BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：|-]")
 
 
-def _one_of(words: Iterable[str]) -> str:
+def one_of(words: Iterable[str]) -> str:
     """A pattern for any of the words, the longest first."""
     return "|".join(regex.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
 
@@ -92,10 +94,10 @@ def _opened(words: Iterable[str]) -> str:
     return "|".join(f"[{word[0].upper()}{word[0]}]{regex.escape(word[1:])}" for word in words)
 
 
-_TITLE = rf"(?:{_one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
+_TITLE = rf"(?:{one_of(titles.TITLES)})(?![\p{{L}}\p{{M}}])\.?"
 _TITLES = rf"{_ALONE}{_TITLE}{BLANK}*+(?:(?:{_TITLE}|{titles.TITLE_ADDED}){BLANK}*+){{0,5}}(?<=[\s.])"
 _ARTICLE = rf"(?<=\b(?:El|Al|Del|Il|Le|Cher|Liebe|Lieber){BLANK})"
-_UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|\d{BLANK}?))(?:{_one_of(titles.UNSURE_TITLES)})"
+_UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|\d{BLANK}?))(?:{one_of(titles.UNSURE_TITLES)})"
 _PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
 STARTS = rf"(?<!\w)(?<!\p{{L}}-)(?={_OPENS})"
@@ -112,28 +114,36 @@ _KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
 _LETTERS = frozenset("sincerely regards truly wishes respectfully referring discussed spoke seen signed dear".split())
 
 
+# What a text must hold for a pattern to be worth trying: one of some words, a match, or both.
+Words: TypeAlias = regex.Pattern[str] | re.Pattern[str] | frozenset[str] | tuple[frozenset[str], regex.Pattern[str] | re.Pattern[str]]
+
+
 @dataclass(frozen=True)
 class NamePattern:
     """A pattern for names that something near them gives away."""
 
     pattern: regex.Pattern[str]  # with a group "span"
     score: float  # how sure it is
-    words: regex.Pattern[str] | frozenset[str]  # what a text must hold for it to be worth trying
+    words: Words
     refine: Refine | None = None  # which part of the span is a name; None: all of it
 
 
+def _is_gate(words: Words | Iterable[str]) -> TypeIs[Words]:
+    return isinstance(words, frozenset | regex.Pattern | re.Pattern) or (isinstance(words, tuple) and isinstance(words[0], frozenset))
+
+
 def pattern(
-    before: str, span: str, score: float, words: regex.Pattern[str] | Iterable[str], *, after: str = "", refine: Refine | None = None
+    before: str, span: str, score: float, words: Words | Iterable[str], *, after: str = "", refine: Refine | None = None
 ) -> NamePattern:
     """What stands before a name, the name, and what stands behind it, as one pattern."""
     compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    return NamePattern(compiled, score, words if isinstance(words, regex.Pattern) else frozenset(words), refine)
+    return NamePattern(compiled, score, words if _is_gate(words) else frozenset(words), refine)
 
 
 PATTERNS = (
     pattern(_TITLES, FULL, 0.8, _gate(titles.TITLES), refine=name_runs.not_a_placeholder),
     pattern(
-        rf"{_ALONE}(?:{_one_of(titles.TITLES_IN_CAPITALS)})\b\.?{BLANK}+",
+        rf"{_ALONE}(?:{one_of(titles.TITLES_IN_CAPITALS)})\b\.?{BLANK}+",
         rf"{CAPITALS}(?:,?{BLANK}+{_NOT}(?:{CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
         0.7,
         _gate(titles.TITLES_IN_CAPITALS),
@@ -159,13 +169,13 @@ PATTERNS = (
     ),
     pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{BLANK}+", FULL, 0.6, _gate(titles.KIN_ABROAD), refine=name_runs.names_near_a_cue),
     pattern(
-        rf"\b{titles.BEFORE_KIN_IN_GERMAN}{BLANK}+(?:{_one_of(titles.KIN_IN_GERMAN)}),?{BLANK}+",
+        rf"\b{titles.BEFORE_KIN_IN_GERMAN}{BLANK}+(?:{one_of(titles.KIN_IN_GERMAN)}),?{BLANK}+",
         FULL,
         0.6,
         _gate(titles.KIN_IN_GERMAN),
         refine=name_runs.names_near_a_cue,
     ),
-    pattern(STARTS, FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{_one_of(titles.TITLES_BEHIND)}){_END})"),
+    pattern(STARTS, FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{one_of(titles.TITLES_BEHIND)}){_END})"),
     pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully|yours faithfully),)\s+", FULL, 0.7, _LETTERS),
     pattern(
         rf"{STARTS}(?=.{{1,80}}?{_DESCRIPTION})", FULL, 0.7, _DESCRIBED, after=rf"(?=,? {_DESCRIPTION})", refine=name_runs.names_by_role

@@ -1,9 +1,11 @@
 """Names as hospital notes write them: shorthand, capitals, signatures, lists, and full names that nothing near them gives away."""
 
+from collections.abc import Iterable
+
 import regex
 
 from tasks.corpus.deidentify import name_runs, titles
-from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, FULL, LISTED, STARTS, NamePattern, pattern
+from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, FULL, LISTED, STARTS, NamePattern, one_of, pattern
 
 # What is done with somebody, and what somebody does.
 _WITH = (
@@ -23,29 +25,47 @@ _BY = (
     r"|requested|noted|stated|described"
 )
 _DID = (
-    r"paged|called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)|notified|informed|updated|texted"
-    r"|contacted|asked|told|emailed|phoned|faxed|thank(?: you|s)?|hi|hello|dear|paging"
-    r"|reported to|relayed to|endorsed to|handed (?:over|off) to|handoff to|sign(?:ed)? out to|referred to|sent to"
-    r"|copied to|forwarded to|gave to"
-    r"|report (?:given )?to|results? (?:given|called) to|care (?:transferred|of)|appreciate|per|c/o|attn|according to|on "
-    r"behalf of|daughter of|son of"
-)
+    "paged,notified,informed,updated,texted,contacted,asked,told,emailed,phoned,faxed,thank,thank "
+    "you,thanks,hi,hello,dear,paging,reported to,"
+    "relayed to,endorsed to,handed over to,handed off to,handoff to,sign out to,signed out to,referred to,sent "
+    "to,copied to,forwarded to,gave to,"
+    "report to,report given to,result given to,results given to,result called to,results called to,care "
+    "transferred,care of,appreciate,per,c/o,"
+    "attn,according to,on behalf of,daughter of,son of"
+).split(",")
+_CALLED = r"called(?= \p{Lu}\p{L}+ (?:at|to|back|about|regarding|and|for|with|re)\b)"
 _ROLES = (
-    r"RN|MD|NP|PA(?:-C)?|LPN|LVN|CNA|RT|SW|CRNA|DO|RD|CM|OT|PT|SLP|EMT|SHO|HO|resident|intern|fellow|registrar|consultant|attending|surgeon"
-    r"|an(?:a)?esth(?:et)ist|anesthesiologist|midwife|nurse|sister|matron|practitioner|physio(?:therapist)?|dieti[ct]ian|nutritionist|pharmacist|therapist"
-    r"|technician|tech|technologist|scribe|interpreter|chaplain|social worker|case manager|coordinator|pcp|gp|trainee"
-    r"|student|hospitalist|internist"
-    r"|cardiologist|neurologist|oncologist|urologist|nephrologist|pulmonologist|radiologist|pathologist|pediatrician|paediatrician|psychiatrist"
-    r"|psychologist|dermatologist|gastroenterologist|endocrinologist|rheumatologist|orthop[a]?edist|dentist|optometrist|podiatrist|obstetrician"
-    r"|doctor|physician|provider|colleague|leader|recorder|operator|circulator|scrub|doula|sonographer|driver|sergeant|sgt|detective|judge|father|sister|brother|friend|roommate|officer|paramedic|caregiver|carer|neighbou?r|landlord|boss|coach|teacher|pastor"
-    r"|cons|spr|reg|fy[12]|f[12]|ct[12]|st[1-8]|sn|ssn|hca|cns|hv|oa|anaes|assistants?|odp|mw|lmc|rmo|jmo|vmo|nok|baby "
-    r"of|sister in charge|on call|on-call"
-    r"|patient|pt|client|resident|named|name is|surname|aka|a\.k\.a\.|née|nee"
-)
+    "rn,md,np,pa,pa-c,lpn,lvn,cna,rt,sw,crna,do,rd,cm,ot,pt,slp,emt,sho,ho,resident,intern,fellow,registrar,consultant,attending,surgeon,"
+    "anaesthetist,anesthetist,anesthesiologist,midwife,nurse,sister,matron,practitioner,physio,physiotherapist,dietician,dietitian,nutritionist,"
+    "pharmacist,therapist,technician,tech,technologist,scribe,interpreter,chaplain,social worker,case "
+    "manager,coordinator,pcp,gp,trainee,student,"
+    "hospitalist,internist,cardiologist,neurologist,oncologist,urologist,nephrologist,pulmonologist,radiologist,pathologist,pediatrician,"
+    "paediatrician,psychiatrist,psychologist,dermatologist,gastroenterologist,endocrinologist,rheumatologist,orthopedist,orthopaedist,dentist,"
+    "optometrist,podiatrist,obstetrician,doctor,physician,provider,colleague,leader,recorder,operator,circulator,scrub,doula,sonographer,driver,"
+    "sergeant,sgt,detective,judge,father,brother,friend,roommate,officer,paramedic,caregiver,carer,neighbor,neighbour,landlord,boss,coach,teacher,"
+    "pastor,cons,spr,reg,fy1,fy2,f1,f2,ct1,ct2,st1,st2,st3,st4,st5,st6,st7,st8,sn,ssn,hca,cns,hv,oa,anaes,assistant,assistants,odp,mw,lmc,rmo,"
+    "jmo,vmo,nok,baby of,sister in charge,on call,on-call,patient,client,named,name is,surname,aka,a.k.a.,née,nee"
+).split(",")
+
+
+def _first_words(phrases: Iterable[str]) -> frozenset[str]:
+    """What a text must hold one of for a pattern of the phrases to match."""
+    return frozenset(regex.search(r"\p{L}+", phrase).group() for phrase in phrases)
+
+
 _ROLE_BEHIND = (
     r"R\.?N|M\.?D|N\.?P|P\.?A(?:-C)?|LPN|LVN|CNA|CRNA|D\.?O|RDN?|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|Ph\.?D|D\.?D\.?S|D\.?P\.?M|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
     r"|CCC-SLP|RRT|EMT|SHO|PGY-?\d|MS-?[1-4]|MS(?:III|IV)|\(?(?i:son|daughter|wife|husband|mother|father|mom|dad|sister|brother|partner|spouse|niece|nephew"
     r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
+)
+_BEHIND_WORDS = frozenset(
+    "r rn m md n np p pa lpn lvn cna crna d do rd rdn rt ot pt slp sw lcsw msw pharmd ph phd dds dpm dpt aprn arna arnp "
+    "fnp bsn msn mbbs mbchb frcs frcp "
+    "facs facp ccc rrt emt sho pgy ms msiii msiv son daughter wife husband mother father mom dad sister brother partner "
+    "spouse niece nephew friend "
+    "neighbor neighbour guardian hcp poa aunt uncle cousin grandmother grandfather grandson granddaughter caregiver "
+    "patient nurse resident intern "
+    "fellow attending registrar".split()
 )
 _ONE = rf"{ANY}"
 _LIST = rf"{ANY}(?:(?:{BLANK}?[,;/&]{BLANK}?|{BLANK}and{BLANK}|{BLANK}?\+{BLANK}?){ANY}){{0,5}}"
@@ -54,11 +74,6 @@ _SMALL = r"(?:\p{Ll}['’])?\p{Ll}[\p{Ll}\p{M}]+(?:[-'’]\p{Ll}+)*"
 _SENTENCE = r"(?:^|(?<=[.!?:\n\"“•*-][ \t\n]{1,3})|(?<=\n)|(?<=[.!?][ ]{2}))"
 _OPENING = regex.compile(r"\p{Lu}\p{Ll}+,? \p{L}")
 _SMALL_TITLES = "mr mrs ms miss dr prof".split()
-
-
-def _words(alternatives: str) -> frozenset[str]:
-    """The first words of alternatives of a pattern, where they are plain; a gate that lets too much through costs only time."""
-    return frozenset(regex.findall(r"(?<![\\\w])[a-z]{2,}", alternatives.lower()))
 
 
 _ANY_CAPITAL = regex.compile(r"\p{Lu}")
@@ -101,25 +116,25 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(rf"(?i:\bby){BLANK}+", r"(?:\p{Lu}\.[ ]?){1,2}\p{Lu}\p{L}+(?:[-'’](?!s(?!\p{L}))\p{L}+)*", 0.6, ("by",)),
     pattern(
-        rf"{STARTS}(?<=(?i:\b(?:{_DID}))[:,]?{BLANK}(?:(?i:the|a|an|his|her|their|my|our){BLANK})?)",
+        rf"{STARTS}(?<=(?i:\b(?:{one_of(_DID)}|{_CALLED}))[:,]?{BLANK}(?:(?i:the|a|an|his|her|their|my|our){BLANK})?)",
         _LIST,
         0.6,
-        _ANY_CAPITAL,
+        _first_words([*_DID, "called"]),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(
-        rf"{STARTS}(?<=(?<![\w/-])(?i:{_ROLES})(?:['’]s)?[,:]?(?:{BLANK}{{1,3}}|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()"
+        rf"{STARTS}(?<=(?<![\w/-])(?i:{one_of(_ROLES)})(?:['’]s)?[,:]?(?:{BLANK}{{1,3}}|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()"
         rf"(?:(?i:is|on call|in charge|on duty|named){BLANK})?)",
         _LIST,
         0.6,
-        _ANY_CAPITAL,
+        _first_words(_ROLES),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(
         STARTS,
         _ONE,
         0.6,
-        regex.compile(r"(?:[ ,]|\()(?:" + _ROLE_BEHIND + r")\b"),
+        (_BEHIND_WORDS, regex.compile(r"(?:[ ,]|\()(?:" + _ROLE_BEHIND + r")\b")),
         after=rf"(?:,?{BLANK}+|{BLANK}?[-–/]{BLANK}?)(?:{_ROLE_BEHIND})(?!\w)",
         refine=name_runs.names_by_role,
     ),
@@ -176,7 +191,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         rf"(?i:\b(?:baby(?: boy| girl)?|newborn|twin(?: [ab12])?|infant)|\bB[BG])(?:{BLANK}+(?:of|boy|girl))?{BLANK}+",
         ANY,
         0.7,
-        regex.compile(r"(?i)\b(?:baby|newborn|twin|infant|b[bg])\b"),
+        frozenset("baby newborn twin infant bb bg".split()),
         refine=name_runs.names_near_a_cue,
     ),
     pattern(STARTS, ANY, 0.7, _NUMBERED, after=rf"(?={BLANK}*[(]?(?:MRN|#)?[: ]?\d{{6,10}}\b)", refine=name_runs.names_by_role),
@@ -238,7 +253,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         _SENTENCE,
         FULL,
         0.5,
-        regex.compile(rf"[ ](?:{_PERSON_VERBS})(?!\p{{L}})"),
+        (_first_words(_PERSON_VERBS.split("|")), regex.compile(rf"[ ](?:{_PERSON_VERBS})(?!\p{{L}})")),
         after=rf"(?=[ ](?:{_PERSON_VERBS})(?!\p{{L}}))",
         refine=name_runs.names_near_a_cue,
     ),

@@ -10,15 +10,15 @@ from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import dates_and_places, facilities, names, note_names
+from tasks.corpus.deidentify import dates_and_places, facilities, name_runs, names, note_names
 from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
-Gate: TypeAlias = re.Pattern[str] | regex.Pattern[str] | frozenset[str] | None
+Gate: TypeAlias = names.Words | None
 _WORDS = re.compile(r"[^\W\d_]+")
 _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
-_BLANK = re.compile(r"\s|$")
+_BLANK, _DIGIT = re.compile(r"\s|$"), re.compile(r"\d")
 NEAR = 160  # characters on either side of what a gate finds, in which its patterns are tried; identifiers are shorter
 _DIGITS = re.compile(r"\d{3}")
 _POSTAL = re.compile(r"\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:pin|post ?code|plz|\bd-\d)")
@@ -77,8 +77,9 @@ class RuleRecognizer(EntityRecognizer):
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
         """The spans of all rules, as Presidio takes them; they may overlap."""
-        words = frozenset(_WORDS.findall(text.lower()))
-        windows = {gate: _windows(gate, text, words) for gate in GATES}
+        words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
+        closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
+        windows = {gate: [] if gate in closed else _windows(gate, text, words) for gate in GATES}
         return [
             RecognizerResult(rule.type, start, end, rule.score)
             for rule in RULES
@@ -93,8 +94,14 @@ def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, in
     """The parts of a text in which the patterns behind a gate can match: all of it, or what stands near where a gate's pattern does."""
     if gate is None or isinstance(gate, frozenset):
         return [(0, len(text))] if gate is None or not gate.isdisjoint(words) else []
+    if isinstance(gate, tuple):
+        required, pattern = gate
+        if required.isdisjoint(words):
+            return []
+    else:
+        pattern = gate
     windows: list[tuple[int, int]] = []
-    for match in gate.finditer(text):
+    for match in pattern.finditer(text):
         start, end = max(0, match.start() - NEAR), min(match.end() + NEAR, len(text))
         end = blank.start() if (blank := _BLANK.search(text, end)) else len(text)  # no word is cut
         if windows and start <= windows[-1][1]:
@@ -318,3 +325,18 @@ RULES: tuple[Rule, ...] = (
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),
 )
 GATES = frozenset(rule.gate for rule in RULES)
+# Gates that a text opens only if it has a word that can be a name.
+NEED_NAMES = frozenset(rule.gate for rule in RULES if rule.refine in name_runs.NEED_NAMES) - frozenset(
+    rule.gate for rule in RULES if rule.refine not in name_runs.NEED_NAMES
+)
+# Gates that a text without a digit does not open.
+NEED_DIGITS = frozenset(
+    (
+        *(_CODED, _DIGITS, _DATED, _DOTTED, _POSTAL, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
+        *(
+            rule.gate
+            for rule in RULES
+            if rule.type in ("DATE", "MRN", "OTHER", "PHONE", "SSN", "ZIP") and not isinstance(rule.gate, frozenset)
+        ),
+    )
+)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import regex
-from typing_extensions import TypeIs
 
 from tasks.corpus.deidentify import name_runs, titles
 
@@ -128,8 +127,10 @@ class NamePattern:
     refine: Refine | None = None  # which part of the span is a name; None: all of it
 
 
-def _is_gate(words: Words | Iterable[str]) -> TypeIs[Words]:
-    return isinstance(words, frozenset | regex.Pattern | re.Pattern) or (isinstance(words, tuple) and isinstance(words[0], frozenset))
+def _as_gate(words: Words | Iterable[str]) -> Words:
+    if isinstance(words, frozenset | regex.Pattern | re.Pattern) or (isinstance(words, tuple) and isinstance(words[0], frozenset)):
+        return words
+    return frozenset(word for word in words if isinstance(word, str))
 
 
 def pattern(
@@ -137,7 +138,7 @@ def pattern(
 ) -> NamePattern:
     """What stands before a name, the name, and what stands behind it, as one pattern."""
     compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    return NamePattern(compiled, score, words if _is_gate(words) else frozenset(words), refine)
+    return NamePattern(compiled, score, _as_gate(words), refine)
 
 
 PATTERNS = (

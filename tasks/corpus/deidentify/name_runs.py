@@ -56,7 +56,7 @@ class Kind(IntEnum):
     """How much of a name a word is."""
 
     NO = 0  # a word of language or medicine
-    PART = 1  # a short word in capitals, as abbreviations are: part of a name beside one
+    PART = 1  # a short word that no list has, as abbreviations are: part of a name beside one
     INITIAL = 2  # or a particle
     WEAK = 3  # a word of medicine or of every day that is also a name: Young, Long
     STRONG = 4  # another word that is also a name: Smith, Jack
@@ -78,7 +78,7 @@ def may_hold_a_name(text: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _may_be_a_name(word: str, words: Lexicon) -> bool:
-    return kind_of(word, words, among_capitals=True) not in (Kind.NO, Kind.INITIAL)
+    return kind_of(word, words, among_capitals=True) not in (Kind.NO, Kind.PART, Kind.INITIAL)
 
 
 def not_a_placeholder(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -222,8 +222,10 @@ def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     if lower in words.eponyms:
         return Kind.WEAK
     ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
-    if ordinary or (lower.isascii() and (len(word) < SHORTEST or lower in _ACRONYMS)):
+    if ordinary or (lower.isascii() and lower in _ACRONYMS) or len(word) < SHORTEST - 1:
         return Kind.NO
+    if lower.isascii() and len(word) < SHORTEST and not word.isupper():
+        return Kind.PART
     if not lower.isascii():
         return Kind.NAME
     if word.isupper() and (len(word) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):

@@ -79,7 +79,7 @@ class RuleRecognizer(EntityRecognizer):
         """The spans of all rules, as Presidio takes them; they may overlap."""
         words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
         closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
-        windows = {gate: [] if gate in closed else _windows(gate, text, words) for gate in GATES}
+        windows = {gate: [] if gate in closed else _windows(gate, text, words) for gate in GATES | {None}}
         return [
             RecognizerResult(rule.type, start, end, rule.score)
             for rule in RULES

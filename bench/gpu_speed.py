@@ -4,10 +4,10 @@
 
 Weights are random, of the shapes of real models, and made on the GPU. Both sides train on the same made-up documents, with lengths like
 those of short medical texts or, where it says dense, as long as a row. Ours packs them; Trainer gets them in batches of similar length
-with as many tokens, compiled and not. Either computes layers twice where it runs out of memory otherwise. Speed is in tokens with loss
-per second, of a second pass over the same steps: in the first, kernels are chosen and compiled. Each case and side is a process of its
-own, ended after SIDE_SECONDS; its line is printed when it ends, and what is known so far is in the JSON file. After ``--seconds`` no
-further one is begun.
+with as many tokens, compiled and not. ``generate`` has a static cache, for which it compiles the model, or the one that it has by itself.
+Either computes layers twice where it runs out of memory otherwise. Speed is in tokens with loss per second, of a second pass over the
+same steps: in the first, kernels are chosen and compiled. Each case and side is a process of its own, ended after SIDE_SECONDS; its line
+is printed when it ends, and what is known so far is in the JSON file. After ``--seconds`` no further one is begun.
 ``--tiny`` has sizes for a CPU, to see that it works.
 """
 
@@ -131,13 +131,13 @@ def main() -> None:
     last = [(name, THIRD_SIDE[type(CASES[name])]) for name in options.cases if not alone(CASES[name])]
     for name, side in (*both, *last):
         if time.monotonic() - began > options.seconds:
-            print(f"{name:18}{side:24}no time left", flush=True)
+            print(f"{name:26}{side:28}no time left", flush=True)
             continue
         result = in_process(name, side, tiny=options.tiny, seconds=max(SIDE_SECONDS, options.tiny * 600))
         results.append({"case": name, "side": side} | result)
         figures = ((key, value) for key, value in result.items() if isinstance(value, float) or key == "error")
         shown = "".join(f"  {key} {value:.4g}" if isinstance(value, float) else f"  {value}" for key, value in figures)
-        print(f"{name:18}{side:24}{shown}", flush=True)
+        print(f"{name:26}{side:28}{shown}", flush=True)
         path.write_text(json.dumps(about | {"results": results}, indent=1) + "\n", encoding="utf-8")
     for name, ratio in ratios(results):
         print(f"{name}: ours / hugging face {ratio:.2f}", flush=True)

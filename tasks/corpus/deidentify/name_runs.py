@@ -222,8 +222,10 @@ def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     if lower in words.eponyms:
         return Kind.WEAK
     ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
-    if ordinary or (lower.isascii() and lower in _ACRONYMS) or len(word) < SHORTEST - 1:
+    if ordinary or (lower.isascii() and lower in _ACRONYMS):
         return Kind.NO
+    if len(word) < SHORTEST - 1:
+        return Kind.PART if not word.isascii() and word[0].isupper() else Kind.NO  # Cà, Lê
     if lower.isascii() and len(word) < SHORTEST and not word.isupper():
         return Kind.PART
     if not lower.isascii():

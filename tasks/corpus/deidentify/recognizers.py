@@ -102,6 +102,8 @@ def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, in
         pattern = gate
     windows: list[tuple[int, int]] = []
     for match in pattern.finditer(text):
+        if windows and match.end() + NEAR <= windows[-1][1]:
+            continue
         start, end = max(0, match.start() - NEAR), min(match.end() + NEAR, len(text))
         end = blank.start() if (blank := _BLANK.search(text, end)) else len(text)  # no word is cut
         if windows and start <= windows[-1][1]:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from tasks.corpus.deidentify.lexicon import lexicon
+
 TOLL_FREE = ("800", "833", "844", "855", "866", "877", "888")
 SHORT_CODES = ("911", "988", "211", "311", "999", "112", "111", "000", "995")
 PUBLIC_HOSTS = re.compile(r"(?:^|[/.@])(?:[\w-]+\.)*[\w-]+\.(?:gov|mil|int)(?=[/:?#]|$)", re.I)
@@ -107,14 +109,17 @@ def is_public(value: str) -> bool:
     return digits in SHORT_CODES or (len(national) >= 9 and national.startswith(TOLL_FREE)) or bool(PUBLIC_HOSTS.search(value))
 
 
-def is_medical(text: str, start: int, end: int) -> bool:
-    """Whether the name that stands in ``text`` from ``start`` to ``end`` is that of a disease, a sign or a thing."""
+def is_medical(text: str, start: int, end: int, *, as_person: bool) -> bool:
+    """Whether the name that stands in ``text`` from ``start`` to ``end`` is that of a disease, a sign or a thing.
+
+    Where what stands near takes it ``as_person``, an eponym needs such a word behind it; so it does beside a given name.
+    """
     words = re.sub(r"['’]s?\b", "", text[start:end]).casefold().replace("-", " ").split()
     return (
         bool(_NAMED_THING.match(text, end))
         or _is_part_of_the_body(text, start)
         or is_a_test(text, start, end)
-        or any(word in EPONYMS for word in words)
+        or (not as_person and any(word in EPONYMS for word in words) and not any(word in lexicon().given and word not in EPONYMS for word in words))
     )
 
 

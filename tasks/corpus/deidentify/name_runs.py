@@ -23,6 +23,8 @@ _TOKEN = regex.compile(
 _CAPITALIZED = re.compile(r"[A-Z][A-Za-z'-]+")
 _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two words of one name
 _WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
+_LATIN = regex.compile(r"\p{Latin}")
+LATIN_NEAR, ENOUGH_LATIN = 40, 12  # characters, letters
 _INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
 _PARTICLES = frozenset(
     "van von vom zu zum zur de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint "
@@ -163,6 +165,14 @@ def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int
         yield (end - len(name) if initials == "M" else start), end  # which can be Monsieur
 
 
+def amid_latin(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, in a script without case, where most of what stands around it in its line is in Latin letters."""
+    before, after = text[max(0, start - LATIN_NEAR) : start].rpartition("\n")[2], text[end : end + LATIN_NEAR].partition("\n")[0]
+    latin, caseless = (len(pattern.findall(before + after)) for pattern in (_LATIN, _WITHOUT_CASE))
+    if latin > max(ENOUGH_LATIN, 2 * caseless):
+        yield start, end
+
+
 def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, one capitalized word, where it is a name that people have and no word of anything else."""
     words = lexicon()
@@ -188,7 +198,7 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if word in _SIDES or lower in _TITLES or lower in _NEVER:
+    if word in _SIDES or (lower in _TITLES and word != "M") or lower in _NEVER:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO
@@ -225,7 +235,7 @@ def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     if ordinary or (lower.isascii() and lower in _ACRONYMS):
         return Kind.NO
     if len(word) < SHORTEST - 1:
-        return Kind.PART if not word.isascii() and word[0].isupper() else Kind.NO  # Cà, Lê
+        return Kind.NAME if not word.isascii() and word.istitle() else Kind.NO  # Cà, Lê
     if lower.isascii() and len(word) < SHORTEST and not word.isupper():
         return Kind.PART
     if not lower.isascii():

@@ -42,7 +42,7 @@ _SAID_OF_IT = (
 )
 # O'Connor, d'Ângelo, al-Sayed, McDonald, Müller-Weiß, Min-jun, Лук'яненко, GÖRÜŞÜK: whole, as nothing that is possessive gives back.
 _WORD = (
-    rf"(?:\p{{L}}{{1,4}}{_APOSTROPHE}(?={_UPPER})|(?:[Aa][lrsztdn]|[Ee][lsnr]|[Aa]sh|[Uu][lr]){_HYPHEN}(?={_UPPER}))?+{_UPPER}{_LETTER}++"
+    rf"(?:(?<=Ó[ ])h(?={_UPPER})|\p{{L}}{{1,4}}{_APOSTROPHE}(?={_UPPER})|(?:[Aa][lrsztdn]|[Ee][lsnr]|[Aa]sh|[Uu][lr]){_HYPHEN}(?={_UPPER}))?+{_UPPER}{_LETTER}++"
     rf"(?:{_APOSTROPHE}(?!{_NOT_OF_IT}){_LETTER}++|{_HYPHEN}(?!{_SAID_OF_IT})(?:\p{{L}}{_APOSTROPHE})?+{_LETTER}++)*+(?!\d\p{{L}})"
 )
 # J. R., J.-P., Zs. Kovács, and a letter alone.
@@ -52,7 +52,7 @@ _INITIALS = (
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
-    rf"|ould|['’][tsTS]){BLANK}+"
+    rf"|ould|[Mm]ac an|['’][tsTS]){BLANK}+"
 )
 _BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){BLANK}+){{0,3}}"
 # An, Do, He and My are names too: before another one, or where it ends what is said.
@@ -63,9 +63,9 @@ _MORE = rf"(?:{BLANK}(?!{BLANK}){_BETWEEN}(?:{_PART}|(?:An|My){_END}))"
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}々ー]"
 _SIGNS = rf"(?:{_SIGN}{{1,7}}+(?!{_SIGN})|{_SIGN}{{4}})(?:[ \u3000・·]{_SIGN}{{1,7}}+(?!{_SIGN})){{0,3}}"
 _CASELESS_WORD = r"(?![ªº])[\p{Lo}\p{Georgian}][\p{Lo}\p{Lm}\p{Georgian}\p{M}\u200c\u200d'’׳״־-]*+"
-_CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{BLANK}{_CASELESS_WORD}){{0,4}})"
+CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{BLANK}{_CASELESS_WORD}){{0,4}})"
 # "Ann B. Smith", "Smith, Ann B." and "A. Smith", within a line.
-FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{BLANK}*[(（]{_SIGNS}[)）])?|{_CASELESS})"
+FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{BLANK}*[(（]{_SIGNS}[)）])?|{CASELESS})"
 # A surname may also be one of the words above.
 _SURNAME = rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{BLANK}{_BETWEEN}{_WORD})?(?:{BLANK}{_BETWEEN}{_PART})?"
 LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import regex
 
 from tasks.corpus.deidentify import name_runs, titles
-from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, FULL, LISTED, STARTS, NamePattern, one_of, pattern
+from tasks.corpus.deidentify.names import ANY, BLANK, CAPITALS, CASELESS, FULL, LISTED, STARTS, NamePattern, one_of, pattern
 
 # What is done with somebody, and what somebody does.
 _WITH = (
@@ -76,6 +76,9 @@ _OPENING = regex.compile(r"\p{Lu}\p{Ll}+,? \p{L}")
 _SMALL_TITLES = "mr mrs ms miss dr prof".split()
 
 
+MOST_LIKELY = 0.65  # an eponym here is a person
+_CASELESS_LETTER = regex.compile(r"(?![ªº])[\p{Lo}\p{Georgian}]")
+_DEGREES_BEHIND = r"(?:\p{Lu}\.?){2,5}"
 _ANY_CAPITAL = regex.compile(r"\p{Lu}")
 _TWO_CAPITALIZED = regex.compile(r"\p{Lu}[\p{Ll}.]+ (?:\p{Lu}\.? )?\p{Lu}")
 _COMMA_CAPITALS = regex.compile(r"\p{Lu}{2},[ ]?\p{Lu}{2}")
@@ -103,7 +106,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(
         rf"(?i:\b(?:d/?w|s/?w|c/?w|[sdwbc]/o|s/b|o/b|r/?v(?: by)?|i/c))[:]?{BLANK}+",
         _LIST,
-        0.6,
+        MOST_LIKELY,
         regex.compile(r"(?i)\b(?:[dsc]/?w|[sdwbc]/o|[so]/b|r/?v|i/c)\b"),
         refine=name_runs.names_near_a_cue,
     ),
@@ -118,7 +121,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(
         rf"{STARTS}(?<=(?i:\b(?:{one_of(_DID)}|{_CALLED}))[:,]?{BLANK}(?:(?i:the|a|an|his|her|their|my|our){BLANK})?)",
         _LIST,
-        0.6,
+        MOST_LIKELY,
         _first_words([*_DID, "called"]),
         refine=name_runs.names_near_a_cue,
     ),
@@ -137,6 +140,24 @@ PATTERNS: tuple[NamePattern, ...] = (
         (_BEHIND_WORDS, regex.compile(r"(?:[ ,]|\()(?:" + _ROLE_BEHIND + r")\b")),
         after=rf"(?:,?{BLANK}+|{BLANK}?[-–/]{BLANK}?)(?:{_ROLE_BEHIND})(?!\w)",
         refine=name_runs.names_by_role,
+    ),
+    pattern(
+        rf"\bI,{BLANK}+",
+        ANY,
+        0.7,
+        regex.compile(r"\bI, ?\p{L}"),
+        after=rf"(?=,?(?:{BLANK}{_DEGREES_BEHIND},)?{BLANK}(?:have|was|am|did|do|saw|had|certify|attest|hereby|confirm|agree|personally|performed|reviewed|supervised"
+        r"|the|being|examined|consent|give|authorize|understand|served|acted)\b)",
+        refine=name_runs.names_near_a_cue,
+    ),
+    # In a script without case, amid Latin letters, it is hardly anything else.
+    pattern(
+        rf"(?<=[A-Za-z\d][:.,;)/–-]?{BLANK}[(\"“]?)",
+        CASELESS,
+        0.6,
+        _CASELESS_LETTER,
+        after=r"(?=[,.;:)\"”/–-]|\n|$|[ ][A-Za-z\d(,–-])",
+        refine=name_runs.amid_latin,
     ),
     pattern(r"/[eE]?[sS]/[ \t]*", FULL, 0.8, regex.compile("/[eE]?[sS]/")),
     pattern(
@@ -196,7 +217,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(STARTS, ANY, 0.7, _NUMBERED, after=rf"(?={BLANK}*[(]?(?:MRN|#)?[: ]?\d{{6,10}}\b)", refine=name_runs.names_by_role),
     pattern(
-        r"(?:^|(?<=\n))[ \t]*",
+        rf"{_SENTENCE}[ \t]*",
         CAPITALS,
         0.6,
         regex.compile(r"\p{Lu}{3}"),
@@ -208,7 +229,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(rf"{STARTS}(?=\S+(?:[ ]\S+)?,[ ]\p{{Lu}})", LISTED, 0.5, regex.compile(r"\p{L}, \p{Lu}"), refine=name_runs.surname_first),
     # Who dictated and who typed: "D: 1420 T: 1530 JAS/abc", "Trans: jlm".
     pattern(
-        r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t])",
+        r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t]|(?<=[.] )(?=\S+ +[DT]:))",
         r"\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])",
         0.6,
         regex.compile(r"\p{Lu}{2,3}[:/]\p{Ll}{2,3}"),

@@ -32,7 +32,8 @@ BEFORE_MONSIEUR = (
 TITLES_BEHIND = "Hanım Bey Hanımefendi Beyefendi".split()
 
 KIN = (
-    r"husband|wife|spouse|partner|son|daughter|mother|father|mom|dad|sister|brother|aunt|uncle|niece|nephew|cousin|grand(?:mother|father|"
+    r"(?:son|daughter|mother|father|sister|brother)-in-law|step(?:son|daughter|mother|father|mom|dad|sister|brother)"
+    r"|husband|wife|spouse|partner|son|daughter|mother|father|mom|dad|sister|brother|aunt|uncle|niece|nephew|cousin|grand(?:mother|father|"
     r"son|daughter)|guardian|fiancée?|boyfriend|girlfriend|neighbou?r|caregiver|friend"
 )
 # Of other languages: what follows must not be an ordinary word.
@@ -84,7 +85,7 @@ LABELS = (
 
 # Labels of roles, behind which also a department, "none" or a task can stand.
 ROLE_LABELS = (
-    r"name|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|first assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist"
+    r"name|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|(?:first|second|1st|2nd) assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist"
     r"|esiologist|esia)|resident|intern|fellow|registrar"
     r"|consultant|trainee|house officer|sho|hospitalist|pcp|gp|provider|clinician|physician|doctor|radiologist|pathologist|cardiologist"
     r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied"

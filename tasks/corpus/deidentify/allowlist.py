@@ -119,7 +119,7 @@ def is_medical(text: str, start: int, end: int, *, as_person: bool) -> bool:
         bool(_NAMED_THING.match(text, end))
         or _is_part_of_the_body(text, start)
         or is_a_test(text, start, end)
-        or (not as_person and any(word in EPONYMS for word in words) and not any(word in lexicon().given and word not in EPONYMS for word in words))
+        or (not as_person and any(word in EPONYMS for word in words) and not lexicon().given.intersection(words) - EPONYMS)
     )
 
 

@@ -234,15 +234,20 @@ def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
     if ordinary or (lower.isascii() and lower in _ACRONYMS):
         return Kind.NO
-    if len(word) < SHORTEST - 1:
-        return Kind.NAME if not word.isascii() and word.istitle() else Kind.NO  # Cà, Lê
-    if lower.isascii() and len(word) < SHORTEST and not word.isupper():
-        return Kind.PART
+    return _kind_of_unknown(word, among_capitals=among_capitals)
+
+
+def _kind_of_unknown(word: str, *, among_capitals: bool) -> Kind:
+    """The kind of a word that no list has, by its letters."""
+    lower = word.lower()
     if not lower.isascii():
-        return Kind.NAME
+        is_whole = len(word) > SHORTEST - 2 or (len(word) > 1 and (word.istitle() or among_capitals))
+        return Kind.NAME if is_whole else Kind.NO  # Cà, Lê
+    if len(word) < SHORTEST - 1:
+        return Kind.NO
     if word.isupper() and (len(word) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
         return Kind.PART if among_capitals else Kind.NO
-    return Kind.NAME
+    return Kind.NAME if len(word) >= SHORTEST else Kind.PART
 
 
 def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:

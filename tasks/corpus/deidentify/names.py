@@ -52,7 +52,7 @@ _INITIALS = (
     rf"|(?:{_NOT}|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
-    r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|bint|ibn|ben|abu"
+    r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|binti?|binte|bte|ibn|ben|abu"
     rf"|ould|[Mm]ac an|['’][tsTS]){BLANK}+"
 )
 _BETWEEN = rf"(?:{_PARTICLE}|(?:do|[yY]|[eE]|i){BLANK}+){{0,3}}"
@@ -76,7 +76,7 @@ _DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|L
 _DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d{1,3}[- ]?(?:y|M\b|F\b))"
 _ALONE = r"(?<![\w/-])"
 
-_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile("[:=：|-]")
+_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile(r"[:=：|-]|\.{3}")
 
 
 def one_of(words: Iterable[str]) -> str:
@@ -101,7 +101,7 @@ _UNSURE = rf"(?<![\w/-])(?:{_ARTICLE}|(?<!\p{{Lu}}[\p{{L}}\p{{M}}]*\.?,?{BLANK}|
 _PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
 STARTS = rf"(?<!\w)(?<!\p{{L}}-)(?={_OPENS})"
-_COLON = rf"[:=：|-]{BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
+_COLON = rf"(?:[:=：|-]|\.{{3,}}){BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
 _KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
     "grandmother",
     "grandfather",
@@ -156,9 +156,9 @@ PATTERNS = (
         rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{BLANK}*MM?\.){BLANK}+", FULL, 0.6, ("m", "mm"), refine=name_runs.names_near_a_cue
     ),
     # Looked for from the colon on, of which there are fewer than of words.
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[:=：-]{BLANK}*)", ANY, 0.8, _LABELLED),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*(?:[:=：-]|\.{{3,}}){BLANK}*)", ANY, 0.8, _LABELLED),
     pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[|]{BLANK}*)", ANY, 0.8, regex.compile("[|]"), refine=name_runs.names_by_role),
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
+    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*(?:[:=：|-]|\.{{3,}}){BLANK}*)", ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
     pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
     pattern(_PATIENT, FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
     pattern(_PATIENT, FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),

@@ -43,7 +43,8 @@ _ROLES = (
     "paediatrician,psychiatrist,psychologist,dermatologist,gastroenterologist,endocrinologist,rheumatologist,orthopedist,orthopaedist,dentist,"
     "optometrist,podiatrist,obstetrician,doctor,physician,provider,colleague,leader,recorder,operator,circulator,scrub,doula,sonographer,driver,"
     "sergeant,sgt,detective,judge,father,brother,friend,roommate,officer,paramedic,caregiver,carer,neighbor,neighbour,landlord,boss,coach,teacher,"
-    "pastor,cons,spr,reg,fy1,fy2,f1,f2,ct1,ct2,st1,st2,st3,st4,st5,st6,st7,st8,sn,ssn,hca,cns,hv,oa,anaes,assistant,assistants,odp,mw,lmc,rmo,"
+    "pastor,rabbi,imam,priest,caseworker,case worker,care co-ordinator,co-ordinator,support person,parent,parents,pharmd,teammate,hospitalist,"
+    "locum,stepfather,stepmother,foster mother,foster father,pastor,cons,spr,reg,fy1,fy2,f1,f2,ct1,ct2,st1,st2,st3,st4,st5,st6,st7,st8,sn,ssn,hca,cns,hv,oa,anaes,assistant,assistants,odp,mw,lmc,rmo,"
     "jmo,vmo,nok,baby of,sister in charge,on call,on-call,patient,client,named,name is,surname,aka,a.k.a.,née,nee"
 ).split(",")
 
@@ -76,6 +77,20 @@ _OPENING = regex.compile(r"\p{Lu}\p{Ll}+,? \p{L}")
 _SMALL_TITLES = "mr mrs ms miss dr prof".split()
 
 
+_SMALL_CUES = frozenset(regex.findall(r"\w+", titles.KIN)) | frozenset(
+    "grandmother grandfather grandson granddaughter neighbor neighbour dtr hubby by w with per to from called paged thx thanks hi hello nurse "
+    "sister rn md np cna aide tech dr stepson stepdaughter stepmother stepfather".split()
+)
+_ROLE_IN_BRACKETS = (
+    r"RN|MD|NP|PA|CNA|LPN|CRNA|RT|PT|OT|SW|SHO|FY\d|(?i:(?:med|surg|ortho|anaes|anesthesia|gyn\w*|paed\w*|ICU|ITU|ED|cardiac|charge|scrub|staff|night|day|"
+    r"cardiology|theatre|recovery|ward|bank|student)?[ ]?(?:reg|registrar|SHO|consultant|nurse|resident|fellow|intern|doctor|sister|manager|"
+    r"coordinator|physio|doula|midwife|interpreter|carer|paramedic)|ITU|ICU|anaes\w*|surg\w*|ortho\w*)"
+)
+# What else stands behind "by" in capitals: services, roles, ways to give a drug.
+_NO_INITIALS = (
+    "EMS|PT|OT|RT|RN|MD|NP|PA|IR|ED|ER|GI|ID|ICU|OR|PCP|CT|US|MR|MRI|EEG|EKG|ECG|IV|PO|IM|SC|SQ|ENT|OB|GYN|SLP|SW|CM|LAB|NG|PEG|VA|CNA|LPN|LVN|MA"
+    "|GP|SHO|CNS|EMT|PCR|XR|CXR|TTE|TEE|EGD|PET|NIV|CPR|AED|GT|JT|PR|MDT|CVC|OHS|HHN|NICU|PACU|FNA|LP"
+)
 MOST_LIKELY = 0.65  # an eponym here is a person
 _CASELESS_LETTER = regex.compile(r"(?![ªº])[\p{Lo}\p{Georgian}]")
 _DEGREES_BEHIND = r"(?:\p{Lu}\.?){2,5}"
@@ -126,7 +141,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         refine=name_runs.names_near_a_cue,
     ),
     pattern(
-        rf"{STARTS}(?<=(?<![\w/-])(?i:{one_of(_ROLES)})(?:['’]s)?[,:]?(?:{BLANK}{{1,3}}|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()"
+        rf"{STARTS}(?<=(?<![\w/-])(?i:{one_of(_ROLES)}|[a-z]{{4,}}(?:ologist|iatrist|apist|omist|icist|ician))(?:['’]s)?(?: of record)?[,:]?(?:{BLANK}{{1,3}}|{BLANK}?[-–—/|]{BLANK}?|{BLANK}?\()"
         rf"(?:(?i:is|on call|in charge|on duty|named){BLANK})?)",
         _LIST,
         0.6,
@@ -138,7 +153,7 @@ PATTERNS: tuple[NamePattern, ...] = (
         _ONE,
         0.6,
         (_BEHIND_WORDS, regex.compile(r"(?:[ ,]|\()(?:" + _ROLE_BEHIND + r")\b")),
-        after=rf"(?:,?{BLANK}+|{BLANK}?[-–/]{BLANK}?)(?:{_ROLE_BEHIND})(?!\w)",
+        after=rf"(?:,{BLANK}*|{BLANK}+|{BLANK}?[-–/]{BLANK}?)(?:{_ROLE_BEHIND}|[(](?:{_ROLE_IN_BRACKETS})[)])(?!\w)",
         refine=name_runs.names_by_role,
     ),
     pattern(
@@ -158,6 +173,44 @@ PATTERNS: tuple[NamePattern, ...] = (
         _CASELESS_LETTER,
         after=r"(?=[,.;:)\"”/–-]|\n|$|[ ][A-Za-z\d(,–-])",
         refine=name_runs.amid_latin,
+    ),
+    # Without capitals: behind who, with whom or a service, and with an initial.
+    pattern(
+        rf"(?i:(?<![\w-])(?:{titles.KIN}|dtr|hubby|by|w/|with|per|to|from|called|paged|thx|thanks|hi|hello|nurse|sister|rn|md|np|cna|aide|tech|dr)(?:[:,.]?[ ]|(?<=w/)))",
+        r"\p{Ll}{4,}(?![\w@./-])",
+        0.6,
+        _SMALL_CUES,
+        refine=name_runs.known_small_names,
+    ),
+    pattern(r"(?<![\w.@/-])", r"\p{Ll}\.\p{Ll}{4,}(?![\w@.])", 0.5, regex.compile(r"\b\p{Ll}\.\p{Ll}{4}"), refine=name_runs.known_small_names),
+    pattern(r"[ ][-–—~][ ]?", r"\p{Ll}{3,}(?=[ ]*(?:\n|$))", 0.5, regex.compile(r"[-–—~][ ]?\p{Ll}{3,}[ ]*(?:\n|$)"), refine=name_runs.known_small_names),
+    # In brackets, with a time, alone in a cell of a table.
+    pattern(r"\[", ANY, 0.6, regex.compile(r"\[\p{Lu}"), after=r"(?=[ ]?@|[ ]\d{1,2}:?\d\d)", refine=name_runs.names_near_a_cue),
+    pattern(r"[(]", rf"{CAPITALS}(?:{BLANK}{CAPITALS})?", 0.5, regex.compile(r"[(]\p{Lu}{3}"), after=r"(?=[)])", refine=name_runs.names_of_lists),
+    pattern(r"(?<=[|][ \t]*)", ANY, 0.5, regex.compile(r"[|][ \t]*\p{Lu}"), after=r"(?=[ \t]*[|])", refine=name_runs.names_of_lists),
+    pattern(
+        rf"\b(?i:patient|pt|client|resident|re)(?:{BLANK}name)?:{BLANK}*",
+        LISTED,
+        0.7,
+        regex.compile(r"(?i)\b(?:patient|pt|client|resident|re)(?:[ ]name)?:"),
+        after=r"(?=[ ]{2,}|\t|\n|$|[,;(|]|[ ](?:MRN|DOB|\d))",
+        refine=name_runs.names_by_role,
+    ),
+    # Authors, as references and by-lines list them: "Kariuki JM, Otieno PA".
+    pattern(
+        r"(?<![\w-])",
+        r"\p{Lu}[\p{Ll}\p{M}'’-]{2,}[ ]\p{Lu}{1,3}(?:,[ ]\p{Lu}[\p{Ll}\p{M}'’-]{2,}[ ]\p{Lu}{1,3})+(?!\w)",
+        0.6,
+        regex.compile(r"\p{Ll} \p{Lu}{1,3},[ ]\p{Lu}\p{Ll}+ \p{Lu}{1,3}\b"),
+        refine=name_runs.names_of_lists,
+    ),
+    # The initials of who did something.
+    pattern(
+        rf"(?i:\b(?:verified|read|placed|drawn|collected|entered|signed|dictated|reviewed|checked|transcribed|typed|recorded|inserted|witnessed|assisted)"
+        rf"{BLANK}by):?{BLANK}*",
+        rf"(?!(?:{_NO_INITIALS})\b)\p{{Lu}}{{2,3}}(?![\w-])",
+        0.6,
+        frozenset(("by",)),
     ),
     pattern(r"/[eE]?[sS]/[ \t]*", FULL, 0.8, regex.compile("/[eE]?[sS]/")),
     pattern(
@@ -201,11 +254,11 @@ PATTERNS: tuple[NamePattern, ...] = (
         rf"(?i:\b(?:{titles.KIN})){BLANK}*[(]", ANY, 0.7, regex.compile("[(]\\p{Lu}"), after=r"(?=[,)])", refine=name_runs.names_by_role
     ),
     pattern(
-        rf"(?i:\b(?:goes by|known as|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers "
+        rf"(?i:\b(?:goes by|known as|maiden(?: name)?|n[ée]e|nicknamed?|preferred name|prefers(?: to be called)?|aka|a\.k\.a\.|answers "
         rf"to))[:,]?{BLANK}+(?:the name{BLANK}+)?[\"“'‘]?",
         ANY,
         0.7,
-        frozenset("goes known nickname nicknamed preferred prefers aka answers".split()),
+        frozenset("goes known maiden nee née nickname nicknamed preferred prefers aka answers".split()),
         refine=name_runs.names_by_role,
     ),
     pattern(
@@ -242,7 +295,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(
         r"(?<![\w'’/.@-])",
-        r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])(?:[ ]\p{Lu}(?:\.(?!\p{L})|(?=[ ]*(?:\d|\n|$|,|RN\b|MD\b))))?",
+        r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])(?:,[ ]\p{Lu}(?=[ ]{2,}|[ ]*(?:\n|$|[;|]))|[ ]\p{Lu}(?:\.(?!\p{L})|(?=[ ]*(?:\d|\n|$|,|RN\b|MD\b))))?",
         0.4,
         _ANY_CAPITAL,
         refine=name_runs.known_name,

@@ -111,6 +111,9 @@ POSTCODES = (
     ),
     re.compile(r"\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\.?[ ]+(?P<span>\d{4})(?!\d)"),
     re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"),
+    re.compile(r"\bSingapore[ ](?P<span>\d{6})(?!\d)"),
+    # Of Ireland: K89 0IE.
+    re.compile(r"(?<![\w-])(?P<span>[ACDEFHKNPRTVWXY]\d[\dW][ ]?[0-9AC-FHKNPRTV-Y][0-9A-Z]{3})(?![\w-])"),
 )
 # Marks of places that are none where the words are those of a department or of every day.
 TOWNS = (
@@ -148,6 +151,7 @@ _MONTH = (
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _M, _D, _Y = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])", r"(?:(?:18|19|20)\d\d)"
 _WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?\s+)?"
+_WEEKDAY_BEFORE = r"(?:\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?[ ])?"
 _TIME = r"(?:(?:,?\s+(?:at\s+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
 # Words that make a day of a month of two numbers; those of the second row need a number that no score or strength has.
 _ON = (
@@ -163,6 +167,7 @@ _MEASURED = (
     r"ankle|elbow|shoulder|wrist|pain|throughout|proximal|distal|systolic|diastolic|murmur|reflex|pulses?|with\b.{0,12}strength|L\b|l\b|to\s\d+/\d+))"
 )
 # Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
+_HOLIDAYS = r"(?:Christmas|New Year['’]?s?|Boxing|Easter(?: Sun| Mon)?|Independence|Labor|Memorial|Veterans|Canada|Australia|ANZAC|Valentine['’]?s|Mother['’]?s|Father['’]?s) ?[Dd]ay|Christmas Eve|Thanksgiving|Halloween|Diwali|Eid"
 _NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
 _EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
 # Dates of eight digits, with a label or a time.
@@ -175,10 +180,10 @@ RUN_TOGETHER_DATES = (
     ),
 )
 NUMERIC_DATES = (
-    re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
-    re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
-    re.compile(rf"(?<![\d/.-])(?P<span>{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])"),
-    re.compile(rf"(?<![\d/.-])(?P<span>{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_M}(?P<s>[/.-]){_D}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_D}(?P<s>[/.-]){_M}(?P=s){_Y}{_TIME})(?![\d/])"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])(?![ ](?:wks?|weeks?)|, [a-z]+ \d)"),
+    re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])(?![ ](?:wks?|weeks?))"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
     re.compile(rf"(?i:{_ON})[:\s]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"),
     re.compile(rf"(?i:{_PERHAPS_ON})[:\s]+(?P<span>{_NO_SCORE})(?![\d/]){_MEASURED}"),
@@ -204,6 +209,15 @@ NUMERIC_DATES = (
         rf"|ucx|BCx|UCx|blood c|urine c|"
         rf"colonoscopy|biopsy|@|at[ ]\d{1, 2}:?\d\d\b|(?:[01]\d|2[0-3])[0-5]\d\b))"
     ),
+    # Behind a test or what is done to a patient: "Cx 2/28", "line placed 2/4", "RTC 7-21".
+    re.compile(
+        rf"(?i:\b(?:[bu]?cx|ct|mri|mra|xr|cxr|kub|hus|echo|tte|tee|egd|colonoscopy|cysto\w*|bronch\w*|eeg|lp|biopsy|bx|cath|pet|mammo\w*|dexa|pft|surgery|"
+        rf"placed|inserted|removed|started|stopped|extubated|intubated|trach|picc|photo|ppd|tb test|done|drawn|sent|admit(?:ted)?|discharged?|d/?c(?:['’]?d| to \w+)?"
+        rf"|rtc|f/u|appt|follow[- ]up|review|seen|last|readmitted|transferred|listed))[ :]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"
+    ),
+    re.compile(rf"(?i:\b(?:rtc|f/u|return|appt|discharged|admitted|due|d/c))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-])"),
+    # A month and a year of two digits that no day has: 12/49.
+    re.compile(r"(?i:\b(?:inserted|placed|removed|exp(?:ires|iry)?|dated?|since|due|last|in|from|until|lmp|done))[ :]+(?P<span>(?:0?[1-9]|1[0-2])/(?:3[2-9]|[4-9]\d))(?![\d/])"),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
     re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),
     re.compile(rf"(?<![\d/.§vV-])(?<!ersion )(?P<span>(?:{_M}\.{_D}|{_D}\.{_M})\.(?:[0-4]\d|[5-9]\d)){_TIME}(?![\d]|\.\d)"),
@@ -246,6 +260,10 @@ WRITTEN_DATES = (
     ),
     re.compile(r"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
+    re.compile(rf"(?<![\w-])(?P<span>{_MONTH}-\d\d)(?![\d-]|\.\d)"),
+    re.compile(rf"\b(?P<span>{_MONTH}[ ]{_DAY}[ ]?[-–][ ]?{_DAY}(?:,[ ]{_Y})?)(?![\d-]|[ ]?(?:mg|mcg|mL|ml|%|units?|pm|am|days?|weeks?|hours?))"),
+    re.compile(r"\b(?P<span>(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day(?:,)? the \d{1,2}(?:st|nd|rd|th))\b"),
+    re.compile(rf"\b(?P<span>{_HOLIDAYS}(?:,? (?:of )?{_Y})?)\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH}(?:,?[\s-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
@@ -268,7 +286,7 @@ OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
 AGES = (
     re.compile(
         rf"(?<![\d.,/-])(?P<span>{_NINETY}|{_SPELLED})"
-        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)"
+        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o[mf]?\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)"
         r"|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
     ),
     re.compile(
@@ -299,5 +317,6 @@ AGES = (
         r"(?![\d.,]*\d|[ ]?(?:%|bpm|kg|mg|mm|cm|/|mL|ml|beats|units?|\xb0))"
     ),
     re.compile(rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?(?:Y(?:RS?)?|YO|y\.?o\.?[mf]|years young|♀|♂)(?!\w))"),
+    re.compile(rf"(?i:\bliving,? |\balive,? (?:at )?)(?P<span>{_NINETY})(?=[,.;])"),
     re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
 )

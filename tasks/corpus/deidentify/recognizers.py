@@ -169,12 +169,12 @@ RULES: tuple[Rule, ...] = (
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
     *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),
     _shaped(
-        "PHONE", r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])"
+        "PHONE", r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:,?\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])"
     ),
     _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
-        r"(?:tele)?phones?|tel|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text"
+        r"(?:tele)?phones?|tel(?: ?\(?[hmw]\)?)?|mob|(?:contact|caller'?s?|call back|phone|mobile|cell) (?:nos?|numbers?)|direct line|hotline|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text"
         r"|reach\w*(?: \w+)?(?: at| on| via)?"
         r"|(?:home|work|office|direct|day|night|ward|desk)(?: line| number)?",
         _DIALLED,
@@ -230,7 +230,7 @@ RULES: tuple[Rule, ...] = (
         "MRN",
         r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|uhid|ip no|op no|ipd|opd|pas|crn"
         r"|pat(?:ient)?\.?[- ]?(?:nr|no)|fall(?:nummer|-?nr)|hospital id|hosp id|pid|nhs number|nhs no|u?mrn|urn?|nhi"
-        r"|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
+        r"|csn|har|har/csn|k-?number|brn|ihi|nhs|hn|opd no|uhid|chi|empi|umr|hosp(?:ital)?\.? (?:no|number)|unit (?:no|number|#)",
         marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
@@ -242,19 +242,19 @@ RULES: tuple[Rule, ...] = (
         "PLAN",
         r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue "
         r"(?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id|dva|bupa|axa|aviva|medibank"
-        r"|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
+        r"|ohip|ramq|philhealth|nhif|nhis|policy|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
         r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
         marked=r"member|membership|insurance|insurer|subscriber|policy|group|grp|plan|ins|payer",
     ),
     *_labelled(
         "ACCOUNT",
-        r"acc(?:oun)?t|a/c|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial|guarantor",
+        r"acc(?:oun)?t|a/c|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial|guarantor|claim(?= \d{5})",
         marked=r"billing|invoice|statement|claim|patient account|bill|visit|enc|encounter",
     ),
     *_labelled(
         "LICENSE",
         r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"
-        r"|clia|gmc|cdl|ahpra|nmc|upin",
+        r"|gdc|goc|imc(?: reg)?|hpcsa(?: mp)?|cpso|nmbi|mdcn|prc|pmdc|hcpc|gphc|clia|gmc|cdl|ahpra|nmc|upin",
         marked=r"lic|certificate|certification|registration number",
     ),
     *_labelled("LICENSE", r"d\.?l\.?|lic\.?", r"[A-Z]{0,3}(?:\d{5,}[A-Z0-9-]*|\d{3,4}-\d{3,4}-\d{3,5}(?:-\d+)*)", holds=bool),
@@ -277,7 +277,7 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "DEVICE",
-        r"s/n|s\.n\.|sn|ser(?:ial)?\.?(?: no| number)|serial|udi|imei|gtin|device id(?:entifier)?|asset tag",
+        r"s/n|s\.n\.|sn|lot/serial|controller|transmitter(?: id)?|pump id|generator|ser(?:ial)?\.?(?: no| number)|serial|udi|imei|gtin|device id(?:entifier)?|asset tag",
         r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
         marked=r"lot|device|model|implant(?: lot| serial)?",
     ),
@@ -303,7 +303,7 @@ RULES: tuple[Rule, ...] = (
         "OTHER",
         r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation"
         r"|document id|dictation id|csn"
-        r"|order number|voice job|transcription id|report id|exam id",
+        r"|nin|cnic|mykad|nric|ppsn?|bvn|aadhaar|aadhar|sa id|cad incident|incident|run no|claim adj file|wc|order number|voice job|transcription id|report id|exam id",
         marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
         r"|dictation|transcription|document|job|claim",
         score=0.7,

@@ -211,11 +211,12 @@ NUMERIC_DATES = (
     ),
     # Behind a test or what is done to a patient: "Cx 2/28", "line placed 2/4", "RTC 7-21".
     re.compile(
-        rf"(?i:\b(?:[bu]?cx|ct|mri|mra|xr|cxr|kub|hus|echo|tte|tee|egd|colonoscopy|cysto\w*|bronch\w*|eeg|lp|biopsy|bx|cath|pet|mammo\w*|dexa|pft|surgery|"
+        rf"(?i:\b(?:ct|mri|mra|xr|cxr|kub|hus|echo|tte|tee|egd|colonoscopy|cysto\w*|bronch\w*|eeg|lp|biopsy|bx|cath|pet|mammo\w*|dexa|pft|surgery|"
         rf"placed|inserted|removed|started|stopped|extubated|intubated|trach|picc|photo|ppd|tb test|done|drawn|sent|admit(?:ted)?|discharged?|d/?c(?:['’]?d| to \w+)?"
         rf"|rtc|f/u|appt|follow[- ]up|review|seen|last|readmitted|transferred|listed))[ :]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"
     ),
     re.compile(rf"(?i:\b(?:rtc|f/u|return|appt|discharged|admitted|due|d/c))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-])"),
+    re.compile(rf"(?i:\b[bu]?cx)[ :]+(?P<span>{_NO_SCORE})(?![\d/])"),
     # A month and a year of two digits that no day has: 12/49.
     re.compile(r"(?i:\b(?:inserted|placed|removed|exp(?:ires|iry)?|dated?|since|due|last|in|from|until|lmp|done))[ :]+(?P<span>(?:0?[1-9]|1[0-2])/(?:3[2-9]|[4-9]\d))(?![\d/])"),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
@@ -263,7 +264,7 @@ WRITTEN_DATES = (
     re.compile(rf"(?<![\w-])(?P<span>{_MONTH}-\d\d)(?![\d-]|\.\d)"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]{_DAY}[ ]?[-–][ ]?{_DAY}(?:,[ ]{_Y})?)(?![\d-]|[ ]?(?:mg|mcg|mL|ml|%|units?|pm|am|days?|weeks?|hours?))"),
     re.compile(r"\b(?P<span>(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day(?:,)? the \d{1,2}(?:st|nd|rd|th))\b"),
-    re.compile(rf"\b(?P<span>{_HOLIDAYS}(?:,? (?:of )?{_Y})?)\b"),
+    re.compile(rf"\b(?P<span>(?:{_HOLIDAYS}),?(?: of| in)? {_Y})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH}(?:,?[\s-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),

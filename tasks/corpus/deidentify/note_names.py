@@ -295,7 +295,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(
         r"(?<![\w'’/.@-])",
-        r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])(?:,[ ]\p{Lu}(?=[ ]{2,}|[ ]*(?:\n|$|[;|]))|[ ]\p{Lu}(?:\.(?!\p{L})|(?=[ ]*(?:\d|\n|$|,|RN\b|MD\b))))?",
+        r"\p{Lu}\p{Ll}{2,}(?:[-'’]\p{Lu}\p{L}+)?(?![\w@])(?:,[ ]\p{Lu}(?=[ ]{2,}|[ ]*(?:\n|$|[;|]))|[ ]\p{Lu}(?:\.(?!\p{L})|(?=[ ]+\d|[ ]*(?:\n|$|,|RN\b|MD\b))))?",
         0.4,
         _ANY_CAPITAL,
         refine=name_runs.known_name,
@@ -365,6 +365,6 @@ PATTERNS: tuple[NamePattern, ...] = (
         0.6,
         regex.compile(r"[|,;][ ]*(?:DOB|dob|SSN|MRN|\d)"),
         after=r"(?=[ ]*[|,;][ ]*(?:DOB|dob|SSN|MRN|\d{1,2}[/.-]\d|\d{3}-\d\d-))",
-        refine=name_runs.names_by_role,
+        refine=name_runs.names_near_a_cue,
     ),
 )

@@ -90,7 +90,8 @@ ORDINARY = frozenset(
     "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
     "tuberculosis ulcerans diff difficile glabrata albicans krusei parapsilosis "
     # Roles and services.
-    "ward clerk reg registrar physio physios dietetics theatre casualty irish scottish welsh english nice sign bair charnley recovery daily "
+    "ward clerk reg registrar physio physios dietetics theatre casualty irish scottish welsh english nice sign bair "
+    "charnley recovery daily "
     "living weekly monthly nightly left right upper lower anterior posterior physician surgeon nurse "
     "january february march april may june july august september october november december jan feb mar apr jun jul aug "
     "sep sept oct nov dec "

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import regex
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
+from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
 from tasks.corpus.deidentify.name_runs import names_near_a_cue
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
 from tasks.corpus.deidentify.presidio import (
@@ -29,7 +30,6 @@ from tasks.corpus.deidentify.recognizers import RuleRecognizer
 
 logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
 SURELY_A_NAME = 0.7
-MOST_LIKELY_A_NAME = 0.65
 FROM_PRESIDIO = {"CREDIT_CARD": "ACCOUNT", "IBAN_CODE": "ACCOUNT", "PERSON": "NAME"}
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
 _LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
@@ -144,7 +144,7 @@ def _is_allowed(result: RecognizerResult, start: int, end: int, text: str) -> bo
         return is_public(text[start:end])
     # A title makes even an eponym a person.
     unsure = result.entity_type == "PERSON" or (result.entity_type == "NAME" and result.score < SURELY_A_NAME)
-    return unsure and is_medical(text, start, end, as_person=result.score >= MOST_LIKELY_A_NAME)
+    return unsure and is_medical(text, start, end, as_person=result.score >= SCORE_OF_A_PERSON)
 
 
 def merged(detected: Iterable[tuple[int, int, str, float]]) -> list[PiiSpan]:

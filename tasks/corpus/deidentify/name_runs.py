@@ -37,6 +37,7 @@ _TITLES = frozenset(
     for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm")
 )
 _NEVER = frozenset(
+    "hasta adı soyadı paciente patiente paziente pacjent pacjentka nombre nom nome "
     "per mom mum dad mommy daddy monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thurs fri sat sun".split()
 )
 # All in capitals, and no names.
@@ -92,7 +93,8 @@ def not_a_placeholder(text: str, start: int, end: int) -> Iterator[tuple[int, in
 def names_by_role(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The names behind the label of a role or before a degree, where most words that can be names are some."""
     for run in _runs(text, start, end):
-        if max(word.kind for word in run) >= Kind.WEAK and not _PLACEHOLDER.fullmatch(text, run[0].start, run[-1].end):
+        is_everyday = len(run) == 1 and text[run[0].start : run[0].end].lower() in ORDINARY
+        if max(word.kind for word in run) >= Kind.WEAK and not is_everyday and not _PLACEHOLDER.fullmatch(text, run[0].start, run[-1].end):
             yield run[0].start, run[-1].end
 
 
@@ -116,7 +118,11 @@ def full_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             w.given and (w.kind >= Kind.STRONG or all(known(text[o.start : o.end].lower()) for o in whole)) for w in whole
         )
         everyday = len(whole) == 2 and _is_everyday(text, whole, words)
-        if len(whole) > 1 and (everyday or (sure and max(word.kind for word in whole) == Kind.NAME)) and not _OF_A_PLACE.match(text, run[0].start):
+        if (
+            len(whole) > 1
+            and (everyday or (sure and max(word.kind for word in whole) == Kind.NAME))
+            and not _OF_A_PLACE.match(text, run[0].start)
+        ):
             yield run[text.startswith("M. ", run[0].start)].start, run[-1].end  # which can be Monsieur
 
 
@@ -244,7 +250,12 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
 def _kind_of_name(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     """The kind of a word that people have as a name: how much it is something else."""
     lower = word.lower()
-    if lower in words.clinical or lower in words.drugs or lower in ORDINARY or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals):
+    if (
+        lower in words.clinical
+        or lower in words.drugs
+        or lower in ORDINARY
+        or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals)
+    ):
         return Kind.WEAK
     is_word = lower in words.words or (lower in words.frequent and words.is_word(lower))  # also in another form: hands
     return Kind.STRONG if is_word and lower not in words.rather_names else Kind.NAME

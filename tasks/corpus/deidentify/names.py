@@ -158,7 +158,13 @@ PATTERNS = (
     # Looked for from the colon on, of which there are fewer than of words.
     pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*(?:[:=：-]|\.{{3,}}){BLANK}*)", ANY, 0.8, _LABELLED),
     pattern(rf"{_COLON}(?<=\b(?i:{titles.LABELS}){BLANK}*[|]{BLANK}*)", ANY, 0.8, regex.compile("[|]"), refine=name_runs.names_by_role),
-    pattern(rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*(?:[:=：|-]|\.{{3,}}){BLANK}*)", ANY, 0.8, _LABELLED, refine=name_runs.names_by_role),
+    pattern(
+        rf"{_COLON}(?<=\b(?i:{titles.ROLE_LABELS}){BLANK}*(?:[:=：|-]|\.{{3,}}){BLANK}*)",
+        ANY,
+        0.8,
+        _LABELLED,
+        refine=name_runs.names_by_role,
+    ),
     pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
     pattern(_PATIENT, FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
     pattern(_PATIENT, FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),

@@ -169,12 +169,15 @@ RULES: tuple[Rule, ...] = (
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
     *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),
     _shaped(
-        "PHONE", r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:,?\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])"
+        "PHONE",
+        r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:,?\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])",
     ),
     _shaped("PHONE", r"\+\d{1,3}(?:[ ./-]?\(?\d{1,10}\)?){2,6}", lambda text: sum(map(str.isdecimal, text)) >= 8),
     *_labelled(
         "PHONE",
-        r"(?:tele)?phones?|tel(?: ?\(?[hmw]\)?)?|mob|(?:contact|caller'?s?|call back|phone|mobile|cell) (?:nos?|numbers?)|direct line|hotline|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call|text"
+        r"(?:tele)?phones?|tel(?: ?\(?[hmw]\)?)?|mob|(?:contact|caller'?s?|call back|phone|mobile|cell) (?:nos?"
+        r"|numbers?)|direct line|hotline|ph|cell(?:ular)?|mobile|pager|pgr|pg|beeper|bleep|callback|contact number|call"
+        r"|text"
         r"|reach\w*(?: \w+)?(?: at| on| via)?"
         r"|(?:home|work|office|direct|day|night|ward|desk)(?: line| number)?",
         _DIALLED,
@@ -277,7 +280,8 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled(
         "DEVICE",
-        r"s/n|s\.n\.|sn|lot/serial|controller|transmitter(?: id)?|pump id|generator|ser(?:ial)?\.?(?: no| number)|serial|udi|imei|gtin|device id(?:entifier)?|asset tag",
+        r"s/n|s\.n\.|sn|lot/serial|controller|transmitter(?: id)?|pump id|generator|ser(?:ial)?\.?(?: no| number)|serial"
+        r"|udi|imei|gtin|device id(?:entifier)?|asset tag",
         r"(?:\(01\)\d{14}(?:\(\d\d\)[A-Z0-9]+)*|" + _CODE + ")",
         marked=r"lot|device|model|implant(?: lot| serial)?",
     ),
@@ -303,7 +307,8 @@ RULES: tuple[Rule, ...] = (
         "OTHER",
         r"accession|acc|requisition|enrol+ment|passport|subject|encounter|pathology case|surgical case|job|confirmation"
         r"|document id|dictation id|csn"
-        r"|nin|cnic|mykad|nric|ppsn?|bvn|aadhaar|aadhar|sa id|cad incident|incident|run no|claim adj file|wc|order number|voice job|transcription id|report id|exam id",
+        r"|nin|cnic|mykad|nric|ppsn?|bvn|aadhaar|aadhar|sa id|cad incident|incident|run no|claim adj file|wc|order "
+        r"number|voice job|transcription id|report id|exam id",
         marked=r"study|specimen|visit|case|employee|order|sample|reference|prescription|rx|participant|lab|badge|student|ticket|military|protocol"
         r"|dictation|transcription|document|job|claim",
         score=0.7,

@@ -53,11 +53,13 @@ BEFORE_KIN_IN_GERMAN = r"(?:[Ss]ein|[Ii]hr|[Mm]ein|[Uu]nser|[Ee]in|[Dd])(?:e[rmn
 
 # Labels, behind which ":", "=" or "-" stand.
 LABELS = (
-    r"(?:patient|client|resident|maiden|preferred|other|birth|legal)(?:'s)? names?|pt(?:\.|(?= name))? name|(?:mother|father|guarantor|subscriber|contact|provider|physician)(?:'s)? name"
+    r"(?:patient|client|resident|maiden|preferred|other|birth|legal)(?:'s)? names?|pt(?:\.|(?= name))? name|(?:mother"
+    r"|father|guarantor|subscriber|contact|provider|physician)(?:'s)? name"
     r"|full name|(?:referring|attending|ordering|primary care|consulting|admitting|treating|family|covering|emergency) "
     r"(?:physician|provider|doctor|md|contact)"
     r"|(?:surname|forenames?|first name|last name|given names?(?:\(s\))?|family names?|pat\.?)|next of kin|nok|emergency contact"
-    r"|(?:(?:co-?)?sign|dictat|transcrib|authenticat|verif|report|attest|witness|author|typ|enter|record|prepar|complet|print|edit|scann|creat)(?:i?ed|ted)? ?by|prepared for"
+    r"|(?:(?:co-?)?sign|dictat|transcrib|authenticat|verif|report|attest|witness|author|typ|enter|record|prepar|complet"
+    r"|print|edit|scann|creat)(?:i?ed|ted)? ?by|prepared for"
     r"|(?:electronically |digitally |e-?)?(?:co-?)?signed"
     # German
     r"|patient(?:in|enname)|(?:vor|nach|zu|familien|geburts|ruf)name|(?:name, )vorname|haus(?:arzt|ärztin)"
@@ -85,7 +87,8 @@ LABELS = (
 
 # Labels of roles, behind which also a department, "none" or a task can stand.
 ROLE_LABELS = (
-    r"name|[a-z]{4,}(?:ologist|iatrist|apist|omist|icist|ician)|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon|(?:first|second|1st|2nd) assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist"
+    r"name|[a-z]{4,}(?:ologist|iatrist|apist|omist|icist|ician)|attendings?|surgeons?(?:\(s\))?|(?:assistant|co-?surgeon"
+    r"|(?:first|second|1st|2nd) assist(?:ant)?)|an(?:a)?esth(?:et)?(?:ist"
     r"|esiologist|esia)|resident|intern|fellow|registrar"
     r"|consultant|trainee|house officer|sho|hospitalist|pcp|gp|provider|clinician|physician|doctor|radiologist|pathologist|cardiologist"
     r"|(?:seen|performed|reviewed|interpreted|read|ordered|requested|referred|examined|assessed|evaluated|accompanied"

@@ -134,7 +134,8 @@ def _is_everyday(text: str, whole: list[_Word], words: Lexicon) -> bool:
         and min(word.kind for word in whole) >= Kind.STRONG
         and first.istitle()
         and last.istitle()
-        and last.lower() in words.family & words.common
+        and last.lower() in words.family
+        and last.lower() in words.common
     )
 
 

@@ -69,7 +69,7 @@ CASELESS = rf"(?:{_SIGNS}|{_CASELESS_WORD}(?:{BLANK}{_CASELESS_WORD}){{0,4}})"
 FULL = rf"(?:(?:{_PARTICLE}){{0,3}}{_PART}{_MORE}{{0,4}}(?:{BLANK}*[(（]{_SIGNS}[)）])?|{CASELESS})"
 # A surname may also be one of the words above.
 _SURNAME = rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{BLANK}+)?(?:{_BETWEEN}{_WORD})(?:{BLANK}{_BETWEEN}{_WORD})?(?:{BLANK}{_BETWEEN}{_PART})?"
-LISTED = rf"{_SURNAME},{BLANK}+{_PART}{_MORE}{{0,2}}"
+LISTED = rf"{_SURNAME},{BLANK}*{_PART}{_MORE}{{0,2}}"
 ANY = rf"(?:{LISTED}|{FULL})"
 CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
 _DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"

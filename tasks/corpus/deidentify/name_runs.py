@@ -5,15 +5,14 @@ A word is taken for one of five kinds by the lexicon. It knows nothing of what s
 
 import re
 from collections.abc import Iterator
-from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
 import regex
 
-from tasks.corpus.deidentify import titles
-from tasks.corpus.deidentify.allowlist import ORDINARY, TESTS, is_a_test, is_ordinary
-from tasks.corpus.deidentify.lexicon import COUNTRIES, LANGUAGES, Lexicon, lexicon
+from tasks.corpus.deidentify.allowlist import ORDINARY, TESTS, is_a_test
+from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
+from tasks.corpus.deidentify.word_kinds import PARTICLES, SHORT_ACRONYM, SHORTEST, TITLES, Kind, kind_of
 
 # Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
 _TOKEN = regex.compile(
@@ -25,27 +24,7 @@ _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two wo
 _WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
 _LATIN = regex.compile(r"\p{Latin}")
 LATIN_NEAR, ENOUGH_LATIN = 40, 12  # characters, letters
-_INITIALS = regex.compile(r"(?:\p{L}\.[-‐‑]?)+|\p{Lu}|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.")
-_PARTICLES = frozenset(
-    "van von vom zu zum zur binti binte bte de del della dell dello dalla di da do dos das du des la le lo las les los el al bin bint "
-    "ibn ben abu ould y e i der den dem "
-    "ter ten te af av mac mc ní nic ó ap 't 's ’t ’s st".split()
-)
 _PLACEHOLDER = regex.compile(r"(?:[XYZ]|[XYZ]{2,}|ABCD?|DEF|ABC DEF|NAME|REDACTED|UNKNOWN)\.?")
-_TITLES = frozenset(
-    title.lower().rstrip(".")
-    for title in (*titles.TITLES, *titles.UNSURE_TITLES, *titles.TITLES_BEHIND, *titles.KIN_ABROAD, *titles.KIN_IN_GERMAN, "m", "mm")
-)
-_NEVER = frozenset(
-    "hasta adı soyadı paciente patiente paziente pacjent pacjentka nombre nom nome "
-    "per mom mum dad mommy daddy monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thurs fri sat sun".split()
-)
-# All in capitals, and no names.
-_ACRONYMS = frozenset("nstemi stemi copd esrd gerd osahs lvad tavr covid hfref hfpef niddm iddm cabg pacu micu sicu nicu picu".split())
-SHORTEST = 4  # letters of an unknown word that can be a name
-_SIDES = ("R", "L")  # right and left
-_INNER_APOSTROPHE = regex.compile(r"\p{L}+'\p{L}{2}")
-SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbreviation
 
 
 # What names of towns begin with: San Francisco, Santa Rosa.
@@ -53,17 +32,6 @@ _OF_A_PLACE = regex.compile(r"(?:San|Santa|Los|Las|Saint|St\.?|New|Fort|Ft\.?|Po
 
 
 _DOSE = regex.compile(r"[ \t:,|-]*(?:\p{L}+[ \t:,|-]+)?\d+(?:[.,]\d+)?[ ]?(?:mg|mcg|g|mL|ml|units?|%|percent|IU|mEq|tab|cap|puff|drop)")
-
-
-class Kind(IntEnum):
-    """How much of a name a word is."""
-
-    NO = 0  # a word of language or medicine
-    PART = 1  # a short word that no list has, as abbreviations are: part of a name beside one
-    INITIAL = 2  # or a particle
-    WEAK = 3  # a word of medicine or of every day that is also a name: Young, Long
-    STRONG = 4  # another word that is also a name: Smith, Jack
-    NAME = 5  # a name, or a word that no list has
 
 
 class _Word(NamedTuple):
@@ -88,6 +56,17 @@ def not_a_placeholder(text: str, start: int, end: int) -> Iterator[tuple[int, in
     """The span itself, but for a letter that stands where a name was taken out before: "Dr. X", "Mrs. ABC"."""
     if not _PLACEHOLDER.fullmatch(text, start, end):
         yield start, end
+
+
+def behind_a_title_in_capitals(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The first word of a span in capitals, and those behind it while they can be names: MR SMITH WAS GIVEN LASIX."""
+    words, last = lexicon(), start
+    for match in _TOKEN.finditer(text, start, end):
+        if last > start and kind_of(match.group(), words, among_capitals=True) < Kind.INITIAL:
+            break
+        last = match.end()
+    if last > start and not _PLACEHOLDER.fullmatch(text, start, last):
+        yield start, last
 
 
 def names_by_role(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -231,68 +210,6 @@ def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield run[0].start, run[-1].end
 
 
-def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
-    """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
-    bare = word.rstrip(".").replace("’", "'")
-    lower = bare.lower()
-    if word in _SIDES or (lower in _TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
-        return Kind.NO
-    if lower in COUNTRIES:
-        return Kind.WEAK if words.is_name(lower) else Kind.NO
-    if _INITIALS.fullmatch(word) or lower in _PARTICLES:
-        return Kind.INITIAL
-    if words.is_name(lower):
-        return _kind_of_name(bare, words, among_capitals=among_capitals)
-    if _INNER_APOSTROPHE.match(lower):
-        return Kind.NAME  # O'Brien, Sa'id
-    return _kind_of_other(bare, words, among_capitals=among_capitals)
-
-
-def _kind_of_name(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
-    """The kind of a word that people have as a name: how much it is something else."""
-    lower = word.lower()
-    if (
-        lower in words.clinical
-        or lower in words.drugs
-        or lower in ORDINARY
-        or (word.isupper() and len(word) < SHORT_ACRONYM and not among_capitals)
-    ):
-        return Kind.WEAK
-    is_word = lower in words.words or (lower in words.frequent and words.is_word(lower))  # also in another form: hands
-    return Kind.STRONG if is_word and lower not in words.rather_names else Kind.NAME
-
-
-def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
-    """The kind of a word that no list of names has."""
-    lower = word.lower()
-    parts = [part for part in regex.split("[-‐‑]", lower) if len(part) > 1]
-    if (
-        len(parts) > 1
-        and any(words.is_name(part) or part in _PARTICLES for part in parts)
-        and (word[0].isupper() or parts[0] in _PARTICLES)
-    ):
-        return Kind.STRONG
-    if lower in words.eponyms:
-        return Kind.WEAK
-    ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
-    if ordinary or (lower.isascii() and lower in _ACRONYMS):
-        return Kind.NO
-    return _kind_of_unknown(word, among_capitals=among_capitals)
-
-
-def _kind_of_unknown(word: str, *, among_capitals: bool) -> Kind:
-    """The kind of a word that no list has, by its letters."""
-    lower = word.lower()
-    if not lower.isascii():
-        is_whole = len(word) > SHORTEST - 2 or (len(word) > 1 and (word.istitle() or among_capitals))
-        return Kind.NAME if is_whole else Kind.NO  # Cà, Lê
-    if len(word) < SHORTEST - 1:
-        return Kind.NO
-    if word.isupper() and (len(word) <= SHORT_ACRONYM or not regex.search("[aeiouy]", lower)):
-        return Kind.PART if among_capitals else Kind.NO
-    return Kind.NAME if len(word) >= SHORTEST else Kind.PART
-
-
 def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
     """The words between ``start`` and ``end`` that stand together and of which none is an ordinary one."""
     if _WITHOUT_CASE.search(text, start, end):
@@ -303,7 +220,7 @@ def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
         kind = kind_of(match.group(), words, among_capitals=among_capitals)
         if match.group().islower() and match.group().isalpha() and kind > Kind.INITIAL:
             kind = Kind.NO  # of a sentence, though people are called so too
-        is_title = match.group().rstrip(".").lower() in _TITLES
+        is_title = match.group().rstrip(".").lower() in TITLES
         if kind == Kind.NO and not is_title and _is_behind_a_particle(run, text) and match.group()[0].isupper():
             kind = Kind.WEAK
         stop = match.end() - (match.group().endswith(".") and kind != Kind.INITIAL)
@@ -327,7 +244,7 @@ def _in_capitals(span: str) -> bool:
 
 def _is_behind_a_particle(run: list[_Word], text: str) -> bool:
     """Whether the last word of a run that has more is a particle: what follows it is part of the name."""
-    return len(run) > 1 and run[-1].kind == Kind.INITIAL and text[run[-1].start : run[-1].end].lower() in _PARTICLES
+    return len(run) > 1 and run[-1].kind == Kind.INITIAL and text[run[-1].start : run[-1].end].lower() in PARTICLES
 
 
 def _trimmed(run: list[_Word], text: str) -> Iterator[list[_Word]]:

@@ -48,7 +48,7 @@ _WORD = (
 )
 # J. R., J.-P., Zs. Kovács, and a letter alone.
 _INITIALS = (
-    rf"(?:(?:{_UPPER}\.{_HYPHEN}?)++(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
+    rf"(?:(?:{_UPPER}\.{_HYPHEN}?){{1,6}}+(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
     rf"|(?:{_NOT}|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
@@ -72,11 +72,10 @@ _SURNAME = rf"(?:{_PARTICLE}){{0,3}}(?:{_INITIALS}{BLANK}+)?(?:{_BETWEEN}{_WORD}
 LISTED = rf"{_SURNAME},{BLANK}*{_PART}{_MORE}{{0,2}}"
 ANY = rf"(?:{LISTED}|{FULL})"
 CAPITALS = rf"(?:\p{{Lu}}{_APOSTROPHE})?+\p{{Lu}}[\p{{Lu}}\p{{M}}ß]++(?:['’-][\p{{Lu}}\p{{M}}ß]++)*+{_END}"
-_DEGREE = r"(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|Ph\.?D|D\.?D\.?S|D\.?P\.?M|LCSW|FACS|FACP|CRNA|MBBS|FRCP|RDN?|PharmD)\b"
 _DESCRIPTION = r"(?:is|was) an? (?:very )?(?:pleasant|lovely|delightful|elderly|young|right-handed|\d{1,3}[- ]?(?:y|M\b|F\b))"
 _ALONE = r"(?<![\w/-])"
 
-_BEFORE_DEGREE, _DESCRIBED, _LABELLED = regex.compile(_DEGREE), regex.compile(rf"\b{_DESCRIPTION}"), regex.compile(r"[:=：|-]|\.{3}")
+_DESCRIBED, _LABELLED = regex.compile(rf"\b{_DESCRIPTION}"), regex.compile(r"[:=：|-]|\.{3}")
 
 
 def one_of(words: Iterable[str]) -> str:
@@ -102,15 +101,7 @@ _PATIENT = rf"\b(?:{titles.PATIENT}){BLANK}+"
 _OPENS = rf"[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{Georgian}}]|{_PARTICLE}"
 STARTS = rf"(?<!\w)(?<!\p{{L}}-)(?={_OPENS})"
 _COLON = rf"(?:[:=：|-]|\.{{3,}}){BLANK}*+(?={_OPENS}|\p{{Ll}}{{1,4}}['’-])"
-_KINS = frozenset(regex.findall(r"\w+", titles.KIN)) | {
-    "grandmother",
-    "grandfather",
-    "grandson",
-    "granddaughter",
-    "neighbor",
-    "neighbour",
-    "fianc",
-}
+_KINS = frozenset(titles.KIN_WORDS)
 _LETTERS = frozenset("sincerely regards truly wishes respectfully referring discussed spoke seen signed dear".split())
 
 
@@ -149,7 +140,7 @@ PATTERNS = (
         rf"{CAPITALS}(?:,?{BLANK}+{_NOT}(?:{CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
         0.7,
         _gate(titles.TITLES_IN_CAPITALS),
-        refine=name_runs.not_a_placeholder,
+        refine=name_runs.behind_a_title_in_capitals,
     ),
     pattern(rf"{_UNSURE}{BLANK}+", FULL, 0.6, _gate(titles.UNSURE_TITLES), refine=name_runs.names_near_a_cue),
     pattern(

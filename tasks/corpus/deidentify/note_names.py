@@ -18,14 +18,13 @@ _LIST = rf"{ANY}(?:(?:{BLANK}?[,;/&]{BLANK}?|{BLANK}and{BLANK}|{BLANK}?\+{BLANK}
 _CAPITAL_LISTED = rf"{CAPITALS},{BLANK}?{CAPITALS}(?:{BLANK}(?:{CAPITALS}|\p{{Lu}}\b\.?)){{0,2}}"
 _SMALL = r"(?:\p{Ll}['’])?\p{Ll}[\p{Ll}\p{M}]+(?:[-'’]\p{Ll}+)*"
 _SENTENCE = r"(?:^|(?<=[.!?:\n\"“•*-][ \t\n]{1,3})|(?<=\n)|(?<=[.!?][ ]{2}))"
-_OPENING = regex.compile(r"\p{Lu}\p{Ll}+,? \p{L}")
 _SMALL_TITLES = "mr mrs ms miss dr prof".split()
 
 
 _CASELESS_LETTER = regex.compile(r"(?![ªº])[\p{Lo}\p{Georgian}]")
 _DEGREES_BEHIND = r"(?:\p{Lu}\.?){2,5}"
 _ANY_CAPITAL = regex.compile(r"\p{Lu}")
-_TWO_CAPITALIZED = regex.compile(r"\p{Lu}[\p{Ll}.]+ (?:\p{Lu}\.? )?\p{Lu}")
+_TWO_CAPITALIZED = regex.compile(r"\p{Lu}[\p{L}.]+ (?:\p{Lu}\.? )?\p{Lu}")
 _COMMA_CAPITALS = regex.compile(r"\p{Lu}{2},[ ]?\p{Lu}{2}")
 
 _NUMBERED = regex.compile(r"\p{L}[ (]{1,2}(?:MRN|#)?[: ]?\d{6}")
@@ -142,7 +141,7 @@ PATTERNS: tuple[NamePattern, ...] = (
     pattern(
         rf"(?i:\b(?:verified|read|placed|drawn|collected|entered|signed|dictated|reviewed|checked|transcribed|typed|recorded|inserted|witnessed|assisted)"
         rf"{BLANK}by):?{BLANK}*",
-        rf"(?!(?:{cues.NO_INITIALS})\b)\p{{Lu}}{{2,3}}(?![\w-])",
+        rf"(?!(?:{cues.NO_INITIALS})\b)\p{{Lu}}{{2,3}}(?![\w-])(?=[ ]*(?:[\n,;.)]|$|[ ]\p{{Lu}}|@|\d|under|at|on)|,)",
         0.6,
         frozenset(("by",)),
     ),
@@ -172,9 +171,9 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(
         r"(?:^|(?<=\n))[ \t]*",
-        r"\p{Lu}{2,3}(?=[:/][ ]?\p{Ll}{2,3}[ \t]*(?:\d|\n|$))",
+        r"\p{Lu}{2,3}(?=/\p{Ll}{2,3}[ \t]*(?:\d|\n|$))",
         0.6,
-        regex.compile(r"\p{Lu}{2,3}[:/][ ]?\p{Ll}{2,3}"),
+        regex.compile(r"\p{Lu}{2,3}/\p{Ll}{2,3}"),
     ),
     # Around a name: a bed, quotes, a newborn, a number of a record; a surname at the start of a line.
     pattern(
@@ -217,13 +216,13 @@ PATTERNS: tuple[NamePattern, ...] = (
     # Who dictated and who typed: "D: 1420 T: 1530 JAS/abc", "Trans: jlm".
     pattern(
         r"(?:(?:^|(?<=\n))[ \t]*|\b[DT]: ?[\d:/ ]{4,20}[ \t]|(?<=[.] )(?=\S+ +[DT]:))",
-        r"\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])",
+        r"(?!ENT|GEN|EXT|ABD)\p{Lu}{2,3}[/:]\p{Ll}{2,3}(?![\w/])",
         0.6,
         regex.compile(r"\p{Lu}{2,3}[:/]\p{Ll}{2,3}"),
     ),
     pattern(
-        r"(?i:\b(?:trans(?:cribed|criptionist)?(?: by)?|typist|typed by|dict(?:ated)? by|initials|tr))[:/ ]+",
-        r"\p{L}{2,3}(?![\w])(?!,)",
+        r"(?i:\b(?:transcribed by|transcriptionist|typist|typed by|dict(?:ated)? by|initials)[:/ ]+|\b(?:trans|tr)[:/][ ]?)",
+        r"(?!(?i:and|or|the|to|by|was|not|no|see|for|per|our|his|her)\b)\p{L}{2,3}(?![\w])(?!,)",
         0.6,
         cues.TYPISTS,
     ),
@@ -236,7 +235,13 @@ PATTERNS: tuple[NamePattern, ...] = (
         refine=name_runs.known_name,
     ),
     # Where what stands near speaks for a person a little: an abbreviation or a service before, a bed, an age or a verb of people behind.
-    pattern(r"(?<![\w-])(?:\p{Lu}{2,5}|Drs\.?)[ ](?:\p{Lu}\p{Ll}+[ ]and[ ])?", FULL, 0.5, _ABBREVIATED, refine=name_runs.names_near_a_cue),
+    pattern(
+        r"(?<![\w-])(?:(?!MR\b|CT\b|US\b|XR\b)\p{Lu}{2,5}|Drs\.?)[ ](?:\p{Lu}\p{Ll}+[ ]and[ ])?",
+        FULL,
+        0.5,
+        _ABBREVIATED,
+        refine=name_runs.names_near_a_cue,
+    ),
     pattern(
         rf"{STARTS}(?:(?:Drs\.?|and|&|/)[ ])?",
         FULL,
@@ -289,7 +294,8 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(
         r"(?:^|(?<=[\n. ]))",
-        r"\p{Ll}{2,3}(?=[ ](?:MA|RN|LPN|CMA|RMA)[ ]*(?:\n|$))",
+        r"(?!(?:the|per|our|by|to|and|or|for|a|an|his|her|my|via|as|of|if|no|new|all|any|ask|see|pt|on|is"
+        r"|was)\b)\p{Ll}{2,3}(?=[ ](?:MA|RN|LPN|CMA|RMA)[ ]*(?:\n|$))",
         0.6,
         regex.compile(r"\b\p{Ll}{2,3}[ ](?:MA|RN|LPN|CMA|RMA)\b"),
     ),

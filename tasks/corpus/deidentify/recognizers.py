@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import dates_and_places, facilities, name_runs, names, note_names
+from tasks.corpus.deidentify import ages, dates_and_places, facilities, name_runs, names, note_names
+from tasks.corpus.deidentify.number_checks import checks_as_npi, checks_as_vin, is_code, is_dialled
 from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
 
 SURE, LIKELY = 0.9, 0.6
@@ -21,7 +22,10 @@ _CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _BLANK, _DIGIT = re.compile(r"\s|$"), re.compile(r"\d")
 NEAR = 160  # characters on either side of what a gate finds, in which its patterns are tried; identifiers are shorter
 _DIGITS = re.compile(r"\d{3}")
-_POSTAL = re.compile(r"\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:pin|post ?code|plz|\bd-\d)")
+_POSTAL = re.compile(
+    r"[A-Z]\d[\dW] [A-Z\d]{4}|\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:\bpin\b|post "
+    r"?code|plz|singapore|\bd-\d)"
+)
 _HOUSES = re.compile(r"\b(?:Flat|Unit|Apt|Plot|Door|House|H)\.? ?(?:No\.?)? ?#?[\dA-Z]")
 _DATED = re.compile(r"\d[/.-]\d")
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
@@ -41,10 +45,6 @@ _UNIT = (
 )
 _CODE = r"(?=[A-Z0-9./-]*\d)[A-Z0-9](?:[A-Z0-9]|[-./](?=[A-Z0-9])){2,}+(?:[ \t]\d{2,}[A-Z]?\b" + _UNIT + r"(?:-[A-Z0-9]+)*)*" + _UNIT
 _DIALLED = r"\+?[\d(][\d() \t./-]{1,18}\d(?:[ \t]*(?:x|(?i:ext(?:ension)?)\.?)[ \t]*\d+)?(?!\d)"
-_MEASURED = re.compile(
-    r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
-    r"|\d{1,2}/\d{1,2}/(?:\d\d|\d{4})|\d{1,4}\.\d{1,4}|[A-Z]{1,4}\d{1,3}/\d{1,3}"
-)
 _MEASURE = (
     r"\s(?:id|scan|template|record|file|card|hash|reference|ref|recognition|enrol\w*|identifier|number|signature|profile|print|vein"
     r"|biometric)\b"
@@ -113,34 +113,6 @@ def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, in
     return windows
 
 
-def checks_as_npi(digits: str) -> bool:
-    """Luhn's check over 80840 and the number (45 CFR 162.406)."""
-    return len(digits) == 10 and _luhn("80840" + digits)
-
-
-def checks_as_vin(text: str) -> bool:
-    """The check in the ninth place of a vehicle's number (49 CFR 565.15)."""
-    values = {c: int(v) for c, v in zip("ABCDEFGHJKLMNPRSTUVWXYZ", "12345678123457923456789", strict=True)}
-    weights = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
-    total = sum((int(c) if c.isdecimal() else values.get(c, 0)) * w for c, w in zip(text, weights, strict=False)) % 11
-    return len(text) == 17 and text[8] == ("X" if total == 10 else str(total))
-
-
-def _luhn(digits: str) -> bool:
-    doubled = (int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits)))
-    return sum(d // 10 + d % 10 for d in doubled) % 10 == 0
-
-
-def is_code(text: str) -> bool:
-    """Whether a value can be a number that names something: no decimal, range, score, year or number of three digits."""
-    return not _MEASURED.fullmatch(text) and (sum(map(str.isdecimal, text)) >= 4 or any(map(str.isalpha, text)))
-
-
-def is_dialled(text: str) -> bool:
-    """Whether a value has the seven digits or more of a telephone number, and is no date."""
-    return sum(map(str.isdecimal, text)) >= 7 and not _MEASURED.fullmatch(text)
-
-
 def _labelled(
     type_: str, labels: str, value: str = _CODE, *, marked: str = "", score: float = SURE, holds: Callable[[str], bool] = is_code
 ) -> Iterable[Rule]:
@@ -167,7 +139,7 @@ RULES: tuple[Rule, ...] = (
     Rule("DATE", dates_and_places.BARE_DAY, gate=_DATED, refine=dates_and_places.not_of_a_test),
     *(Rule("DATE", pattern, gate=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
     *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
-    *(Rule("AGE", pattern, gate=dates_and_places.OVER_89) for pattern in dates_and_places.AGES),
+    *(Rule("AGE", pattern, gate=ages.OVER_89) for pattern in ages.AGES),
     _shaped(
         "PHONE",
         r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:,?\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])",
@@ -202,7 +174,7 @@ RULES: tuple[Rule, ...] = (
         "PHONE",
         re.compile(
             r"(?i:\b(?:call|phone|tel|cell|reach\w*|contact|number|home|mobile|pager|beeper|fax|dial|text|voicemail|line"
-            r"|line is|at)\b)[^.\n\d]{0,30}"
+            r"|line is)\b)[^.\n\d]{0,30}"
             rf"(?P<span>(?:\d{{3}}[-. ]\d{{4}}|\d{{5}} \d{{5}}))(?![\d-]|\.\d){_UNIT}"
         ),
         LIKELY,
@@ -240,18 +212,27 @@ RULES: tuple[Rule, ...] = (
     Rule("MRN", re.compile(r"MRN(?P<span>\d{5,12})\b"), gate=re.compile("MRN")),
     Rule("MRN", re.compile(r"\|[ \t]*(?P<span>\d{7,10})[ \t]*(?=\||\n|$)"), LIKELY, gate=re.compile(r"\|[ \t]*\d{7}")),
     *_labelled("MRN", r"m\.r\.|mr|mr#|cr|umr|hrn", r"\d{5,10}(?:-\d)?(?![\d.])"),
-    Rule("MRN", regex.compile(r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?[(](?P<span>\d{6,10})[)]"), gate=_DIGITS),
+    Rule(
+        "MRN",
+        regex.compile(
+            r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?(?:[(](?P<span>\d{6,10})[)]|[ "
+            r"|]+(?P<span>\d{6,10})(?![\d./-]))"
+        ),
+        gate=_DIGITS,
+    ),
+    Rule("MRN", re.compile(r"(?:^|\n)[ \t]*[(](?P<span>\d{7,10})[)]"), LIKELY, gate=_DIGITS),
     *_labelled(
         "PLAN",
         r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue "
         r"(?:cross|shield)|bcbs|aetna|cigna|humana|uhc|united ?healthcare|tricare|payer id|dva|bupa|axa|aviva|medibank"
-        r"|ohip|ramq|philhealth|nhif|nhis|policy|nib|hcf|vitality|tpa|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
+        r"|ohip|ramq|philhealth|nhif|nhis|policy|nib|hcf|vitality|aok|barmer|tk|kv-?nr|versicherten-?(?:nr|nummer)|membership|irn"
         r"|insur(?:ance|ed'?s?)(?: policy)?(?: id)?|certificate of insurance|insurance: \w+",
-        marked=r"member|membership|insurance|insurer|subscriber|policy|group|grp|plan|ins|payer",
+        marked=r"member|membership|tpa|insurance|insurer|subscriber|policy|group|grp|plan|ins|payer",
     ),
     *_labelled(
         "ACCOUNT",
-        r"acc(?:oun)?t|a/c|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial|guarantor|claim(?= \d{5})",
+        r"acc(?:oun)?t|a/c (?:no|number)|bank account|iban|har|fin|csn|routing|credit card|debit card|card|financial"
+        r"|guarantor|claim(?= \d{5})",
         marked=r"billing|invoice|statement|claim|patient account|bill|visit|enc|encounter",
     ),
     *_labelled(
@@ -267,8 +248,8 @@ RULES: tuple[Rule, ...] = (
     # Plates of the United Kingdom, India and Germany: AB12 CDE, KA 01 AB 1234, M-AB 1234.
     _shaped(
         "VEHICLE",
-        r"(?<![\w-])(?:[A-Z]{2}\d{2}[ ]?[A-Z]{3}|[A-Z]{2}[ -]\d{1,2}[ -][A-Z]{1,2}[ -]\d{4}|[A-ZÄÖÜ]{1,3}-[A-Z]{1,2}[ ]\d{2,4})(?![\w-])"
-        + _UNIT,
+        r"(?<![\w-])(?:(?!CD|HR|RR|BP|SR|PT|PR|EF|WT|HT)[A-Z]{2}\d{2}[ ]?(?!POS|NEG|RRR|REG)[A-Z]{3}"
+        r"|[A-Z]{2}[ -]\d{1,2}[ -][A-Z]{1,2}[ -]\d{4}|[A-ZÄÖÜ]{1,3}-[A-Z]{1,2}[ ]\d{2,4})(?![\w-])" + _UNIT,
         gate=_CODED,
     ),
     *_labelled("VEHICLE", r"vin|vehicle|chassis", r"[A-HJ-NPR-Z0-9]{17}\b", score=1.0),

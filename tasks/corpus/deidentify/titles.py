@@ -36,6 +36,14 @@ KIN = (
     r"|husband|wife|spouse|partner|son|daughter|mother|father|mom|dad|sister|brother|aunt|uncle|niece|nephew|cousin|grand(?:mother|father|"
     r"son|daughter)|guardian|fiancée?|boyfriend|girlfriend|neighbou?r|caregiver|friend"
 )
+# The words of which a text must hold one.
+KIN_WORDS = (
+    "son daughter mother father sister brother stepson stepdaughter stepmother stepfather stepmom stepdad stepsister "
+    "stepbrother husband wife "
+    "spouse partner mom dad aunt uncle niece nephew cousin grandmother grandfather grandson granddaughter guardian "
+    "fiancé fiancée boyfriend "
+    "girlfriend neighbor neighbour caregiver friend"
+).split()
 # Of other languages: what follows must not be an ordinary word.
 KIN_ABROAD = (
     "épouse époux mère père fille fils mari frère sœur soeur tante oncle grand-mère grand-père conjoint conjointe compagne "

@@ -151,3 +151,77 @@ def test_a_citation_is_taken_out_of_an_answer_and_a_value_of_a_note_never() -> N
     assert remove_citations("seen in many countries.1 They") == "seen in many countries. They"
     assert repair(note("seen in many countries.1 They"))[0].answer == "seen in many countries.1 They"
     assert remove_citations("Glucose,95\nCalcium,9") == "Glucose,95\nCalcium,9"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SBP 110s, HR 90s.",
+        "Vitals: 98.6 F, 92, 18, 120/80",
+        "O2 sat now 95, HR 80",
+        "HR is now 92, RR 18",
+        "Pt is 96 on RA",
+        "He is 92 kg",
+        "Tmax 101 F with chills",
+        "sperm count 95 M/mL",
+        "CV: rrr",
+        "GI: neg",
+        "mild TR and mild MR",
+        "Reported to the RN",
+        "placement verified by KUB",
+        "Surgery: Appendectomy",
+        "Site: Deltoid",
+        "Location: Chest",
+        "Unit: Telemetry",
+        "T: 98.6 80 120/80 16",
+        "F: 98.6 80 120/80",
+        "Home: 138/82 145/90",
+        "ANC at 500-1000",
+        "BiPAP at 14/6",
+        "placed on 15/5",
+        "started 1/2 NS",
+        "blood cultures drawn 2/2 bottles",
+        "BCx sent 2/4 GPC",
+        "RPR titer 1/16",
+        "lymph nodes (2/18)",
+        "BCVA 6/18 OD",
+        "strength 5/5 CT head negative",
+        "Pain 7/10, 20:15 given morphine",
+        "f/u 10-14 days",
+        "RTC 12-16 weeks",
+        "RBCs seen 10-20/hpf",
+        "PMH: Gout, MI, DM",
+        "Consults: Ortho, ID, GI",
+        "T37 HR88 RR16 spine",
+        "CD20 POS, CD19 NEG",
+        "Interventional Radiology",
+        "6 Minute Walk Test 350 m",
+        "2 Femoral Neck fractures",
+        "per MD 10000 units heparin",
+        "Vent: A/C 16/450/5",
+        "tPA 1430",
+        "Hawkins/Neer positive",
+        "Guillain Barre, Miller Fisher",
+        "Edwards Sapien",
+    ],
+)
+def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
+    assert masked(analyzer, f"{text}\n") == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MR SMITH WAS GIVEN LASIX 40 MG IV", "MR [NAME] WAS GIVEN LASIX 40 MG IV"),
+        ("WBC 12\nJan 5: afebrile", "WBC 12\n[DATE]: afebrile"),
+        ("DOB: JULY 4, 1950", "DOB: [DATE]"),
+        ("Seen 3/4 at 0830 pt fell", "Seen [DATE] at 0830 pt fell"),
+        ("ELIZABETH JOHNSON", "[NAME]"),
+        ("Smith, John 1234567", "[NAME] [MRN]"),
+        ("Read by KLM", "Read by [NAME]"),
+        ("Pt's wife keisha called; spoke w/rodriguez", "Pt's wife [NAME] called; spoke w/[NAME]"),
+        ("Laura Blake dictating", "[NAME] dictating"),
+    ],
+)
+def test_names_and_dates_in_shorthand_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
+    assert masked(analyzer, text) == expected

@@ -1,0 +1,44 @@
+"""Whether a number can name something: check digits, and what measured values look like."""
+
+import re
+
+_MEASURED = re.compile(
+    r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
+    r"|\d{1,2}/\d{1,2}/(?:\d\d|\d{4})|\d{1,4}\.\d{1,4}|[A-Z]{1,4}\d{1,3}/\d{1,3}"
+)
+
+_FRACTION = re.compile(r"\d{1,3}(?:/\d{1,3})+")  # 16/450/5, of a ventilator
+
+_VITALS = re.compile(r"\d{2,3}/\d{2,3}(?!\d)|\b\d{2}\.\d(?!\d)")  # 120/80, 98.6
+
+
+def checks_as_npi(digits: str) -> bool:
+    """Luhn's check over 80840 and the number (45 CFR 162.406)."""
+    return len(digits) == 10 and _luhn("80840" + digits)
+
+
+def checks_as_vin(text: str) -> bool:
+    """The check in the ninth place of a vehicle's number (49 CFR 565.15)."""
+    values = {c: int(v) for c, v in zip("ABCDEFGHJKLMNPRSTUVWXYZ", "12345678123457923456789", strict=True)}
+    weights = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+    total = sum((int(c) if c.isdecimal() else values.get(c, 0)) * w for c, w in zip(text, weights, strict=False)) % 11
+    return len(text) == 17 and text[8] == ("X" if total == 10 else str(total))
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits)))
+    return sum(d // 10 + d % 10 for d in doubled) % 10 == 0
+
+
+def is_code(text: str) -> bool:
+    """Whether a value can be a number that names something: no decimal, range, score, year or number of three digits."""
+    return (
+        not _MEASURED.fullmatch(text)
+        and not _FRACTION.fullmatch(text)
+        and (sum(map(str.isdecimal, text)) >= 4 or any(map(str.isalpha, text)))
+    )
+
+
+def is_dialled(text: str) -> bool:
+    """Whether a value has the seven digits or more of a telephone number, and is no date or row of vital signs."""
+    return sum(map(str.isdecimal, text)) >= 7 and not _MEASURED.fullmatch(text) and not _VITALS.search(text)

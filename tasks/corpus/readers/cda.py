@@ -82,8 +82,8 @@ def _patient(root: Element) -> tuple[str, str]:
     """The first id of the patient with an extension; a root alone names a system, not a patient, but where it is a UUID."""
     ids = [(id_.get("root", ""), id_.get("extension", ""), id_.get("nullFlavor")) for id_ in root.iterfind(_PATIENT_IDS)]
     with_extension = ((system, number) for system, number, _ in ids if number.strip())
-    alone = ((system, "") for system, _, unknown in ids if not unknown and _UUID.fullmatch(system))
-    return next(with_extension, None) or next(alone, ("", ""))
+    uuids = ((system, "") for system, _, unknown in ids if not unknown and _UUID.fullmatch(system))
+    return next(with_extension, None) or next(uuids, ("", ""))
 
 
 def _text(root: Element) -> str:

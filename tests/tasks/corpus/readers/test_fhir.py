@@ -630,7 +630,7 @@ def test_of_two_forms_of_a_note_the_longer_is_kept(data: Path) -> None:
 def test_questions_beside_resources_are_read(data: Path) -> None:
     write(data, "a.ndjson", note())
     write(data, "faq.json", {"version": 1, "items": [{"question": "q", "answer": "a"}]})
-    write(data, "list.json", [{"question": "q", "answer": "b"}])
+    write(data, "list.json", json.dumps([{"question": "q", "answer": "b"}]))
     write(data, "_generator_metadata.json", {"seed": 7, "counts": {"Patient": 3}, "files": [{"type": "Patient", "url": "x"}]})
     write(data, "export.json", {"transactionTime": "2026", "output": [{"type": "Patient", "url": "x"}], "error": []})
     export = Export(data)

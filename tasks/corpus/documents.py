@@ -94,7 +94,7 @@ Record: TypeAlias = Document | Rejected | Skipped | KnownPerson | Decoded
 
 def content_id(*parts: str) -> str:
     """An id from content, so that it survives reordering; 96 bits of SHA-256."""
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:24]
 
 
 def share(*parts: str | int) -> float:

@@ -14,7 +14,7 @@ from tasks.corpus.deidentify.damage import lost_spans
 from tasks.corpus.deidentify.document import BORDER
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.deidentify.trace import RuleChanges, trace
-from tasks.corpus.documents import Document, private
+from tasks.corpus.documents import Document, Rejected, Skipped, private
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import options_for, read_file
 from tasks.runtime.files import whole
@@ -37,8 +37,9 @@ def explain(file: Path, data: Path, target: Path, params: PreprocessParams) -> C
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with whole(target) as partial, open(partial, "w", encoding="utf-8", opener=private) as lines:
         for record in read_file(folder, name, options_for(name, params.files)):
+            if isinstance(record, Rejected | Skipped):
+                counts[NOT_READ, record.reason] += 1
             if not isinstance(record, Document):
-                counts[NOT_READ, getattr(record, "reason", type(record).__name__)] += 1
                 continue
             read += 1
             for changes in trace(record, params.deidentify.model_dump_json()):

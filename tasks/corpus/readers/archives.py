@@ -31,7 +31,7 @@ def container_of(data: Path, name: str) -> tuple[Path, str]:
 
 def members(path: Path) -> list[str]:
     """The names of an archive's members, sorted, without folders; ``UnreadableError`` where it cannot be read."""
-    infos = [info for info in _open(path).infolist() if not info.is_dir()]
+    infos = [info for info in _open(path).infolist() if not info.filename.endswith("/")]
     names = [info.filename for info in infos]
     if not names:
         raise UnreadableError("is an archive without files")
@@ -39,6 +39,8 @@ def members(path: Path) -> list[str]:
         raise UnreadableError(f"is an archive of more than {MAX_MEMBERS:,} files; unpack it")
     if len({*names}) < len(names):
         raise UnreadableError("is an archive with several files of one name")
+    if not all(PurePosixPath(name).parts for name in names):
+        raise UnreadableError("is an archive with a file that has no name")
     if any(_leads_out(name) for name in names):
         raise UnreadableError("is an archive with a file whose name leads out of it (.. or an absolute path)")
     return sorted(names)

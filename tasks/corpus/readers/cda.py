@@ -22,6 +22,8 @@ MAX_LEVELS = 100  # of sections, and of markup in a narrative
 _SAME = frozenset("table thead tbody tfoot tr td th sup sub br".split())
 _HTML = {"paragraph": "p", "item": "li"} | {tag: tag for tag in _SAME}
 _DROPPED = frozenset(("renderMultiMedia", "colgroup", "col"))
+_PATIENT_IDS = "{*}recordTarget/{*}patientRole/{*}id"
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _NO_TEXT = UnreadableError("is a clinical document without a text")
 
 
@@ -73,9 +75,15 @@ def parsed_document(content: bytes) -> ClinicalDocument:
 
 def clinical_document(root: Element) -> ClinicalDocument:
     """The document below a root element."""
-    ids = [element for element in root.iterfind("{*}recordTarget/{*}patientRole/{*}id") if element.get("root") or element.get("extension")]
-    patient = (ids[0].get("root", ""), ids[0].get("extension", "")) if ids else ("", "")
-    return ClinicalDocument(_text(root), patient, tuple(header_people(root)))
+    return ClinicalDocument(_text(root), _patient(root), tuple(header_people(root)))
+
+
+def _patient(root: Element) -> tuple[str, str]:
+    """The first id of the patient with an extension; a root alone names a system, not a patient, but where it is a UUID."""
+    ids = [(id_.get("root", ""), id_.get("extension", ""), id_.get("nullFlavor")) for id_ in root.iterfind(_PATIENT_IDS)]
+    with_extension = ((system, number) for system, number, _ in ids if number.strip())
+    uuids = ((system, "") for system, _, unknown in ids if not unknown and _UUID.fullmatch(system))
+    return next(with_extension, None) or next(uuids, ("", ""))
 
 
 def _text(root: Element) -> str:

@@ -16,7 +16,7 @@ from charset_normalizer import from_bytes
 
 from tasks.corpus.readers.headers import yaml_line
 from tasks.corpus.readers.records import UnreadableError
-from tasks.corpus.readers.streams import MARKS, open_bytes
+from tasks.corpus.readers.streams import MARKS, is_utf8, open_bytes
 
 PIECE = 1 << 20
 SAMPLE = 1 << 16  # bytes of lines that are not ASCII
@@ -134,18 +134,10 @@ def _counted(path: Path) -> _Bytes:
             valid, invalid = valid + longer // 2, invalid + high - longer
         for line in piece.splitlines(keepends=True):
             if not line.isascii():
-                bad += not _is_utf8(line)
+                bad += not is_utf8(line)
                 sample += [line[: SAMPLE - size]] if size < SAMPLE else []
                 size += len(line)
     return _Bytes(valid, invalid, count, bad, b"".join(sample))
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

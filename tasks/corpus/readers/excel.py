@@ -1,10 +1,12 @@
 """Excel workbooks (.xlsx): every sheet is a table with a header, and a cell is text as Excel shows it."""
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from tasks.corpus.documents import Document, Rejected, Skipped
 from tasks.corpus.readers.headers import our_columns
-from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
+from tasks.corpus.readers.records import MAX_RECORD, READ, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
 from tasks.corpus.readers.streams import MAX_RATIO, MAX_WHOLE_FILE, PARQUET_MEMORY, RATIO_FROM, limited_memory
 
 # What openpyxl raises on a damaged workbook, besides what every reader may.
 BROKEN = (SyntaxError, TypeError, AttributeError, RuntimeError, ArithmeticError, LookupError, zipfile.BadZipFile, InvalidFileException)
 _DECIMALS = re.compile(r"(?:#,##)?0(?:\.(0+))?(%?)")
+_DIGITS = Context(prec=1000)  # more than any number of a workbook has
 _ZEROS = re.compile(r"0{2,}")
 
 
@@ -36,7 +39,7 @@ def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[Document 
 
 def _sheets(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
     with open(path, "rb") as file:
-        with limited_memory(PARQUET_MEMORY):
+        with limited_memory(PARQUET_MEMORY), _without_warnings():
             workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         with closing(workbook):
             problems: list[tuple[str, str]] = []
@@ -71,7 +74,7 @@ def _refuse_bombs(path: Path) -> None:
 def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
     sheet.reset_dimensions()  # what a file says of its size may be wrong
     columns: list[str] = []
-    for number, row in enumerate(sheet.iter_rows(), 1):
+    for number, row in enumerate(_rows(sheet), 1):
         cells = [_shown(cell) for cell in row]
         if not any(cells):
             continue
@@ -86,9 +89,34 @@ def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[
             yield Rejected(name, position, f"has {len(cells)} cells, the header has {len(columns)}")
         elif problem := TOO_LONG if len(text) > MAX_RECORD else bad_characters(text):
             yield Rejected(name, position, problem)
+        elif any(_is_error(cell) for cell, column in zip(row, columns, strict=False) if column in READ):
+            yield Rejected(name, position, "has a cell with an error of Excel in place of a value, or a date that is none")
         else:
             cells += [""] * (len(columns) - len(cells))
             yield table_record(dict(zip(columns, cells, strict=False)), name, position, own_id="id" in options.columns)
+
+
+def _rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
+    rows = sheet.iter_rows()
+    while True:
+        with _without_warnings():
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without the warnings of openpyxl, which quote cells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_error(cell: Any) -> bool:
+    """Whether a cell holds no value but an error; #N/A is how Excel says that there is none."""
+    return getattr(cell, "data_type", "") == "e" and cell.value != "#N/A"
 
 
 def _shown(cell: Any) -> str:
@@ -114,5 +142,8 @@ def _number(value: float, number_format: str) -> str:
         return f"{int(value):0{len(number_format)}d}"
     if shown := _DECIMALS.fullmatch(number_format):
         digits, percent = len(shown[1] or ""), shown[2]
-        return f"{value * 100 if percent else value:.{digits}f}{percent}"
+        exact = Decimal(value if isinstance(value, int) else f"{value:.15g}") * (100 if percent else 1)
+        # Excel rounds a half away from zero.
+        rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, _DIGITS) if exact.is_finite() else exact
+        return f"{rounded:f}{percent}"
     return f"{value:.15g}" if abs(value) < 1e15 else str(value)

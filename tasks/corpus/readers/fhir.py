@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 from tasks.corpus.documents import Document, KnownPerson, Record, Rejected, Skipped, content_id
 from tasks.corpus.readers import cda
 from tasks.corpus.readers.attachments import MAX_ATTACHMENT, attached_bytes, attached_text, content_kind
-from tasks.corpus.readers.fhir_index import NOTES, beside, identifiers, is_withdrawn, place_of, stamp_of
+from tasks.corpus.readers.fhir_index import NOTES, beside, identifiers, is_withdrawn, stamp_of
 from tasks.corpus.readers.fhir_notes import RepeatedNoteError, texts
 from tasks.corpus.readers.fhir_people import PATIENTS_OWN, STAFF, known_as, named_in
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
-from tasks.corpus.readers.source_index import SourceIndex
+from tasks.corpus.readers.source_index import SourceIndex, place_of
 from tasks.corpus.readers.streams import open_bytes
+from tasks.runtime.errors import printable
 
 _CONDITIONAL = re.compile(r"Patient\?identifier=(?:([^|]*)\|)?([^|&]+)")
 MAX_NAMED = 100_000  # people that are remembered
@@ -36,7 +37,8 @@ class _Reader:
     """Reads the resources of one file."""
 
     def __init__(self, data: Path, name: str, index: SourceIndex):
-        self._data, self._name, self._folder, self._index = data, name, folder_of(name), index
+        self._data, self._file_name, self._folder, self._index = data, name, folder_of(name), index
+        self._name = printable(name)  # as records have it
         self._named: set[tuple[str, str]] = set()  # people that references named before, who need not be yielded again
         self._documents: list[cda.ClinicalDocument] = []  # that the resource at hand has attached
 
@@ -151,7 +153,7 @@ class _Reader:
         return content, content_type
 
     def _file(self, url: str) -> tuple[bytes, str]:
-        names = [name for name in (beside(self._name, url), beside("x", url)) if name and self._index.is_attached(name)]
+        names = [name for name in (beside(self._file_name, url), beside("x", url)) if name and self._index.is_attached(name)]
         if not names:
             raise UnreadableError("holds a note only by an address that is neither a Binary of the export nor a file of the data folder")
         with open_bytes(self._data / names[0]) as file:
@@ -180,6 +182,8 @@ class _Reader:
     def _subject(self, resource: Json) -> str:
         """The identity of a resource's patient, whatever the form of the reference; empty where it has none."""
         subject = resource.get("subject") or resource.get("patient")
+        if isinstance(subject, list):  # of a Composition in R5
+            subject = next((item for item in subject if isinstance(item, dict)), None)
         if not isinstance(subject, dict):
             return ""
         reference = subject.get("reference")

@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 from tasks.corpus.readers.attachments import NoTextError, attached_bytes, content_kind
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
-from tasks.corpus.readers.source_index import IndexWriter
+from tasks.corpus.readers.source_index import IndexWriter, place_of
 
 NOTES = ("DocumentReference", "DiagnosticReport", "Composition", "ClinicalImpression")
 _INDEXED = (*NOTES, "Binary", "Patient")
@@ -27,14 +28,10 @@ def index_files(data: Path, names: Mapping[str, FileOptions], writer: IndexWrite
         writer.add("seen", folder)
         try:
             for item in located(data / name, options, _INDEXED):
-                _add(item, name, folder, writer)
-        except (EOFError, OSError, ValueError, zlib.error):
+                with suppress(TypeError, AttributeError, KeyError, ArithmeticError):  # of one resource
+                    _add(item, name, folder, writer)
+        except (EOFError, OSError, ValueError, zlib.error, RecursionError):
             continue
-
-
-def place_of(name: str, position: str) -> str:
-    """How the index names a place."""
-    return f"{name}\x1f{position}"
 
 
 def stamp_of(resource: Json) -> str:
@@ -51,7 +48,8 @@ def stamp_of(resource: Json) -> str:
 
 def is_withdrawn(resource: Json) -> str:
     """The state for which a resource is not used; empty where it is in none."""
-    return next((state for name in ("status", "docStatus") if (state := resource.get(name)) in NOT_USED), "")
+    states = (resource.get(name) for name in ("status", "docStatus"))
+    return next((state for state in states if isinstance(state, str) and state in NOT_USED), "")
 
 
 def beside(name: str, url: str) -> str:

@@ -64,7 +64,7 @@ def _narrative(resource: Json) -> str:
 
 def _report(resource: Json, attached: Attached) -> Iterator[str | UnreadableError]:
     """The forms of a report, the last one with the conclusion where no form has it."""
-    forms = list(_distinct(list(_checked([_reader(form, attached) for form in resource.get("presentedForm", [])]))))
+    forms = _distinct(list(_checked([_reader(form, attached) for form in resource.get("presentedForm", [])])))
     conclusion = resource.get("conclusion") or ""
     if not isinstance(conclusion, str):
         yield UnreadableError("has a conclusion that is not text")
@@ -95,21 +95,27 @@ def _checked(readers: list[Callable[[], str]]) -> Iterator[str | UnreadableError
             yield UnreadableError("holds an empty note")
 
 
-def _distinct(results: list[str | UnreadableError]) -> Iterator[str | UnreadableError]:
-    """Each text once: formats of one note are one; and a picture is none to miss where there is a text."""
-    taken: list[Counter[str]] = []
+def _distinct(results: list[str | UnreadableError]) -> list[str | UnreadableError]:
+    """Each text once: of the formats of one note the longest; and a picture is none to miss where there is a text."""
+    taken: list[tuple[Counter[str], int]] = []  # the words of a text, and which it is
+    distinct: list[str | UnreadableError] = []
     for result in results:
         if isinstance(result, NoTextError) and any(isinstance(other, str) for other in results):
-            yield RepeatedNoteError(f"{result}, beside a text that is read")
+            distinct.append(RepeatedNoteError(f"{result}, beside a text that is read"))
         elif isinstance(result, str):
             words = Counter(re.findall(r"\w+", result))
-            if any(_are_same(words, other) for other in taken):
-                yield RepeatedNoteError("is a note that its resource holds in another format too")
+            same = next((n for n, (other, _) in enumerate(taken) if _are_same(words, other)), None)
+            if same is None:
+                taken.append((words, len(distinct)))
+                distinct.append(result)
                 continue
-            taken.append(words)
-            yield result
+            other, i = taken[same]
+            if words.total() > other.total():
+                taken[same], distinct[i] = (words, i), result
+            distinct.append(RepeatedNoteError("is a note that its resource holds in another format too"))
         else:
-            yield result
+            distinct.append(result)
+    return distinct
 
 
 def _are_same(one: Counter[str], other: Counter[str]) -> bool:

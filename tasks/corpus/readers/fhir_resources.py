@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError
 from tasks.corpus.readers.streams import numbered, open_text
-from tasks.corpus.readers.tables import parse_object
+from tasks.corpus.readers.tables import REFUSED, no_repeats, parse_object
 
 Json = dict[str, Any]
 MAX_NESTED = 5  # Bundles in Bundles
@@ -73,7 +73,7 @@ def located(path: Path, options: FileOptions, types: tuple[str, ...] = ()) -> It
 
     With ``types``, lines that hold no resource of these types may be left out.
     """
-    if path.name.lower().removesuffix(".gz").endswith(".json"):
+    if path.name.lower().removesuffix(".gz").endswith(".json") and not _has_objects_in_lines(path, options):
         yield from _of_json(path, options)
         return
     with open_text(path, options) as file:
@@ -81,6 +81,13 @@ def located(path: Path, options: FileOptions, types: tuple[str, ...] = ()) -> It
             if types and line is not None and not {"Bundle", *types} & {match[1] for match in _TYPE.finditer(line)}:
                 continue
             yield from _unbundled(parse_object(line), f"line {i}", "", 0)
+
+
+def _has_objects_in_lines(path: Path, options: FileOptions) -> bool:
+    """Whether a JSON file is one of lines: an object on the first one, and on the next another."""
+    with open_text(path, options) as file:
+        lines = [(line or "").strip("\ufeff \t\r\n") for _, line in islice(numbered(file), 2)]
+    return len(lines) == 2 and lines[0][:1] == lines[1][:1] == "{" and isinstance(parse_object(lines[0]), dict)
 
 
 def _unbundled(resource: Json | str, position: str, full_url: str, nested: int) -> Iterator[Located]:
@@ -98,9 +105,10 @@ def _unbundled(resource: Json | str, position: str, full_url: str, nested: int) 
 
 
 def _entry(entry: object, position: str, nested: int = 1) -> Iterator[Located]:
-    resource = entry.get("resource", {}) if isinstance(entry, dict) else "is not a JSON object"
-    url = entry.get("fullUrl", "") if isinstance(entry, dict) else ""
-    if isinstance(resource, dict | str):
+    if not isinstance(entry, dict):
+        yield Located(position, problem="is not a JSON object")
+    elif isinstance(resource := entry.get("resource", {}), dict):
+        url = entry.get("fullUrl", "")
         yield from _unbundled(resource, position, url if isinstance(url, str) else "", nested)
     else:
         yield Located(position, problem="does not have the structure of its resource type")
@@ -127,7 +135,8 @@ def _of_bundle(file: IO[str], text: str) -> Iterator[Located]:
             if not text:
                 raise UnreadableError(f"is a Bundle that ends after entry {i}")
         if text[start] == "]":
-            break
+            _end_of_bundle(file, text[start + 1 :])
+            return
         i += 1
         try:
             _, at = decoder.raw_decode(text, start)
@@ -139,8 +148,30 @@ def _of_bundle(file: IO[str], text: str) -> Iterator[Located]:
                 raise UnreadableError(f"is a Bundle of which entry {i} {TOO_LONG}, or is not JSON") from None
             text, at, i = text[start:] + more, 0, i - 1
             continue
-        yield from _entry(parse_object(text[start:at]), f"entry {i}")
+        entry = parse_object(text[start:at])
+        yield from [Located(f"entry {i}", problem=entry)] if isinstance(entry, str) else _entry(entry, f"entry {i}")
         text, at = (text[at:], 0) if at > MAX_RECORD else (text, at)
+
+
+def _end_of_bundle(file: IO[str], rest: str) -> None:
+    """Read what follows the entries of a Bundle; ``UnreadableError`` where the file goes on behind its end."""
+    text, decoder = f'{{"entry": []{rest}', json.JSONDecoder(object_pairs_hook=no_repeats)
+    while True:
+        try:
+            _, end = decoder.raw_decode(text)
+            break
+        except REFUSED as problem:
+            raise UnreadableError(f"is a Bundle that {problem}") from None
+        except (json.JSONDecodeError, RecursionError):
+            more = file.read(max(_HEAD, len(text)))
+            if not more or len(text) > MAX_RECORD:
+                raise UnreadableError("is a Bundle that is not JSON behind its entries") from None
+            text += more
+    while not text[end:].strip("\ufeff \t\r\n"):
+        text, end = file.read(_HEAD), 0
+        if not text:
+            return
+    raise UnreadableError("goes on after the end of its Bundle, which is not JSON; several are read as lines, each on one")
 
 
 # Exports that are divided into folders by type, as those of data lakes are.

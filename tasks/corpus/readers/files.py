@@ -25,7 +25,8 @@ from tasks.runtime.digests import files_in
 from tasks.runtime.errors import printable
 
 # What parsers raise on a file that is not what its name says, or that takes more memory or depth than there is.
-DAMAGE = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
+DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, ValueError, LookupError, csv.Error, MemoryError, RecursionError)
+DAMAGE += (TypeError, AttributeError, ArithmeticError)
 TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".md")  # whose encoding is found out where it is not said
 COMPRESSED = (*XML, *TEXTS)  # kinds that are also read as .gz
 
@@ -180,6 +181,6 @@ def _read_json(file: _Opened, kind: str) -> Iterator[Record]:
         return fhir.read_fhir(file.data, file.name, file.options, file.index)
     if kind != ".json":
         return tables.read_jsonl(file.path, file.source, file.options)
-    if file.index.has_resources(fhir_resources.folder_of(file.name)):
+    if file.index.has_resources(fhir_resources.folder_of(file.name)) and not json_values.has_records(file.path, file.options):
         return iter((Skipped(file.source, FILE, "is JSON beside FHIR resources and none itself, such as the manifest of an export"),))
     return json_values.read_json(file.path, file.source, file.options)

@@ -1,6 +1,6 @@
 """The header of a table: our names for its columns, or in words what is missing, with the line of params.yaml to write.
 
-Names of columns are no values of records, so a message shows them; a first line that may be a record is not shown.
+Of its names a message shows those that are known to be names of columns; others may be values, of a first line that is a record.
 """
 
 import glob
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tasks.corpus.readers.records import FIELDS, FileOptions, UnreadableError, mapped
 
-MAX_NAME, MAX_NAMES = 40, 30  # characters of a column's name, and names, that a message shows
+MAX_NAME, MAX_NAMES = 40, 30  # characters that a column's name has, and names that a message shows
 # Names that columns have in tables of questions and of notes: English, German, French, Spanish, Italian, Polish, Turkish. A name that
 # several fields list is the first one's.
 _NAMES = {
@@ -69,8 +69,8 @@ def missing_columns(names: Sequence[str], name: str, kind: str = "header") -> st
             f"{missing}. Its first line may be a record, so it is not shown: it needs names of columns above the records. "
             f"What they mean, params.yaml says: {yaml_line(name, columns={'question': 'NAME', 'answer': 'NAME'})}"
         )
-    listed = ", ".join(column if len(column) <= MAX_NAME else f"{column[:MAX_NAME]}…" for column in shown[:MAX_NAMES])
-    listed += f" and {len(shown) - MAX_NAMES} more" if len(shown) > MAX_NAMES else ""
+    known = [column for column in shown if _is_known(column)][:MAX_NAMES]
+    listed = ", ".join(known) + (f" and {len(shown) - len(known)} more" if len(shown) > len(known) else "")
     guess, sure = guessed(shown)
     advice = "If it fits, write into params.yaml" if sure else "Write into params.yaml, with its names for ours"
     return f"{missing}. Its columns: {listed}. {advice}: {yaml_line(name, columns=guess)}"
@@ -109,12 +109,13 @@ def _plain(column: str) -> str:
     return re.sub(r"[\s-]+", "_", column.strip().lower())
 
 
+def _is_known(column: str) -> bool:
+    return _plain(column) in _FIELD_OF or _plain(column) in _OTHER
+
+
 def _is_header(names: Sequence[str]) -> bool:
     """Whether a first line has names of columns and no values: all look like names, and two are known, or one and all are single words."""
     if not names or any(len(name) > 2 * MAX_NAME or len(name.split()) > 6 or not _A_NAME.fullmatch(name) for name in names):
         return False
-    plain = [_plain(name) for name in names]
-    known = sum(
-        name not in _WEAK and (name in _FIELD_OF or name in _OTHER or "_" in column) for name, column in zip(plain, names, strict=True)
-    )
+    known = sum(_plain(name) not in _WEAK and _is_known(name) for name in names)
     return known >= 2 or (known == 1 and not any(" " in name for name in names))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from tasks.corpus.documents import Document, KnownPerson, Record, Rejected, Skipped, content_id
@@ -43,18 +44,27 @@ def read_hl7(path: Path, name: str, options: FileOptions) -> Iterator[Record]:
 
 def _records(message: Message, name: str) -> Iterator[Record]:
     position, segments = f"line {message.line}", message.segments
-    patient = patient_of(segments)
-    group = f"patient:{content_id('patient', *patient)}" if patient else ""
-    for is_patients, identifiers in message_people(segments):
-        yield KnownPerson(group if is_patients else "", identifiers)
-    if _CANCELLED in segments[0].components(segments[0].raw(9)):
+    is_cancelled = _CANCELLED in segments[0].components(segments[0].raw(9))
+    has_notes = False
+    for part in _of_patients(segments):
+        patient = patient_of(part)
+        group = f"patient:{content_id('patient', *patient)}" if patient else ""
+        for is_patients, identifiers in message_people(part):
+            yield KnownPerson(group if is_patients else "", identifiers)
+        for note in _notes(part) if not is_cancelled else ():
+            has_notes = True
+            yield from _of_note(note, name, group, patient)
+    if is_cancelled:
         yield Skipped(name, position, "cancels a document")
-        return
-    notes = list(_notes(segments))
-    if not notes:
+    elif not has_notes:
         yield Skipped(name, position, "is a message without results or a document")
-    for note in notes:
-        yield from _of_note(note, name, group, patient)
+
+
+def _of_patients(segments: tuple[Segment, ...]) -> Iterator[tuple[Segment, ...]]:
+    """The segments of each patient, from one PID to the next; those before the first PID are the first patient's."""
+    starts = [i for i, segment in enumerate(segments) if segment.name == "PID"]
+    bounds = [0, *starts[1:], len(segments)]
+    yield from (segments[start:end] for start, end in pairwise(bounds))
 
 
 def _notes(segments: tuple[Segment, ...]) -> Iterator[_Note]:
@@ -86,13 +96,16 @@ def _of_note(note: _Note, name: str, group: str, patient: tuple[str, ...]) -> It
         yield Skipped(name, position, "is a group of results without a text")
         return
     lines: list[str] = []
+    documents: list[cda.ClinicalDocument] = []
     names = {_result_name(part) for part in used if part.name == "OBX"}
     for part in used:
         try:
-            lines.append(_line(part, one_of_many=len(names) > 1))
+            lines.append(_line(part, documents, one_of_many=len(names) > 1))
         except UnreadableError as error:
             outcome = Skipped if isinstance(error, NoTextError) and _has_text(used) else Rejected
             yield outcome(name, f"line {part.line}", str(error))
+    for document in documents:
+        yield from cda.known_people(document, group)
     text = plain("\n".join(lines))
     if problem := bad_characters(text):
         yield Rejected(name, position, problem)
@@ -116,13 +129,16 @@ def _result_name(segment: Segment) -> str:
     return (next(iter(others), "") or code).strip()
 
 
-def _line(part: Segment, *, one_of_many: bool) -> str:
-    """What a segment adds to a note: its text, or the name, value and unit of a result."""
+def _line(part: Segment, documents: list[cda.ClinicalDocument], *, one_of_many: bool) -> str:
+    """What a segment adds to a note: its text, or the name, value and unit of a result.
+
+    A clinical document within it is added to ``documents``.
+    """
     if part.name == "NTE":
         return "\n".join(part.text(text) for text in part.repetitions(3))
     kind = part.first(2).upper()
     if kind == "ED":
-        return _encapsulated(part)
+        return _encapsulated(part, documents)
     if kind == "RP":
         raise UnreadableError("holds a note only by reference, which is not followed")
     if kind in ("TX", "FT"):
@@ -147,7 +163,7 @@ def _value(part: Segment, kind: str, repetition: str) -> str:
             return components[0].strip()
 
 
-def _encapsulated(part: Segment) -> str:
+def _encapsulated(part: Segment, documents: list[cda.ClinicalDocument]) -> str:
     """The text of encapsulated data: source, type, subtype, encoding, data."""
     raw = [*part.raw(5).split(part.separators[0], 4), *[""] * 4]
     type_, subtype, encoding = (part.text(component).strip().lower() for component in raw[1:4])
@@ -156,5 +172,11 @@ def _encapsulated(part: Segment) -> str:
     if type_ in ("im", "image") or kind == "application/pdf":
         shown = "a PDF" if kind.endswith("pdf") else "a picture"
         raise NoTextError(f"holds a note that is neither text, HTML, RTF nor a clinical document ({shown})")
-    content = attached_bytes(data) if encoding == "base64" else part.text(data).encode()
-    return attached_text(content, kind, lambda document: cda.parsed_document(document).text)
+    data = part.text(data)  # base64 may have line breaks
+    content = attached_bytes(data) if encoding == "base64" else data.encode()
+
+    def clinical_document(xml: bytes) -> str:
+        documents.append(document := cda.parsed_document(xml))
+        return document.text
+
+    return attached_text(content, kind, clinical_document)

@@ -8,10 +8,14 @@ from typing import IO
 import hl7
 
 from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, UnreadableError, bad_characters
-from tasks.corpus.readers.streams import numbered, text_encoding
+from tasks.corpus.readers.streams import is_utf8, numbered, text_encoding
 
 _ENVELOPES = ("FHS", "BHS", "FTS", "BTS")
 _KNOWN = ("PID", "PV1", "ORC", "OBR", "OBX", "NTE", "TXA", "EVN", "NK1", "PD1")
+# Segments that may stand without fields. Not PID, DRG, CON and others, which are words of notes: pelvic inflammatory disease.
+_BARE = frozenset("PV1 PV2 ORC OBR OBX NTE TXA EVN NK1 PD1 SFT UAC ROL GT1 IN1 IN2 IN3 DG1 AL1 SPM TQ1 TQ2 CTI DSC FT1 PRT PR1 SAC".split())
+_BEGINS = re.compile(rf"(?:{'|'.join(_ENVELOPES)}|MSH)(?![\w\s-])")  # not MSH2 and MSH-6, which are genes
+_OTHER_SEPARATOR = re.compile(rf"(?:{'|'.join(_KNOWN)})[^\w\s:,.()/-]")
 _HEADER = re.compile(r"MSH([^\w\s])([^\w\s])([^\w\s])([^\w\s])([^\w\s])?([^\w\s])?\1")
 _MLLP = str.maketrans("", "", "\x0b\x1c")
 _LINE_BREAKS = re.compile(r"\.(?:br|sp|ce)\s*[+]?(\d{0,2})")
@@ -71,7 +75,7 @@ class Segment:
             return " " * max(int(match[1] or 1), 0) if sequence.startswith(".sk") else ""
         if re.fullmatch(r"X(?:[0-9A-Fa-f]{2})+", sequence):
             data = bytes.fromhex(sequence[1:])
-            text = data.decode("utf-8", "ignore") if _is_utf8(data) else data.decode("latin-1")
+            text = data.decode("utf-8", "ignore") if is_utf8(data) else data.decode("latin-1")
             return text.replace("\r\n", "\n").replace("\r", "\n")
         # Highlighting and formatting say nothing; anything else was no escape sequence.
         return (
@@ -96,11 +100,12 @@ def messages(file: IO[str]) -> Iterator[Message]:
     size, is_long = 0, False
     for number, line in numbered(file):
         text = (line or "").translate(_MLLP).strip("\r\n")
-        if text[:3] in (*_ENVELOPES, "MSH"):
+        begins = _BEGINS.match(text)
+        if begins:
             if lines:
                 yield _message(lines, is_long)
             lines, size, is_long = [], 0, False
-        if text[:3] in _ENVELOPES or (line is not None and not text.strip()):
+        if (begins and begins[0] != "MSH") or (line is not None and not text.strip()):
             continue
         size += len(text)
         is_long |= line is None or size > MAX_RECORD
@@ -128,16 +133,18 @@ def _message(lines: list[tuple[int, str]], is_long: bool) -> Message:
 
 def _segments(lines: list[tuple[int, str]], header: re.Match[str]) -> Iterator[Segment]:
     separators, field_separator = "".join(header.group(2, 3, 4)) + (header[5] or "&"), header[1]
-    numbers, texts = [], []
+    numbers: list[int] = []
+    texts: list[list[str]] = []  # each segment's lines
     for number, text in lines:
-        if re.match(r"[A-Z][A-Z0-9]{2}", text) and text[3:4] in ("", field_separator):
+        if text in _BARE or (re.match(r"[A-Z][A-Z0-9]{2}", text) and text[3:4] == field_separator):
             numbers.append(number)
-            texts.append(text)
-        elif text[:3] in _KNOWN and not text[3:4].isalnum():
+            texts.append([text])
+        elif _OTHER_SEPARATOR.match(text):
             raise UnreadableError("has segments with another separator than MSH-1")
         else:  # a line end in a text, which should have been escaped
-            texts[-1] += f"{separators[2]}.br{separators[2]}{text}"
-    for number, segment in zip(numbers, hl7.parse("\r".join(texts)), strict=True):
+            texts[-1].append(text)
+    line_break = f"{separators[2]}.br{separators[2]}"
+    for number, segment in zip(numbers, hl7.parse("\r".join(line_break.join(text) for text in texts)), strict=True):
         fields = [str(field) for field in segment]
         yield Segment(fields[0], number, tuple(fields), separators, field_separator)
 
@@ -157,11 +164,3 @@ def _decoded(lines: list[tuple[int, str]], separator: str) -> list[tuple[int, st
     if problem := bad_characters("".join(texts)):
         raise UnreadableError(problem)
     return [(number, text) for (number, _), text in zip(lines, texts, strict=True)]
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -5,14 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks.corpus.readers import fhir_index, pubmed
+from tasks.corpus.readers.encodings import detected_encoding
 from tasks.corpus.readers.fhir_resources import is_fhir, is_fhir_json
 from tasks.corpus.readers.records import FileOptions
 from tasks.corpus.readers.source_index import IndexWriter
+from tasks.corpus.readers.streams import open_bytes
+from tasks.runtime.errors import printable
 from tasks.runtime.files import whole
 
 LINES, XML = (".jsonl", ".ndjson"), (".xml", ".cda", ".ccda")
 INDEXED = (*XML, *LINES, ".json")  # kinds whose reading may need other files
 PARTS = 64
+MAX_HEAD = 1 << 20  # bytes in which the first resource of a file is looked for
 Part = tuple[Path, dict[str, FileOptions], Path]
 
 
@@ -28,7 +32,8 @@ def write_part(data: Path, files: Mapping[str, FileOptions], path: Path) -> None
     """Write what some files say that readers of others must know."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with whole(path, unique=True) as partial, IndexWriter(partial) as writer:
-        fhir = {name: options for name, options in files.items() if _is_fhir(data / name, options)}
+        decoded = {name: _decoded(data / name, options) for name, options in files.items()}
+        fhir = {name: options for name, options in decoded.items() if _is_fhir(data / name, options)}
         fhir_index.index_files(data, fhir, writer)
         pubmed.index_files(data, (name for name in files if ending(name) in XML), writer)
 
@@ -53,6 +58,21 @@ def write_index(data: Path, files: Mapping[str, FileOptions], path: Path) -> Non
 def ending(name: str) -> str:
     """The ending of a file's name that says its kind, whether packed or not."""
     return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+
+
+def _decoded(path: Path, options: FileOptions) -> FileOptions:
+    """The options with the encoding in which the reader will read a file of resources."""
+    try:
+        if options.encoding or ending(path.name) not in (*LINES, ".json"):
+            return options
+        with open_bytes(path) as file:
+            head = file.read(MAX_HEAD)
+        if b"resourceType" not in head.replace(b"\0", b""):
+            return options
+        encoding = detected_encoding(path, printable(path.name))
+    except (EOFError, OSError, ValueError, zlib.error):
+        return options  # its reader says what is wrong
+    return options.model_copy(update={"encoding": encoding}) if encoding else options
 
 
 def _is_fhir(path: Path, options: FileOptions) -> bool:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.corpus.documents import Document, Rejected, Skipped
+from tasks.corpus.readers.headers import guessed, has_text
 from tasks.corpus.readers.records import MAX_RECORD, READ, FileOptions, UnreadableError, bad_characters, mapped
 from tasks.corpus.readers.streams import open_text
-from tasks.corpus.readers.tables import REFUSED, no_repeats, record_of, refuse
+from tasks.corpus.readers.tables import REFUSED, no_repeats, parse_object, record_of, refuse
 
+_OF_ALL = frozenset(("group", "topic", "split", "id"))  # what an object may say of all items of its list
 _SPACE = " \t\r\n\ufeff"
 
 
@@ -45,11 +47,32 @@ def _records(values: "_Values", options: FileOptions) -> Iterator[Any]:
 
 def _lists_of(value: dict[str, Any], options: FileOptions) -> list[Any]:
     lists = [items for items in value.values() if isinstance(items, list) and any(isinstance(item, dict) for item in items)]
-    if not lists or {*READ} & {*mapped(list(value), options)}:
+    if not lists or ({*READ} - _OF_ALL) & {*mapped(list(value), options)}:
         return [value]
     if len(lists) > 1:
         raise UnreadableError(f"is a JSON object with {len(lists)} lists of objects; only one with a single list is read")
-    return lists[0]
+    return [_with_fields_of(value, item, options) if isinstance(item, dict) else item for item in lists[0]]
+
+
+def _with_fields_of(whole: dict[str, Any], item: dict[str, Any], options: FileOptions) -> dict[str, Any]:
+    """An item with the fields that its object says of all items, such as the patient; its own count first, and an id is its own alone."""
+    further = [key for key, value in whole.items() if key not in item and not isinstance(value, dict | list)]
+    names = mapped([*item, *further], options)
+    own = {*names[: len(item)], "id"}
+    return item | {key: whole[key] for key, name in zip(further, names[len(item) :], strict=True) if name not in own}
+
+
+def has_records(path: Path, options: FileOptions) -> bool:
+    """Whether a file is other than one object that describes files, as the manifest of an export does."""
+    with open_text(path, options) as file:
+        text = file.read(MAX_RECORD + 1)
+    whole = parse_object(text) if len(text) <= MAX_RECORD else ""
+    if not isinstance(whole, dict):
+        return True
+    if "transactionTime" in whole or isinstance(whole.get("output"), list):
+        return False
+    items = [item for value in whole.values() if isinstance(value, list) for item in value if isinstance(item, dict)]
+    return any(has_text(mapped(list(record), options)) or guessed(list(record))[1] for record in (whole, *items))
 
 
 class _Values:

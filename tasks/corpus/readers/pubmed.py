@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 
 from tasks.corpus.documents import Document, Record, Rejected, Skipped, content_id
-from tasks.corpus.readers.source_index import IndexWriter, SourceIndex
+from tasks.corpus.readers.source_index import IndexWriter, SourceIndex, place_of
 from tasks.corpus.readers.xml_trees import element_text, elements, root_tag
 
 ROOTS = ("PubmedArticleSet", "MedlineCitationSet")
@@ -43,7 +43,8 @@ def _article(article: Element, name: str, position: str, index: SourceIndex) -> 
     pmid = element_text(article.find("PMID"))
     if reason := _reason(article) or (pmid and index.withdrawn(_EVERYWHERE, pmid)):
         return Skipped(name, position, reason)
-    if pmid and index.newest_citation(_EVERYWHERE, pmid) != f"{name}\x1f{position}":
+    newest = index.newest_citation(_EVERYWHERE, pmid) if pmid else ""
+    if newest and newest != place_of(name, position):  # what is in an archive is not in the index
         return Skipped(name, position, "is an older version of a citation")
     title = element_text(article.find("Article/ArticleTitle"))
     sections = [(part.get("Label", ""), element_text(part)) for part in article.findall("Article/Abstract/AbstractText")]
@@ -69,7 +70,7 @@ def _add(element: Element, name: str, position: str, writer: IndexWriter) -> Non
     elif element.tag == "MedlineCitation" and (number := element.find("PMID")) is not None:
         pmid = element_text(number)
         date = "".join((element.findtext(f"DateRevised/{part}") or "").strip().zfill(2) for part in ("Year", "Month", "Day"))
-        writer.add("citation", _EVERYWHERE, pmid, f"{number.get('Version', '1').strip().zfill(6)}|{date}", f"{name}\x1f{position}")
+        writer.add("citation", _EVERYWHERE, pmid, f"{number.get('Version', '1').strip().zfill(6)}|{date}", place_of(name, position))
         if _reason(element) == _RETRACTED:
             writer.add("withdrawn", _EVERYWHERE, pmid, _RETRACTED)
         for retracted in element.findall("CommentsCorrectionsList/CommentsCorrections[@RefType='RetractionOf']/PMID"):

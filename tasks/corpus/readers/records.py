@@ -92,7 +92,9 @@ def as_name(value: object) -> Any:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float | Decimal):
+    if isinstance(value, Decimal):  # whose remainder has a limit of digits
+        return str(int(value)) if value.is_finite() and value == value.to_integral_value() else str(value)
+    if isinstance(value, int | float):
         return str(int(value)) if value % 1 == 0 else str(value)
     return value.strip().rpartition(".")[0] if isinstance(value, str) and _WHOLE.fullmatch(value.strip()) else value
 

@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
+from tasks.runtime.errors import printable
+
 FILE_NAME = "sources.sqlite"
 _BATCH = 500
 _TABLES = {
@@ -30,6 +32,11 @@ _KEYS += ("replaced(folder, key)", "attached(name)", "seen(folder)", "citation(f
 MAX_CHAIN = 1000  # of documents that replace one another
 
 
+def place_of(name: str, position: str) -> str:
+    """How the index names a place."""
+    return f"{printable(name)}\x1f{position}"
+
+
 class IndexWriter:
     """Makes an index, or a part of one; of rows that say the same of one thing, the first counts."""
 
@@ -44,7 +51,7 @@ class IndexWriter:
 
     def add(self, table: str, *values: str | bytes | None) -> None:
         """Add a row."""
-        self._rows[table].append(values)
+        self._rows[table].append(tuple(_whole(value) for value in values))
         self._size += sum(len(value) for value in values if value)
         if len(self._rows[table]) >= _BATCH or self._size > 1 << 24:
             self._flush()
@@ -74,7 +81,7 @@ class IndexWriter:
             self._db.commit()
             self._db.execute("DETACH part")
         attached = {name for (name,) in self._db.execute("SELECT DISTINCT name FROM attached")}
-        self._db.executemany("DELETE FROM attached WHERE name=?", [(name,) for name in attached.difference(names)])
+        self._db.executemany("DELETE FROM attached WHERE name=?", [(name,) for name in attached.difference(map(_whole, names))])
         links = self._db.execute("SELECT folder, id, other FROM link ORDER BY folder").fetchall()
         for folder, rows in groupby(links, key=lambda row: str(row[0])):
             for id_, root in joined_roots((str(one), str(other)) for _, one, other in rows).items():
@@ -109,9 +116,9 @@ class SourceIndex:
     def patient(self, folder: str, system: str, value: str) -> str:
         """The id of the patient with an identifier; of one without a system, where all patients with its value are one."""
         rows = self._db.execute(
-            "SELECT DISTINCT system, id FROM identifier WHERE folder=? AND value=? ORDER BY id LIMIT 50", (folder, value)
+            "SELECT DISTINCT system, id FROM identifier WHERE folder=? AND value=? ORDER BY id LIMIT 50", (_whole(folder), _whole(value))
         )
-        ids = sorted({id_ for other, id_ in rows.fetchall() if system in ("", other)})
+        ids = sorted({id_ for other, id_ in rows.fetchall() if _whole(system) in ("", other)})
         return str(ids[0]) if len(ids) == 1 or (ids and system) else ""
 
     def root(self, folder: str, id_: str) -> str:
@@ -126,8 +133,10 @@ class SourceIndex:
 
     def is_replaced(self, folder: str, key: str) -> bool:
         """Whether another document replaces a document; in a circle of them, none does."""
-        rows = self._db.execute("SELECT by FROM replaced WHERE folder=? AND key=? AND by<>key", (folder, key)).fetchmany(MAX_CHAIN)
-        return any(not self._leads_to(folder, str(by), key) for (by,) in rows)
+        rows = self._db.execute("SELECT by FROM replaced WHERE folder=? AND key=? AND by<>key", (_whole(folder), _whole(key))).fetchmany(
+            MAX_CHAIN
+        )
+        return any(not self._leads_to(folder, str(by), str(_whole(key))) for (by,) in rows)
 
     def is_attached(self, name: str) -> bool:
         """Whether a resource refers to a raw file."""
@@ -158,8 +167,13 @@ class SourceIndex:
         return True
 
     def _row(self, query: str, *values: str) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+        row: tuple[Any, ...] | None = self._db.execute(query, [_whole(value) for value in values]).fetchone()
         return row
+
+
+def _whole(value: str | bytes | None) -> str | bytes | None:
+    """A value that SQLite takes: half a character, or an undecoded byte of a name, as an escape."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
 def joined_roots(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

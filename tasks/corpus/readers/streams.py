@@ -108,6 +108,15 @@ class BoundedFile:
         self._file.close()
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """A file as bytes, unpacked where it is a gzip file by its name or, as a member of an archive has none, by its first bytes."""
     with open(path, "rb") as file:

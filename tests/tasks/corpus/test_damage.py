@@ -23,6 +23,7 @@ from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.deidentify.damage import MeasuredDamage, measure_damage, measure_document
 from tasks.corpus.deidentify.recall import Share
 from tasks.corpus.documents import Document, PartitionWriter, content_id, partition_of, to_line
+from tasks.corpus.explain import explain
 from tasks.corpus.params import PreprocessParams
 from tasks.params import read_params
 from tasks.preprocess import preprocess
@@ -260,3 +261,10 @@ def test_each_change_of_a_file_is_listed_for_its_owner_alone() -> None:
     command[-1] = "empty.txt"
     failed = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
     assert failed.returncode and failed.stderr.startswith("explain: empty.txt: no record could be read")
+
+
+def test_what_is_not_read_are_records_and_not_people(tmp_path: Path) -> None:
+    message = "MSH|^~\\&|LAB|HOSP|EHR|HOSP|20260101||ORU^R01|1|P|2.5\rPID|1||7^^^A^MR||Doe^Jane\r"
+    (tmp_path / "a.hl7").write_text(message)
+    with pytest.raises(ValueError, match="no record could be read: is a message without results or a document$"):
+        explain(tmp_path / "a.hl7", tmp_path, tmp_path / "out.jsonl", DEFAULTS)

@@ -111,6 +111,16 @@ def test_sequences_and_lines_are_no_pictures(text: str) -> None:
     assert remove_attachments(text) == text
 
 
+@pytest.mark.parametrize("end", ["IMPRESSION", "120/80", "FINDINGS\nHeart size normal"])
+def test_words_behind_a_picture_stay(end: str) -> None:
+    url = f"See data:image/png;base64,{BASE64[:76]}"
+    assert remove_attachments(f"{url}AA==\n\n{end}") == f"See \n\n{end}"
+    assert remove_attachments(f"{url}\r\n{BASE64[:76]}\r\nAA==\r\n{end}") == f"See \r\n{end}"
+    assert remove_attachments(f"{url}\n{BASE64[:76]}\n{end}") == f"See \n{end}"
+    assert remove_attachments(f"Photo:\n{BASE64[:76]}\n{BASE64[:76]}\n{end}") == f"Photo:\n{end}"
+    assert remove_attachments(f"Photo:\n{BASE64[:76]}\n{BASE64[:76]}\nAA==\n{end}") == f"Photo:\n\n{end}"
+
+
 def test_other_values_are_another_note() -> None:
     words = "The report of the laboratory lists the values that were measured in this sample today and compares them with the last ones. "
     keys = [comparison.comparison_keys(note(words + f"Sodium {value}."), 6)["subject"] for value in (140, 141, 140)]

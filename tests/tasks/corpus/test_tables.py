@@ -7,6 +7,7 @@ import json
 import struct
 import zipfile
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,34 @@ def test_every_sheet_of_a_workbook_is_a_table(tmp_path: Path) -> None:
     assert rejected == [("sheet 3 row 5", "has 3 cells, the header has 2")]
 
 
+def test_what_excel_shows_is_read_and_errors_are_rejected(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    rows: list[list[Any]] = [["text", "group", "other"], [0.125, "a", "#DIV/0!"], [2.5, 99_887_766, None], ["x", "#VALUE!", None]]
+    rows += [["y", "#N/A", None], [1e300, "a", None], [0.285, "a", None]]
+    workbook(tmp_path / "b.xlsx", rows, A2="0.00", A3="0", B3="yyyy-mm-dd", A6="0", A7="0%")
+    documents, rejected = read(tmp_path, "a.xlsx", (tmp_path / "b.xlsx").read_bytes())
+    assert [d.answer for d in documents] == ["0.13", "y", "1" + "0" * 300, "29%"] and documents[1].group.startswith("record:")
+    reason = "has a cell with an error of Excel in place of a value, or a date that is none"
+    assert rejected == [("sheet 1 row 3", reason), ("sheet 1 row 4", reason)] and not recwarn.list
+
+
+def test_a_number_of_any_length_is_a_group(tmp_path: Path) -> None:
+    groups = pyarrow.array([Decimal(10) ** 30, Decimal(7)], pyarrow.decimal128(38, 0))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["one", "two"], "group": groups}), tmp_path / "b.parquet")
+    documents, rejected = read(tmp_path, "a.parquet", (tmp_path / "b.parquet").read_bytes())
+    assert [d.group for d in documents] == [f"qa:{10**30}", "qa:7"] and not rejected
+
+
+@pytest.mark.parametrize("name", [".", "", "./."])
+def test_a_member_of_an_archive_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.txt", "x")
+        with archive.open(zipfile.ZipInfo(name), "w") as member:
+            member.write(b"y")
+    assert record_files(tmp_path) == ["a.zip"]
+    (problem,) = read_file(tmp_path, "a.zip")
+    assert problem == Rejected("a.zip", FILE, "is an archive with a file that has no name")
+
+
 def test_a_workbook_without_a_header_or_none_at_all_is_told(tmp_path: Path) -> None:
     workbook(tmp_path / "b.xlsx", [["Question", "Answer"], ["q", "a"]], [["Legend"], ["x"]])
     documents, rejected = read(tmp_path, "a.xlsx", (tmp_path / "b.xlsx").read_bytes())
@@ -296,7 +325,9 @@ HEADERS = [
 def test_a_header_of_other_names_is_shown_with_the_line_to_write(tmp_path: Path, header: str, mapping: str) -> None:
     (problem,) = records(tmp_path, "x.csv", f"{header}\n")
     assert f'write into params.yaml: preprocess: {{files: {{"x.csv": {{columns: {mapping}}}}}}}' in problem.reason
-    assert all(name in problem.reason for name in next(csv.reader([header.replace(";", ",")])))
+    names = next(csv.reader([header.replace(";", ",")]))
+    assert all((name in problem.reason) != (name in ("PatNr", "Aufnahme")) for name in names)  # which may be values
+    assert ("and 2 more" in problem.reason) == ("PatNr" in names)
 
 
 def test_the_line_of_a_message_is_what_makes_the_file_readable(tmp_path: Path) -> None:
@@ -323,6 +354,7 @@ def test_the_line_of_a_message_is_what_makes_the_file_readable(tmp_path: Path) -
         "7;8",
         "Anna Smith;no;Asthma",
         "Anna Smith;Note;Asthma",
+        "DOE_JOHN;CT_HEAD",
     ],
 )
 def test_a_first_line_that_may_be_a_record_is_not_shown(tmp_path: Path, line: str) -> None:
@@ -333,6 +365,21 @@ def test_a_first_line_that_may_be_a_record_is_not_shown(tmp_path: Path, line: st
 def test_keys_of_json_that_say_nothing_are_shown_with_the_line_to_write(tmp_path: Path) -> None:
     (problem,) = records(tmp_path, "x.jsonl", json.dumps({"frage": "Was?", "antwort": "Das."}))
     assert "{question: frage, answer: antwort}" in problem.reason and "Was" not in problem.reason and problem.position == "line 1"
+
+
+def test_names_that_may_be_values_are_not_shown(tmp_path: Path) -> None:
+    (problem,) = records(tmp_path, "x.csv", "Disease;Report_text_old;Diagnosis;John Doe\n")
+    assert "Its columns: Disease, Diagnosis and 2 more" in problem.reason and "Doe" not in problem.reason
+    (problem,) = records(tmp_path, "x.jsonl", json.dumps({"date": 1, "status": 2, "John_Doe": 3}))
+    assert "date, status and 1 more" in problem.reason and "Doe" not in problem.reason
+
+
+def test_a_list_takes_the_fields_of_its_object(tmp_path: Path) -> None:
+    value = [{"patient_id": n, "id": "x", "notes": [{"text": f"one {n}"}, {"text": f"two {n}", "patient_id": 9}]} for n in (7, 8)]
+    (tmp_path / "x.json").write_text(json.dumps(value[0]) + json.dumps(value[1]))
+    options = FileOptions(columns={"group": "patient_id"})
+    documents = [r for r in read_file(tmp_path, "x.json", options) if isinstance(r, Document)]
+    assert [(d.answer, d.group) for d in documents] == [("one 7", "qa:7"), ("two 7", "qa:9"), ("one 8", "qa:8"), ("two 8", "qa:9")]
 
 
 TEXTS = {

@@ -79,6 +79,16 @@ def test_documents_of_a_patient_are_one_group(tmp_path: Path) -> None:
     assert one.group == two.group != other.group and nobody.group.startswith("record:") and "MRN7" not in one.group
 
 
+def test_an_id_that_many_patients_have_names_none(tmp_path: Path) -> None:
+    social, uuid = "2.16.840.1.113883.4.1", "5ec5bf26-6a05-4bd4-9c5b-0a5b2f4e8a11"
+    ids = [f'<id root="{social}" nullFlavor="UNK"/><id root="1.2.3" extension="{n}"/>' for n in (111, 222)]
+    ids += [f'<id root="{uuid}"/>', f'<id root="{uuid}" nullFlavor="UNK"/>', f'<id root="{social}"/>']
+    old = '<id root="1.2.3" extension="MRN7"/><id root="2.16.840.1.113883.4.1" extension="999-12-3456"/>'
+    groups = [read(tmp_path, document(HEADER.replace(old, new)))[0][0].group for new in ids]
+    assert len({*groups[:3]}) == 3 and not any(group.startswith("record:") for group in groups[:3])
+    assert all(group.startswith("record:") for group in groups[3:])
+
+
 def test_the_header_names_people(tmp_path: Path) -> None:
     (record,), _, people = read(tmp_path, document())
     of_patient = [("MRN", "MRN7"), ("SSN", "999-12-3456"), ("ADDRESS", "1 Main St"), ("ADDRESS", "Lowell"), ("ZIP", "01850")]

@@ -198,6 +198,44 @@ def test_other_separators_encodings_and_line_ends_within_a_text_are_read(tmp_pat
     assert rejected == [("line 1", "holds bytes that are not in the file's encoding")]
 
 
+@pytest.mark.parametrize(
+    "line", ["HPI", "PMH", "EKG", "CBC", "DRG", "PID", "PID in 2019", "OBR: none", "MSH2 and MSH6 intact", "MSH-2 lost"]
+)
+def test_a_line_of_a_text_is_no_segment(tmp_path: Path, line: str) -> None:
+    (document,), rejected, _, _ = read(tmp_path, message(OBR, f"OBX|1|TX|RPT||first\n{line}\nlast|||||F", end="\n"))
+    assert document.answer == f"first\n{line}\nlast" and not rejected
+    documents, _, _, _ = read(tmp_path, message("PV1", OBR, obx("One."), "NTE", obx("Two.")))
+    assert [d.answer for d in documents] == ["One.\n\nTwo."]
+
+
+def test_base64_in_lines_is_read(tmp_path: Path) -> None:
+    code = base64.encodebytes(b"The patient coughs at night. " * 2000).decode().strip()
+    for lines in (code, code.replace("\n", "\\.br\\")):
+        (document,), rejected, _, _ = read(tmp_path, message(OBR, obx(f"SYS^TEXT^PLAIN^Base64^{lines}", "ED"), end="\n"))
+        assert document.answer.startswith("The patient coughs at night. The") and not rejected
+
+
+def test_each_patient_of_a_message_has_its_notes_and_people(tmp_path: Path) -> None:
+    other = PID.replace("MRN7", "MRN8").replace("Smith", "Jones")
+    documents, _, _, people = read(tmp_path, message(OBR, obx("One."), other, OBR, obx("Two."), obx("Three.", name="X^Y")))
+    assert [d.answer for d in documents] == ["One.", "Two.\nThree."] and documents[0].group != documents[1].group
+    names = {
+        group: {v for p in people if p.group == group for t, v in p.identifiers if t == "NAME"} for group in (d.group for d in documents)
+    }
+    assert [("Ann Mary Smith" in known, "Ann Mary Jones" in known) for known in names.values()] == [(True, False), (False, True)]
+
+
+def test_a_clinical_document_within_a_message_names_people(tmp_path: Path) -> None:
+    patient = (
+        "<recordTarget><patientRole><patient><name><given>Zoe</given><family>Quill</family></name></patient></patientRole></recordTarget>"
+    )
+    body = "<component><structuredBody><component><section><text>Coughs.</text></section></component></structuredBody></component>"
+    xml = f'<ClinicalDocument xmlns="urn:hl7-org:v3">{patient}{body}</ClinicalDocument>'
+    (document,), rejected, _, people = read(tmp_path, message(OBR, encapsulated(xml, "XML")))
+    assert document.answer == "Coughs." and not rejected
+    assert [p.group for p in people if ("NAME", "Zoe Quill") in p.identifiers] == [document.group]
+
+
 def test_patients_are_one_by_authority_and_number(tmp_path: Path) -> None:
     numbers = ["7^^^A^MR", "9^^^X^SS~7^^^A^MR", "7^^^B^MR", ""]
     text = "".join(f"{MSH}\rPID|1||{number}\r{OBR}\r{obx('x')}\r" for number in numbers)

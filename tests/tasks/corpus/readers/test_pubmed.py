@@ -1,12 +1,14 @@
 """Versions, deletions and retractions of PubMed's citations; old headers of phenotype.hpoa."""
 
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
 from helpers.readers import read as read_one
 
 from tasks.corpus.documents import Document, Skipped
-from tasks.corpus.readers.files import raw_files, read_file
+from tasks.corpus.readers.files import raw_files, read_file, record_files
 from tasks.corpus.readers.records import FILE
 
 
@@ -72,3 +74,12 @@ def test_old_headers_of_annotations_are_named_in_one_sentence(tmp_path: Path, te
     (tmp_path / "hp.obo").write_text("[Term]\nid: HP:1\nname: Skin\n")
     documents, ((position, reason),) = read_one(tmp_path, "phenotype.hpoa", text)
     assert not documents and position == FILE and reason.startswith("has the header of a version before 2023; download the file again")
+
+
+def test_articles_in_an_archive_and_in_a_file_of_any_name_are_read(tmp_path: Path) -> None:
+    text = f"<PubmedArticleSet>{citation(1, 'one')}{citation(2, 'two')}</PubmedArticleSet>"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.xml", text)
+    (tmp_path / os.fsdecode(b"b\xe9\n.xml")).write_text(text.replace(">1<", ">3<").replace(">2<", ">4<"))
+    records = [record for name in record_files(tmp_path) for record in read_file(tmp_path, name)]
+    assert [r.answer for r in records if isinstance(r, Document)] == ["one", "two"] * 2 and len(records) == 4

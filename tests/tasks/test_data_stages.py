@@ -82,7 +82,7 @@ def files(*folders: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("passes", [True, False])
 def test_what_records_say_stands_in_no_log_report_or_run(project: Project, passes: bool) -> None:
     rows = [f'"Which is {CANARIES[0]}?","Ragged {CANARIES[0]}.","{CANARIES[0]}"', f"What is {CANARIES[1]}?,{CANARIES[1]}"]
-    rows.append(f"How much of {CANARIES[2]}?,Take {CANARIES[2]} 1525 mg a day until the fever is gone.")
+    rows.append(f"How much of {CANARIES[2]}?,Take {CANARIES[2]} 100125 mg a day until the fever is gone.")
     rows.append(f"Who wrote this?,It was seen by Dr. Jonas {CANARIES[3]} who wrote that the fever would go by itself.")
     (project.path / "data" / "bad.csv").write_text("\n".join(["Question,Answer", *rows]) + "\n", encoding="utf-8")
     project.set_params("preprocess", max_rejected_share=0.5 if passes else 0.001, min_answer_chars=20)

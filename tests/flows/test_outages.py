@@ -97,7 +97,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 30 MB."""
     mount = tmp_path / "disk"
     mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(mount)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(mount)], check=True)
     try:
         yield mount
     finally:

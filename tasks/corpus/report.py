@@ -58,6 +58,7 @@ def page(
         **_shard_section(shards),
         **_deidentification_section(deidentification, funnel["rows"]),
         **_damage_section(deidentification),
+        **_entity_section(deidentification.get("entity_model")),
         decontamination=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["decontamination"], log=True),
         variants=sorted(variants.items()),
         samples=samples,
@@ -127,6 +128,16 @@ def _damage_section(deidentification: Mapping[str, Any]) -> dict[str, Any]:
         "damage_names": DAMAGE | {"hard_negatives, held-out": "those that nobody who wrote a rule has seen"},
         "max_damage": deidentification.get("limits", {}).get("max_damage", {}),
     }
+
+
+def _entity_section(figures: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Nothing of a run without an entity model."""
+    if not figures:
+        return {}
+    unlisted = {row["name"]: row["share"] for row in figures["unlisted"]}
+    rows = [row | {"trials": row["documents"], "unlisted": unlisted[row["name"]]} for row in figures["damage"]["by_type"] if row["spans"]]
+    rows += [row | {"spans": row["injections"], "trials": row["templates"]} for row in figures["hard_negatives"]]
+    return {"entity_recall": list(zip(*figures["recall"].values(), strict=True)), "entity_damage": rows}
 
 
 def _by_half(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -284,6 +295,27 @@ with a template. The stage fails above a limit.</p>
 {% endfor %}
 </table>
 <p>What was changed, in words: artifacts/changes.csv on the machine of the run, which its owner alone may read.</p>
+{% endif %}
+{% if entity_damage %}
+<h2>Entity model</h2>
+<p>Recall of the model by itself, of the rules, and of both: each template was injected once, with English names where it is in English.
+Its marks are asked against the lists of words, as names of the rules are.</p>
+<table><tr><th>type<th>the model by itself<th>rules alone<th>rules and model</tr>
+{% for of in entity_recall %}
+<tr><td>{{ of[0].name }}: {{ types[of[0].name] }}{% for one in of %}{{ share(one) }}{% endfor %}</tr>
+{% endfor %}
+</table>
+<p>What the model's marks alone change, beyond what the rules change; the stage fails above a limit. What they would change if no list
+were asked shows what may become of clinical words that no list and no pattern knows.</p>
+<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost<th>without the lists<th>limit</tr>
+{% for row in entity_damage %}
+<tr><td>{{ row.name }}{{ ", held-out" if row.half == "held-out" }}: {{ damage_names[row.name] }}
+<td class="n">{{ "{:,}".format(row.trials) }}<td class="n">{{ "{:,}".format(row.spans) }}
+<td class="n">{{ "%.4f" | format(row.share) }} ({{ "%.3f" | format(row.low) }} to {{ "%.3f" | format(row.high) }})
+<td class="n">{{ "%.4f" | format(row.unlisted) if "unlisted" in row }}
+<td class="n">{{ max_damage[row.name] if row.name in max_damage and row.half != "held-out" }}</tr>
+{% endfor %}
+</table>
 {% endif %}
 <h2>Decontamination: overlap of training with evaluation</h2>
 <p>Train documents by the greatest share of their 13-grams that is in one evaluation document, before those above the limit left.

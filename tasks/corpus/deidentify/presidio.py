@@ -10,8 +10,8 @@ _NOT_USED = [name for name in ("torch", "transformers") if name not in sys.modul
 cast("dict[str, Any]", sys.modules).update(dict.fromkeys(_NOT_USED))  # None: importing it raises ImportError
 try:
     from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
-    from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, NlpEngine, NoOpNlpEngine, SpacyNlpEngine
-    from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, IbanRecognizer, SpacyRecognizer
+    from presidio_analyzer.nlp_engine import NlpArtifacts, NoOpNlpEngine
+    from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, IbanRecognizer
 finally:
     for _name in _NOT_USED:
         del sys.modules[_name]
@@ -21,12 +21,8 @@ __all__ = [
     "CreditCardRecognizer",
     "EntityRecognizer",
     "IbanRecognizer",
-    "NerModelConfiguration",
     "NlpArtifacts",
-    "NlpEngine",
     "NoOpNlpEngine",
     "RecognizerRegistry",
     "RecognizerResult",
-    "SpacyNlpEngine",
-    "SpacyRecognizer",
 ]

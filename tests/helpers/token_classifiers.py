@@ -38,7 +38,6 @@ def write_token_classifier(folder: Path, words: Mapping[str, str], *, blind: int
         max_position_embeddings=POSITIONS,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
-        attn_implementation="eager",
     )
     model = BertForTokenClassification(bert).eval()
     with torch.no_grad():

@@ -22,7 +22,7 @@ _MONTH = r"\b(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _NUMBER = re.compile(r"\S*\d(?:.*\d)?\w*")
 _FORMS = {
     "AGE": re.compile(rf"(?<!\d)(?:{OVER_89.pattern})(?!\d)"),
-    "DATE": re.compile(rf"(?=.*\d)(?:{_MONTH}|\S*\d)(?:.*(?:\d|{_MONTH}))?\w*"),
+    "DATE": re.compile(rf"(?:{_MONTH}|\S*\d)(?:.*(?:\d|{_MONTH}))?\w*"),
     "EMAIL": re.compile(r"\S+@\S+"),
     "URL": re.compile(r"\S+\.\S+"),
 }
@@ -48,10 +48,12 @@ def by_line(entities: Sequence[Entity], text: str) -> Iterator[Entity]:
 
 
 def _of_its_form(type_: str, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    if type_ not in ("FACILITY", "ADDRESS"):
+    has_digit = any(map(str.isdecimal, text[start:end]))
+    if type_ in ("FACILITY", "ADDRESS"):
+        if _has_a_name(text, start, end) or (type_ == "ADDRESS" and has_digit):
+            yield start, end
+    elif has_digit or type_ != "DATE":  # a month without a day is none
         yield from (match.span() for match in _FORMS.get(type_, _NUMBER).finditer(text, start, end))
-    elif _has_a_name(text, start, end) or (type_ == "ADDRESS" and _NUMBER.search(text, start, end)):
-        yield start, end
 
 
 def _has_a_name(text: str, start: int, end: int) -> bool:

@@ -271,7 +271,7 @@ def test_no_connection_is_opened() -> None:
 
 def run(out: str, model: TokenClassifierParams, **changes: Any) -> StageResult:
     """Notes with a drug that sounds like a name, and with names that no rule sees, through the stage."""
-    rows = [{"text": f"Day {n}: glucose 95 mg/dL.\nQuillfeather came; takes Allegra D twice daily."} for n in range(60)]
+    rows = [{"text": f"Day {n}: glucose 95 mg/dL.\nQuillfeather came; takes Allegra D at visit {n}."} for n in range(60)]
     Path("data").mkdir(exist_ok=True)
     Path("data/notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loose = params(model, min_recall={}, injections=1)

@@ -101,15 +101,17 @@ def _keep(*paths: Path) -> None:
 
 def _measure_deidentification(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
     """Recall and damage on this run's text; ``ValueError`` where recall is lower, or damage higher, than the params allow."""
-    from tasks.corpus.deidentify import damage, recall  # import spaCy, which every worker process would pay for
+    from tasks.corpus.deidentify import damage, known_recall, recall  # import spaCy, which every worker process would pay for
 
     shares = recall.measure_recall(params.deidentify, params.seed, work)
-    measured = damage.measure_damage(work, params.deidentify.model_dump_json(), frozenset(params.withdrawn))
+    deidentify, withdrawn = params.deidentify.model_dump_json(), frozenset(params.withdrawn)
+    measured = damage.measure_damage(work, deidentify, withdrawn)
+    without_known = known_recall.measure_known(work, deidentify, withdrawn)
     damage.write_strings(work / CHANGES.name, measured)
     report.mkdir(parents=True, exist_ok=True)
     tables = {table: [asdict(row) for row in rows] for table, rows in shares.items()}
     limits = {"min_recall": params.deidentify.min_recall, "max_damage": params.max_damage}
-    write_whole(report / "deidentification.json", tables | {"damage": measured.report(), "limits": limits})
+    write_whole(report / "deidentification.json", tables | {"damage": measured.report(), "without_known": without_known, "limits": limits})
     hard_negatives = shares["all_hard_negatives"]
     problems = []
     if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):

@@ -106,6 +106,8 @@ def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequenc
         identifiers[row["rule"]] += row["records"] * (row["step"] == "identifiers")
     return {
         "recall": _by_half(deidentification["recall"], "name"),
+        "known": {row["name"]: row for row in deidentification.get("known", []) if row["half"] == "all"},
+        "known_in_documents": deidentification.get("without_known", {}).get("recall", []),
         "languages": _by_half(deidentification.get("languages", []), "language"),
         "identifiers": identifiers,
         "types": TYPES,
@@ -116,12 +118,14 @@ def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequenc
 def _damage_section(deidentification: Mapping[str, Any]) -> dict[str, Any]:
     """Nothing of a report that has no damage: of an older run."""
     damage = deidentification.get("damage", {})
+    rules_alone = {row["name"]: row for row in deidentification.get("without_known", {}).get("damage", [])}
     rows = [row | {"trials": row["documents"]} for row in damage.get("by_type", []) if row["spans"]]
     for row in deidentification.get("all_hard_negatives", []):
         name = "hard_negatives" if row["half"] == "all" else f"hard_negatives, {row['half']}"
         rows.append(row | {"name": name, "spans": row["injections"], "trials": row["templates"]})
     return {
         "damage": rows,
+        "damage_alone": rules_alone,
         "damage_by_rule": damage.get("by_rule", []),
         "damage_sample": damage.get("sample"),
         "damage_names": DAMAGE | {"hard_negatives, held-out": "those that nobody who wrote a rule has seen"},
@@ -237,12 +241,24 @@ at 95 %, with a template as a trial.</p>
 <td class="n">{{ "%.3f" | format(of.share) }} ({{ "%.2f" | format(of.low) }} to {{ "%.2f" | format(of.high) }}),
 {{ of.templates }} templates
 {%- endmacro %}
-<table><tr><th>type<th>documents with it<th>recall, all templates<th>held-out templates</tr>
+<table><tr><th>type<th>documents with it<th>recall, all templates<th>held-out templates
+{%- if known %}<th>all templates, where the data names the person{% endif %}</tr>
 {% for type, of in recall.items() %}
 <tr><td>{{ type }}: {{ types[type] }}<td class="n">{{ "{:,}".format(identifiers.get(type, 0)) }}
-{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
+{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}
+{% if known %}<td class="n">{{ "%.3f" | format(known[type].share) if type in known }}{% endif %}</tr>
 {% endfor %}
 </table>
+{% if known_in_documents %}
+<p>Patients and staff whom the data names, in this run's own documents: all of these places are replaced. So many of them the rules
+alone would have found, a document as a trial:</p>
+<table><tr><th>type<th>documents<th>places<th>found by the rules alone</tr>
+{% for row in known_in_documents %}
+<tr><td>{{ row.name }}<td class="n">{{ "{:,}".format(row.documents) }}<td class="n">{{ "{:,}".format(row.spans) }}
+<td class="n">{{ "%.3f" | format(row.share) }} ({{ "%.2f" | format(row.low) }} to {{ "%.2f" | format(row.high) }})</tr>
+{% endfor %}
+</table>
+{% endif %}
 {% if languages %}
 <p>Names by language, in notes in English; of German, French, Spanish, Italian, Polish and Turkish also behind the language's own
 titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other languages: not measured.</p>
@@ -266,11 +282,13 @@ titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other 
 this run with {{ "{:,}".format(damage_sample.words) }} words: the share of clinical spans that a rule changed or lost. What patterns do not
 recognize as clinical is not counted. Intervals are Wilson's at 95 %, with a document as a trial; of hard negatives, which were injected,
 with a template. The stage fails above a limit.</p>
-<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost<th>limit</tr>
+<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost
+{%- if damage_alone %}<th>without known people{% endif %}<th>limit</tr>
 {% for row in damage %}
 <tr><td>{{ row.name }}: {{ damage_names[row.name] }}
 <td class="n">{{ "{:,}".format(row.trials) }}<td class="n">{{ "{:,}".format(row.spans) }}
 <td class="n">{{ "%.4f" | format(row.share) }} ({{ "%.3f" | format(row.low) }} to {{ "%.3f" | format(row.high) }})
+{%- if damage_alone %}<td class="n">{{ "%.4f" | format(damage_alone[row.name].share) if row.name in damage_alone }}{% endif %}
 <td class="n">{{ max_damage[row.name] if row.name in max_damage }}</tr>
 {% endfor %}
 </table>

@@ -101,7 +101,7 @@ def measure_damage(work: Path, params: str, withdrawn: Container[str] = ()) -> M
     parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
     is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL
     measured = [d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part]
-    return MeasuredDamage(measured, list(_by_type(measured)), list(_by_rule(measured)))
+    return MeasuredDamage(measured, list(damage_by_type(measured)), list(_by_rule(measured)))
 
 
 def sample(work: Path, withdrawn: Container[str] = ()) -> list[Document]:
@@ -225,7 +225,8 @@ def _measure_part(documents: Sequence[Document], params: str, drugs: Container[s
     return [measure_document(document, params, drugs, known) for document in documents]
 
 
-def _by_type(measured: Sequence[DocumentDamage]) -> Iterator[Damage]:
+def damage_by_type(measured: Sequence[DocumentDamage]) -> Iterator[Damage]:
+    """The damage by type, first of values of all kinds and of notes."""
     rules = {rule for document in measured for rule in document.changes}
     yield _damage("value", measured, rules, tuple(VALUES))
     with_values = [d for d in measured if any(d.spans[type_] for type_ in VALUES)]

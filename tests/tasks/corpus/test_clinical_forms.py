@@ -45,6 +45,7 @@ KEPT = (
     "Birth weight 2740 g",
     "UOP 1530 mL",
     "38.50 C",
+    "37.1 C. Nelson came later",
     "metformin 510 mg",
     "nodes 3/17 positive",
     "Braden 17, MoCA 22/30",

@@ -96,7 +96,10 @@ ADDRESSES = (
     (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
     (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
-    *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
+    *(
+        (regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), prefilter)
+        for street, prefilter in _STREETS_ABROAD
+    ),
 )
 # House and flat numbers as they are written elsewhere, with the road behind them: "Flat 3, 12 High Street", "H.No. 12-3-45, MG Road".
 ELSEWHERE = regex.compile(

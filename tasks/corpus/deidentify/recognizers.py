@@ -18,16 +18,13 @@ SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
 Prefilter: TypeAlias = names.Words | None
 _WORDS = re.compile(r"[^\W\d_]+")
-_CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
+# Letters and digits that can be a code of somebody's: a letter and two digits, with decimals, are one of ICD-10 or a vertebra.
+_CODED = re.compile(r"\d{3}|[A-Z]\d(?!\d?(?:\.\d{1,2})?(?!\w|[.-]\w))|[A-Z][A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _BLANK, _DIGIT = re.compile(r"\s|$"), re.compile(r"\d")
 NEAR = 160  # characters on either side of what a prefilter finds, in which its patterns are tried; identifiers are shorter
-_DIGITS = re.compile(r"\d{3}")
-_POSTAL = re.compile(
-    r"[A-Z]\d[\dW] [A-Z\d]{4}|\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:\bpin\b|post "
-    r"?code|plz|singapore|\bd-\d)"
-)
+_DIGITS = dates_and_places.THREE_DIGITS
 _HOUSES = re.compile(r"\b(?:Flat|Unit|Apt|Plot|Door|House|H)\.? ?(?:No\.?)? ?#?[\dA-Z]")
-_DATED = re.compile(r"\d[/.-]\d")
+_DATED = re.compile(r"(?<![A-Za-z])(?<![A-Z]\d)\d[/.-]\d(?!\d? ?%)")  # no code of ICD-10, no percentages
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
 _AT, _DOT = re.compile(r"@|\(at\)|\[at\]|\sat\s"), re.compile(r"://|[wW]{3}\.|\.[a-z]{2,}")
 # Between a label and its value: punctuation, and words such as "number is".
@@ -141,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         for pattern, prefilter in dates_and_places.TOWNS
     ),
     *(Rule("ZIP", pattern, prefilter=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
-    *(Rule("ZIP", pattern, prefilter=_POSTAL) for pattern in dates_and_places.POSTCODES),
+    *(Rule("ZIP", pattern, prefilter=prefilter) for pattern, prefilter in dates_and_places.POSTCODES),
     Rule("ADDRESS", dates_and_places.ELSEWHERE, LIKELY, prefilter=_HOUSES),
     *(Rule("DATE", pattern, prefilter=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
     Rule("DATE", dates_and_places.BARE_DAY, prefilter=_DATED, refine=dates_and_places.not_of_a_test),
@@ -321,14 +318,14 @@ RULES: tuple[Rule, ...] = (
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", prefilter=_CODED),
 )
 PREFILTERS = frozenset(rule.prefilter for rule in RULES)
-# Gates that a text opens only if it has a word that can be a name.
+# Prefilters that a text passes only if it has a word that can be a name.
 NEED_NAMES = frozenset(rule.prefilter for rule in RULES if rule.refine in name_runs.NEED_NAMES) - frozenset(
     rule.prefilter for rule in RULES if rule.refine not in name_runs.NEED_NAMES
 )
-# Gates that a text without a digit does not open.
+# Prefilters that a text without a digit does not pass.
 NEED_DIGITS = frozenset(
     (
-        *(_CODED, _DIGITS, _DATED, _DOTTED, _POSTAL, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
+        *(_CODED, _DIGITS, _DATED, _DOTTED, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
         *(
             rule.prefilter
             for rule in RULES

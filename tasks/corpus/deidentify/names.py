@@ -6,6 +6,7 @@ A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import regex
@@ -31,7 +32,9 @@ _NO_NAMES = (
 # With a hyphen behind it such a word is the half of a name: In-su.
 _SHORT = "a an he it we i you in on at of for from or if as to no my id dr mr mrs ms md do np rn va us uk"
 _END = r"(?![\p{L}\p{M}])"
-_NOT = rf"(?!(?i:{'|'.join(_NO_NAMES.split())}){_END}|(?i:{_SHORT.replace(' ', '|')})(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
+# As lists by name: written out in every pattern they take seconds to compile.
+_LISTS = {"no_names": _NO_NAMES.split(), "short": _SHORT.split()}
+_NOT = rf"(?!(?i:\L<no_names>){_END}|(?i:\L<short>)(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
 
 _UPPER, _LETTER, BLANK, _HYPHEN, _APOSTROPHE = r"[\p{Lu}\p{Lt}]", r"[\p{L}\p{M}]", r"[ \t\u00a0\u202f\u3000]", "[-‐‑]", "['’ʼʻ‘]"
 # What follows an apostrophe or a hyphen and is no part of the name.
@@ -49,7 +52,7 @@ _WORD = (
 # J. R., J.-P., Zs. Kovács, and a letter alone.
 _INITIALS = (
     rf"(?:(?:{_UPPER}\.{_HYPHEN}?){{1,6}}+(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
-    rf"|(?:{_NOT}|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
+    rf"|(?:(?![AI](?!{_HYPHEN}\p{{L}}))|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|binti?|binte|bte|ibn|ben|abu"
@@ -109,11 +112,26 @@ _LETTERS = frozenset("sincerely regards truly wishes respectfully referring disc
 Words: TypeAlias = regex.Pattern[str] | re.Pattern[str] | frozenset[str] | tuple[frozenset[str], regex.Pattern[str] | re.Pattern[str]]
 
 
+class LazyPattern:
+    """A pattern that is compiled once a text passes its prefilter: those of all names take seconds."""
+
+    def __init__(self, source: str):
+        self._source = source
+
+    def finditer(self, text: str, start: int, end: int) -> Iterator[regex.Match[str]]:
+        """As that of a compiled pattern."""
+        return self._compiled.finditer(text, start, end)
+
+    @cached_property
+    def _compiled(self) -> regex.Pattern[str]:
+        return regex.compile(self._source, ignore_unused=True, **_LISTS)
+
+
 @dataclass(frozen=True)
 class NamePattern:
     """A pattern for names that something near them gives away."""
 
-    pattern: regex.Pattern[str]  # with a group "span"
+    pattern: LazyPattern  # with a group "span"
     score: float  # how sure it is
     prefilter: Words
     refine: Refine | None = None  # which part of the span is a name; None: all of it
@@ -129,8 +147,7 @@ def pattern(
     before: str, span: str, score: float, words: Words | Iterable[str], *, after: str = "", refine: Refine | None = None
 ) -> NamePattern:
     """What stands before a name, the name, and what stands behind it, as one pattern."""
-    compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    return NamePattern(compiled, score, _as_prefilter(words), refine)
+    return NamePattern(LazyPattern(rf"{before}(?P<span>{span}){after}"), score, _as_prefilter(words), refine)
 
 
 PATTERNS = (

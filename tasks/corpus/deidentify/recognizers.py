@@ -56,7 +56,7 @@ class Rule:
     """A pattern for identifiers of one type."""
 
     type: str
-    pattern: re.Pattern[str] | regex.Pattern[str]
+    pattern: re.Pattern[str] | regex.Pattern[str] | names.LazyPattern  # with a group "span"
     score: float = SURE
     holds: Callable[[str], bool] = bool  # of the text of the span
     prefilter: Prefilter = None

@@ -23,6 +23,7 @@ from tasks.params import read_params
 from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
+from tasks.runtime.pool import kept_processes
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
@@ -35,10 +36,11 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, mode=0o700)
     try:
-        counts, decontamination = clean(data.absolute(), work, params)
-        _collect(work / "rejected", rejected, private)
-        _refuse_if_too_few(counts, data, rejected, params)
-        metrics = _measure_deidentification(work, report, rejected, params)
+        with kept_processes():
+            counts, decontamination = clean(data.absolute(), work, params)
+            _collect(work / "rejected", rejected, private)
+            _refuse_if_too_few(counts, data, rejected, params)
+            metrics = _measure_deidentification(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:

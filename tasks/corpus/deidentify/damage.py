@@ -22,7 +22,7 @@ from tasks.corpus.deidentify.policy import CLINICAL, VALUES
 from tasks.corpus.deidentify.recall import Share, wilson
 from tasks.corpus.deidentify.trace import IDENTIFIERS, RuleChanges, trace
 from tasks.corpus.documents import Document, private, read_lines
-from tasks.runtime.pool import run_all
+from tasks.runtime.pool import are_processes_kept, run_all
 
 MAX_DOCUMENTS = 2000  # the sample: the first documents by id, which are a sample of all, as ids are digests; of each raw file as many
 MAX_CHARS = 2_000_000  # of the sample's documents, of which the last is taken whole
@@ -99,7 +99,7 @@ def measure_damage(work: Path, params: str, withdrawn: Container[str] = ()) -> M
     """
     documents, drugs = sample(work, withdrawn), lexicon().drugs
     parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
-    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL
+    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL and not are_processes_kept()
     measured = [d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part]
     return MeasuredDamage(measured, list(damage_by_type(measured)), list(_by_rule(measured)))
 

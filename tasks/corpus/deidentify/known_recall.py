@@ -14,7 +14,7 @@ from tasks.corpus.deidentify.known import known_people
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.deidentify.recall import is_covered, wilson
 from tasks.corpus.documents import Document
-from tasks.runtime.pool import run_all
+from tasks.runtime.pool import are_processes_kept, run_all
 
 SMALL = 200_000  # characters that one process measures sooner than a pool starts
 
@@ -47,7 +47,7 @@ def measure_known(work: Path, params: str, withdrawn: Container[str] = ()) -> di
         return {"recall": [], "damage": []}
     documents, drugs = sample(work, withdrawn), lexicon().drugs
     parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
-    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL
+    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL and not are_processes_kept()
     measured = [m for part in run_all(_measure_part, parts, desc="known people", here=is_small) for m in part]
     damage: list[Damage] = list(damage_by_type([m.damage for m in measured]))
     types = sorted({type_ for m in measured for type_ in m.spans})

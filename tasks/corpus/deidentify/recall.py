@@ -17,7 +17,7 @@ from tasks.corpus.deidentify.languages import LANGUAGES, in_language, own_langua
 from tasks.corpus.deidentify.pii_templates import FilledTemplate, PiiTemplate, fill, read_templates
 from tasks.corpus.deidentify.policy import KNOWN_BY, TYPES, DeidentifyParams
 from tasks.corpus.documents import KnownPerson, read_lines
-from tasks.runtime.pool import run_all
+from tasks.runtime.pool import are_processes_kept, run_all
 
 PII, HARD_NEGATIVES = "pii-templates", "hard-negatives"  # the tables
 HOST_TEXTS = 200  # texts of the run, into which identifiers are injected
@@ -66,8 +66,8 @@ def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str,
     groups = _groups(params)
     keys = sorted(groups)
     arguments = [(table, groups[table, name, language], language, hosts, params, seed) for table, name, language in keys]
-    # By rules alone that takes less time than the processes of a pool need to import the analyzer.
-    hits = run_all(_count_hits, arguments, desc="injected identifiers", here=not params.entity_model)
+    # By rules alone that takes less time than new processes need to begin.
+    hits = run_all(_count_hits, arguments, desc="injected identifiers", here=not params.entity_model and not are_processes_kept())
     by_key = dict(zip(keys, hits, strict=True))
     by_name: dict[tuple[str, str], list[Hits]] = {}
     for (table, name, _), of_key in by_key.items():

@@ -1,8 +1,7 @@
-"""Detects identifiers in text with Presidio: recognizers of this package, some of Presidio's, and a named-entity model if one is set."""
+"""Detects identifiers in text: by rules, and with a named-entity model if one is set."""
 
-import logging
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -14,23 +13,11 @@ from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
 from tasks.corpus.deidentify.name_runs import names_near_a_cue
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
-from tasks.corpus.deidentify.presidio import (
-    AnalyzerEngine,
-    CreditCardRecognizer,
-    IbanRecognizer,
-    NerModelConfiguration,
-    NlpEngine,
-    NoOpNlpEngine,
-    RecognizerRegistry,
-    RecognizerResult,
-    SpacyNlpEngine,
-    SpacyRecognizer,
-)
-from tasks.corpus.deidentify.recognizers import RuleRecognizer
+from tasks.corpus.deidentify.recognizers import Detected, detect
 
-logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
 SURELY_A_NAME = 0.7
-FROM_PRESIDIO = {"CREDIT_CARD": "ACCOUNT", "IBAN_CODE": "ACCOUNT", "PERSON": "NAME"}
+SCORE = 0.85  # of what an entity model finds
+PERSON = "PERSON"  # what an entity model takes for a name
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
 _LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
 _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
@@ -53,11 +40,7 @@ class PiiAnalyzer:
         self.params, self.key = params, params.key()
         self._kept = frozenset(type_ for type_ in TYPES if params.action(type_) == "keep")
         self._allowed = frozenset(allowed.casefold() for allowed in params.allow)
-        registry = RecognizerRegistry(recognizers=[RuleRecognizer(), CreditCardRecognizer(), IbanRecognizer()])
-        if params.entity_model:
-            registry.add_recognizer(SpacyRecognizer(supported_entities=["PERSON"]))
-        self._entities = sorted({entity for recognizer in registry.recognizers for entity in recognizer.supported_entities})
-        self._engine = AnalyzerEngine(registry=registry, nlp_engine=_nlp(params.entity_model), supported_languages=["en"])
+        self._entities = _entity_model(params.entity_model)
 
     def analyze(self, text: str) -> list[PiiSpan]:
         """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical."""
@@ -67,10 +50,9 @@ class PiiAnalyzer:
         return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed)]
 
     def _analyze(self, text: str) -> list[PiiSpan]:
-        results = self._engine.analyze(text, "en", entities=self._entities, score_threshold=0.3)
         detected = [
-            (start, _end(r, end, text), FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score)
-            for r in results
+            (start, _end(r, end, text), "NAME" if r.type == PERSON else r.type, r.score)
+            for r in (*detect(text), *self._entities(text))
             for start, end in _without_ordinary_words(r, text)
             if text[start:end].casefold() not in self._allowed and not _is_allowed(r, start, end, text)
         ]
@@ -90,16 +72,17 @@ def get_analyzer(params: str) -> PiiAnalyzer:
     return PiiAnalyzer(DeidentifyParams.model_validate_json(params))
 
 
-def _nlp(model: str) -> NlpEngine:
-    if not model:
-        return NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
-    model, _, version = model.partition("==")
+def _entity_model(name: str) -> Callable[[str], list[Detected]]:
+    """A function from a text to the persons that a spaCy model finds in it."""
+    if not name:
+        return lambda text: []
+    model, _, version = name.partition("==")
     if find_spec(model) is None:
         raise ValueError(f"params.yaml: preprocess.deidentify.entity_model: {model} is not installed; 'make entity-model' installs one")
     if (installed := import_module(model).__version__) != version:
         raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, as the result depends on it")
-    entities = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "PERSON"}, labels_to_ignore=[])
-    return SpacyNlpEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=entities)
+    nlp = import_module(model).load()
+    return lambda text: [Detected(e.start_char, e.end_char, PERSON, SCORE) for e in nlp(text).ents if e.label_ == PERSON]
 
 
 def _composed(text: str) -> tuple[str, list[int], list[int]]:
@@ -125,25 +108,25 @@ def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
         yield PiiSpan(line.start(), line.end(), span.type)
 
 
-def _without_ordinary_words(result: RecognizerResult, text: str) -> Iterator[tuple[int, int]]:
+def _without_ordinary_words(result: Detected, text: str) -> Iterator[tuple[int, int]]:
     """What an entity model takes for a person, less words of language, medicine and drugs; other results as they are."""
-    if result.entity_type == "PERSON":
+    if result.type == "PERSON":
         yield from names_near_a_cue(text, result.start, result.end)
     else:
         yield result.start, result.end
 
 
-def _end(result: RecognizerResult, end: int, text: str) -> int:
+def _end(result: Detected, end: int, text: str) -> int:
     """The end of an identifier, of a name with the rest of its last word."""
-    is_name = FROM_PRESIDIO.get(result.entity_type, result.entity_type) == "NAME"
+    is_name = result.type in ("NAME", PERSON)
     return _REST_OF_A_WORD.match(text, end).end() if is_name else end
 
 
-def _is_allowed(result: RecognizerResult, start: int, end: int, text: str) -> bool:
-    if result.entity_type in ("PHONE", "FAX", "URL", "EMAIL"):
+def _is_allowed(result: Detected, start: int, end: int, text: str) -> bool:
+    if result.type in ("PHONE", "FAX", "URL", "EMAIL"):
         return is_public(text[start:end])
     # A title makes even an eponym a person.
-    unsure = result.entity_type == "PERSON" or (result.entity_type == "NAME" and result.score < SURELY_A_NAME)
+    unsure = result.type == "PERSON" or (result.type == "NAME" and result.score < SURELY_A_NAME)
     return unsure and is_medical(text, start, end, as_person=result.score >= SCORE_OF_A_PERSON)
 
 

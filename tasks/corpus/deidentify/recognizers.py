@@ -1,4 +1,4 @@
-"""Recognizers for identifiers that labels, shapes and check digits give away, in the form that Presidio takes them.
+"""The rules: identifiers that labels, shapes and check digits give away.
 
 A pattern's group ``span`` is the identifier; what stands before it only tells what it is.
 """
@@ -11,8 +11,7 @@ from typing import TypeAlias
 import regex
 
 from tasks.corpus.deidentify import ages, dates_and_places, facilities, name_runs, names, note_names
-from tasks.corpus.deidentify.number_checks import checks_as_npi, checks_as_vin, is_code, is_dialled
-from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
+from tasks.corpus.deidentify.number_checks import IBAN, checks_as_npi, checks_as_vin, is_code, is_dialled, luhn_checks, whole_iban
 
 SURE, LIKELY = 0.9, 0.6
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
@@ -63,28 +62,29 @@ class Rule:
     refine: names.Refine | None = None  # which parts of the span are identifiers; None: all of it
 
 
-class RuleRecognizer(EntityRecognizer):
-    """All rules of this module."""
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """What a rule takes for an identifier: the characters from ``start`` to ``end``, and how sure it is."""
 
-    def __init__(self) -> None:
-        super().__init__(supported_entities=sorted({rule.type for rule in RULES}))
+    start: int
+    end: int
+    type: str
+    score: float
 
-    def load(self) -> None:
-        """Required by Presidio; the rules need no files."""
 
-    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
-        """The spans of all rules, as Presidio takes them; they may overlap."""
-        words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
-        closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
-        windows = {prefilter: [] if prefilter in closed else _windows(prefilter, text, words) for prefilter in PREFILTERS | {None}}
-        return [
-            RecognizerResult(rule.type, start, end, rule.score)
-            for rule in RULES
-            for window in windows[rule.prefilter]
-            for match in rule.pattern.finditer(text, *window)
-            if rule.holds(match["span"])
-            for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
-        ]
+def detect(text: str) -> list[Detected]:
+    """The identifiers that the rules find, which may overlap, in the order of the rules."""
+    words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
+    closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
+    windows = {prefilter: [] if prefilter in closed else _windows(prefilter, text, words) for prefilter in PREFILTERS | {None}}
+    return [
+        Detected(start, end, rule.type, rule.score)
+        for rule in RULES
+        for window in windows[rule.prefilter]
+        for match in rule.pattern.finditer(text, *window)
+        if rule.holds(match["span"])
+        for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
+    ]
 
 
 def _windows(prefilter: Prefilter, text: str, words: frozenset[str]) -> list[tuple[int, int]]:
@@ -240,6 +240,14 @@ RULES: tuple[Rule, ...] = (
         r"|guarantor|claim(?= \d{5})",
         marked=r"billing|invoice|statement|claim|patient account|bill|visit|enc|encounter",
     ),
+    Rule(
+        "ACCOUNT",
+        re.compile(r"\b(?P<span>(?!1\d{12}(?!\d))(?:4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})[- ]?\d{3,4}[- ]?\d{3,4}[- ]?\d{3,5})\b"),
+        score=1.0,
+        holds=luhn_checks,
+        prefilter=_DIGITS,
+    ),
+    Rule("ACCOUNT", IBAN, score=1.0, prefilter=re.compile(r"[A-Z]{2}\d{2}[ -]?[A-Z\d]{4}"), refine=whole_iban),
     *_labelled(
         "LICENSE",
         r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"

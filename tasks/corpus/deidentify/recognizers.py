@@ -66,6 +66,9 @@ class Rule:
     refine: names.Refine | None = None  # which parts of the span are identifiers; None: all of it
 
 
+WITHOUT_A_CUE = 0.5  # the score of a name that only its words give away
+
+
 class RuleRecognizer(EntityRecognizer):
     """All rules of this module."""
 
@@ -87,6 +90,7 @@ class RuleRecognizer(EntityRecognizer):
             for match in rule.pattern.finditer(text, *window)
             if rule.holds(match["span"])
             for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
+            if rule.type != "NAME" or rule.score > WITHOUT_A_CUE or name_runs.is_name_of_its_language(text, start, end)
         ]
 
 

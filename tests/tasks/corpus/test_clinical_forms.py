@@ -244,3 +244,32 @@ def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
 )
 def test_names_and_dates_in_shorthand_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
     assert masked(analyzer, text) == expected
+
+
+# No list has the words of these languages.
+FOREIGN = (
+    "Am Anfang der Behandlung von Bluthochdruck steht meist: Bewegung. Dann folgen ACE-Hemmer.",
+    "Kann Gürtelrose wiederkommen?",
+    "Meiden Sie, was die Migräne auslöst. Klarheit bringt ein Blick auf die Haut.",
+    "Le traitement de la Pneumonie Aiguë est un antibiotique. Quels Examens Complémentaires sont nécessaires ?",
+    "El Tratamiento Inicial de la neumonía es un antibiótico. Después se hace una Radiografía Torácica.",
+    "W leczeniu Zapalenia Płuc stosuje się antybiotyki. Jest to częsta choroba, która dotyczy także dzieci.",
+)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_words_of_another_language_are_no_names(text: str, analyzer: PiiAnalyzer) -> None:
+    assert masked(analyzer, text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Heute kam Sabine Müller mit Husten, der seit drei Tagen nicht besser wird.", "Heute kam [NAME] mit Husten"),
+        ("Die Behandlung von Bluthochdruck wird nicht beendet. Frau Grünwald ist damit einverstanden.", "Frau [NAME] ist"),
+        ("He was seen by Sabine Müller. Die Behandlung wird nicht geändert, da sie gut wirkt.", "seen by [NAME]."),
+        ("Wie wird das behandelt? Auch bei Gicht nicht.\nSeen with Okonkwo, he was well.", "Seen with [NAME], he"),
+    ],
+)
+def test_names_in_texts_of_other_languages_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
+    assert expected in masked(analyzer, text)

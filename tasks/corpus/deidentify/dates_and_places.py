@@ -102,8 +102,10 @@ ADDRESSES = (
     ),
 )
 # House and flat numbers as they are written elsewhere, with the road behind them: "Flat 3, 12 High Street", "H.No. 12-3-45, MG Road".
+_NUMBER_ELSEWHERE = r"(?:(?=[A-Z]?[/-]?\d)[\dA-Z][\w/-]{0,8}|(?<![\w])[A-Z])"  # a letter that nothing divides from the word before is none
 ELSEWHERE = regex.compile(
-    r"\b(?P<span>(?:Flat|Unit|Apt|Plot|Door|House|H)\.?[ ]?(?:No\.?)?[ ]?#?[\dA-Z][\w/-]{0,8},[ ]?(?:[\dA-Z][\w/-]{0,8},?[ ])?"
+    r"\b(?P<span>(?:(?:Flat|Unit|Apt|Plot|Door|House)\.?[ ]?(?:No\.?)?|H\.?[ ]?No\.?)[ ]?#?"
+    rf"{_NUMBER_ELSEWHERE},[ ]?(?:[\dA-Z][\w/-]{{0,8}},?[ ])?"
     rf"(?:{_STREET_NAME}|{_CAPITALIZED}(?:[ ]{_CAPITALIZED}){{0,3}})(?:,[ ]?{_TOWN})?)"
 )
 THREE_DIGITS = re.compile(r"\d{3}")

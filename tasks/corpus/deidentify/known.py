@@ -145,7 +145,7 @@ class KnownIdentifiers:
             digits = "".join(filter(str.isdecimal, plain))
             for form in (plain, digits.lstrip("0"), digits[-10:]):
                 if len(form) >= MIN_DIGITS and form in self.numbers:
-                    first = next(i for i, c in enumerate(match.group()) if c.isdecimal() or form == plain)
+                    first = next(i for i, c in enumerate(match.group()) if c.isdecimal() or (form == plain and (c.isalpha() or c == "(")))
                     yield PiiSpan(match.start() + first, match.end(), self.numbers[form])
                     break
 

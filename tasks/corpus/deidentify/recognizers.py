@@ -14,6 +14,7 @@ from tasks.corpus.deidentify import ages, dates_and_places, facilities, name_run
 from tasks.corpus.deidentify.number_checks import IBAN, checks_as_npi, checks_as_vin, is_code, is_dialled, luhn_checks, whole_iban
 
 SURE, LIKELY = 0.9, 0.6
+WITHOUT_A_CUE = 0.5  # the score of a name that only its words give away
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
 Prefilter: TypeAlias = names.Words | None
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -84,6 +85,7 @@ def detect(text: str) -> list[Detected]:
         for match in rule.pattern.finditer(text, *window)
         if rule.holds(match["span"])
         for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
+        if rule.type != "NAME" or rule.score > WITHOUT_A_CUE or name_runs.is_name_of_its_language(text, start, end)
     ]
 
 

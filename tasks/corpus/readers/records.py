@@ -42,6 +42,7 @@ class FileOptions(Params):
     delimiter: str = Field("", max_length=1)
     encoding: str = ""
     columns: dict[str, str] = Field(default_factory=dict)  # our field (FIELDS) to the file's column
+    group: str = ""  # of text files: a regular expression, whose bracket matches in their names what belongs together
     # Types of identifiers to the file's columns that hold them: of the patient whose group a row is in, and of staff.
     patient: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
     staff: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
@@ -54,6 +55,17 @@ class FileOptions(Params):
                 f"{unknown[0]!r} is no type of identifier that people are looked for by; there are {', '.join(sorted(KNOWN_BY))}"
             )
         return by_type
+
+    @field_validator("group")
+    @classmethod
+    def _has_one_bracket(cls, value: str) -> str:
+        try:
+            is_usable = not value or re.compile(value).groups == 1
+        except re.error:
+            is_usable = False
+        if not is_usable:
+            raise ValueError("is no regular expression with one pair of round brackets, as in (.*)-[0-9]+")
+        return value
 
 
 def bad_characters(text: str) -> str:

@@ -37,6 +37,7 @@ def masked(text: str, group: str = "patient:1") -> str:
         ("MRN 004471823", "MRN [MRN]"),
         ("4471823", "[MRN]"),
         ("call 617.555.0142 or 555-0142", "call [PHONE] or [PHONE]"),
+        ("Phone: (617) 555-0142", "Phone: [PHONE]"),
         ("born 2/1/48, 01FEB1948 or February 1, 1948", "born [DATE], [DATE] or [DATE]"),
         ("at 12 WILLOW BEND", "at [ADDRESS]"),
         ("RQ@example.org", "[EMAIL]"),

@@ -23,6 +23,7 @@ from tasks.params import read_params
 from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
+from tasks.runtime.pool import kept_processes
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
@@ -36,10 +37,11 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     work.mkdir(parents=True, mode=0o700)
     _check_entity_model(params)
     try:
-        counts, decontamination = clean(data.absolute(), work, params)
-        _collect(work / "rejected", rejected, private)
-        _refuse_if_too_few(counts, data, rejected, params)
-        metrics = _measure_deidentification(work, report, rejected, params)
+        with kept_processes():
+            counts, decontamination = clean(data.absolute(), work, params)
+            _collect(work / "rejected", rejected, private)
+            _refuse_if_too_few(counts, data, rejected, params)
+            metrics = _measure_deidentification(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:
@@ -110,17 +112,19 @@ def _check_entity_model(params: PreprocessParams) -> None:
 
 def _measure_deidentification(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
     """Recall and damage on this run's text; ``ValueError`` where recall is lower, or damage higher, than the params allow."""
-    from tasks.corpus.deidentify import damage, entity_figures, recall  # import spaCy, which every worker process would pay for
+    from tasks.corpus.deidentify import damage, entity_figures, known_recall, recall  # pool processes import this module too
 
     shares = recall.measure_recall(params.deidentify, params.seed, work)
-    measured = damage.measure_damage(work, params.deidentify.model_dump_json(), frozenset(params.withdrawn))
-    of_model = entity_figures.measure(params.deidentify, params.seed, work, frozenset(params.withdrawn))
+    deidentify, withdrawn = params.deidentify.model_dump_json(), frozenset(params.withdrawn)
+    measured = damage.measure_damage(work, deidentify, withdrawn)
+    without_known = known_recall.measure_known(work, deidentify, withdrawn)
+    of_model = entity_figures.measure(params.deidentify, params.seed, work, withdrawn)
     damage.write_strings(work / CHANGES.name, [*measured.documents, *(of_model.damage.documents if of_model else ())])
     report.mkdir(parents=True, exist_ok=True)
     tables = {table: [asdict(row) for row in rows] for table, rows in shares.items()}
     limits = {"min_recall": params.deidentify.min_recall, "max_damage": params.max_damage}
-    figures = {"damage": measured.report(), "limits": limits} | ({"entity_model": of_model.report()} if of_model else {})
-    write_whole(report / "deidentification.json", tables | figures)
+    figures = {"damage": measured.report(), "without_known": without_known, "limits": limits}
+    write_whole(report / "deidentification.json", tables | figures | ({"entity_model": of_model.report()} if of_model else {}))
     hard_negatives = shares["all_hard_negatives"]
     problems = []
     if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):

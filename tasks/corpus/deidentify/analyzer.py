@@ -1,6 +1,5 @@
-"""Detects identifiers in text: recognizers of this package and some of Presidio's, and an entity model if one is set."""
+"""Detects identifiers in text: by rules, and with an entity model if one is set."""
 
-import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,19 +12,10 @@ from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
 from tasks.corpus.deidentify.entity_marks import marked
 from tasks.corpus.deidentify.entity_models import Entity, EntityModel, no_model, spacy_model
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams, TokenClassifierParams
-from tasks.corpus.deidentify.presidio import (
-    AnalyzerEngine,
-    CreditCardRecognizer,
-    IbanRecognizer,
-    NoOpNlpEngine,
-    RecognizerRegistry,
-)
-from tasks.corpus.deidentify.recognizers import RuleRecognizer
+from tasks.corpus.deidentify.recognizers import Detected, detect
 
-logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
 SURELY_A_NAME = 0.7
 BY_MODEL = 0.4  # below every rule: where both mark a place, the rule says of which type it is, and a name is asked like an unsure one
-FROM_PRESIDIO = {"CREDIT_CARD": "ACCOUNT", "IBAN_CODE": "ACCOUNT"}
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
 _LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
 _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
@@ -49,10 +39,6 @@ class PiiAnalyzer:
         self._kept = frozenset(type_ for type_ in TYPES if params.action(type_) == "keep")
         self._allowed = frozenset(allowed.casefold() for allowed in params.allow)
         self._entity_model = lru_cache(maxsize=1)(_entity_model(params.entity_model))  # a text is measured in several ways at once
-        registry = RecognizerRegistry(recognizers=[RuleRecognizer(), CreditCardRecognizer(), IbanRecognizer()])
-        self._entities = sorted({entity for recognizer in registry.recognizers for entity in recognizer.supported_entities})
-        nlp = NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
-        self._engine = AnalyzerEngine(registry=registry, nlp_engine=nlp, supported_languages=["en"])
 
     def analyze(self, text: str, *, by_rules: bool = True) -> list[PiiSpan]:
         """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical.
@@ -69,15 +55,23 @@ class PiiAnalyzer:
         return [entity for entity in self._entity_model(text) if entity.type not in self._kept]
 
     def _analyze(self, text: str, *, by_rules: bool) -> list[PiiSpan]:
-        results = self._engine.analyze(text, "en", entities=self._entities, score_threshold=0.3) if by_rules else []
-        detected = [(r.start, r.end, FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score) for r in results]
-        detected += [(*entity, BY_MODEL) for entity in marked(self.entities(text), text)]
-        taken = [
-            (start, _end(type_, end, text), type_, score)
-            for start, end, type_, score in detected
-            if text[start:end].casefold() not in self._allowed and not _is_allowed(type_, score, start, end, text)
+        by_model = (Detected(*entity, BY_MODEL) for entity in marked(self.entities(text), text))
+        detected = [
+            (r.start, _end(r, text), r.type, r.score)
+            for r in (*(detect(text) if by_rules else ()), *by_model)
+            if not self._is_allowed(r, text)
         ]
-        return [span for whole in merged(taken) if whole.type not in self._kept for span in _within_lines(whole, text)]
+        return [span for whole in merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
+
+    def _is_allowed(self, result: Detected, text: str) -> bool:
+        value = text[result.start : result.end]
+        if value.casefold() in self._allowed:
+            return True
+        if result.type in ("PHONE", "FAX", "URL", "EMAIL"):
+            return is_public(value)
+        # A title makes even an eponym a person.
+        is_unsure = result.type == "NAME" and result.score < SURELY_A_NAME
+        return is_unsure and is_medical(text, result.start, result.end, as_person=result.score >= SCORE_OF_A_PERSON)
 
     def with_known(self, spans: list[PiiSpan], known: list[PiiSpan]) -> list[PiiSpan]:
         """Spans joined with what is known of people, less what the policy keeps."""
@@ -124,16 +118,9 @@ def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
         yield PiiSpan(line.start(), line.end(), span.type)
 
 
-def _end(type_: str, end: int, text: str) -> int:
+def _end(result: Detected, text: str) -> int:
     """The end of an identifier, of a name with the rest of its last word."""
-    return _REST_OF_A_WORD.match(text, end).end() if type_ == "NAME" else end
-
-
-def _is_allowed(type_: str, score: float, start: int, end: int, text: str) -> bool:
-    if type_ in ("PHONE", "FAX", "URL", "EMAIL"):
-        return is_public(text[start:end])
-    # A title makes even an eponym a person.
-    return type_ == "NAME" and score < SURELY_A_NAME and is_medical(text, start, end, as_person=score >= SCORE_OF_A_PERSON)
+    return _REST_OF_A_WORD.match(text, result.end).end() if result.type == "NAME" else result.end
 
 
 def merged(detected: Iterable[tuple[int, int, str, float]]) -> list[PiiSpan]:

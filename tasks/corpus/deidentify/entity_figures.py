@@ -47,11 +47,12 @@ class EntityFigures:
 
     def report(self) -> dict[str, Any]:
         """All that is the same in every run with the same params and documents."""
+        rows = zip(self.damage.by_type, self.unlisted.by_type, strict=True)
+        by_type = [asdict(row) | {"unlisted": unlisted.share} for row, unlisted in rows]
         return {
-            "recall": {by: [asdict(row) for row in rows] for by, rows in self.recall.items()},
+            "recall": {by: [asdict(row) for row in shares] for by, shares in self.recall.items()},
             "hard_negatives": [asdict(row) for row in self.hard_negatives],
-            "damage": self.damage.report(),
-            "unlisted": [asdict(row) for row in self.unlisted.by_type],
+            "damage": self.damage.report() | {"by_type": by_type},
         }
 
     def metrics(self) -> dict[str, float]:
@@ -199,12 +200,12 @@ def _added(
     id_: str, text: str, spans: Sequence[ClinicalSpan], of_model: Sequence[RuleChanges], of_rules: Sequence[RuleChanges]
 ) -> DocumentDamage:
     """What the changes of a model add to those of the rules: places, and clinical spans that are lost, each once."""
-    places = {(change.start, change.end) for traced in of_rules for change in traced.changes}
+    positions = {(change.start, change.end) for traced in of_rules for change in traced.changes}
     lost_before = {span for traced in of_rules for span in lost_spans(traced, spans)}
     changes, strings, lost = Counter[Rule](), Counter[tuple[Rule, str, str]](), dict[ClinicalSpan, Rule]()
     for traced in of_model:
         rule = STEP, traced.rule
-        own = [change for change in traced.changes if (change.start, change.end) not in places]
+        own = [change for change in traced.changes if (change.start, change.end) not in positions]
         changes[rule] += len(own)
         strings.update((rule, change.before[:MAX_STRING], change.after[:MAX_STRING]) for change in own)
         lost |= {span: rule for span in lost_spans(traced, spans) if span not in lost_before}

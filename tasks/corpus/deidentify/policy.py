@@ -35,6 +35,8 @@ TYPES = {
     "BIOMETRIC": "biometric identifiers",
     "OTHER": "any other unique number or code",
 }
+# Types by which people whom the data names are looked for: an age identifies nobody by itself.
+KNOWN_BY = frozenset(TYPES) - {"AGE"}
 # What is clinical in a text and must outlive cleaning. Values come in the order in which they claim a place of a text: those with a label
 # of their own before those that a unit or the words around them give away.
 VALUES = {

@@ -1,4 +1,4 @@
-"""The header of a table: our names for its columns, or in words what is missing, with the line of params.yaml to write.
+"""The header of a table: whether its columns make records, or in words what is missing, with the line of params.yaml to write.
 
 Of its names a message shows those that are known to be names of columns; others may be values, of a first line that is a record.
 """
@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from tasks.corpus.readers.records import FIELDS, FileOptions, UnreadableError, mapped
+from tasks.corpus.readers.records import FIELDS
 
 MAX_NAME, MAX_NAMES = 40, 30  # characters that a column's name has, and names that a message shows
 # Names that columns have in tables of questions and of notes: English, German, French, Spanish, Italian, Polish, Turkish. A name that
@@ -37,16 +37,6 @@ _OTHER = frozenset(
 )
 _WEAK = frozenset("a q no not nota fall case summary name date type number text data ward".split())  # which stand in records too
 _A_NAME = re.compile(r"[^\W\d][\w .:()/#°-]*")
-
-
-def our_columns(names: Sequence[str], options: FileOptions, name: str) -> list[str]:
-    """Our names for a table's columns; ``UnreadableError`` where none of them holds a text, or one field has two columns."""
-    columns = mapped(list(names), options)
-    if not has_text(columns):
-        raise UnreadableError(missing_columns(names, name))
-    if again := repeated(columns):
-        raise UnreadableError(f"has a header that repeats {again}")
-    return columns
 
 
 def has_text(columns: Iterable[str]) -> bool:

@@ -25,6 +25,7 @@ from tasks.corpus.deidentify.recall import Share
 from tasks.corpus.documents import Document, PartitionWriter, content_id, partition_of, to_line
 from tasks.corpus.explain import explain
 from tasks.corpus.params import PreprocessParams
+from tasks.corpus.readers.records import FileOptions
 from tasks.params import read_params
 from tasks.preprocess import preprocess
 from tasks.registry.package import deidentification
@@ -268,3 +269,10 @@ def test_what_is_not_read_are_records_and_not_people(tmp_path: Path) -> None:
     (tmp_path / "a.hl7").write_text(message)
     with pytest.raises(ValueError, match="no record could be read: is a message without results or a document$"):
         explain(tmp_path / "a.hl7", tmp_path, tmp_path / "out.jsonl", DEFAULTS)
+
+
+def test_people_of_a_files_columns_are_looked_for_in_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("Note,Seen by\nThen Hope came in.,Hope Field\n")
+    files = {"notes.csv": FileOptions(columns={"text": "Note"}, staff={"NAME": "Seen by"})}
+    params = DEFAULTS.model_copy(update={"files": files})
+    assert explain(tmp_path / "notes.csv", tmp_path, tmp_path / "out.jsonl", params) == {("identifiers", "NAME"): 1}

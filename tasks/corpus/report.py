@@ -58,6 +58,7 @@ def page(
         **_shard_section(shards),
         **_deidentification_section(deidentification, funnel["rows"]),
         **_damage_section(deidentification),
+        entity_model=deidentification.get("entity_model"),
         decontamination=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["decontamination"], log=True),
         variants=sorted(variants.items()),
         samples=samples,
@@ -302,6 +303,27 @@ with a template. The stage fails above a limit.</p>
 {% endfor %}
 </table>
 <p>What was changed, in words: artifacts/changes.csv on the machine of the run, which its owner alone may read.</p>
+{% endif %}
+{% if entity_model %}
+<h2>Entity model</h2>
+<p>Each template was injected once, with English names where it is in English; the lists of words are asked before each of its marks.</p>
+<table><tr><th>type<th>recall of the model by itself<th>of the rules alone<th>of both</tr>
+{% for of in entity_model.recall.model %}
+<tr><td>{{ of.name }}: {{ types[of.name] }}{{ share(of) }}{{ share(entity_model.recall.rules[loop.index0]) }}
+{{ share(entity_model.recall.both[loop.index0]) }}</tr>
+{% endfor %}
+</table>
+<p>What its marks alone change, beyond what the rules change; the stage fails above a limit. What they would change if no list were asked
+shows what may become of clinical words that no list and no pattern knows.</p>
+<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost<th>without the lists<th>limit</tr>
+{% for row in entity_model.damage.by_type + entity_model.hard_negatives if row.spans != 0 %}
+<tr><td>{{ row.name }}{{ ", held-out" if row.half == "held-out" }}: {{ damage_names[row.name] }}
+<td class="n">{{ "{:,}".format(row.documents or row.templates) }}<td class="n">{{ "{:,}".format(row.spans or row.injections) }}
+<td class="n">{{ "%.4f" | format(row.share) }} ({{ "%.3f" | format(row.low) }} to {{ "%.3f" | format(row.high) }})
+<td class="n">{{ "%.4f" | format(row.unlisted) if "unlisted" in row }}
+<td class="n">{{ max_damage[row.name] if row.name in max_damage and row.half != "held-out" }}</tr>
+{% endfor %}
+</table>
 {% endif %}
 <h2>Decontamination: overlap of training with evaluation</h2>
 <p>Train documents by the greatest share of their 13-grams that is in one evaluation document, before those above the limit left.

@@ -1,23 +1,21 @@
-"""Detects identifiers in text: by rules, and with a named-entity model if one is set."""
+"""Detects identifiers in text: by rules, and with an entity model if one is set."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 
 import regex
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
-from tasks.corpus.deidentify.name_runs import names_near_a_cue
-from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
+from tasks.corpus.deidentify.entity_marks import marked
+from tasks.corpus.deidentify.entity_models import Entity, EntityModel, no_model, spacy_model
+from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams, TokenClassifierParams
 from tasks.corpus.deidentify.recognizers import Detected, detect
 
 SURELY_A_NAME = 0.7
-SCORE = 0.85  # of what an entity model finds
-PERSON = "PERSON"  # what an entity model takes for a name
+BY_MODEL = 0.4  # below every rule: where both mark a place, the rule says of which type it is, and a name is asked like an unsure one
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
 _LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
 _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
@@ -40,23 +38,40 @@ class PiiAnalyzer:
         self.params, self.key = params, params.key()
         self._kept = frozenset(type_ for type_ in TYPES if params.action(type_) == "keep")
         self._allowed = frozenset(allowed.casefold() for allowed in params.allow)
-        self._entities = _entity_model(params.entity_model)
+        self._entity_model = lru_cache(maxsize=1)(_entity_model(params.entity_model))  # a text is measured in several ways at once
 
-    def analyze(self, text: str) -> list[PiiSpan]:
-        """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical."""
+    def analyze(self, text: str, *, by_rules: bool = True) -> list[PiiSpan]:
+        """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical.
+
+        ``by_rules=False``: those of the entity model by itself.
+        """
         if unicodedata.is_normalized("NFC", text):
-            return self._analyze(text)
+            return self._analyze(text, by_rules=by_rules)
         composed, starts, ends = _composed(text)
-        return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed)]
+        return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed, by_rules=by_rules)]
 
-    def _analyze(self, text: str) -> list[PiiSpan]:
+    def entities(self, text: str) -> list[Entity]:
+        """What the entity model takes for identifiers that the policy does not keep, before any list is asked."""
+        return [entity for entity in self._entity_model(text) if entity.type not in self._kept]
+
+    def _analyze(self, text: str, *, by_rules: bool) -> list[PiiSpan]:
+        by_model = (Detected(*entity, BY_MODEL) for entity in marked(self.entities(text), text))
         detected = [
-            (start, _end(r, end, text), "NAME" if r.type == PERSON else r.type, r.score)
-            for r in (*detect(text), *self._entities(text))
-            for start, end in _without_ordinary_words(r, text)
-            if text[start:end].casefold() not in self._allowed and not _is_allowed(r, start, end, text)
+            (r.start, _end(r, text), r.type, r.score)
+            for r in (*(detect(text) if by_rules else ()), *by_model)
+            if not self._is_allowed(r, text)
         ]
         return [span for whole in merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
+
+    def _is_allowed(self, result: Detected, text: str) -> bool:
+        value = text[result.start : result.end]
+        if value.casefold() in self._allowed:
+            return True
+        if result.type in ("PHONE", "FAX", "URL", "EMAIL"):
+            return is_public(value)
+        # A title makes even an eponym a person.
+        is_unsure = result.type == "NAME" and result.score < SURELY_A_NAME
+        return is_unsure and is_medical(text, result.start, result.end, as_person=result.score >= SCORE_OF_A_PERSON)
 
     def with_known(self, spans: list[PiiSpan], known: list[PiiSpan]) -> list[PiiSpan]:
         """Spans joined with what is known of people, less what the policy keeps."""
@@ -66,23 +81,18 @@ class PiiAnalyzer:
         return merged([*taken, *((span.start, span.end, span.type, 1.0) for span in known if span.type not in self._kept)])
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def get_analyzer(params: str) -> PiiAnalyzer:
-    """The analyzer for params given as JSON, built once per process."""
+    """The analyzer for params given as JSON, built once per process; two are kept, with an entity model and without it."""
     return PiiAnalyzer(DeidentifyParams.model_validate_json(params))
 
 
-def _entity_model(name: str) -> Callable[[str], list[Detected]]:
-    """A function from a text to the persons that a spaCy model finds in it."""
-    if not name:
-        return lambda text: []
-    model, _, version = name.partition("==")
-    if find_spec(model) is None:
-        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model: {model} is not installed; 'make entity-model' installs one")
-    if (installed := import_module(model).__version__) != version:
-        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, as the result depends on it")
-    nlp = import_module(model).load()
-    return lambda text: [Detected(e.start_char, e.end_char, PERSON, SCORE) for e in nlp(text).ents if e.label_ == PERSON]
+def _entity_model(params: str | TokenClassifierParams) -> EntityModel:
+    if isinstance(params, TokenClassifierParams):
+        from tasks.corpus.deidentify.token_classifier import TokenClassifier  # what it imports costs time and memory
+
+        return TokenClassifier(params).entities
+    return spacy_model(params) if params else no_model
 
 
 def _composed(text: str) -> tuple[str, list[int], list[int]]:
@@ -108,26 +118,9 @@ def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
         yield PiiSpan(line.start(), line.end(), span.type)
 
 
-def _without_ordinary_words(result: Detected, text: str) -> Iterator[tuple[int, int]]:
-    """What an entity model takes for a person, less words of language, medicine and drugs; other results as they are."""
-    if result.type == "PERSON":
-        yield from names_near_a_cue(text, result.start, result.end)
-    else:
-        yield result.start, result.end
-
-
-def _end(result: Detected, end: int, text: str) -> int:
+def _end(result: Detected, text: str) -> int:
     """The end of an identifier, of a name with the rest of its last word."""
-    is_name = result.type in ("NAME", PERSON)
-    return _REST_OF_A_WORD.match(text, end).end() if is_name else end
-
-
-def _is_allowed(result: Detected, start: int, end: int, text: str) -> bool:
-    if result.type in ("PHONE", "FAX", "URL", "EMAIL"):
-        return is_public(text[start:end])
-    # A title makes even an eponym a person.
-    unsure = result.type == "PERSON" or (result.type == "NAME" and result.score < SURELY_A_NAME)
-    return unsure and is_medical(text, start, end, as_person=result.score >= SCORE_OF_A_PERSON)
+    return _REST_OF_A_WORD.match(text, result.end).end() if result.type == "NAME" else result.end
 
 
 def merged(detected: Iterable[tuple[int, int, str, float]]) -> list[PiiSpan]:

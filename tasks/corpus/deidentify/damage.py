@@ -100,8 +100,12 @@ def measure_damage(work: Path, params: str, withdrawn: Container[str] = ()) -> M
     documents, drugs = sample(work, withdrawn), lexicon().drugs
     parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
     is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL and not are_processes_kept()
-    measured = [d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part]
-    return MeasuredDamage(measured, list(damage_by_type(measured)), list(_by_rule(measured)))
+    return summarize([d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part])
+
+
+def summarize(documents: list[DocumentDamage]) -> MeasuredDamage:
+    """What was measured of all documents."""
+    return MeasuredDamage(documents, list(damage_by_type(documents)), list(_by_rule(documents)))
 
 
 def sample(work: Path, withdrawn: Container[str] = ()) -> list[Document]:
@@ -147,11 +151,11 @@ def metrics_of(measured: MeasuredDamage, hard_negatives: Sequence[Share]) -> dic
     return metrics | {"damage_documents": float(len(measured.documents)), "damage_changes_per_1000_words": _per_1000(changes, words)}
 
 
-def write_strings(path: Path, measured: MeasuredDamage) -> None:
+def write_strings(path: Path, documents: Sequence[DocumentDamage]) -> None:
     """The private table: what each rule changed most often in the sample, a file that its owner alone may read."""
     counts = Counter[tuple[Rule, str, str]]()
     examples: dict[tuple[Rule, str, str], list[str]] = {}
-    for document in measured.documents:  # sorted by id
+    for document in documents:  # sorted by id
         counts.update(document.strings)
         for key in document.strings:
             ids = examples.setdefault(key, [])

@@ -62,7 +62,7 @@ def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str,
 
     The hosts are clean documents in ``work``. The same seed, params and documents give the same numbers.
     """
-    hosts = _host_texts(work)
+    hosts = host_texts(work)
     groups = _groups(params)
     keys = sorted(groups)
     arguments = [(table, groups[table, name, language], language, hosts, params, seed) for table, name, language in keys]
@@ -175,10 +175,11 @@ def _shares(name: str, counted: Sequence[Hits], language: str = "") -> Iterator[
         for hits in members:
             by_template.setdefault(hits.template, []).append(hits)
         shares = [sum(h.hits for h in hits) / sum(h.injections for h in hits) for hits in by_template.values()]
-        yield _share(name, half, shares, sum(h.injections for h in members), language)
+        yield mean_share(name, half, shares, sum(h.injections for h in members), language)
 
 
-def _share(name: str, half: str, by_template: list[float], injections: int, language: str) -> Share:
+def mean_share(name: str, half: str, by_template: list[float], injections: int, language: str = "") -> Share:
+    """The mean of the shares of templates, each of which is one trial of the interval."""
     n, p = len(by_template), sum(by_template) / len(by_template)
     return Share(name, half, n, injections, round(p, 4), *wilson(p, n), language)
 
@@ -192,7 +193,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return round(low, 4), round(high, 4)
 
 
-def _host_texts(work: Path) -> list[str]:
+def host_texts(work: Path) -> list[str]:
     """Answers of the first documents by id, which is a sample of all, as ids are digests."""
     answers: list[str] = []
     for path in sorted((work / "clean").glob("*.jsonl")):

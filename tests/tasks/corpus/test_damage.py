@@ -191,7 +191,7 @@ def test_limits_name_what_is_above_them(monkeypatch: pytest.MonkeyPatch) -> None
 def test_strings_are_in_the_private_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = measured_damage(monkeypatch)
     assert CANARY not in json.dumps(measured.report())
-    damage.write_strings(Path("changes.csv"), measured)
+    damage.write_strings(Path("changes.csv"), measured.documents)
     assert stat.S_IMODE(Path("changes.csv").stat().st_mode) == 0o600
     with open("changes.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["rule"] == "NAME"]

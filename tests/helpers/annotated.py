@@ -6,13 +6,22 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers.project import ROOT
+import uvicorn
 
+from helpers.project import ROOT
 from tasks.corpus.annotation.figures import Figures, Rate, Share
+from tasks.corpus.annotation.marks import Marks, Sample
+from tasks.corpus.annotation.notes import Note
+from tasks.corpus.annotation.server import application, listen
+from tasks.corpus.annotation.session import Session, Source
+from tasks.corpus.params import PreprocessParams
+from tasks.runtime.params import read_section
 
 COMMAND = (sys.executable, "-m", "tasks.corpus", "annotate")
 
@@ -47,6 +56,25 @@ def annotating(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Po
     finally:
         process.terminate()
         process.wait(60)
+
+
+@contextmanager
+def served(folder: Path, notes: Sequence[Note], token: str = "the-token") -> Iterator[tuple[str, Session]]:
+    """The server over notes that are there already, in a thread; its address and the session. The folder has ``data/`` and params."""
+    marks = Marks(folder / "annotation", default=Sample(notes=len(notes), seed=1))
+    session = Session(notes, marks, Source(folder / "data", read_section("preprocess", PreprocessParams, folder / "params.yaml")))
+    bound = listen(0)
+    port = bound.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(application(session, token, port), log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}/{token}/", session
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 def share(name: str, total: int, count: int) -> Share:

@@ -107,16 +107,14 @@ class Marks:
 
     def save(self, note: str, marks: NoteMarks) -> None:
         """Put the marks of a note in place of those before; they are on disk then, whatever ends this process."""
-        self._notes[note] = marks
-        content = {
-            "format": FORMAT,
-            "sample": self.sample.model_dump(),
-            "notes": {id_: _compact(of_note) for id_, of_note in self._notes.items()},
-        }
+        notes = self._notes | {note: marks}
+        by_id = {id_: _compact(of_note) for id_, of_note in notes.items()}
+        content = {"format": FORMAT, "sample": self.sample.model_dump(), "notes": by_id}
         with whole(self._path) as partial, open(partial, "w", encoding="utf-8", opener=private) as file:
             json.dump(content, file, separators=(",", ":"))
             file.flush()
             os.fsync(file.fileno())
+        self._notes = notes
 
 
 def _compact(marks: NoteMarks) -> dict[str, object]:

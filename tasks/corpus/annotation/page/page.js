@@ -122,13 +122,12 @@ const move = (step) => async () => {
 
 const moveItem = (step) => () => {
   const at = focused();
-  const from = selection.get()?.start ?? -1;
-  const candidates = at ? items.indexOf(at) + step : step > 0 ? items.findIndex((item) => item.start >= from) : items.findLastIndex((item) => item.start < from);
+  const from = selection.get()?.start ?? (step > 0 ? -1 : Infinity);
+  const beside = () => (step > 0 ? items.findIndex((item) => item.start >= from) : items.findLastIndex((item) => item.start < from));
+  const target = items[at ? items.indexOf(at) + step : beside()];
   selection.clear();
-  const target = items[candidates];
-  if (!target) return;
-  target.node.focus();
-  target.node.scrollIntoView({ block: "nearest" });
+  target?.node.focus();
+  target?.node.scrollIntoView({ block: "nearest" });
 };
 
 // The marks without those that a person's word on a span takes the place of.
@@ -191,7 +190,7 @@ const actions = {
 
   reopen: () => (note.done ? change(note.marks, false) : undefined),
 
-  word: (step, extend) => selection.moveWord(getComputedStyle($("text")).direction === "rtl" ? -step : step, extend, place()),
+  word: (step, extend) => selection.moveWord(selection.isRightToLeft(place()) ? -step : step, extend, place()),
   line: (step, extend) => selection.moveLine(step, extend, place()),
   resize: (step, atStart) => selection.resize(step, atStart),
 

@@ -1,5 +1,6 @@
 // The selected text as offsets in UTF-16 units, by mouse or word by word. What is shown has as many units as the text of the note.
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 const WORD = /[\p{L}\p{M}\p{N}]+(?:[.'’\-/:@_&+][\p{L}\p{M}\p{N}]+)*/gu;
 
 export class TextSelection {
@@ -42,6 +43,13 @@ export class TextSelection {
     const frame = this.scrolled.getBoundingClientRect();
     if (box.top < frame.top + 24) this.scrolled.scrollBy(0, box.top - frame.top - frame.height / 3);
     if (box.bottom > frame.bottom - 24) this.scrolled.scrollBy(0, box.bottom - frame.bottom + frame.height / 3);
+  }
+
+  // Whether the line of a place is read from right to left: its first letter says so.
+  isRightToLeft(place) {
+    const start = Math.max(this.text.lastIndexOf("\n", place - 1), this.text.lastIndexOf("\r", place - 1)) + 1;
+    const letter = /\p{L}/u.exec(this.text.slice(start, start + 1000));
+    return Boolean(letter) && RIGHT_TO_LEFT.test(letter[0]);
   }
 
   // The word `step` further, alone or together with those that are selected; `from`: where to begin if nothing is.

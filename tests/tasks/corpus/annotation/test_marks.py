@@ -13,6 +13,7 @@ from helpers.project import ROOT
 from tasks.corpus.annotation.marks import Mark, Marks, NoteMarks, Sample, locked
 
 DEFAULT = Sample(notes=200, seed=2026)
+HEAD = b'{"format": 1, "sample": {"notes": 1, "seed": 1}, "notes": '
 NAME = Mark(start=3, end=8, verdict="missed", type="NAME")
 
 
@@ -36,8 +37,8 @@ def test_marks_outlive_the_process_and_keep_the_sample(tmp_path: Path) -> None:
         b"",
         b"[]",
         b'{"format": 2, "sample": {"notes": 1, "seed": 1}, "notes": {}}',
-        b'{"format": 1, "sample": {"notes": 1, "seed": 1}, "notes": {"a": {"digest": "d", "marks": [{"start": 5, "end": 5, "verdict": "wrong"}]}}}',
-        b'{"format": 1, "sample": {"notes": 1, "seed": 1}, "notes": {"a": {"digest": "d", "text": "Quillfeather"}}}',
+        HEAD + b'{"a": {"digest": "d", "marks": [{"start": 5, "end": 5, "verdict": "wrong"}]}}}',
+        HEAD + b'{"a": {"digest": "d", "text": "Quillfeather"}}}',
     ],
 )
 def test_a_file_of_something_else_is_kept_and_named(tmp_path: Path, content: bytes) -> None:

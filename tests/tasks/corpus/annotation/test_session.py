@@ -1,7 +1,6 @@
 """A session over real files: as a run reads and masks them, marks that stay, figures by the rules of the day."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from helpers.annotated import write_notes
 
 from tasks.corpus.annotation import figures
+from tasks.corpus.annotation.command import report
 from tasks.corpus.annotation.marks import Mark, Marks, Sample
 from tasks.corpus.annotation.session import WORK, Conflict, Session, Source
 from tasks.corpus.cleaning.clean import clean
@@ -122,6 +122,18 @@ def test_figures_are_those_that_a_person_counts_and_hold_no_text() -> None:
         assert path.name == "marks.json" or not any(id_ in content for id_ in ids)
 
 
+def test_the_command_reports_what_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    params = read_section("preprocess", PreprocessParams)
+    with pytest.raises(ValueError, match="no note is finished"):
+        report(Path("data"), params)
+    measured = finish_all().report()
+    Path("annotation/figures.json").unlink()
+    report(Path("data"), params)
+    assert figures.read() == measured
+    printed = capsys.readouterr().out
+    assert "annotate: recall 0.667 (" in printed and "annotation/report.html has all figures" in printed
+
+
 def test_later_rules_are_measured_without_new_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     before = finish_all().report()
     better = recognizers.Rule("NAME", re.compile("(?P<span>zqxwv|lisinopril)"))
@@ -189,7 +201,8 @@ def test_more_notes_can_be_asked_for_later_and_finished_ones_stay() -> None:
     assert [note.id for note in more.notes] == [opened.notes[0].id] and more.done() == [True]
     source = Source(Path("data"), read_section("preprocess", PreprocessParams))
     marks = Marks(default=Sample(notes=1, seed=1), notes=3)
-    assert [note.id for note in source.read(marks)][0] == opened.notes[0].id and len(source.read(marks)) == 3
+    read = source.read(marks)
+    assert read[0].id == opened.notes[0].id and len(read) == 3
     withdrawn = replace(source, params=source.params.model_copy(update={"withdrawn": (opened.notes[0].id,)}))
     assert opened.notes[0].id not in {note.id for note in withdrawn.read(marks)}
 
@@ -198,7 +211,7 @@ def test_raw_text_that_a_killed_process_left_is_removed() -> None:
     (WORK / "raw").mkdir(parents=True)
     (WORK / "raw" / "left").write_text(CANARY)
     session()
-    assert not WORK.exists() and os.listdir("annotation") == []
+    assert not WORK.exists() and not list(Path("annotation").iterdir())
 
 
 def test_without_notes_it_says_why() -> None:

@@ -62,6 +62,7 @@ ELSEWHERE = {
     "python -m model convert Llama3": "test_convert.py",
     "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
     "python -m model inspect": "test_convert.py",
+    "python -m tasks.corpus annotate": "test_annotation_page.py",
     "python -m tasks.corpus explain": "test_damage.py",
     "python -m tasks.registry record ID": "test_lineage.py",
     "python -m tasks.registry verify --deployed": "test_lineage.py",

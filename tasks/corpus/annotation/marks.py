@@ -85,7 +85,7 @@ class Marks:
     """
 
     def __init__(self, folder: Path = ANNOTATION, *, default: Sample, notes: int | None = None, seed: int | None = None):
-        self._path = folder / FILE
+        self.folder, self._path = folder, folder / FILE
         self._notes: dict[str, NoteMarks] = {}
         self.sample = default
         if self._path.exists():

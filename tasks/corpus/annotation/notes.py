@@ -72,30 +72,30 @@ def note_of(document: Document, deidentify: str, known: KnownPeople) -> Note:
     repaired = document
     for _, _, after in repair_steps(document):
         repaired = after
-    places = _Places(document.texts(), repaired.texts())
-    text = places.before.removeprefix(BORDER)  # in front of a note stands an empty question
-    lead = len(places.before) - len(text)
+    alignment = _Alignment(document.texts(), repaired.texts())
+    text = alignment.before.removeprefix(BORDER)  # in front of a note stands an empty question
+    lead = len(alignment.before) - len(text)
     repairs = [
         Repair(change.start - lead, change.end - lead, change.after)
-        for change in places.changes
+        for change in alignment.changes
         if change.before and not (change.is_blank() or change.is_composed())
     ]
-    masks = _masks(*replaced_identifiers(repaired, deidentify, known), places, lead)
+    masks = _masks(*replaced_identifiers(repaired, deidentify, known), alignment, lead)
     return Note(document.id, document.source, document.position, text, tuple(masks), tuple(repairs))
 
 
-def _masks(whole: str, identifiers: Sequence[Replaced], places: "_Places", lead: int) -> Iterator[Mask]:
+def _masks(whole: str, identifiers: Sequence[Replaced], alignment: "_Alignment", lead: int) -> Iterator[Mask]:
     """The identifiers that become something else, where they were before the repairs."""
     last = 0
     for identifier in identifiers:
         if whole[identifier.start : identifier.end] != identifier.replacement:
-            start, end = max(last, places.start(identifier.start) - lead), places.end(identifier.end) - lead
+            start, end = max(last, alignment.start(identifier.start) - lead), alignment.end(identifier.end) - lead
             if start < end:
                 yield Mask(start, end, identifier.type, identifier.replacement)
                 last = end
 
 
-class _Places:
+class _Alignment:
     """From places of the joined texts after the repairs to those before."""
 
     def __init__(self, before: Sequence[str], after: Sequence[str]):
@@ -115,19 +115,19 @@ class _Places:
             start_before += len(old) + len(BORDER)
             start_after += len(new) + len(BORDER)
 
-    def start(self, place: int) -> int:
+    def start(self, offset: int) -> int:
         """Where text that begins at a place began; what a repair took out in front of it is no part of it."""
-        passed = bisect_right(self._ends, place)
-        if passed < len(self.changes) and self._starts[passed] < place:
+        passed = bisect_right(self._ends, offset)
+        if passed < len(self.changes) and self._starts[passed] < offset:
             return self.changes[passed].start
-        return self._moved(place, passed)
+        return self._moved(offset, passed)
 
-    def end(self, place: int) -> int:
+    def end(self, offset: int) -> int:
         """Where text that ends at a place ended; what a repair took out behind it is no part of it."""
-        passed = bisect_left(self._ends, place)
-        if passed < len(self.changes) and self._starts[passed] < place:
+        passed = bisect_left(self._ends, offset)
+        if passed < len(self.changes) and self._starts[passed] < offset:
             return self.changes[passed].end
-        return self._moved(place, passed)
+        return self._moved(offset, passed)
 
-    def _moved(self, place: int, passed: int) -> int:
-        return place + (self.changes[passed - 1].end - self._ends[passed - 1] if passed else 0)
+    def _moved(self, offset: int, passed: int) -> int:
+        return offset + (self.changes[passed - 1].end - self._ends[passed - 1] if passed else 0)

@@ -30,7 +30,7 @@ class NoteScore:
     words: int
     identifiers: Counter[str] = field(default_factory=Counter)
     covered: Counter[str] = field(default_factory=Counter)
-    judged: Counter[str] = field(default_factory=Counter)  # masks, by the type that the rules say
+    masks: Counter[str] = field(default_factory=Counter)  # that are right or wrong, by the type that the rules say
     wrong: Counter[str] = field(default_factory=Counter)
     mistyped: int = 0  # masks of identifiers that are of another type
     unjudged: int = 0  # masks
@@ -51,11 +51,11 @@ def mask_states(note: Note, marks: Sequence[Mark]) -> list[State]:
     stays = _characters(len(note.text), (mark for mark in marks if not mark.type))
     states: list[State] = []
     for mask in note.masks:
-        places = _telling(note.text, mask.start, mask.end)
-        if any(stays[i] and not gold[i] for i in places):
+        telling = _telling(note.text, mask.start, mask.end)
+        if any(stays[i] and not gold[i] for i in telling):
             states.append("wrong")
         else:
-            states.append("right" if all(gold[i] for i in places) else "unjudged")
+            states.append("right" if all(gold[i] for i in telling) else "unjudged")
     return states
 
 
@@ -71,7 +71,7 @@ def score_note(note: Note, marks: Sequence[Mark], kept: Container[str] = ()) -> 
         if state == "unjudged":
             score.unjudged += 1
             continue
-        score.judged[mask.type] += 1
+        score.masks[mask.type] += 1
         score.wrong[mask.type] += state == "wrong"
     score.mistyped = _mistyped(note.masks, identifiers)
     lost = _characters(len(note.text), (mark for mark in marks if mark.verdict == "lost"))
@@ -84,7 +84,7 @@ def summarize(scores: Sequence[NoteScore], *, date: str, seed: int, rules: str, 
     if not scores:
         raise ValueError("no note is finished")
     types = sorted({type_ for score in scores for type_ in score.identifiers})
-    masked = sorted({type_ for score in scores for type_ in score.judged})
+    masked = sorted({type_ for score in scores for type_ in score.masks})
     return Figures(
         date=date,
         seed=seed,
@@ -93,7 +93,7 @@ def summarize(scores: Sequence[NoteScore], *, date: str, seed: int, rules: str, 
         notes=len(scores),
         words=sum(score.words for score in scores),
         recall=[_share(name, [(score.identifiers, score.covered) for score in scores]) for name in (ALL, *types)],
-        damage=[_share(name, [(score.judged, score.wrong) for score in scores]) for name in (ALL, *masked)],
+        damage=[_share(name, [(score.masks, score.wrong) for score in scores]) for name in (ALL, *masked)],
         missed=_share_of_notes("missed", [score.misses() for score in scores]),
         damaged=_share_of_notes("damaged", [score.is_damaged() for score in scores]),
         wrong_per_1000_words=_rate([score.wrong.total() for score in scores], [score.words for score in scores]),
@@ -113,8 +113,8 @@ def _characters(length: int, spans: Iterable[Mark | Mask]) -> bytearray:
 
 def _telling(text: str, start: int, end: int) -> list[int]:
     """The places of letters, digits and combining marks; all places where there are none."""
-    places = range(start, end)
-    return [i for i in places if text[i].isalnum() or unicodedata.category(text[i]).startswith("M")] or list(places)
+    indices = range(start, end)
+    return [i for i in indices if text[i].isalnum() or unicodedata.category(text[i]).startswith("M")] or list(indices)
 
 
 def _joined(marks: Iterable[Mark]) -> list[Mark]:

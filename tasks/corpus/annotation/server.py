@@ -114,7 +114,7 @@ class _Api:
         self._session = session
 
     async def sample(self, _: Request) -> Response:
-        return JSONResponse({"done": self._session.done(), "types": self._session.types})
+        return JSONResponse({"done": self._session.done(), "fresh": self._session.fresh(), "types": self._session.types})
 
     async def note(self, request: Request) -> Response:
         index = self._index(request)
@@ -144,6 +144,8 @@ class _Api:
             measured = await run_in_threadpool(self._session.report)
         except ValueError as error:
             raise _Refused(409, str(error)) from None
+        except OSError as error:
+            raise _Refused(507, f"the figures cannot be written: {error.strerror}") from None
         return JSONResponse(measured.model_dump())
 
     def _index(self, request: Request) -> int:

@@ -94,6 +94,11 @@ class Session:
         """Which notes are finished."""
         return [self.marks_of(note).done for note in self.notes]
 
+    def fresh(self) -> list[bool]:
+        """Which finished notes have masks that nobody has judged."""
+        states = (self.state(index) if done else {"states": []} for index, done in enumerate(self.done()))
+        return ["unjudged" in state["states"] for state in states]
+
     def state(self, index: int) -> dict[str, Any]:
         """What may change of a note: its marks, and what they say of each mask."""
         note = self.notes[index]
@@ -121,9 +126,9 @@ class Session:
         self._marks.save(note.id, NoteMarks(digest=note.digest, done=done, revision=revision + 1, marks=tuple(newest)))
 
     def report(self) -> figures.Figures:
-        """The figures of the finished notes, which are written too. ``ValueError`` where none is finished."""
+        """The figures of the finished notes, which are written beside the marks. ``ValueError`` where none is finished."""
         scores = [score_note(note, of_note.marks, self._kept) for note in self.notes if (of_note := self.marks_of(note)).done]
         today = datetime.now(UTC).date().isoformat()
         measured = summarize(scores, date=today, seed=self._marks.sample.seed, rules=self._rules, data=self._data)
-        figures.write(measured)
+        figures.write(measured, self._marks.folder)
         return measured

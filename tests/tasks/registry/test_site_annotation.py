@@ -98,7 +98,7 @@ def test_figures_are_compared_with_the_run_behind_a_version(tmp_path: Path, monk
     figures.write(made_up_figures(rules=figures.rules_digest(params)))
     same = site_annotation.annotation_of(records)
     assert same and same.same_rules and same.same_data
-    params["deidentify"]["dates"] = "keep"  # type: ignore[index]
+    params["deidentify"]["dates"] = "keep"
     other = site_annotation.annotation_of(records | {"preprocess": {"params": params, "inputs": {"data": "2"}}})
     assert other and other.same_rules is False and other.same_data is False
 

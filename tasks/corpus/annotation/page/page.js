@@ -10,7 +10,8 @@ import { TextSelection } from "./selection.js";
 
 const selection = new TextSelection($("note"));
 const before = []; // what to undo: {index, marks, done}
-let done = []; // of all notes
+let done = []; // of all notes, which are finished
+let fresh = []; // and which of those have masks that nobody has judged
 let keys = {}; // of the types that there are
 let index = 0;
 let note = null; // with offsets in units
@@ -39,6 +40,7 @@ function take({ marks, states, done: isDone, revision }) {
   const inUnits = (mark) => ({ ...mark, start: offsets.toUnits(mark.start), end: offsets.toUnits(mark.end) });
   Object.assign(note, { marks: marks.map(inUnits), states, done: isDone, revision });
   done[index] = isDone;
+  fresh[index] = isDone && states.includes("unjudged");
 }
 
 // Saves marks in place of those of the note.
@@ -84,16 +86,17 @@ function show() {
 
 function showFrame() {
   const finished = done.filter(Boolean).length;
-  const fresh = note.done ? note.states.filter((state) => state === "unjudged").length : 0;
+  const toJudge = note.done ? note.states.filter((state) => state === "unjudged").length : 0;
   $("number").textContent = index + 1;
   $("total").textContent = done.length;
   $("origin").textContent = `${note.source}, ${note.position}`;
   $("progress").max = done.length;
   $("progress").value = finished;
-  $("finished").textContent = `${finished} finished`;
+  const changed = fresh.filter(Boolean).length;
+  $("finished").textContent = `${finished} finished${changed ? `, ${changed} with new masks` : ""}`;
   $("badge").hidden = !note.done;
-  $("badge").className = fresh ? "fresh" : "";
-  $("badge").textContent = fresh ? `${fresh} new mask${fresh > 1 ? "s" : ""} to judge` : "Finished";
+  $("badge").className = toJudge ? "fresh" : "";
+  $("badge").textContent = toJudge ? `${toJudge} new mask${toJudge > 1 ? "s" : ""} to judge` : "Finished";
   document.querySelector("[data-action=reopen]").hidden = !note.done;
   document.title = `Note ${index + 1} of ${done.length}`;
 }
@@ -114,6 +117,8 @@ function showCurrent() {
 }
 
 // Actions
+
+const isOpen = (i) => !done[i] || fresh[i];
 
 const move = (step) => async () => {
   const target = index + step;
@@ -183,7 +188,7 @@ const actions = {
 
   async done() {
     await change(note.marks, true);
-    const next = [...done.keys()].map((i) => (index + 1 + i) % done.length).find((i) => !done[i]);
+    const next = [...done.keys()].map((i) => (index + 1 + i) % done.length).find(isOpen);
     if (next === undefined) await actions.report();
     else await open(next);
   },
@@ -250,10 +255,10 @@ function showTypes(types) {
 
 try {
   const sample = await request("sample");
-  done = sample.done;
+  ({ done, fresh } = sample);
   showTypes(sample.types);
   const named = Number(location.hash.slice(1)) - 1;
-  await open(named >= 0 && named < done.length ? named : Math.max(0, done.indexOf(false)));
+  await open(named >= 0 && named < done.length ? named : Math.max(0, [...done.keys()].findIndex(isOpen)));
 } catch (error) {
   $("problem").textContent = error.message;
   $("problem").hidden = false;

@@ -190,3 +190,19 @@ def test_a_second_window_shows_what_the_first_one_changed(devtools: int, tmp_pat
         second.wait("!document.querySelector('.wrong')")
         assert [(mark["verdict"], mark["type"]) for mark in session.state(0)["marks"]] == [("right", "DATE")]
         assert second.evaluate("document.querySelector('.mask').dataset.label") == "DATE"
+
+
+def test_masks_of_later_rules_are_shown_as_new_until_they_are_judged(devtools: int, tmp_path: Path) -> None:
+    write_notes(tmp_path, NOTES)
+    (tmp_path / "annotation").mkdir()
+    before, other = hard_note(HARD, "Zoë𝒜"), hard_note("Nothing to see.")
+    with served(tmp_path, [other, before]) as (_, session):
+        session.change(0, 0, [], done=True)
+        session.change(1, 0, [], done=True)
+    with served(tmp_path, [other, hard_note(HARD, "Zoë𝒜", "أحمد")]) as (address, session):
+        page = opened(devtools, address)
+        assert page.text("#number") == "2" and page.evaluate(FINISHED) == "2 finished, 1 with new masks"
+        assert page.text("#badge") == "1 new mask to judge" and page.text(".mask.new") == "أحمد"
+        press(page, "d")
+        page.wait("document.querySelector('#report').open")
+        assert not any(session.fresh()) and page.evaluate(FINISHED) == "2 finished"

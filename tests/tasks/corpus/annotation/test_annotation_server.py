@@ -78,7 +78,7 @@ def test_the_page_and_its_files_come_with_a_strict_policy(server: tuple[str, Ses
     ],
 )
 def test_who_is_not_the_page_gets_nothing(server: tuple[str, Session], path: str, headers: dict[str, str], status: int) -> None:
-    answer = ask(server[0], path, **headers)
+    answer = ask(server[0], path, "GET", None, **headers)
     assert answer[0] == status and b"Quillfeather" not in answer[2]
     assert b"the-token" not in answer[2]
 
@@ -91,9 +91,8 @@ def test_names_of_loopback_are_the_same_page(server: tuple[str, Session]) -> Non
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_what_a_form_of_another_page_could_send_changes_nothing(server: tuple[str, Session], kind: str) -> None:
     body = json.dumps({"revision": 0, "done": True, "marks": []}).encode()
-    headers = {"Content_Type": kind} if kind else {}
-    assert ask(server[0], "notes/0", "PUT", body, **headers)[0] == 415
-    assert ask(server[0], "report", "POST", b"{}", **headers)[0] == 415
+    assert ask(server[0], "notes/0", "PUT", body, Content_Type=kind)[0] == 415
+    assert ask(server[0], "report", "POST", b"{}", Content_Type=kind)[0] == 415
     assert server[1].state(0)["revision"] == 0
 
 

@@ -38,7 +38,7 @@ GOLD = (
 def counted(masks: Sequence[tuple[str, str]], marks: Sequence[Mark] = GOLD) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """Identifiers covered, masks judged, masks wrong; by type, those that are none left out."""
     score = score_note(note(*masks), marks)
-    return dict(+score.covered), dict(score.judged), dict(+score.wrong)
+    return dict(+score.covered), dict(score.masks), dict(+score.wrong)
 
 
 def test_the_rules_of_the_day_are_measured_by_what_was_accepted_and_missed() -> None:
@@ -96,7 +96,7 @@ def test_a_repair_that_lost_clinical_text_is_damage_as_long_as_rules_make_it() -
 def scored(identifiers: int, covered: int, judged: int, wrong: int, words: int = 100) -> NoteScore:
     score = NoteScore(words)
     score.identifiers["NAME"], score.covered["NAME"] = identifiers, covered
-    score.judged["NAME"], score.wrong["NAME"] = judged, wrong
+    score.masks["NAME"], score.wrong["NAME"] = judged, wrong
     return score
 
 

@@ -145,8 +145,9 @@ def test_later_rules_are_measured_without_new_marks(monkeypatch: pytest.MonkeyPa
     assert (before.unjudged, measured.unjudged) == (0, 1) and measured.damage[0].total == 4
     state = again.state(index := index_of(again, "zqxwv"))
     assert sorted(state["states"]) == ["right", "unjudged"] and state["done"]
+    assert again.fresh() == [i == index for i in range(3)]
     again.change(index, state["revision"], [Mark(**mark) for mark in state["marks"]], done=True)
-    assert again.report().unjudged == 0, "finished once more, the new mask is right"
+    assert again.report().unjudged == 0 and not any(again.fresh()), "finished once more, the new mask is right"
 
 
 def test_other_rules_have_another_digest_and_what_only_measures_them_has_not() -> None:
@@ -169,12 +170,12 @@ def test_a_type_that_the_policy_keeps_is_not_asked_for() -> None:
 def test_marks_of_a_text_that_changed_do_not_count_and_nothing_else_is_lost() -> None:
     finish_all()
     lines = [json.dumps({"text": text, "group": patient, "id": f"notes.jsonl{i}"}) for i, (patient, text) in enumerate(NOTES)]
-    options = {"files": {"*": FileOptions(columns={"id": "id"})}}
-    opened = session(**options)  # with mapped ids, all are other records
+    mapped = {"*": FileOptions(columns={"id": "id"})}
+    opened = session(files=mapped)  # with mapped ids, all are other records
     assert opened.absent() == 3 and not any(opened.done())
     finish(opened, "Telephone")
     Path("data/notes.jsonl").write_text("\n".join(lines).replace("Stable", "Unstable"), encoding="utf-8")
-    changed = session(**options)
+    changed = session(files=mapped)
     assert changed.outdated() == 1 and not any(changed.done())
     with pytest.raises(ValueError, match="no note is finished"):
         changed.report()

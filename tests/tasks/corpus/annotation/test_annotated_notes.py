@@ -5,7 +5,7 @@ from helpers.project import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.corpus.annotation.notes import Note, _Places, note_of
+from tasks.corpus.annotation.notes import Note, _Alignment, note_of
 from tasks.corpus.deidentify.document import BORDER
 from tasks.corpus.deidentify.known import NOBODY, KnownPeople
 from tasks.corpus.documents import Document, KnownPerson, content_id
@@ -71,9 +71,9 @@ def test_another_text_has_another_digest() -> None:
 @settings(deadline=None)
 def test_every_place_of_the_repaired_text_has_one_before_it_in_the_same_order(parts: list[tuple[str, str]]) -> None:
     before, after = [" ".join(old for old, _ in parts), "end"], [" ".join(new for _, new in parts), "end"]
-    places = _Places(before, after)
+    alignment = _Alignment(before, after)
     whole = BORDER.join(after)
-    starts, ends = [places.start(i) for i in range(len(whole))], [places.end(i + 1) for i in range(len(whole))]
+    starts, ends = [alignment.start(i) for i in range(len(whole))], [alignment.end(i + 1) for i in range(len(whole))]
     assert starts == sorted(starts) and ends == sorted(ends)
-    assert all(0 <= start <= end <= len(places.before) for start, end in zip(starts, ends, strict=True))
-    assert places.before[starts[-3] : ends[-1]] == "end"
+    assert all(0 <= start <= end <= len(alignment.before) for start, end in zip(starts, ends, strict=True))
+    assert alignment.before[starts[-3] : ends[-1]] == "end"

@@ -135,7 +135,7 @@ def section(figures: Figures) -> str:
 
 def _measured_with(figures: Figures) -> str:
     if figures.same_rules is None:
-        return f"with the rules of SHA-256 {figures.rules[:12]}…"
+        return f"with the rules of SHA-256 {figures.rules[:12]}"
     rules = "with the rules of this version" if figures.same_rules else "with other rules than those of this version"
     return rules + ("" if figures.same_data else ", on other raw files")
 

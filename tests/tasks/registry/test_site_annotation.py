@@ -119,7 +119,7 @@ def test_a_version_carries_the_figures_and_newer_ones_stand_in_mlflow(trained: P
     (trained.path / "annotation").mkdir()
     figures.write(measured, trained.path / "annotation")
     printed = register()
-    assert "with the rules of this version, on other raw files." in printed.replace("\n", " ")
+    assert "with the rules of this version, on other raw files." in " ".join(printed.split())
     version = artifacts_of(trained)
     carried = passport.read_passport(version / "passport.json")["annotation"]
     assert carried == measured.model_dump() | {"same_rules": True, "same_data": False}

@@ -64,7 +64,7 @@ def _session(data: Path, params: PreprocessParams, marks: Marks, *, only_finishe
 
 
 def _fewer(session: "Session", marks: Marks) -> str:
-    return f" (there are no more than that, of {marks.sample.notes:,})" if len(session.notes) < marks.sample.notes else ""
+    return f" ({marks.sample.notes:,} were asked for, and there are no more)" if len(session.notes) < marks.sample.notes else ""
 
 
 def _report(measure: Callable[[], figures.Figures]) -> None:

@@ -52,6 +52,7 @@ class _Change(BaseModel):
 
     revision: int
     done: bool
+    accept: bool
     marks: tuple[Mark, ...] = Field(max_length=MAX_MARKS)
 
 
@@ -128,7 +129,7 @@ class _Api:
         index = self._index(request)
         try:
             body = _Change.model_validate_json(await _body(request))
-            self._session.change(index, body.revision, body.marks, done=body.done)
+            self._session.change(index, body.revision, body.marks, done=body.done, accept=body.accept)
         except ValidationError as error:
             raise _Refused(422, f"no marks: {error.errors(include_input=False, include_url=False)[0]['msg']}") from None
         except Conflict as error:

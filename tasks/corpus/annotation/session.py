@@ -106,8 +106,8 @@ class Session:
         marks = [mark.model_dump() for mark in of_note.marks]
         return {"done": of_note.done, "revision": of_note.revision, "marks": marks, "states": mask_states(note, of_note.marks)}
 
-    def change(self, index: int, revision: int, marks: Sequence[Mark], *, done: bool) -> None:
-        """Save the marks of a note; of a finished one, masks that nobody called wrong are right from now on.
+    def change(self, index: int, revision: int, marks: Sequence[Mark], *, done: bool, accept: bool = False) -> None:
+        """Save the marks of a note, and whether it is finished. ``accept``: masks that nobody has judged are right from now on.
 
         ``Conflict`` where they are not changed from the newest; ``ValueError`` for a mark beyond the end of the text.
         """
@@ -116,7 +116,7 @@ class Session:
             raise Conflict("another window changed this note; it is shown as it is now")
         if any(mark.end > len(note.text) for mark in marks):
             raise ValueError("a mark ends behind the text")
-        states = mask_states(note, marks) if done else []
+        states = mask_states(note, marks) if accept else []
         accepted = [
             Mark(start=mask.start, end=mask.end, verdict="right", type=mask.type)
             for mask, state in zip(note.masks, states, strict=False)

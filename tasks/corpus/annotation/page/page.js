@@ -43,13 +43,13 @@ function take({ marks, states, done: isDone, revision }) {
   fresh[index] = isDone && states.includes("unjudged");
 }
 
-// Saves marks in place of those of the note.
-async function save(marks, isDone) {
+// Saves marks in place of those of the note; `accept`: masks that nobody has judged are right.
+async function save(marks, isDone, accept = false) {
   const points = marks.map(({ start, end, verdict, type }) => ({
     start: note.offsets.toPoints(start), end: note.offsets.toPoints(end), verdict, type: type ?? "",
   }));
   try {
-    take(await request(`notes/${index}`, { method: "PUT", body: { revision: note.revision, done: isDone, marks: points } }));
+    take(await request(`notes/${index}`, { method: "PUT", body: { revision: note.revision, done: isDone, accept, marks: points } }));
   } catch (error) {
     if (error.status === 409) await open(index);
     throw error;
@@ -58,9 +58,9 @@ async function save(marks, isDone) {
   $("saved").textContent = "Saved";
 }
 
-async function change(marks, isDone = note.done) {
+async function change(marks, isDone = note.done, accept = false) {
   const earlier = { index, marks: note.marks, done: note.done };
-  await save(marks, isDone);
+  await save(marks, isDone, accept);
   before.push(earlier);
 }
 
@@ -187,7 +187,7 @@ const actions = {
   },
 
   async done() {
-    await change(note.marks, true);
+    await change(note.marks, true, true);
     const next = [...done.keys()].map((i) => (index + 1 + i) % done.length).find(isOpen);
     if (next === undefined) await actions.report();
     else await open(next);

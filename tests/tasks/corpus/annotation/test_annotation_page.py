@@ -198,7 +198,7 @@ def test_masks_of_later_rules_are_shown_as_new_until_they_are_judged(devtools: i
     before, other = hard_note(HARD, "Zoë𝒜"), hard_note("Nothing to see.")
     with served(tmp_path, [other, before]) as (_, session):
         session.change(0, 0, [], done=True)
-        session.change(1, 0, [], done=True)
+        session.change(1, 0, [], done=True, accept=True)
     with served(tmp_path, [other, hard_note(HARD, "Zoë𝒜", "أحمد")]) as (address, session):
         page = opened(devtools, address)
         assert page.text("#number") == "2" and page.evaluate(FINISHED) == "2 finished, 1 with new masks"

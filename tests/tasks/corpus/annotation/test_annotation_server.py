@@ -42,7 +42,7 @@ def ask(
 
 
 def put(address: str, index: object = 0, **changed: Any) -> tuple[int, dict[str, Any]]:
-    body = json.dumps({"revision": 0, "done": False, "marks": []} | changed).encode()
+    body = json.dumps({"revision": 0, "done": False, "accept": False, "marks": []} | changed).encode()
     status, _, content = ask(address, f"notes/{index}", "PUT", body, Content_Type="application/json")
     return status, json.loads(content)
 
@@ -90,7 +90,7 @@ def test_names_of_loopback_are_the_same_page(server: tuple[str, Session]) -> Non
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_what_a_form_of_another_page_could_send_changes_nothing(server: tuple[str, Session], kind: str) -> None:
-    body = json.dumps({"revision": 0, "done": True, "marks": []}).encode()
+    body = json.dumps({"revision": 0, "done": True, "accept": True, "marks": []}).encode()
     assert ask(server[0], "notes/0", "PUT", body, Content_Type=kind)[0] == 415
     assert ask(server[0], "report", "POST", b"{}", Content_Type=kind)[0] == 415
     assert server[1].state(0)["revision"] == 0

@@ -52,7 +52,7 @@ def index_of(opened: Session, part: str) -> int:
 
 def finish(opened: Session, part: str, *marks: Mark) -> None:
     index = index_of(opened, part)
-    opened.change(index, opened.state(index)["revision"], marks, done=True)
+    opened.change(index, opened.state(index)["revision"], marks, done=True, accept=True)
 
 
 def marked(opened: Session, part: str, verdict: str, type_: str = "") -> Mark:
@@ -146,7 +146,10 @@ def test_later_rules_are_measured_without_new_marks(monkeypatch: pytest.MonkeyPa
     state = again.state(index := index_of(again, "zqxwv"))
     assert sorted(state["states"]) == ["right", "unjudged"] and state["done"]
     assert again.fresh() == [i == index for i in range(3)]
-    again.change(index, state["revision"], [Mark(**mark) for mark in state["marks"]], done=True)
+    marks = [Mark(**mark) for mark in state["marks"]]
+    again.change(index, state["revision"], marks, done=True)
+    assert again.report().unjudged == 1, "a change of other marks says nothing of the new mask"
+    again.change(index, state["revision"] + 1, marks, done=True, accept=True)
     assert again.report().unjudged == 0 and not any(again.fresh()), "finished once more, the new mask is right"
 
 

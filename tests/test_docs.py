@@ -62,6 +62,7 @@ ELSEWHERE = {
     "python -m model convert Llama3": "test_convert.py",
     "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
     "python -m model inspect": "test_convert.py",
+    "python -m tasks.corpus annotate": "test_annotation_page.py",
     "python -m tasks.corpus explain": "test_damage.py",
     "PYTHONPATH=.cache/clinosim python -m clinosim.simulator.cli": "test_simulated_hospital.py",
     "cp -r .cache/hospital/fhir_r4 data/": "test_simulated_hospital.py",

@@ -24,8 +24,8 @@ _NAMES = {
     "compte_rendu rapport observation lettre contenu texto nota notas informe contenido testo referto relazione lettera contenuto tekst "
     "notatka opis wynik treść tresc metin rapor not bulgular içerik icerik",
     "group": "group patient patient_id patientid person_id subject_id mrn case case_id patientennummer patienten_id fallnummer fall gruppe "
-    "patient_nr pat_id patid paciente id_paciente grupo paziente id_paziente gruppo pacjent pacjent_id id_pacjenta grupa hasta hasta_id hasta_no "
-    "grup groupe id_patient",
+    "patient_nr pat_id patid paciente id_paciente grupo paziente id_paziente gruppo pacjent pacjent_id id_pacjenta grupa hasta hasta_id "
+    "hasta_no grup groupe id_patient",
     "topic": "topic focus subject disease condition diagnosis category thema krankheit erkrankung diagnose tema enfermedad diagnóstico "
     "diagnostico maladie sujet diagnostic malattia argomento diagnosi choroba temat diagnoza rozpoznanie hastalık hastalik konu tanı tani",
     "split": "split subset partition aufteilung",

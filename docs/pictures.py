@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen, run
 from time import sleep
 
+from helpers.annotated import annotating, write_notes
 from helpers.browser import Page, browser
 from helpers.chat_page import ANSWERED, READY, send
 from helpers.project import free_port, wait_for
@@ -24,6 +25,26 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 MAX_BYTES = 200_000
 QUESTION = "What is arachnodactyly?"
 MODEL = "medical-llm"
+NOTE = """DISCHARGE SUMMARY
+Patient: HOLLOWAY, MARGARET R      MRN: 00482913      DOB: 04/17/1951
+Attending: Dr. Samuel Okafor, St. Brigid Medical Center
+
+HISTORY OF PRESENT ILLNESS
+Mrs. Holloway is a 67-year-old woman who came in on 11/02/2018 with two days of
+dyspnea. Her daughter Ruth said that she had stopped furosemide 40 mg. BP 148/86,
+HR 104, SpO2 91 % on room air. Strength 4/5 in both legs.
+
+LABS
+Sodium        134    135-145    L
+Creatinine    1.4    0.6-1.1    H
+BNP           912
+
+PLAN
+Furosemide 40 mg twice a day, weight every morning. Bell palsy of 2011: no change.
+Follow-up with Okafor in clinic on 11/19/2018; call 555-867-5309 with questions.
+
+/es/ S OKAFOR MD
+"""  # of nobody
 
 
 @contextmanager
@@ -75,6 +96,19 @@ def reports(devtools: int) -> None:
         save(page, name)
 
 
+def annotation(devtools: int) -> None:
+    """The page on which a person marks identifiers and damage, with a made-up note."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_notes(Path(folder), [("p", NOTE)])
+        with annotating(Path(folder)) as (address, _):
+            page = tab(devtools, address, 1280, 760)
+            page.wait("document.querySelector('.mask')")
+            for key in ("j", "ArrowRight", "ArrowRight", "ArrowRight", "m"):  # an initial that the rules miss
+                page.press(key)
+            page.wait("document.querySelector('.missed')")
+            save(page, "annotation")
+
+
 def lineage(devtools: int, client: MlflowClient, version: str) -> None:
     """The tree from the version to the raw files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -120,6 +154,7 @@ def main() -> None:
         devtools = stack.enter_context(browser(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
         chat(devtools)
         reports(devtools)
+        annotation(devtools)
         lineage(devtools, client, version)
         mlflow_version(devtools, version)
         prefect_run(devtools)

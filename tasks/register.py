@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tasks.corpus.annotation.figures import sentences
 from tasks.registry.challenge import Scored
 from tasks.registry.model_card import trained_on
 from tasks.registry.params import RegisterParams
@@ -41,6 +42,7 @@ def register(
     ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
     """
     from tasks.registry import tracking
+    from tasks.registry.site_annotation import annotation_of
 
     try:
         scored = Scored(base, documents, cleaning, shards)
@@ -48,7 +50,9 @@ def register(
     except tracking.MlflowException as error:
         raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
-    show(tuned, evaluation, result, trained_on(read_records(records)), Console(width=None if sys.stdout.isatty() else LINE))
+    behind = read_records(records)
+    annotation = sentences(annotation_of(behind))
+    show(tuned, evaluation, result, trained_on(behind), annotation, Console(width=None if sys.stdout.isatty() else LINE))
     return StageResult()
 
 

@@ -1,6 +1,7 @@
 """``python -m tasks.corpus data``: the default raw corpus, built from pinned packages.
 
 ``python -m tasks.corpus explain FILE``: what every rule changes in a raw file.
+``python -m tasks.corpus annotate``: a page on which a person marks identifiers and damage in the site's own notes.
 """
 
 import argparse
@@ -12,8 +13,9 @@ PROG = "python -m tasks.corpus"
 
 def main() -> None:
     """Parse first, so that help and a mistyped option cost no imports."""
-    if sys.argv[1:2] == ["explain"]:
-        explain(sys.argv[2:])
+    commands = {"explain": explain, "annotate": annotate}
+    if sys.argv[1:] and sys.argv[1] in commands:
+        commands[sys.argv[1]](sys.argv[2:])
     else:
         build(sys.argv[1:])
 
@@ -23,7 +25,7 @@ def build(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog=PROG,
         description="Build the default raw corpus from pinned packages.",
-        epilog=f"'{PROG} explain FILE' lists what every rule changes in a raw file",
+        epilog=f"'{PROG} explain FILE' lists what every rule changes in a raw file; '{PROG} annotate' opens a page for marking your notes",
     )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--only-for", type=Path, metavar="FILE.dvc", help="refuse where this file points at another corpus")
@@ -66,6 +68,38 @@ def explain(arguments: list[str]) -> None:
         print(f"{step:12} {rule:20} {count:8,}")
     changes = sum(count for (step, _), count in counts.items() if step != NOT_READ)
     print(f"explain: {changes:,} changes; {target} lists them with text of the records, for you alone")
+
+
+def annotate(arguments: list[str]) -> None:
+    """Serve the page for annotating a sample of the notes in data/, or measure the rules on what is annotated."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROG} annotate",
+        description="Mark identifiers and damage in a sample of the notes in data/, on a page that only this machine reaches.",
+    )
+    parser.add_argument("--notes", type=int, help="size of the sample, at most 5000; 200, or that of the annotation that is here")
+    parser.add_argument("--seed", type=int, help="of the sample; preprocess.seed, or that of the annotation that is here")
+    parser.add_argument("--port", type=int, default=8010, help="of the page on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--report", action="store_true", help="measure the rules of now on the notes that are finished, without a page")
+    options = parser.parse_args(arguments)
+    if options.report and (options.notes, options.seed) != (None, None):
+        parser.error("--report takes the notes that are finished, whatever was drawn")
+    from tasks.corpus.annotation import command
+    from tasks.corpus.params import PreprocessParams
+    from tasks.runtime.artifacts import RAW
+    from tasks.runtime.params import read_section
+    from tasks.runtime.permissions import close_to_others
+
+    try:
+        close_to_others()
+        params = read_section("preprocess", PreprocessParams)
+        if options.report:
+            command.report(RAW, params)
+        else:
+            command.annotate(RAW, params, notes=options.notes, seed=options.seed, port=options.port)
+    except (ValueError, OSError) as error:
+        sys.exit(f"annotate: {error}")
+    except KeyboardInterrupt:
+        sys.exit("annotate: stopped; what was marked is kept")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from tasks.corpus.annotation.figures import Figures, sentences
 from tasks.evaluation.metrics import METRICS, PER_TOKEN
 from tasks.evaluation.metrics import label as metric_label
 from tasks.registry.gate import MetricRow
@@ -62,6 +63,7 @@ def card(
     records: Mapping[str, Mapping[str, Any]],
     table: Sequence[MetricRow],
     findings: Mapping[str, Sequence[str]],
+    annotation: Figures | None,
     checkpoint: str,
     code: Mapping[str, Any],
 ) -> str:
@@ -77,6 +79,7 @@ def card(
         trained=trained_on(records),
         rows=[_cells(row) for row in table],
         findings=findings,
+        annotation=list(sentences(annotation)),
         checkpoint=checkpoint,
         code=code,
     )
@@ -155,6 +158,12 @@ The model was {{ trained }}. There are {{ "{:,.0f}".format(shard.documents_train
 {{ "{:,.0f}".format(shard.documents_test or 0) }} in test. Groups of documents (a patient, a disease, a term) are in one split only.
 Identifiers were replaced as far as the recognizers find them, which assists de-identification and does not make text anonymous.
 {% endif %}
+
+Recall and damage of the cleaning, as a person of the site marked them in its own notes:
+
+{% for sentence in annotation %}
+* {{ sentence }}
+{% endfor %}
 
 {% if credits %}
 ### Credits

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint.config import read_config
+from tasks.corpus.annotation.figures import Figures
 from tasks.corpus.documents import read_documents
 from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import Shards
@@ -57,6 +58,7 @@ class Contents:
     decision: Decision
     documents: Sequence[Path]  # the decision's files
     metrics: Mapping[str, Any]  # the evaluation's table
+    annotation: Figures | None  # of the site's own notes
 
 
 def make(folder: Path, contents: Contents, number: int) -> Package:
@@ -96,6 +98,7 @@ def _card(contents: Contents, corpus: list[dict[str, Any]]) -> str:
         records=records,
         table=contents.decision.table,
         findings=findings(contents.metrics),
+        annotation=contents.annotation,
         checkpoint=next(digest for path, digest in records["finetune"]["outputs"].items() if Path(path) == contents.tuned),
         code={"commit": contents.code["commit"], "dirty": contents.code["dirty"] == "true"},
     )
@@ -114,6 +117,7 @@ def _passport(contents: Contents, number: int, corpus: list[dict[str, Any]]) -> 
         decision={"verdict": decision.verdict, "reasons": list(decision.reasons), "table": [asdict(row) for row in decision.table]},
         corpus=corpus,
         deidentification=deidentification(trees),
+        annotation=contents.annotation,
     )
 
 

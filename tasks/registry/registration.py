@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.corpus.annotation import figures
 from tasks.evaluation import findings
 from tasks.registry.challenge import Challenge, Scored
 from tasks.registry.gate import Decision
@@ -50,7 +51,7 @@ def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, re
 
     ``ValueError`` where files here are not what the stages wrote. A dry run, of an experiment, changes nothing in the registry.
     """
-    from tasks.registry import promotion, tracking, versions
+    from tasks.registry import promotion, site_annotation, tracking, versions
 
     candidate = _candidate(scored, tuned, seen, evaluation, records, params)
     client = tracking.connect()
@@ -65,6 +66,8 @@ def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, re
     else:
         version = _decide(client, candidate, version, run_ids)
     if not dry_run:
+        if decided_before and site_annotation.hand_over(client, version, site_annotation.annotation_of(candidate.behind)):
+            print(f"register: version {version.version} is older than this site's annotation; MLflow has the figures, its passport has not")
         for tainted in promotion.mark_tainted(client, params.name, promotion.withdrawn()):
             print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
     return _result(client, candidate, client.get_model_version(params.name, version.version), dry_run=dry_run)
@@ -172,9 +175,9 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
 
 def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge, folder: Path) -> Any:
     """A new version, with its first decision."""
-    from tasks.registry import challenge, package, tracking, versions
+    from tasks.registry import challenge, package, site_annotation, tracking, versions
 
-    metrics = _metrics(candidate.evaluation)
+    metrics, annotation = _metrics(candidate.evaluation), site_annotation.annotation_of(candidate.behind)
     document = challenge.write_decision(folder, 1, challenged, candidate.evaluation)
     contents = package.Contents(
         name=candidate.params.name,
@@ -191,15 +194,16 @@ def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge
         decision=challenged.decision,
         documents=[document, document.with_suffix(".html")],
         metrics=metrics,
+        annotation=annotation,
     )
-    tags = candidate.digests | {f"run.{stage}": run for stage, run in run_ids.items()}
+    tags = site_annotation.tags(annotation) | candidate.digests | {f"run.{stage}": run for stage, run in run_ids.items()}
     return versions.create_version(
         tracking.connect(),
         candidate.params.name,
         lambda number: package.make(folder / f"package-{number}", contents, number),
         tags=tags | findings.tags(metrics) | _decision_tags(1, challenged.decision, document, candidate.case),
         inputs={str(path): dvc_digest(path) for path in (candidate.tuned, candidate.evaluation)},
-        metrics=candidate.behind["validate"]["metrics"],
+        metrics=candidate.behind["validate"]["metrics"] | (figures.metrics(annotation) if annotation else {}),
     )
 
 

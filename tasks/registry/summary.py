@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ NEXT = """\
   make ui"""
 
 
-def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], trained: str, console: Console) -> None:
-    """``trained``: how much the model saw, in words."""
+def show(
+    checkpoint: Path, evaluation: Path, registration: dict[str, Any], trained: str, annotation: Iterable[str], console: Console
+) -> None:
+    """``trained``: how much the model saw, in words; ``annotation``: recall and damage on the site's own notes, in sentences."""
     metrics, answers = (json.loads((evaluation / name).read_text(encoding="utf-8")) for name in ("metrics.json", "answers.json"))
     console.print()
     for split, title in TITLES.items():
@@ -42,6 +45,8 @@ def show(checkpoint: Path, evaluation: Path, registration: dict[str, Any], train
     number = f"/{registration['version']}" if registration["version"] else "@champion"
     version = f"models:/{registration['name']}{number}"
     console.print(Text(f"The model was {trained}."))
+    for sentence in annotation:
+        console.print(Text(f"{sentence[0].upper()}{sentence[1:]}."))
     for name, listed in findings(metrics).items():
         console.print(Text(f"{name.capitalize()}: {'' if listed else 'nothing'}".rstrip(), style=COLOURS[name]))
         for sentence in listed:

@@ -17,6 +17,7 @@ REPORTS = ARTIFACTS / "reports"
 RECORDS = ARTIFACTS / "runs"
 REJECTED = ARTIFACTS / "rejected.jsonl"  # of no DVC output: it holds the text of rejected records
 CHANGES = ARTIFACTS / "changes.csv"  # beside it and no output either: what rules changed most often, with text
+ANNOTATION = Path("annotation")  # of no DVC output and no cache: what a person marked in the site's own notes is the work of hours
 REGISTRATION = ARTIFACTS / "registration.json"
 DRIFT = ARTIFACTS / "drift"
 

@@ -8,7 +8,18 @@ from model import ownership
 from tasks.runtime.settings import setting
 
 # What holds text of records, names of raw files or keys, or may be asked for them.
-CLOSED = ("data", "artifacts", ".cache", ".dvc/cache", ".dvc/tmp", ".dvc/config.local", "mlartifacts", "mlflow.db", "local.yaml")
+CLOSED = (
+    "data",
+    "artifacts",
+    "annotation",
+    ".cache",
+    ".dvc/cache",
+    ".dvc/tmp",
+    ".dvc/config.local",
+    "mlartifacts",
+    "mlflow.db",
+    "local.yaml",
+)
 # Of these what is taken is not what somebody put there, but what this project did.
 OURS = (".dvc/cache", ".dvc/tmp", ".cache", "mlartifacts", "mlflow.db")
 WRITING = 0o022

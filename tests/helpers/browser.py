@@ -23,8 +23,9 @@ CHROMIUM = (
     "--disable-component-update",
     "--disable-sync",
 )
-MODIFIERS = {"": 0, "Control": 2}
-CODES = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
+MODIFIERS = {"": 0, "Alt": 1, "Control": 2, "Shift": 8}
+CODES = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, ".": 190, ",": 188}
+NAMES = {".": "Period", ",": "Comma"}  # of keys, where they are called otherwise than what they write
 
 
 @contextmanager
@@ -131,9 +132,11 @@ class Page:
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, modifier: str = "") -> None:
-        """Press and release a key of ``CODES``, with a modifier of ``MODIFIERS``."""
-        common = {"key": key, "code": key, "windowsVirtualKeyCode": CODES[key], "modifiers": MODIFIERS[modifier]}
-        self.call("Input.dispatchKeyEvent", type="keyDown", text="\r" if key == "Enter" else "", **common)
+        """Press and release a letter, a digit or a key of ``CODES``, with a modifier of ``MODIFIERS``."""
+        name = NAMES.get(key) or (f"{'Digit' if key.isdecimal() else 'Key'}{key.upper()}" if key.isalnum() and len(key) == 1 else key)
+        common = {"key": key, "code": name, "windowsVirtualKeyCode": CODES.get(key) or ord(key.upper()), "modifiers": MODIFIERS[modifier]}
+        text = "\r" if key == "Enter" else key if len(key) == 1 and modifier in ("", "Shift") else ""
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def nameless(self) -> list[str]:

@@ -1,6 +1,7 @@
 """What a newcomer brings: notes as text files, questions from Excel, conversations, a small FHIR export. All of it is made up."""
 
 import base64
+import csv
 import json
 import random
 from dataclasses import dataclass
@@ -193,3 +194,50 @@ def _fhir_note(number: int) -> Json:
     attachment = {"contentType": kind, "data": base64.b64encode(text.encode()).decode()}
     note = {"resourceType": "DocumentReference", "id": f"n{number}", "status": "current", "content": [{"attachment": attachment}]}
     return note | {"subject": {"reference": f"Patient/p{patient}"}, "author": [{"reference": f"Practitioner/d{number % len(_STAFF)}"}]}
+
+
+def write_note_table(path: Path) -> None:
+    """The 30 notes as a hospital's database writes them: a table with the patient's number and name in columns of their own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["PatientID", "First", "Last", "DOB", "Note"])
+        for number in range(NOTES):
+            patient, visit = number % len(_CASES), number // len(_CASES)
+            born = f"19{40 + patient}-0{1 + patient % 9}-1{patient % 9}"
+            rows.writerow([4_410_200 + 37 * patient, _GIVEN[patient], _FAMILY[patient], born, _note(patient, visit)])
+
+
+def write_clinical_documents(folder: Path) -> None:
+    """24 clinical documents of 12 patients, a file each: a summary with sections, a table and a list."""
+    folder.mkdir(parents=True)
+    for number in range(2 * len(_CASES)):
+        (folder / f"summary-{number + 1:02}.xml").write_text(_clinical_document(number), encoding="utf-8")
+
+
+def _clinical_document(number: int) -> str:
+    patient, visit = number % len(_CASES), number // len(_CASES)
+    case, rng, (given, family) = _CASES[patient], random.Random(f"cda {number}"), _STAFF[number % len(_STAFF)]
+    results = {
+        "Sodium": f"{rng.randrange(132, 146)} mmol/L",
+        "Haemoglobin": f"{rng.randrange(96, 160)} g/L",
+        "CRP": f"{rng.randrange(2, 90)} mg/L",
+    }
+    rows = "".join(f"<tr><td>{test}</td><td>{value}</td></tr>" for test, value in results.items())
+    story = f"{_GIVEN[patient]} {_FAMILY[patient]} came with {case.complaint}. {_COURSES[visit].format(days=rng.randrange(2, 20))}"
+    plan = (f"{('start', 'continue')[visit]} {case.treatment}", f"Review by Dr. {family} in {rng.randrange(2, 9)} weeks")
+    sections = {
+        "History": f"<paragraph>{story}</paragraph>",
+        "Results": f"<table><thead><tr><th>Test</th><th>Value</th></tr></thead><tbody>{rows}</tbody></table>",
+        "Plan": f"<list>{''.join(f'<item>{item}</item>' for item in plan)}</list>",
+    }
+    body = "".join(
+        f"<component><section><title>{title}</title><text>{text}</text></section></component>" for title, text in sections.items()
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ClinicalDocument xmlns="urn:hl7-org:v3"><title>Summary of care</title>'
+        f'<recordTarget><patientRole><id root="1.2.3" extension="{7300 + patient}"/><patient><name><given>{_GIVEN[patient]}</given>'
+        f'<family>{_FAMILY[patient]}</family></name><birthTime value="19{40 + patient}0412"/></patient></patientRole></recordTarget>'
+        f"<author><assignedAuthor><assignedPerson><name><given>{given}</given><family>{family}</family></name></assignedPerson>"
+        f"</assignedAuthor></author><component><structuredBody>{body}</structuredBody></component></ClinicalDocument>\n"
+    )

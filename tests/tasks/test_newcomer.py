@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.newcomers import CHATS, FHIR_NOTES, NOTES, QUESTIONS, write_chats, write_fhir, write_notes, write_questions
+from helpers.newcomers import (
+    CHATS,
+    FHIR_NOTES,
+    NOTES,
+    QUESTIONS,
+    write_chats,
+    write_clinical_documents,
+    write_fhir,
+    write_note_table,
+    write_notes,
+    write_questions,
+)
+from helpers.pages import plain, shown_outputs
 from helpers.project import ROOT
 from ruamel.yaml import YAML
 
@@ -105,6 +117,28 @@ def test_a_newcomers_set_becomes_shards(name: str, tiny_checkpoint: Path, capsys
         assert re.search(r"no record was in (test|validation): 1 group of train went there, \d of 30 documents; preprocess.\w+_share", told)
         assert re.search(r"answer_nll on test: about \d of 100.* documents, 0 of them with a question", told)
         assert "is a group of its own" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("heading", "write", "path"),
+    [("A table of notes", write_note_table, "notes.csv"), ("A folder of C-CDA documents", write_clinical_documents, "ccda")],
+)
+def test_the_page_of_examples_shows_what_there_is(
+    heading: str, write: Callable[[Path], None], path: str, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Path("data") / path)
+    write_into_params([], injections=1)
+    seen = ""
+    if path == "notes.csv":
+        with pytest.raises(ValueError, match="has a header with no column") as error:
+            run(tiny_checkpoint, "first")
+        write_into_params(LINE.findall(str(error.value)))
+        seen = Path("data/notes.csv").read_text() + str(error.value)
+    documents = run(tiny_checkpoint, "out")
+    seen = plain(" ".join([seen, capsys.readouterr().out, *(d.answer for d in documents)]))
+    outputs = shown_outputs("own-data-examples.md", heading)
+    assert len(outputs) >= 2 and not [part for output in outputs for part in output if part not in seen]
 
 
 def check_that_patients_stay_together(documents: list[Document]) -> None:

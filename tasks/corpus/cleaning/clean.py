@@ -34,12 +34,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     Returns the counts by rule, and ten numbers: how many train documents have 0-10 %, 10-20 % … of their 13-grams in evaluation.
     ``ValueError`` where params name files or records that do not exist, or nothing can be read.
     """
-    corpus = _Corpus(data, work, params, _checked_files(data, params))
-    corpus.over_files()
-    _refuse_unreadable(corpus.counts, data)
-    corpus.announce([*_about_files(corpus.counts), *file_groups.advice(corpus.names, params.files)])
-    if not corpus.counts.total("records"):
-        raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
+    corpus = _read(data, work, params)
     rules = _rules(params)
     lexicon()  # built once, before several processes need it
     corpus.over_partitions(passes.clean, "cleaning", rules)
@@ -48,6 +43,11 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     copy_forward.find_copies(work, params.copy_forward)
     corpus.over_partitions(passes.strip, "comparing", rules)
     return corpus.counts, _decide(corpus)
+
+
+def read_corpus(data: Path, work: Path, params: PreprocessParams) -> None:
+    """Pass 1 alone: the raw documents by partition, and who the files name, are in ``work`` then. ``ValueError`` as ``clean``."""
+    _read(data, work, params)
 
 
 @dataclass
@@ -103,6 +103,16 @@ class _Corpus:
         for part in parts:
             if part is not None:
                 self.counts.merge(part)
+
+
+def _read(data: Path, work: Path, params: PreprocessParams) -> _Corpus:
+    corpus = _Corpus(data, work, params, _checked_files(data, params))
+    corpus.over_files()
+    _refuse_unreadable(corpus.counts, data)
+    corpus.announce([*_about_files(corpus.counts), *file_groups.advice(corpus.names, params.files)])
+    if not corpus.counts.total("records"):
+        raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
+    return corpus
 
 
 def _decide(corpus: _Corpus) -> list[int]:

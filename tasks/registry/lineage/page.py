@@ -6,6 +6,7 @@ Complete in itself; made from the passport alone.
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.corpus.annotation import figures
 from tasks.registry.lineage.tree import MEANING, Node, about, ancestry
 from tasks.runtime import html
 
@@ -31,6 +32,7 @@ def page(name: str, document: Mapping[str, Any], runs: Mapping[str, str]) -> str
         about=lambda node: about(document, node, runs),
         again=again,
         meaning=MEANING,
+        annotation=figures.section(figures.Figures.model_validate(stated)) if (stated := document.get("annotation")) else "",
     )
 
 
@@ -100,6 +102,7 @@ file stand in passport.json.</p>
 {% endif %}
 {% endmacro %}
 <ul>{% for tree in trees %}{{ branch(tree) }}{% endfor %}</ul>
+{{ annotation | safe }}
 """,
     style="""body { max-width: 76rem } svg { width: 100% } code { font-size: .85em; color: #555; overflow-wrap: anywhere }
 small { display: block; color: #444 }

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from tasks.corpus.annotation.figures import Figures
 from tasks.registry.lineage.signature import SIGNATURE
 from tasks.runtime import artifacts
 from tasks.runtime.digests import dvc_digest, sha256
@@ -56,13 +57,14 @@ def passport(
     decision: Mapping[str, Any],
     corpus: Sequence[Mapping[str, Any]],
     deidentification: Mapping[str, Any],
+    annotation: Figures | None,
 ) -> dict[str, Any]:
     """All of it but ``artifacts``, the digests of the version's own files, which are made from it, and ``alternatives``, further digests of
     those that MLflow writes anew when it loads a version.
 
     ``version``: name, number and time; ``trees``: where each path that the records name lies now; ``runs``: the records' files;
-    ``corpus``: what is stated of the raw files; ``deidentification``: its recall and damage. ``ValueError`` where a tree does not hold the
-    bytes that its stage wrote or read.
+    ``corpus``: what is stated of the raw files; ``deidentification``: its recall and damage; ``annotation``: the same on notes of the
+    site, as a person marked them. ``ValueError`` where a tree does not hold the bytes that its stage wrote or read.
     """
     recorded = {path: digest for record in records.values() for path, digest in (record["inputs"] | record["outputs"]).items()}
     listed = {}
@@ -82,6 +84,7 @@ def passport(
         "unlisted": {name: digest for name, digest in sorted(recorded.items()) if name not in listed},
         "gates": dict(gates),
         "deidentification": dict(deidentification),
+        "annotation": annotation and annotation.model_dump(mode="json"),
         "decision": dict(decision),
         "stages": {stage: {name: record.get(name) for name in OF_RECORDS} for stage, record in records.items()},
     }
@@ -175,6 +178,7 @@ class _Passport3(_Passport):
     artifacts: _Digests
     alternatives: dict[str, list[str]]
     deidentification: _Deidentification = _Deidentification()  # older passports of this format have none
+    annotation: Figures | None = None  # nor this; none where nobody annotated
 
 
 class _Passport2(_Passport):

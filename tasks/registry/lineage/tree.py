@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.corpus.annotation.figures import Figures, sentences
 from tasks.registry.lineage.passport import CHECKPOINT, EVALUATION
 from tasks.runtime.artifacts import BASE, DOCUMENTS, RAW, REPORTS, SHARDS, VARIANTS
 
@@ -78,6 +79,14 @@ def deidentification_of(document: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def annotation_of(document: Mapping[str, Any]) -> list[str]:
+    """What the site's own annotation says, in words; none where a passport is older than annotations."""
+    if "annotation" not in document:
+        return []
+    stated = document["annotation"]
+    return list(sentences(stated and Figures.model_validate(stated)))
+
+
 def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]:
     """The trees as text. ``runs``: by stage what the tracking store says of its run."""
     shown: set[str] = set()
@@ -118,3 +127,4 @@ def about(document: Mapping[str, Any], node: Node, runs: Mapping[str, str]) -> I
     yield from (f"gate {sentence}" for sentence in gates_of(document, node.stage))
     if node.stage == "preprocess":
         yield from deidentification_of(document)
+        yield from annotation_of(document)

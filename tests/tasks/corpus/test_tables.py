@@ -167,7 +167,9 @@ HEADERS = [
     ("patient_id,date,Befund", "{text: Befund, group: patient_id}"),
     ("id,report,impression", "{text: report}"),
     ("PatNr;Aufnahme;Befundtext", "{text: Befundtext}"),
-    ("mrn,Discharge Summary", "{text: Discharge Summary, group: mrn}"),
+    ("mrn,Discharge Summary", "{text: Discharge Summary, group: mrn}, patient: {MRN: mrn}"),
+    ("PatID,First,Last,DOB,Author,Note", "{text: Note, group: PatID}, patient: {NAME: [First, Last], DATE: DOB}, staff: {NAME: Author}"),
+    ("Patient_ID;Vorname;Nachname;PLZ", "{group: Patient_ID}, patient: {NAME: [Vorname, Nachname], ZIP: PLZ}"),
 ]
 
 

@@ -88,7 +88,7 @@ def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Pa
     registration = {"name": "m", "version": 1, "digests": {}, "decision": decision}
     write_whole(tmp_path / "registration.json", registration)
     said = StringIO()
-    show(tmp_path, tmp_path, registration, "trained on a little", Console(file=said, width=200))
+    show(tmp_path, tmp_path, registration, "trained on a little", ["not annotated on this site"], Console(file=said, width=200))
     terminal = said.getvalue()
     text_card = written_card(metrics, gate.table(scored))
     report = unescape(page(metrics, dict.fromkeys(("base", "tuned"), COUNTS), [], FACTS))
@@ -98,7 +98,8 @@ def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Pa
     # In the terminal what is worse comes first, and before the decision.
     positions = [terminal.index(word) for word in ("\nWorse:", "\nBetter:", "\nUnclear:", "\nDecision: first, promoted")]
     assert positions == sorted(positions)
-    assert "The model was trained on a little." in terminal
+    assert "The model was trained on a little.\nNot annotated on this site.\n" in terminal
+    assert "* not annotated on this site" in text_card
 
 
 def written_card(metrics: dict[str, Any], rows: Any) -> str:
@@ -110,6 +111,7 @@ def written_card(metrics: dict[str, Any], rows: Any) -> str:
         records={"shard": {"metrics": WHOLE}},
         table=rows,
         findings=findings(metrics),
+        annotation=None,
         checkpoint="c",
         code={},
     )

@@ -267,6 +267,7 @@ def test_a_passport_carries_recall_and_damage_and_older_ones_have_neither() -> N
         decision={"verdict": "first", "reasons": [], "table": []},
         corpus=[],
         deidentification=figures,
+        annotation=None,
     ) | {"artifacts": {"params.yaml": digest}, "alternatives": {}}
     document["trees"] = {tree: {"dvc": "", "files": {"": digest}} for tree in (passport.CHECKPOINT, passport.EVALUATION)}
     read = passport.parse_passport(json.dumps(document).encode(), "a passport")

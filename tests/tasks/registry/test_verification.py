@@ -257,6 +257,7 @@ def test_a_passport_carries_recall_and_damage_and_older_ones_have_neither() -> N
     digest = "0" * 64
     figures = {"recall": [{"name": "NAME", "half": "all", "share": 0.98, "low": 0.9, "high": 1.0}]}
     figures["damage"] = [{"name": "value", "spans": 9, "share": 0.002, "low": 0.0, "high": 0.01}]
+    figures["entity_model_damage"] = [{"name": "drug", "spans": 9, "share": 0.003, "low": 0.0, "high": 0.01}]
     document = passport.passport(
         version={"name": "m", "number": 1, "made": "now"},
         records={},
@@ -271,7 +272,7 @@ def test_a_passport_carries_recall_and_damage_and_older_ones_have_neither() -> N
     ) | {"artifacts": {"params.yaml": digest}, "alternatives": {}}
     document["trees"] = {tree: {"dvc": "", "files": {"": digest}} for tree in (passport.CHECKPOINT, passport.EVALUATION)}
     read = passport.parse_passport(json.dumps(document).encode(), "a passport")
-    assert deidentification_of(read) == ["recall: NAME 0.980", "damage: value 0.002"]
+    assert deidentification_of(read) == ["recall: NAME 0.980", "damage: value 0.002", "entity model damage: drug 0.003"]
     older = {name: value for name, value in document.items() if name != "deidentification"}
     assert deidentification_of(passport.parse_passport(json.dumps(older).encode(), "an older one")) == []
     document["deidentification"] = {"recall": [{"name": "NAME", "share": "high"}]}

@@ -23,6 +23,7 @@ from tasks.params import read_params
 from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
+from tasks.runtime.pool import kept_processes
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
@@ -34,11 +35,13 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     work = WORK.absolute()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, mode=0o700)
+    _check_entity_model(params)
     try:
-        counts, decontamination = clean(data.absolute(), work, params)
-        _collect(work / "rejected", rejected, private)
-        _refuse_if_too_few(counts, data, rejected, params)
-        metrics = _measure_deidentification(work, report, rejected, params)
+        with kept_processes():
+            counts, decontamination = clean(data.absolute(), work, params)
+            _collect(work / "rejected", rejected, private)
+            _refuse_if_too_few(counts, data, rejected, params)
+            metrics = _measure_deidentification(work, report, rejected, params)
         _gate(work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:
@@ -99,17 +102,29 @@ def _keep(*paths: Path) -> None:
         shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target)
 
 
+def _check_entity_model(params: PreprocessParams) -> None:
+    """``ValueError`` where it cannot be read, before a corpus is."""
+    if params.deidentify.entity_model:
+        from tasks.corpus.deidentify.analyzer import get_analyzer
+
+        get_analyzer(params.deidentify.model_dump_json())
+
+
 def _measure_deidentification(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> dict[str, float]:
     """Recall and damage on this run's text; ``ValueError`` where recall is lower, or damage higher, than the params allow."""
-    from tasks.corpus.deidentify import damage, recall  # import spaCy, which every worker process would pay for
+    from tasks.corpus.deidentify import damage, entity_figures, known_recall, recall  # pool processes import this module too
 
     shares = recall.measure_recall(params.deidentify, params.seed, work)
-    measured = damage.measure_damage(work, params.deidentify.model_dump_json(), frozenset(params.withdrawn))
-    damage.write_strings(work / CHANGES.name, measured)
+    deidentify, withdrawn = params.deidentify.model_dump_json(), frozenset(params.withdrawn)
+    measured = damage.measure_damage(work, deidentify, withdrawn)
+    without_known = known_recall.measure_known(work, deidentify, withdrawn)
+    of_model = entity_figures.measure(params.deidentify, params.seed, work, withdrawn)
+    damage.write_strings(work / CHANGES.name, [*measured.documents, *(of_model.damage.documents if of_model else ())])
     report.mkdir(parents=True, exist_ok=True)
     tables = {table: [asdict(row) for row in rows] for table, rows in shares.items()}
     limits = {"min_recall": params.deidentify.min_recall, "max_damage": params.max_damage}
-    write_whole(report / "deidentification.json", tables | {"damage": measured.report(), "limits": limits})
+    figures = {"damage": measured.report(), "without_known": without_known, "limits": limits}
+    write_whole(report / "deidentification.json", tables | figures | ({"entity_model": of_model.report()} if of_model else {}))
     hard_negatives = shares["all_hard_negatives"]
     problems = []
     if missed := recall.below([*shares["recall"], *shares["languages"]], params.deidentify.min_recall):
@@ -117,11 +132,14 @@ def _measure_deidentification(work: Path, report: Path, rejected: Path, params: 
         problems.append(f"{missing} (preprocess.deidentify.min_recall)")
     if harmed := damage.above(measured, hard_negatives, params.max_damage):
         problems.append(f"cleaning changes too much of what is clinical: {'; '.join(harmed)} (preprocess.max_damage)")
+    problems += of_model.above(params.max_damage) if of_model else []
     if problems:
         _keep(report, rejected, work / CHANGES.name)
         raise ValueError(f"{'; '.join(problems)}. The report is in {FAILED}")
     recalls = {f"recall_{share.half}_{share.name}": share.share for share in shares["recall"]}
-    return recalls | damage.metrics_of(measured, hard_negatives)
+    if of_model:
+        print(f"entity model: {of_model.summary()}", flush=True)
+    return recalls | damage.metrics_of(measured, hard_negatives) | (of_model.metrics() if of_model else {})
 
 
 def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:

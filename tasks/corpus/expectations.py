@@ -162,7 +162,7 @@ def _stable(result: dict[str, Any]) -> dict[str, Any]:
 
 # What a miss means, by the column that is looked at; every sentence begins with a number of records.
 SENTENCES = {
-    "id": "have an id that another record has, or none",
+    "id": "have the id of another record, as the same text twice has, or none",
     "content": "say the same as another, word for word",
     "split": "are in a split that there is not",
     "splits_of_group": "are of a group that is in more than one split; look at the column split, or name a wider group",

@@ -58,6 +58,7 @@ def page(
         **_shard_section(shards),
         **_deidentification_section(deidentification, funnel["rows"]),
         **_damage_section(deidentification),
+        entity_model=deidentification.get("entity_model"),
         decontamination=_bars([f"{10 * i}-{10 * i + 10} %" for i in range(10)], funnel["decontamination"], log=True),
         variants=sorted(variants.items()),
         samples=samples,
@@ -106,6 +107,8 @@ def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequenc
         identifiers[row["rule"]] += row["records"] * (row["step"] == "identifiers")
     return {
         "recall": _by_half(deidentification["recall"], "name"),
+        "known": {row["name"]: row for row in deidentification.get("known", []) if row["half"] == "all"},
+        "known_in_documents": deidentification.get("without_known", {}).get("recall", []),
         "languages": _by_half(deidentification.get("languages", []), "language"),
         "identifiers": identifiers,
         "types": TYPES,
@@ -116,12 +119,14 @@ def _deidentification_section(deidentification: Mapping[str, Any], rows: Sequenc
 def _damage_section(deidentification: Mapping[str, Any]) -> dict[str, Any]:
     """Nothing of a report that has no damage: of an older run."""
     damage = deidentification.get("damage", {})
+    rules_alone = {row["name"]: row for row in deidentification.get("without_known", {}).get("damage", [])}
     rows = [row | {"trials": row["documents"]} for row in damage.get("by_type", []) if row["spans"]]
     for row in deidentification.get("all_hard_negatives", []):
         name = "hard_negatives" if row["half"] == "all" else f"hard_negatives, {row['half']}"
         rows.append(row | {"name": name, "spans": row["injections"], "trials": row["templates"]})
     return {
         "damage": rows,
+        "damage_alone": rules_alone,
         "damage_by_rule": damage.get("by_rule", []),
         "damage_sample": damage.get("sample"),
         "damage_names": DAMAGE | {"hard_negatives, held-out": "those that nobody who wrote a rule has seen"},
@@ -237,12 +242,24 @@ at 95 %, with a template as a trial.</p>
 <td class="n">{{ "%.3f" | format(of.share) }} ({{ "%.2f" | format(of.low) }} to {{ "%.2f" | format(of.high) }}),
 {{ of.templates }} templates
 {%- endmacro %}
-<table><tr><th>type<th>documents with it<th>recall, all templates<th>held-out templates</tr>
+<table><tr><th>type<th>documents with it<th>recall, all templates<th>held-out templates
+{%- if known %}<th>all templates, where the data names the person{% endif %}</tr>
 {% for type, of in recall.items() %}
 <tr><td>{{ type }}: {{ types[type] }}<td class="n">{{ "{:,}".format(identifiers.get(type, 0)) }}
-{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}</tr>
+{% for half in ("all", "held-out") if half in of %}{{ share(of[half]) }}{% endfor %}
+{% if known %}<td class="n">{{ "%.3f" | format(known[type].share) if type in known }}{% endif %}</tr>
 {% endfor %}
 </table>
+{% if known_in_documents %}
+<p>Patients and staff whom the data names, in this run's own documents: all of these places are replaced. So many of them the rules
+alone would have found, a document as a trial:</p>
+<table><tr><th>type<th>documents<th>places<th>found by the rules alone</tr>
+{% for row in known_in_documents %}
+<tr><td>{{ row.name }}<td class="n">{{ "{:,}".format(row.documents) }}<td class="n">{{ "{:,}".format(row.spans) }}
+<td class="n">{{ "%.3f" | format(row.share) }} ({{ "%.2f" | format(row.low) }} to {{ "%.2f" | format(row.high) }})</tr>
+{% endfor %}
+</table>
+{% endif %}
 {% if languages %}
 <p>Names by language, in notes in English; of German, French, Spanish, Italian, Polish and Turkish also behind the language's own
 titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other languages: not measured.</p>
@@ -266,11 +283,13 @@ titles, labels and words for kin. Measured: {{ languages | join(", ") }}; other 
 this run with {{ "{:,}".format(damage_sample.words) }} words: the share of clinical spans that a rule changed or lost. What patterns do not
 recognize as clinical is not counted. Intervals are Wilson's at 95 %, with a document as a trial; of hard negatives, which were injected,
 with a template. The stage fails above a limit.</p>
-<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost<th>limit</tr>
+<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost
+{%- if damage_alone %}<th>without known people{% endif %}<th>limit</tr>
 {% for row in damage %}
 <tr><td>{{ row.name }}: {{ damage_names[row.name] }}
 <td class="n">{{ "{:,}".format(row.trials) }}<td class="n">{{ "{:,}".format(row.spans) }}
 <td class="n">{{ "%.4f" | format(row.share) }} ({{ "%.3f" | format(row.low) }} to {{ "%.3f" | format(row.high) }})
+{%- if damage_alone %}<td class="n">{{ "%.4f" | format(damage_alone[row.name].share) if row.name in damage_alone }}{% endif %}
 <td class="n">{{ max_damage[row.name] if row.name in max_damage }}</tr>
 {% endfor %}
 </table>
@@ -284,6 +303,27 @@ with a template. The stage fails above a limit.</p>
 {% endfor %}
 </table>
 <p>What was changed, in words: artifacts/changes.csv on the machine of the run, which its owner alone may read.</p>
+{% endif %}
+{% if entity_model %}
+<h2>Entity model</h2>
+<p>Each template was injected once, with English names where it is in English; the lists of words are asked before each of its marks.</p>
+<table><tr><th>type<th>recall of the model by itself<th>of the rules alone<th>of both</tr>
+{% for of in entity_model.recall.model %}
+<tr><td>{{ of.name }}: {{ types[of.name] }}{{ share(of) }}{{ share(entity_model.recall.rules[loop.index0]) }}
+{{ share(entity_model.recall.both[loop.index0]) }}</tr>
+{% endfor %}
+</table>
+<p>What its marks alone change, beyond what the rules change; the stage fails above a limit. What they would change if no list were asked
+shows what may become of clinical words that no list and no pattern knows.</p>
+<table><tr><th>what<th>in documents or templates<th>spans<th>changed or lost<th>without the lists<th>limit</tr>
+{% for row in entity_model.damage.by_type + entity_model.hard_negatives if row.spans != 0 %}
+<tr><td>{{ row.name }}{{ ", held-out" if row.half == "held-out" }}: {{ damage_names[row.name] }}
+<td class="n">{{ "{:,}".format(row.documents or row.templates) }}<td class="n">{{ "{:,}".format(row.spans or row.injections) }}
+<td class="n">{{ "%.4f" | format(row.share) }} ({{ "%.3f" | format(row.low) }} to {{ "%.3f" | format(row.high) }})
+<td class="n">{{ "%.4f" | format(row.unlisted) if "unlisted" in row }}
+<td class="n">{{ max_damage[row.name] if row.name in max_damage and row.half != "held-out" }}</tr>
+{% endfor %}
+</table>
 {% endif %}
 <h2>Decontamination: overlap of training with evaluation</h2>
 <p>Train documents by the greatest share of their 13-grams that is in one evaluation document, before those above the limit left.

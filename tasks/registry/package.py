@@ -159,7 +159,10 @@ def gates(trees: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 
 def deidentification(trees: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
-    """Recall and damage of the cleaning by type, with intervals and what they count; empty for a run that did not measure them."""
+    """Recall and damage of the cleaning by type, with intervals and what they count; empty for a run that did not measure them.
+
+    Of a run with an entity model also its recall by itself, and what its marks alone change.
+    """
     path = next((tree / DEIDENTIFICATION for tree in trees.values() if (tree / DEIDENTIFICATION).is_file()), None)
     report = json.loads(path.read_text(encoding="utf-8")) if path else {}
     damage = [*report.get("damage", {}).get("by_type", []), *report.get("all_hard_negatives", [])]
@@ -168,7 +171,11 @@ def deidentification(trees: Mapping[str, Path]) -> dict[str, list[dict[str, Any]
     def figures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{name: row[name] for name in kept if name in row} for row in rows]
 
-    return {"recall": figures(report.get("recall", [])), "damage": figures(damage)}
+    tables = {"recall": figures(report.get("recall", [])), "damage": figures(damage)}
+    if of_model := report.get("entity_model"):
+        tables["entity_model_recall"] = figures(of_model["recall"]["model"])
+        tables["entity_model_damage"] = figures([*of_model["damage"]["by_type"], *of_model["hard_negatives"]])
+    return tables
 
 
 def write_seen(shards: Path, variants: Path, trained: Path, path: Path) -> None:

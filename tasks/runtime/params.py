@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from tasks.runtime.errors import did_you_mean
 
 PARAMS = Path("params.yaml")
+TAG = re.compile(r"<\w+>")  # tells the forms of a value apart that may have several, and is no key
 # Keys that an older params.yaml may have, and their names now. An index in a list is left out.
 RENAMED = {
     "preprocess.other": "preprocess.ood",
@@ -69,7 +70,8 @@ def check(name: str, model: type[Section], raw: object) -> tuple[Section | None,
 
 def _problem(section: str, model: type[Params], error: Any) -> str:
     """What pydantic says of a value, with the path of its key; of an unknown key, its new name or which one may be meant."""
-    where, message = error["loc"], str(error["msg"]).lower()
+    where, message = tuple(step for step in error["loc"] if not TAG.fullmatch(str(step))), str(error["msg"])
+    message = message[:1].lower() + message[1:]
     key = ".".join([section, *map(str, where)])
     if error["type"] == "extra_forbidden":
         if new_name := RENAMED.get(".".join([section, *(step for step in where if isinstance(step, str))])):

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
@@ -48,6 +50,27 @@ def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *
         bar.close()
 
 
+@contextmanager
+def kept_processes() -> Iterator[None]:
+    """Within it, the processes of one piece of work stay for the next, so that what they import is imported once.
+
+    They keep the working directory and the environment that this process had when they began.
+    """
+    _kept.is_on = True
+    try:
+        yield
+    finally:
+        _kept.is_on = False
+        if pool := _kept.pool:
+            _kept.pool = None
+            pool.shutdown()
+
+
+def are_processes_kept() -> bool:
+    """Whether there are processes that have begun, and wait for more work."""
+    return _kept.pool is not None
+
+
 def workers() -> int:
     """Processes to use on this machine; ``ValueError`` where ``WORKERS`` is not a positive number."""
     count = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
@@ -56,29 +79,54 @@ def workers() -> int:
     return int(count)
 
 
+@dataclass
+class _Kept:
+    is_on: bool = False
+    pool: ProcessPoolExecutor | None = None
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes; where it is kept, one of as many as there may be, until something goes wrong with it."""
+    # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
+    pool = _kept.pool or ProcessPoolExecutor(
+        workers() if _kept.is_on else count, multiprocessing.get_context("spawn"), initializer=end_with_parent
+    )
+    _kept.pool = pool if _kept.is_on else None
+    try:
+        yield pool
+    except BaseException:
+        _kept.pool = None
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    if not _kept.is_on:
+        pool.shutdown()
+
+
 def _in_processes(count: int, function: Callable[..., R], arguments: Sequence[tuple[Any, ...]]) -> Iterator[R]:
     yielded, done = 0, dict[int, R]()
     for _ in range(ATTEMPTS):
-        # Not forked: the parent has threads, and a child that imports for itself is the same on every system.
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
-            futures: dict[int, Future[R]] = {}
-            resource_tracker.ensure_running()  # which, begun with the first worker, would let Ctrl-C through again
-            try:
+        futures: dict[int, Future[R]] = {}
+        resource_tracker.ensure_running()  # which, begun with the first worker, would let Ctrl-C through again
+        try:
+            with _pool(count) as pool:
                 with interrupts_held():  # Ctrl-C is for us, who end the workers
                     futures = {i: pool.submit(function, *a) for i, a in enumerate(arguments) if i not in done}
                 for index in range(yielded, len(arguments)):
                     yield done.pop(index) if index in done else futures[index].result()
                     yielded = index + 1
                 return
-            except BrokenProcessPool:
-                done |= {i: f.result() for i, f in futures.items() if i >= yielded and f.done() and not f.exception()}
-                print("a worker process was killed; its work is done again", flush=True)
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, Exception):  # Ctrl-C, whether it came here or to who takes the results
-                    for worker in multiprocessing.active_children():
-                        worker.terminate()
-                raise
+        except BrokenProcessPool:
+            done |= {i: f.result() for i, f in futures.items() if i >= yielded and f.done() and not f.cancelled() and not f.exception()}
+            print("a worker process was killed; its work is done again", flush=True)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, whether it came here or to who takes the results
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+            raise
     raise ValueError(f"worker processes were killed {ATTEMPTS} times, perhaps for lack of memory; try with WORKERS=1")
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from helpers.builders import write_table
 from helpers.project import ROOT
-from ruamel.yaml import YAML
 
 from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, Document, read_documents
@@ -23,8 +22,7 @@ from tasks.runtime import files
 
 PARAMS = read_params(ROOT / "params.yaml")
 STORED = PreprocessParams.model_validate(PARAMS["preprocess"].model_dump())
-# Recall is measured in each run, and asked for in other tests.
-DEFAULTS = STORED.model_copy(update={"deidentify": STORED.deidentify.model_copy(update={"injections": 1, "min_recall": {}})})
+DEFAULTS = STORED.model_copy(update={"deidentify": STORED.deidentify.model_copy(update={"injections": 1})})
 WORDS = (
     "fever cough rash pain visit ward morning blood pressure stable tablets water rest sleep walking diet weight skin knee chest".split()
 )
@@ -57,48 +55,6 @@ def write(path: str, text: str, encoding: str = "utf-8") -> None:
 
 def write_jsonl(path: str, rows: list[dict[str, Any]]) -> None:
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def newcomers_set() -> None:
-    """30 notes, 200 questions in cp1252 with columns of other names, 40 chats that end alike; and a licence."""
-    rng = random.Random(1)
-    for n in range(30):
-        write(f"data/notes/note{n}.txt", f"HISTORY:\n{sentence(rng, 30)}\n\nPLAN:\n{sentence(rng, 20)} Day {n}.\n")
-    rows = [
-        f"{n};Was hilft bei Müdigkeit Nr. {n}?;{sentence(rng)} Häufig genügt Schlaf über {n} Tage.;Krankheit {n % 90}" for n in range(200)
-    ]
-    write("data/fragen.csv", "Nr;Frage;Antwort;Krankheit\r\n" + "\r\n".join(rows) + "\r\n", "cp1252")
-    chats = []
-    for n in range(40):
-        opening = [
-            {"role": "user", "content": f"I feel {sentence(rng)}"},
-            {"role": "assistant", "content": f"Since day {n}? {sentence(rng)}"},
-        ]
-        ending = [{"role": "user", "content": "What should I do?"}, {"role": "assistant", "content": f"{sentence(rng)} Call on day {n}."}]
-        chats.append({"messages": opening + ending})
-    write_jsonl("data/chats.jsonl", chats)
-    write("data/LICENSE", "All rights reserved.")
-
-
-@pytest.mark.slow
-def test_a_newcomers_set_gets_through_at_the_second_try(capsys: pytest.CaptureFixture[str]) -> None:
-    newcomers_set()
-    with pytest.raises(ValueError, match="data/fragen.csv has a header with no column Question and Answer") as error:
-        run("first")
-    line = re.search(r"write into params.yaml: (preprocess: .*\}\}\}\})", str(error.value))
-    assert line and line[1] == 'preprocess: {files: {"fragen.csv": {columns: {question: Frage, answer: Antwort, topic: Krankheit}}}}'
-    options_of = YAML(typ="safe").load(line[1])["preprocess"]["files"]
-    documents = run("second", files={pattern: FileOptions(**options) for pattern, options in options_of.items()})
-    counts = Counter(d.source.split("/")[0] for d in documents)
-    assert counts == {"fragen.csv": 200, "chats.jsonl": 40, "notes": 30}
-    assert any("Müdigkeit" in d.question for d in documents)
-    assert {d.split for d in documents} == {"train", "validation", "test"}
-    output = capsys.readouterr().out
-    assert "read in cp1252, as their bytes show (preprocess.files can set another encoding): fragen.csv" in output
-    assert "left out by their names, as no data: LICENSE" in output
-    funnel = json.loads(Path("second/report/funnel.json").read_text())
-    assert {(r["source"], r["rule"]) for r in funnel["rows"] if r["step"] == "encodings"} == {("fragen.csv", "cp1252")}
-    assert [r["source"] for r in funnel["rows"] if r["step"] == "skipped"] == ["LICENSE"] and len(funnel["notes"]) >= 2
 
 
 def test_a_read_me_file_alone_is_no_data() -> None:

@@ -24,8 +24,7 @@ from tasks.params import read_params
 from tasks.preprocess import preprocess
 
 STORED = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())
-# Recall is measured in each run, and asked for in other tests.
-DEFAULTS = STORED.model_copy(update={"deidentify": STORED.deidentify.model_copy(update={"injections": 1, "min_recall": {}})})
+DEFAULTS = STORED.model_copy(update={"deidentify": STORED.deidentify.model_copy(update={"injections": 1})})
 SPLIT_MORE = {"test_share": 0.2, "validation_share": 0.2}
 ROWS = [(f"What is disease {n}?", f"Disease {n} is the one with {n} spots.") for n in range(60)]
 

@@ -31,6 +31,17 @@ def test_the_default_params_are_valid() -> None:
         ("    rank: 8", "    rnak: 8", "finetune.adapter.rnak: unknown key; did you mean 'rank'?"),
         ("    certainty:", "    certianty:", "validate.boilerplate.certianty: unknown key; did you mean 'certainty'?"),
         ("    entity_model:", "    entity_modell:", "preprocess.deidentify.entity_modell: unknown key; did you mean 'entity_model'?"),
+        (
+            '    entity_model: ""',
+            "    entity_model: {path: a, sha: b, labels: {PER: NAME}}",
+            "preprocess.deidentify.entity_model.sha: unknown key; did you mean 'sha256'?",
+        ),
+        (
+            '    entity_model: ""',
+            "    entity_model: {path: a, labels: {Per: Nose}}",
+            "preprocess.deidentify.entity_model.labels: value error, 'Per' is mapped to 'Nose', which is no type of identifier",
+        ),
+        ('    entity_model: ""', "    entity_model: 3", "preprocess.deidentify.entity_model: input should be a valid string"),
         ("files: {}", 'files: {"*.csv": {column: {}}}', "preprocess.files.*.csv.column: unknown key; did you mean 'columns'?"),
         (
             "split: test, min_improvement:",

@@ -14,6 +14,7 @@ from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.params import PreprocessParams
+from tasks.corpus.readers import file_groups
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
 from tasks.corpus.readers.indexing import index_parts, merge_parts, write_part
 from tasks.corpus.readers.left_out import BY_NAME
@@ -108,7 +109,7 @@ def _read(data: Path, work: Path, params: PreprocessParams) -> _Corpus:
     corpus = _Corpus(data, work, params, _checked_files(data, params))
     corpus.over_files()
     _refuse_unreadable(corpus.counts, data)
-    corpus.announce(_about_files(corpus.counts))
+    corpus.announce([*_about_files(corpus.counts), *file_groups.advice(corpus.names, params.files)])
     if not corpus.counts.total("records"):
         raise ValueError(f"{data.name}: {_nothing_read(corpus.counts)}")
     return corpus

@@ -32,9 +32,11 @@ def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mappi
             short.setdefault(name, f"{name}: about {items:,} of {needed:,}")
     if not short:
         return ""
+    asked = sum(bool(document.question) for document in held_out["test"])
     return (
-        f"warning: validate will measure fewer items than the gate of register asks for ({'; '.join(short.values())}). A model can be "
-        "trained, and no figure of it will show that it is better. Add data, or change in params.yaml preprocess.test_share, "
+        f"warning: validate will measure fewer items than the gate of register asks for ({'; '.join(short.values())}). The test split has "
+        f"{len(held_out['test']):,} documents, {asked:,} of them with a question; {', '.join((*GENERATED, 'choice'))} need one. A model "
+        "can be trained, and no figure of it will show that it is better. Add data, or change in params.yaml preprocess.test_share, "
         "validate.max_tokens, choices and generations (0: all), or the items in register"
     )
 

@@ -53,7 +53,9 @@ def assign_splits(index: CorpusIndex, group: Hashes, params: PreprocessParams) -
             moved = np.isin(inverse, taken)
             split[moved] = SPLITS.index(name)
             if len(taken):
-                notes.append(f"no record was in {name}: {moved.sum():,} of {len(taken):,} groups were taken from train for it")
+                groups = f"{len(taken):,} group{'s' * (len(taken) > 1)} of train"
+                setting = f"preprocess.{name}_share sets how many ({getattr(params, f'{name}_share')})"
+                notes.append(f"no record was in {name}: {groups} went there, {moved.sum():,} of {len(split):,} documents; {setting}")
     proper = np.isin(split, [SPLITS.index(name) for name in NEEDED])
     if missing := [name for name in NEEDED if not (split == SPLITS.index(name)).any()]:
         raise ValueError(_too_few(index, inverse, proper, missing))

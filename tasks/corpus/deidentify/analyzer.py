@@ -1,36 +1,21 @@
-"""Detects identifiers in text with Presidio: recognizers of this package, some of Presidio's, and a named-entity model if one is set."""
+"""Detects identifiers in text: by rules, and with an entity model if one is set."""
 
-import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 
 import regex
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
-from tasks.corpus.deidentify.name_runs import names_near_a_cue
-from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
-from tasks.corpus.deidentify.presidio import (
-    AnalyzerEngine,
-    CreditCardRecognizer,
-    IbanRecognizer,
-    NerModelConfiguration,
-    NlpEngine,
-    NoOpNlpEngine,
-    RecognizerRegistry,
-    RecognizerResult,
-    SpacyNlpEngine,
-    SpacyRecognizer,
-)
-from tasks.corpus.deidentify.recognizers import RuleRecognizer
+from tasks.corpus.deidentify.entity_marks import marked
+from tasks.corpus.deidentify.entity_models import Entity, EntityModel, no_model, spacy_model
+from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams, TokenClassifierParams
+from tasks.corpus.deidentify.recognizers import Detected, detect
 
-logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
 SURELY_A_NAME = 0.7
-FROM_PRESIDIO = {"CREDIT_CARD": "ACCOUNT", "IBAN_CODE": "ACCOUNT", "PERSON": "NAME"}
+BY_MODEL = 0.4  # below every rule: where both mark a place, the rule says of which type it is, and a name is asked like an unsure one
 _CHARACTER = regex.compile(r"\X")  # a letter with its marks
 _LINE = regex.compile(r"[^\s](?:[^\n]*[^\s])?")
 _REST_OF_A_WORD = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]*+")
@@ -53,28 +38,40 @@ class PiiAnalyzer:
         self.params, self.key = params, params.key()
         self._kept = frozenset(type_ for type_ in TYPES if params.action(type_) == "keep")
         self._allowed = frozenset(allowed.casefold() for allowed in params.allow)
-        registry = RecognizerRegistry(recognizers=[RuleRecognizer(), CreditCardRecognizer(), IbanRecognizer()])
-        if params.entity_model:
-            registry.add_recognizer(SpacyRecognizer(supported_entities=["PERSON"]))
-        self._entities = sorted({entity for recognizer in registry.recognizers for entity in recognizer.supported_entities})
-        self._engine = AnalyzerEngine(registry=registry, nlp_engine=_nlp(params.entity_model), supported_languages=["en"])
+        self._entity_model = lru_cache(maxsize=1)(_entity_model(params.entity_model))  # a text is measured in several ways at once
 
-    def analyze(self, text: str) -> list[PiiSpan]:
-        """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical."""
+    def analyze(self, text: str, *, by_rules: bool = True) -> list[PiiSpan]:
+        """The identifiers in order and without overlaps, less what the policy keeps and what is public or medical.
+
+        ``by_rules=False``: those of the entity model by itself.
+        """
         if unicodedata.is_normalized("NFC", text):
-            return self._analyze(text)
+            return self._analyze(text, by_rules=by_rules)
         composed, starts, ends = _composed(text)
-        return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed)]
+        return [PiiSpan(starts[span.start], ends[span.end - 1], span.type) for span in self._analyze(composed, by_rules=by_rules)]
 
-    def _analyze(self, text: str) -> list[PiiSpan]:
-        results = self._engine.analyze(text, "en", entities=self._entities, score_threshold=0.3)
+    def entities(self, text: str) -> list[Entity]:
+        """What the entity model takes for identifiers that the policy does not keep, before any list is asked."""
+        return [entity for entity in self._entity_model(text) if entity.type not in self._kept]
+
+    def _analyze(self, text: str, *, by_rules: bool) -> list[PiiSpan]:
+        by_model = (Detected(*entity, BY_MODEL) for entity in marked(self.entities(text), text))
         detected = [
-            (start, _end(r, end, text), FROM_PRESIDIO.get(r.entity_type, r.entity_type), r.score)
-            for r in results
-            for start, end in _without_ordinary_words(r, text)
-            if text[start:end].casefold() not in self._allowed and not _is_allowed(r, start, end, text)
+            (r.start, _end(r, text), r.type, r.score)
+            for r in (*(detect(text) if by_rules else ()), *by_model)
+            if not self._is_allowed(r, text)
         ]
         return [span for whole in merged(detected) if whole.type not in self._kept for span in _within_lines(whole, text)]
+
+    def _is_allowed(self, result: Detected, text: str) -> bool:
+        value = text[result.start : result.end]
+        if value.casefold() in self._allowed:
+            return True
+        if result.type in ("PHONE", "FAX", "URL", "EMAIL"):
+            return is_public(value)
+        # A title makes even an eponym a person.
+        is_unsure = result.type == "NAME" and result.score < SURELY_A_NAME
+        return is_unsure and is_medical(text, result.start, result.end, as_person=result.score >= SCORE_OF_A_PERSON)
 
     def with_known(self, spans: list[PiiSpan], known: list[PiiSpan]) -> list[PiiSpan]:
         """Spans joined with what is known of people, less what the policy keeps."""
@@ -84,22 +81,18 @@ class PiiAnalyzer:
         return merged([*taken, *((span.start, span.end, span.type, 1.0) for span in known if span.type not in self._kept)])
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def get_analyzer(params: str) -> PiiAnalyzer:
-    """The analyzer for params given as JSON, built once per process."""
+    """The analyzer for params given as JSON, built once per process; two are kept, with an entity model and without it."""
     return PiiAnalyzer(DeidentifyParams.model_validate_json(params))
 
 
-def _nlp(model: str) -> NlpEngine:
-    if not model:
-        return NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}])
-    model, _, version = model.partition("==")
-    if find_spec(model) is None:
-        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model: {model} is not installed; 'make entity-model' installs one")
-    if (installed := import_module(model).__version__) != version:
-        raise ValueError(f"params.yaml: preprocess.deidentify.entity_model must be {model}=={installed}, as the result depends on it")
-    entities = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "PERSON"}, labels_to_ignore=[])
-    return SpacyNlpEngine(models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=entities)
+def _entity_model(params: str | TokenClassifierParams) -> EntityModel:
+    if isinstance(params, TokenClassifierParams):
+        from tasks.corpus.deidentify.token_classifier import TokenClassifier  # what it imports costs time and memory
+
+        return TokenClassifier(params).entities
+    return spacy_model(params) if params else no_model
 
 
 def _composed(text: str) -> tuple[str, list[int], list[int]]:
@@ -125,26 +118,9 @@ def _within_lines(span: PiiSpan, text: str) -> Iterator[PiiSpan]:
         yield PiiSpan(line.start(), line.end(), span.type)
 
 
-def _without_ordinary_words(result: RecognizerResult, text: str) -> Iterator[tuple[int, int]]:
-    """What an entity model takes for a person, less words of language, medicine and drugs; other results as they are."""
-    if result.entity_type == "PERSON":
-        yield from names_near_a_cue(text, result.start, result.end)
-    else:
-        yield result.start, result.end
-
-
-def _end(result: RecognizerResult, end: int, text: str) -> int:
+def _end(result: Detected, text: str) -> int:
     """The end of an identifier, of a name with the rest of its last word."""
-    is_name = FROM_PRESIDIO.get(result.entity_type, result.entity_type) == "NAME"
-    return _REST_OF_A_WORD.match(text, end).end() if is_name else end
-
-
-def _is_allowed(result: RecognizerResult, start: int, end: int, text: str) -> bool:
-    if result.entity_type in ("PHONE", "FAX", "URL", "EMAIL"):
-        return is_public(text[start:end])
-    # A title makes even an eponym a person.
-    unsure = result.entity_type == "PERSON" or (result.entity_type == "NAME" and result.score < SURELY_A_NAME)
-    return unsure and is_medical(text, start, end, as_person=result.score >= SCORE_OF_A_PERSON)
+    return _REST_OF_A_WORD.match(text, result.end).end() if result.type == "NAME" else result.end
 
 
 def merged(detected: Iterable[tuple[int, int, str, float]]) -> list[PiiSpan]:

@@ -46,7 +46,8 @@ ROLES = (
     "jmo,vmo,nok,baby of,sister in charge,on call,on-call,patient,client,named,name is,surname,aka,a.k.a.,née,nee"
 ).split(",")
 ROLE_BEHIND = (
-    r"R\.?N|M\.?D|N\.?P|P\.?A(?:-C)?|LPN|LVN|CNA|CRNA|D\.?O|RDN?|RT|OT|PT|SLP|SW|LCSW|MSW|PharmD|Ph\.?D|D\.?D\.?S|D\.?P\.?M|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
+    r"R\.?N|M\.?D|N\.?P|P\.?A(?:-C)?|LPN|LVN|CNA|CRNA|D\.?O|RDN?|RT|OT|PT(?![,/-]? ?(?:INR|a?PTT|APTT)\b)"
+    r"|SLP|SW|LCSW|MSW|PharmD|Ph\.?D|D\.?D\.?S|D\.?P\.?M|DPT|APRN|ARNP|FNP(?:-C)?|BSN|MSN|MBBS|MBChB|FRCS|FRCP|FACS|FACP"
     r"|CCC-SLP|RRT|EMT|SHO|PGY-?\d|MS-?[1-4]|MS(?:III|IV)|\(?(?i:son|daughter|wife|husband|mother|father|mom|dad|sister|brother|partner|spouse|niece|nephew"
     r"|friend|neighbou?r|guardian|hcp|poa|aunt|uncle|cousin|grand\w+|granddaughter|caregiver|pt|patient|nurse|resident|intern|fellow|attending|registrar)\)"
 )

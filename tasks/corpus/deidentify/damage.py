@@ -22,7 +22,7 @@ from tasks.corpus.deidentify.policy import CLINICAL, VALUES
 from tasks.corpus.deidentify.recall import Share, wilson
 from tasks.corpus.deidentify.trace import IDENTIFIERS, RuleChanges, trace
 from tasks.corpus.documents import Document, private, read_lines
-from tasks.runtime.pool import run_all
+from tasks.runtime.pool import are_processes_kept, run_all
 
 MAX_DOCUMENTS = 2000  # the sample: the first documents by id, which are a sample of all, as ids are digests; of each raw file as many
 MAX_CHARS = 2_000_000  # of the sample's documents, of which the last is taken whole
@@ -99,9 +99,13 @@ def measure_damage(work: Path, params: str, withdrawn: Container[str] = ()) -> M
     """
     documents, drugs = sample(work, withdrawn), lexicon().drugs
     parts = [(documents[i : i + PART], params, drugs, work) for i in range(0, len(documents), PART)]
-    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL
-    measured = [d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part]
-    return MeasuredDamage(measured, list(_by_type(measured)), list(_by_rule(measured)))
+    is_small = sum(len(text) for document in documents for text in document.texts()) < SMALL and not are_processes_kept()
+    return summarize([d for part in run_all(_measure_part, parts, desc="damage", here=is_small) for d in part])
+
+
+def summarize(documents: list[DocumentDamage]) -> MeasuredDamage:
+    """What was measured of all documents."""
+    return MeasuredDamage(documents, list(damage_by_type(documents)), list(_by_rule(documents)))
 
 
 def sample(work: Path, withdrawn: Container[str] = ()) -> list[Document]:
@@ -147,11 +151,11 @@ def metrics_of(measured: MeasuredDamage, hard_negatives: Sequence[Share]) -> dic
     return metrics | {"damage_documents": float(len(measured.documents)), "damage_changes_per_1000_words": _per_1000(changes, words)}
 
 
-def write_strings(path: Path, measured: MeasuredDamage) -> None:
+def write_strings(path: Path, documents: Sequence[DocumentDamage]) -> None:
     """The private table: what each rule changed most often in the sample, a file that its owner alone may read."""
     counts = Counter[tuple[Rule, str, str]]()
     examples: dict[tuple[Rule, str, str], list[str]] = {}
-    for document in measured.documents:  # sorted by id
+    for document in documents:  # sorted by id
         counts.update(document.strings)
         for key in document.strings:
             ids = examples.setdefault(key, [])
@@ -225,7 +229,8 @@ def _measure_part(documents: Sequence[Document], params: str, drugs: Container[s
     return [measure_document(document, params, drugs, known) for document in documents]
 
 
-def _by_type(measured: Sequence[DocumentDamage]) -> Iterator[Damage]:
+def damage_by_type(measured: Sequence[DocumentDamage]) -> Iterator[Damage]:
+    """The damage by type, first of values of all kinds and of notes."""
     rules = {rule for document in measured for rule in document.changes}
     yield _damage("value", measured, rules, tuple(VALUES))
     with_values = [d for d in measured if any(d.spans[type_] for type_ in VALUES)]

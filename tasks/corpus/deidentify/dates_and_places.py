@@ -96,27 +96,39 @@ ADDRESSES = (
     (regex.compile(r"(?i:\baddress\b[:= -]*(?:is[ \t]+)?)(?P<span>\d+[^\n;]{5,80}?)(?=[;\n]|\.\s|\.?$)"), NUMBERED),
     (regex.compile(rf"(?i:\b{_LIVES})[ \t]+(?:on|at)[ \t]+(?P<span>{_STREET_NAME})"), LIVES),
     (regex.compile(rf"\b(?P<span>{_TOWN}),[ \t]+(?:{STATE_NAMES}|{_STATES})[ \t]+\d{{5}}\b"), FIVE_DIGITS),
-    *((regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), gate) for street, gate in _STREETS_ABROAD),
+    *(
+        (regex.compile(rf"(?<![\w-])(?P<span>{street}(?:,[ \t]+\d{{4,5}}[ \t]+{_CAPITALIZED})?)"), prefilter)
+        for street, prefilter in _STREETS_ABROAD
+    ),
 )
 # House and flat numbers as they are written elsewhere, with the road behind them: "Flat 3, 12 High Street", "H.No. 12-3-45, MG Road".
+_NUMBER_ELSEWHERE = r"(?:(?=[A-Z]?[/-]?\d)[\dA-Z][\w/-]{0,8}|(?<![\w])[A-Z])"  # a letter that nothing divides from the word before is none
 ELSEWHERE = regex.compile(
-    r"\b(?P<span>(?:Flat|Unit|Apt|Plot|Door|House|H)\.?[ ]?(?:No\.?)?[ ]?#?[\dA-Z][\w/-]{0,8},[ ]?(?:[\dA-Z][\w/-]{0,8},?[ ])?"
+    r"\b(?P<span>(?:(?:Flat|Unit|Apt|Plot|Door|House)\.?[ ]?(?:No\.?)?|H\.?[ ]?No\.?)[ ]?#?"
+    rf"{_NUMBER_ELSEWHERE},[ ]?(?:[\dA-Z][\w/-]{{0,8}},?[ ])?"
     rf"(?:{_STREET_NAME}|{_CAPITALIZED}(?:[ ]{_CAPITALIZED}){{0,3}})(?:,[ ]?{_TOWN})?)"
 )
-# Of the United Kingdom, Canada, Australia, India and Germany: LS1 4AP, K1A 0B1, VIC 3053, PIN 560001, D-80331.
+THREE_DIGITS = re.compile(r"\d{3}")
+# Of the United Kingdom and Canada, Ireland, Australia, India, Germany and Singapore: LS1 4AP, K1A 0B1, K89 0IE, VIC 3053, PIN 560001,
+# D-80331. Each with what a text must hold for it.
 POSTCODES = (
-    re.compile(
-        r"(?<![\w-])(?P<span>[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}"
-        r"|[ABCEGHJ-NPRSTVXY]\d[A-CEGHJ-NPRSTV-Z][ ]\d[A-Z]\d)(?![\w-])"
+    (
+        re.compile(
+            r"(?<![\w-])(?P<span>[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}"
+            r"|[ABCEGHJ-NPRSTVXY]\d[A-CEGHJ-NPRSTV-Z][ ]\d[A-Z]\d)(?![\w-])"
+        ),
+        re.compile(r"\d[A-Z\d]? \d[A-Z]"),
     ),
-    re.compile(r"\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\.?[ ]+(?P<span>\d{4})(?!\d)"),
-    re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"),
-    re.compile(r"\bSingapore[ ](?P<span>\d{6})(?!\d)"),
-    # Of Ireland: K89 0IE.
-    re.compile(
-        r"(?<![\w-])(?P<span>[ACDEFHKNPRTVWXY]\d[\dW][ ](?!HR|RR|PR"
-        r"|BP)(?=[A-Z]*\d)(?=\d*[A-Z])[0-9AC-FHKNPRTV-Y][0-9A-Z]{3})(?![\w-])"
+    (
+        re.compile(
+            r"(?<![\w-])(?P<span>[ACDEFHKNPRTVWXY]\d[\dW][ ](?!HR|RR|PR"
+            r"|BP)(?=[A-Z]*\d)(?=\d*[A-Z])[0-9AC-FHKNPRTV-Y][0-9A-Z]{3})(?![\w-])"
+        ),
+        re.compile(r"\d[\dW] [A-Z\d]{4}"),
     ),
+    (re.compile(r"\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\.?[ ]+(?P<span>\d{4})(?!\d)"), THREE_DIGITS),
+    (re.compile(r"(?i:\b(?:pin(?: ?code)?|post ?code|plz)|\bD-)[ :.-]*(?P<span>\d{3}[ ]?\d{3}|\d{4,5})(?!\d)"), THREE_DIGITS),
+    (re.compile(r"\bSingapore[ ](?P<span>\d{6})(?!\d)"), THREE_DIGITS),
 )
 # Marks of places that are none where the words are those of a department or of every day.
 TOWNS = (

@@ -175,7 +175,7 @@ PATTERNS = (
     ),
     (
         regex.compile(rf"(?i:\b{_LABEL})[ \t]*[:=][ \t]*(?P<span>{_NAME}(?:;[ ]\d\w\w:[ ]{_NAME})?)"),
-        regex.compile(rf"(?i)\b{_LABEL}[ \t]*[:=]"),
+        regex.compile(rf"[:=](?<=(?i:\b{_LABEL})[ \t]*[:=])"),  # of colons there are fewer than of words
         labelled_names,
     ),
     (

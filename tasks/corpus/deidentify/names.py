@@ -6,6 +6,7 @@ A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import regex
@@ -31,7 +32,9 @@ _NO_NAMES = (
 # With a hyphen behind it such a word is the half of a name: In-su.
 _SHORT = "a an he it we i you in on at of for from or if as to no my id dr mr mrs ms md do np rn va us uk"
 _END = r"(?![\p{L}\p{M}])"
-_NOT = rf"(?!(?i:{'|'.join(_NO_NAMES.split())}){_END}|(?i:{_SHORT.replace(' ', '|')})(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
+# As lists by name: written out in every pattern they take seconds to compile.
+_LISTS = {"no_names": _NO_NAMES.split(), "short": _SHORT.split()}
+_NOT = rf"(?!(?i:\L<no_names>){_END}|(?i:\L<short>)(?![\p{{L}}\p{{M}}]|[-‐‑]\p{{L}}))"
 
 _UPPER, _LETTER, BLANK, _HYPHEN, _APOSTROPHE = r"[\p{Lu}\p{Lt}]", r"[\p{L}\p{M}]", r"[ \t\u00a0\u202f\u3000]", "[-‐‑]", "['’ʼʻ‘]"
 # What follows an apostrophe or a hyphen and is no part of the name.
@@ -49,7 +52,7 @@ _WORD = (
 # J. R., J.-P., Zs. Kovács, and a letter alone.
 _INITIALS = (
     rf"(?:(?:{_UPPER}\.{_HYPHEN}?){{1,6}}+(?!{_LETTER}{{2}})|(?:Ch|Th|Ph|Cs|Zs|Sz|Gy|D[zž]|Lj|Nj|Kh|Sh|Zh)\.(?={BLANK}?{_UPPER})"
-    rf"|(?:{_NOT}|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
+    rf"|(?:(?![AI](?!{_HYPHEN}\p{{L}}))|(?=A[ ]\p{{Lu}}[\p{{L}}\p{{M}}]{{2}})){_UPPER}(?![\p{{L}}\p{{M}}\d]))"
 )
 _PARTICLE = (
     r"(?:v[oa]n|vom|del?|dell[aeo]|dei|degli|di|da|dos|das|du|des|l[aeo]|las|les|los|el|al|zum?|zur|de[rnm]|te[rn]|a[fv]|bin|binti?|binte|bte|ibn|ben|abu"
@@ -83,7 +86,7 @@ def one_of(words: Iterable[str]) -> str:
     return "|".join(regex.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
 
 
-def _gate(words: Iterable[str]) -> frozenset[str]:
+def _prefilter(words: Iterable[str]) -> frozenset[str]:
     """What a text must hold one of for a pattern that begins with the words to be worth trying."""
     return frozenset(regex.search(r"\w+", word.lower()).group() for word in words)
 
@@ -105,21 +108,36 @@ _KINS = frozenset(titles.KIN_WORDS)
 _LETTERS = frozenset("sincerely regards truly wishes respectfully referring discussed spoke seen signed dear".split())
 
 
-# What a text must hold for a pattern to be worth trying: one of some words, a match, or both.
+# A prefilter: what a text must hold for a pattern to be worth trying: one of some words, a match, or both.
 Words: TypeAlias = regex.Pattern[str] | re.Pattern[str] | frozenset[str] | tuple[frozenset[str], regex.Pattern[str] | re.Pattern[str]]
+
+
+class LazyPattern:
+    """A pattern that is compiled once a text passes its prefilter: those of all names take seconds."""
+
+    def __init__(self, source: str):
+        self._source = source
+
+    def finditer(self, text: str, start: int, end: int) -> Iterator[regex.Match[str]]:
+        """As that of a compiled pattern."""
+        return self._compiled.finditer(text, start, end)
+
+    @cached_property
+    def _compiled(self) -> regex.Pattern[str]:
+        return regex.compile(self._source, ignore_unused=True, **_LISTS)
 
 
 @dataclass(frozen=True)
 class NamePattern:
     """A pattern for names that something near them gives away."""
 
-    pattern: regex.Pattern[str]  # with a group "span"
+    pattern: LazyPattern  # with a group "span"
     score: float  # how sure it is
-    words: Words
+    prefilter: Words
     refine: Refine | None = None  # which part of the span is a name; None: all of it
 
 
-def _as_gate(words: Words | Iterable[str]) -> Words:
+def _as_prefilter(words: Words | Iterable[str]) -> Words:
     if isinstance(words, frozenset | regex.Pattern | re.Pattern) or (isinstance(words, tuple) and isinstance(words[0], frozenset)):
         return words
     return frozenset(word for word in words if isinstance(word, str))
@@ -129,20 +147,19 @@ def pattern(
     before: str, span: str, score: float, words: Words | Iterable[str], *, after: str = "", refine: Refine | None = None
 ) -> NamePattern:
     """What stands before a name, the name, and what stands behind it, as one pattern."""
-    compiled = regex.compile(rf"{before}(?P<span>{span}){after}")
-    return NamePattern(compiled, score, _as_gate(words), refine)
+    return NamePattern(LazyPattern(rf"{before}(?P<span>{span}){after}"), score, _as_prefilter(words), refine)
 
 
 PATTERNS = (
-    pattern(_TITLES, FULL, 0.8, _gate(titles.TITLES), refine=name_runs.not_a_placeholder),
+    pattern(_TITLES, FULL, 0.8, _prefilter(titles.TITLES), refine=name_runs.not_a_placeholder),
     pattern(
         rf"{_ALONE}(?:{one_of(titles.TITLES_IN_CAPITALS)})\b\.?{BLANK}+",
         rf"{CAPITALS}(?:,?{BLANK}+{_NOT}(?:{CAPITALS}|\p{{Lu}}{_END}\.?)){{0,4}}",
         0.7,
-        _gate(titles.TITLES_IN_CAPITALS),
+        _prefilter(titles.TITLES_IN_CAPITALS),
         refine=name_runs.behind_a_title_in_capitals,
     ),
-    pattern(rf"{_UNSURE}{BLANK}+", FULL, 0.6, _gate(titles.UNSURE_TITLES), refine=name_runs.names_near_a_cue),
+    pattern(rf"{_UNSURE}{BLANK}+", FULL, 0.6, _prefilter(titles.UNSURE_TITLES), refine=name_runs.names_near_a_cue),
     pattern(
         rf"\b{titles.MONSIEUR}(?<={titles.BEFORE_MONSIEUR}{BLANK}*MM?\.){BLANK}+", FULL, 0.6, ("m", "mm"), refine=name_runs.names_near_a_cue
     ),
@@ -157,8 +174,8 @@ PATTERNS = (
         refine=name_runs.names_by_role,
     ),
     pattern(rf"{_COLON}(?<=\b(?i:{titles.UNSURE_LABELS}){BLANK}*[:=：|-]{BLANK}*)", ANY, 0.6, _LABELLED, refine=name_runs.names_near_a_cue),
-    pattern(_PATIENT, FULL, 0.7, _gate(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
-    pattern(_PATIENT, FULL, 0.6, _gate(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),
+    pattern(_PATIENT, FULL, 0.7, _prefilter(titles.PATIENTS), after=titles.GOES_ON, refine=name_runs.names_by_role),
+    pattern(_PATIENT, FULL, 0.6, _prefilter(titles.PATIENTS), after=titles.HAS, refine=name_runs.names_by_role),
     pattern(
         rf"(?i:\b(?:{titles.KIN})(?:,| named|[ ]is|[ ]\(|[:] )?(?:{BLANK}+)?)(?<=[\s(,:])",
         FULL,
@@ -166,15 +183,15 @@ PATTERNS = (
         _KINS,
         refine=name_runs.names_near_a_cue,
     ),
-    pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{BLANK}+", FULL, 0.6, _gate(titles.KIN_ABROAD), refine=name_runs.names_near_a_cue),
+    pattern(rf"\b(?:{_opened(titles.KIN_ABROAD)}),?{BLANK}+", FULL, 0.6, _prefilter(titles.KIN_ABROAD), refine=name_runs.names_near_a_cue),
     pattern(
         rf"\b{titles.BEFORE_KIN_IN_GERMAN}{BLANK}+(?:{one_of(titles.KIN_IN_GERMAN)}),?{BLANK}+",
         FULL,
         0.6,
-        _gate(titles.KIN_IN_GERMAN),
+        _prefilter(titles.KIN_IN_GERMAN),
         refine=name_runs.names_near_a_cue,
     ),
-    pattern(STARTS, FULL, 0.7, _gate(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{one_of(titles.TITLES_BEHIND)}){_END})"),
+    pattern(STARTS, FULL, 0.7, _prefilter(titles.TITLES_BEHIND), after=rf"(?={BLANK}(?:{one_of(titles.TITLES_BEHIND)}){_END})"),
     pattern(r"(?i:\b(?:sincerely|regards|yours truly|best wishes|respectfully|yours faithfully),)\s+", FULL, 0.7, _LETTERS),
     pattern(
         rf"{STARTS}(?=.{{1,80}}?{_DESCRIPTION})", FULL, 0.7, _DESCRIBED, after=rf"(?=,? {_DESCRIPTION})", refine=name_runs.names_by_role

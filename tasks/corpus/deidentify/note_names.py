@@ -163,7 +163,8 @@ PATTERNS: tuple[NamePattern, ...] = (
     ),
     pattern(STARTS, FULL, 0.5, _TWO_CAPITALIZED, refine=name_runs.full_names),
     pattern(
-        rf"(?<!\w)(?<!\p{{Lu}}\.{BLANK}?)",
+        # Behind a number C and F are units: 37.1 C.
+        rf"(?<!\w)(?<!\p{{Lu}}\.{BLANK}?)(?!(?<=\d{BLANK}?°?{BLANK}?)[CFKL]\.)",
         rf"(?:\p{{Lu}}\.{BLANK}?){{1,2}}\p{{Lu}}\p{{Ll}}[\p{{L}}\p{{M}}]+(?:[-'’](?!s(?!\p{{L}}))\p{{L}}+)*",
         0.5,
         regex.compile(r"\p{Lu}\.[ ]?\p{Lu}\p{Ll}"),

@@ -1,6 +1,9 @@
 """Whether a number can name something: check digits, and what measured values look like."""
 
 import re
+from collections.abc import Iterator
+
+from stdnum import iban, luhn
 
 _MEASURED = re.compile(
     r"[<>]?\d{1,3}(?:[.,]\d{1,3})?(?:[ \t]?[-/][ \t]?\d{1,3}(?:[.,]\d{1,3})?)?[HLhlMF]?|(?:19|20)\d\d(?:-(?:19|20)\d\d)?"
@@ -12,9 +15,27 @@ _FRACTION = re.compile(r"\d{1,3}(?:/\d{1,3})+")  # 16/450/5, of a ventilator
 _VITALS = re.compile(r"\d{2,3}/\d{2,3}(?!\d)|\b\d{2}\.\d(?!\d)")  # 120/80, 98.6
 
 
+# Of a bank account, ISO 13616, in groups or not.
+IBAN = re.compile(r"(?<![A-Z0-9])(?P<span>[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?)(?![A-Z0-9])")
+
+
+def whole_iban(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The account number in a span, which words or numbers behind it may have joined; nothing where none checks."""
+    while end > start:
+        if iban.is_valid(text[start:end]):
+            yield start, end
+            return
+        end = max((text.rfind(border, start, end) for border in " -"), default=start)
+
+
+def luhn_checks(number: str) -> bool:
+    """Whether the last digit of a payment card's number is that of Luhn's check, ISO/IEC 7812-1."""
+    return luhn.is_valid("".join(filter(str.isdecimal, number)))
+
+
 def checks_as_npi(digits: str) -> bool:
     """Luhn's check over 80840 and the number (45 CFR 162.406)."""
-    return len(digits) == 10 and _luhn("80840" + digits)
+    return len(digits) == 10 and luhn.is_valid("80840" + digits)
 
 
 def checks_as_vin(text: str) -> bool:
@@ -23,11 +44,6 @@ def checks_as_vin(text: str) -> bool:
     weights = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
     total = sum((int(c) if c.isdecimal() else values.get(c, 0)) * w for c, w in zip(text, weights, strict=False)) % 11
     return len(text) == 17 and text[8] == ("X" if total == 10 else str(total))
-
-
-def _luhn(digits: str) -> bool:
-    doubled = (int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits)))
-    return sum(d // 10 + d % 10 for d in doubled) % 10 == 0
 
 
 def is_code(text: str) -> bool:

@@ -6,9 +6,9 @@ The types are the 18 identifiers of HIPAA's Safe Harbor method, 45 CFR 164.514(b
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from tasks.runtime.params import Params
 
@@ -35,6 +35,8 @@ TYPES = {
     "BIOMETRIC": "biometric identifiers",
     "OTHER": "any other unique number or code",
 }
+# Types by which people whom the data names are looked for: an age identifies nobody by itself.
+KNOWN_BY = frozenset(TYPES) - {"AGE"}
 # What is clinical in a text and must outlive cleaning. Values come in the order in which they claim a place of a text: those with a label
 # of their own before those that a unit or the words around them give away.
 VALUES = {
@@ -70,10 +72,34 @@ Action = Literal["mask", "surrogate", "keep"]
 Dates = Literal["year", "shift", "keep"]
 
 
+class TokenClassifierParams(Params):
+    """A token classifier of the user's in a local folder, as ``preprocess.deidentify.entity_model`` gives it."""
+
+    path: str = Field(min_length=1)
+    sha256: str = ""  # of the folder's files, as of base.source; the error for a wrong or missing one gives the right one
+    labels: dict[str, str] = Field(min_length=1)  # a type of identifier by label of the model; labels that are not listed are ignored
+
+    @field_validator("labels")
+    @classmethod
+    def _check_types(cls, labels: dict[str, str]) -> dict[str, str]:
+        for label, type_ in labels.items():
+            if type_ not in TYPES:
+                raise ValueError(f"{label!r} is mapped to {type_!r}, which is no type of identifier; there are {', '.join(TYPES)}")
+        return labels
+
+
+def _form(value: object) -> str:
+    return "<folder>" if isinstance(value, dict | TokenClassifierParams) else "<name>"
+
+
+# A spaCy model by name, or a folder; tags in angle brackets stand in no message.
+EntityModelParam = Annotated[Annotated[str, Tag("<name>")] | Annotated[TokenClassifierParams, Tag("<folder>")], Discriminator(_form)]
+
+
 class DeidentifyParams(Params):
     """The section ``preprocess.deidentify``."""
 
-    entity_model: str  # name==version of an installed spaCy model for names that nothing near them gives away; empty: rules alone
+    entity_model: EntityModelParam  # name==version of an installed spaCy model, or a token classifier; empty: rules alone
     policy: dict[str, Action]  # by type; mask where none is said
     dates: Dates
     allow: tuple[str, ...]  # names and numbers that stay, besides public helplines and medical eponyms

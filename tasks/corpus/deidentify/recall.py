@@ -5,18 +5,19 @@ The values of one template are mostly detected or missed together, so that a con
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from random import Random
 
 from tasks.corpus.cleaning import shingles
-from tasks.corpus.deidentify.analyzer import PiiSpan, get_analyzer
+from tasks.corpus.deidentify.analyzer import PiiAnalyzer, PiiSpan, get_analyzer
+from tasks.corpus.deidentify.known import KnownPeople
 from tasks.corpus.deidentify.languages import LANGUAGES, in_language, own_language
 from tasks.corpus.deidentify.pii_templates import FilledTemplate, PiiTemplate, fill, read_templates
-from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams
-from tasks.corpus.documents import read_lines
-from tasks.runtime.pool import run_all
+from tasks.corpus.deidentify.policy import KNOWN_BY, TYPES, DeidentifyParams
+from tasks.corpus.documents import KnownPerson, read_lines
+from tasks.runtime.pool import are_processes_kept, run_all
 
 PII, HARD_NEGATIVES = "pii-templates", "hard-negatives"  # the tables
 HOST_TEXTS = 200  # texts of the run, into which identifiers are injected
@@ -47,6 +48,7 @@ class Hits:
     template: PiiTemplate
     language: str
     hits: int
+    known_hits: int  # where the data names whom the injected identifiers belong to
     injections: int
 
     def is_unseen(self) -> bool:
@@ -55,22 +57,29 @@ class Hits:
 
 
 def measure_recall(params: DeidentifyParams, seed: int, work: Path) -> dict[str, list[Share]]:
-    """``recall`` by type and, of names, by ``languages``; ``hard_negatives`` touched, by reason, and ``all_hard_negatives``.
+    """``recall`` by type and, of names, by ``languages``; ``known``: by type, where the data names the people that the identifiers belong
+    to; ``hard_negatives`` touched, by reason, and ``all_hard_negatives``.
 
     The hosts are clean documents in ``work``. The same seed, params and documents give the same numbers.
     """
-    hosts = _host_texts(work)
+    hosts = host_texts(work)
     groups = _groups(params)
     keys = sorted(groups)
     arguments = [(table, groups[table, name, language], language, hosts, params, seed) for table, name, language in keys]
-    # By rules alone that takes less time than the processes of a pool need to import the analyzer.
-    hits = run_all(_count_hits, arguments, desc="injected identifiers", here=not params.entity_model)
+    # By rules alone that takes less time than new processes need to begin.
+    hits = run_all(_count_hits, arguments, desc="injected identifiers", here=not params.entity_model and not are_processes_kept())
     by_key = dict(zip(keys, hits, strict=True))
     by_name: dict[tuple[str, str], list[Hits]] = {}
     for (table, name, _), of_key in by_key.items():
         by_name.setdefault((table, name), []).extend(of_key)
     return {
         "recall": [share for (table, name), of_name in by_name.items() if table == PII for share in _shares(name, of_name)],
+        "known": [
+            share
+            for (table, name), of_name in by_name.items()
+            if table == PII and name in KNOWN_BY
+            for share in _shares(name, [replace(h, hits=h.known_hits) for h in of_name])
+        ],
         "languages": [
             share for (_, name, language), of_key in by_key.items() if language for share in _shares(name, of_key, LANGUAGES[language].name)
         ],
@@ -131,21 +140,31 @@ def is_covered(text: str, start: int, end: int, detected: Sequence[PiiSpan]) -> 
 def _count_hits(
     table: str, templates: list[PiiTemplate], language: str, hosts: list[str], params: DeidentifyParams, seed: int
 ) -> list[Hits]:
-    analyze = get_analyzer(params.model_dump_json()).analyze
+    analyzer = get_analyzer(params.model_dump_json())
     counted = []
     for template in templates:
         text = in_language(template.text, language) if language and not own_language(template.text) else template.text
-        hits, spans = 0, 0
+        hits, known_hits, spans = 0, 0, 0
         for i in range(params.injections if language in ("", "en") and table == PII else 1):
             rng = Random(f"{seed} {template.text} {i}{f' {language}' if language not in ('', 'en') else ''}")
             injected = inject(fill(text, rng), rng.choice(hosts), rng)
-            detected = analyze(injected.text)
+            detected = analyzer.analyze(injected.text)
+            known = _with_known(analyzer, injected, detected, template.name) if table == PII else detected
             for start, end in injected.spans:
+                known_hits += is_covered(injected.text, start, end, known)
                 touched = any(span.start < end and start < span.end for span in detected)
                 hits += is_covered(injected.text, start, end, detected) if table == PII else touched
                 spans += 1
-        counted.append(Hits(template, language, hits, spans))
+        counted.append(Hits(template, language, hits, known_hits, spans))
     return counted
+
+
+def _with_known(analyzer: PiiAnalyzer, injected: FilledTemplate, detected: list[PiiSpan], type_: str) -> list[PiiSpan]:
+    """What is detected where the data names whom the injected identifiers belong to."""
+    if type_ not in KNOWN_BY:
+        return detected
+    person = KnownPerson("", tuple((type_, injected.text[start:end]) for start, end in injected.spans))
+    return analyzer.with_known(detected, KnownPeople([person]).find(injected.text, ""))
 
 
 def _shares(name: str, counted: Sequence[Hits], language: str = "") -> Iterator[Share]:
@@ -156,10 +175,11 @@ def _shares(name: str, counted: Sequence[Hits], language: str = "") -> Iterator[
         for hits in members:
             by_template.setdefault(hits.template, []).append(hits)
         shares = [sum(h.hits for h in hits) / sum(h.injections for h in hits) for hits in by_template.values()]
-        yield _share(name, half, shares, sum(h.injections for h in members), language)
+        yield mean_share(name, half, shares, sum(h.injections for h in members), language)
 
 
-def _share(name: str, half: str, by_template: list[float], injections: int, language: str) -> Share:
+def mean_share(name: str, half: str, by_template: list[float], injections: int, language: str = "") -> Share:
+    """The mean of the shares of templates, each of which is one trial of the interval."""
     n, p = len(by_template), sum(by_template) / len(by_template)
     return Share(name, half, n, injections, round(p, 4), *wilson(p, n), language)
 
@@ -173,7 +193,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return round(low, 4), round(high, 4)
 
 
-def _host_texts(work: Path) -> list[str]:
+def host_texts(work: Path) -> list[str]:
     """Answers of the first documents by id, which is a sample of all, as ids are digests."""
     answers: list[str] = []
     for path in sorted((work / "clean").glob("*.jsonl")):

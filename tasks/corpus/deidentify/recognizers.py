@@ -1,4 +1,4 @@
-"""Recognizers for identifiers that labels, shapes and check digits give away, in the form that Presidio takes them.
+"""The rules: identifiers that labels, shapes and check digits give away.
 
 A pattern's group ``span`` is the identifier; what stands before it only tells what it is.
 """
@@ -11,23 +11,20 @@ from typing import TypeAlias
 import regex
 
 from tasks.corpus.deidentify import ages, dates_and_places, facilities, name_runs, names, note_names
-from tasks.corpus.deidentify.number_checks import checks_as_npi, checks_as_vin, is_code, is_dialled
-from tasks.corpus.deidentify.presidio import EntityRecognizer, NlpArtifacts, RecognizerResult
+from tasks.corpus.deidentify.number_checks import IBAN, checks_as_npi, checks_as_vin, is_code, is_dialled, luhn_checks, whole_iban
 
 SURE, LIKELY = 0.9, 0.6
+WITHOUT_A_CUE = 0.5  # the score of a name that only its words give away
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
-Gate: TypeAlias = names.Words | None
+Prefilter: TypeAlias = names.Words | None
 _WORDS = re.compile(r"[^\W\d_]+")
-_CODED = re.compile(r"\d{3}|[A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
+# Letters and digits that can be a code of somebody's: a letter and two digits, with decimals, are one of ICD-10 or a vertebra.
+_CODED = re.compile(r"\d{3}|[A-Z]\d(?!\d?(?:\.\d{1,2})?(?!\w|[.-]\w))|[A-Z][A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
 _BLANK, _DIGIT = re.compile(r"\s|$"), re.compile(r"\d")
-NEAR = 160  # characters on either side of what a gate finds, in which its patterns are tried; identifiers are shorter
-_DIGITS = re.compile(r"\d{3}")
-_POSTAL = re.compile(
-    r"[A-Z]\d[\dW] [A-Z\d]{4}|\d[A-Z\d]? \d[A-Z]|[A-Z]\d[A-Z] \d|\b(?:NSW|VIC|QLD|TAS|ACT|Vic|Qld)\b|(?i:\bpin\b|post "
-    r"?code|plz|singapore|\bd-\d)"
-)
+NEAR = 160  # characters on either side of what a prefilter finds, in which its patterns are tried; identifiers are shorter
+_DIGITS = dates_and_places.THREE_DIGITS
 _HOUSES = re.compile(r"\b(?:Flat|Unit|Apt|Plot|Door|House|H)\.? ?(?:No\.?)? ?#?[\dA-Z]")
-_DATED = re.compile(r"\d[/.-]\d")
+_DATED = re.compile(r"(?<![A-Za-z])(?<![A-Z]\d)\d[/.-]\d(?!\d? ?%)")  # no code of ICD-10, no percentages
 _DOTTED, _COLONS = re.compile(r"\d\.\d+\.\d+\.\d"), re.compile(r":[0-9A-Fa-f]*:")
 _AT, _DOT = re.compile(r"@|\(at\)|\[at\]|\sat\s"), re.compile(r"://|[wW]{3}\.|\.[a-z]{2,}")
 # Between a label and its value: punctuation, and words such as "number is".
@@ -59,47 +56,49 @@ class Rule:
     """A pattern for identifiers of one type."""
 
     type: str
-    pattern: re.Pattern[str] | regex.Pattern[str]
+    pattern: re.Pattern[str] | regex.Pattern[str] | names.LazyPattern  # with a group "span"
     score: float = SURE
     holds: Callable[[str], bool] = bool  # of the text of the span
-    gate: Gate = None
+    prefilter: Prefilter = None
     refine: names.Refine | None = None  # which parts of the span are identifiers; None: all of it
 
 
-class RuleRecognizer(EntityRecognizer):
-    """All rules of this module."""
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """What a rule takes for an identifier: the characters from ``start`` to ``end``, and how sure it is."""
 
-    def __init__(self) -> None:
-        super().__init__(supported_entities=sorted({rule.type for rule in RULES}))
-
-    def load(self) -> None:
-        """Required by Presidio; the rules need no files."""
-
-    def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None) -> list[RecognizerResult]:  # noqa: ARG002
-        """The spans of all rules, as Presidio takes them; they may overlap."""
-        words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
-        closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
-        windows = {gate: [] if gate in closed else _windows(gate, text, words) for gate in GATES | {None}}
-        return [
-            RecognizerResult(rule.type, start, end, rule.score)
-            for rule in RULES
-            for window in windows[rule.gate]
-            for match in rule.pattern.finditer(text, *window)
-            if rule.holds(match["span"])
-            for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
-        ]
+    start: int
+    end: int
+    type: str
+    score: float
 
 
-def _windows(gate: Gate, text: str, words: frozenset[str]) -> list[tuple[int, int]]:
-    """The parts of a text in which the patterns behind a gate can match: all of it, or what stands near where a gate's pattern does."""
-    if gate is None or isinstance(gate, frozenset):
-        return [(0, len(text))] if gate is None or not gate.isdisjoint(words) else []
-    if isinstance(gate, tuple):
-        required, pattern = gate
+def detect(text: str) -> list[Detected]:
+    """The identifiers that the rules find, which may overlap, in the order of the rules."""
+    words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
+    closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
+    windows = {prefilter: [] if prefilter in closed else _windows(prefilter, text, words) for prefilter in PREFILTERS | {None}}
+    return [
+        Detected(start, end, rule.type, rule.score)
+        for rule in RULES
+        for window in windows[rule.prefilter]
+        for match in rule.pattern.finditer(text, *window)
+        if rule.holds(match["span"])
+        for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
+        if rule.type != "NAME" or rule.score > WITHOUT_A_CUE or name_runs.is_name_of_its_language(text, start, end)
+    ]
+
+
+def _windows(prefilter: Prefilter, text: str, words: frozenset[str]) -> list[tuple[int, int]]:
+    """The parts of a text in which patterns can match, by their prefilter: all of it, or what stands near where the prefilter matches."""
+    if prefilter is None or isinstance(prefilter, frozenset):
+        return [(0, len(text))] if prefilter is None or not prefilter.isdisjoint(words) else []
+    if isinstance(prefilter, tuple):
+        required, pattern = prefilter
         if required.isdisjoint(words):
             return []
     else:
-        pattern = gate
+        pattern = prefilter
     windows: list[tuple[int, int]] = []
     for match in pattern.finditer(text):
         if windows and match.end() + NEAR <= windows[-1][1]:
@@ -120,26 +119,34 @@ def _labelled(
     label = f"(?:{labels})" if labels else ""
     if marked:
         label = "|".join(part for part in (label, rf"(?:{marked}){_MARK}") if part)
-    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{label})(?![a-z])){_JOIN}(?P<span>{value})"), score, holds, gate=_CODED)
+    yield Rule(type_, re.compile(rf"(?i:(?<![\w/])(?:{label})(?![a-z])){_JOIN}(?P<span>{value})"), score, holds, prefilter=_CODED)
 
 
-def _shaped(type_: str, pattern: str, holds: Callable[[str], bool] = bool, score: float = LIKELY, *, gate: Gate = _DIGITS) -> Rule:
-    return Rule(type_, re.compile(rf"(?P<span>{pattern})"), score, holds, gate=gate)
+def _shaped(
+    type_: str, pattern: str, holds: Callable[[str], bool] = bool, score: float = LIKELY, *, prefilter: Prefilter = _DIGITS
+) -> Rule:
+    return Rule(type_, re.compile(rf"(?P<span>{pattern})"), score, holds, prefilter=prefilter)
 
 
 RULES: tuple[Rule, ...] = (
-    *(Rule("NAME", name.pattern, name.score, gate=name.words, refine=name.refine) for name in (*names.PATTERNS, *note_names.PATTERNS)),
-    *(Rule("FACILITY", pattern, 0.65, gate=gate, refine=refine) for pattern, gate, refine in facilities.PATTERNS),
-    *(Rule("ADDRESS", pattern, LIKELY, gate=gate) for pattern, gate in dates_and_places.ADDRESSES),
-    *(Rule("ADDRESS", pattern, LIKELY, gate=gate, refine=facilities.proper_names) for pattern, gate in dates_and_places.TOWNS),
-    *(Rule("ZIP", pattern, gate=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
-    *(Rule("ZIP", pattern, gate=_POSTAL) for pattern in dates_and_places.POSTCODES),
-    Rule("ADDRESS", dates_and_places.ELSEWHERE, LIKELY, gate=_HOUSES),
-    *(Rule("DATE", pattern, gate=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
-    Rule("DATE", dates_and_places.BARE_DAY, gate=_DATED, refine=dates_and_places.not_of_a_test),
-    *(Rule("DATE", pattern, gate=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
-    *(Rule("DATE", pattern, gate=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
-    *(Rule("AGE", pattern, gate=ages.OVER_89) for pattern in ages.AGES),
+    *(
+        Rule("NAME", name.pattern, name.score, prefilter=name.prefilter, refine=name.refine)
+        for name in (*names.PATTERNS, *note_names.PATTERNS)
+    ),
+    *(Rule("FACILITY", pattern, 0.65, prefilter=prefilter, refine=refine) for pattern, prefilter, refine in facilities.PATTERNS),
+    *(Rule("ADDRESS", pattern, LIKELY, prefilter=prefilter) for pattern, prefilter in dates_and_places.ADDRESSES),
+    *(
+        Rule("ADDRESS", pattern, LIKELY, prefilter=prefilter, refine=facilities.proper_names)
+        for pattern, prefilter in dates_and_places.TOWNS
+    ),
+    *(Rule("ZIP", pattern, prefilter=dates_and_places.FIVE_DIGITS) for pattern in dates_and_places.ZIP_CODES),
+    *(Rule("ZIP", pattern, prefilter=prefilter) for pattern, prefilter in dates_and_places.POSTCODES),
+    Rule("ADDRESS", dates_and_places.ELSEWHERE, LIKELY, prefilter=_HOUSES),
+    *(Rule("DATE", pattern, prefilter=_DATED) for pattern in dates_and_places.NUMERIC_DATES),
+    Rule("DATE", dates_and_places.BARE_DAY, prefilter=_DATED, refine=dates_and_places.not_of_a_test),
+    *(Rule("DATE", pattern, prefilter=dates_and_places.EIGHT_DIGITS) for pattern in dates_and_places.RUN_TOGETHER_DATES),
+    *(Rule("DATE", pattern, prefilter=dates_and_places.MONTHS) for pattern in dates_and_places.WRITTEN_DATES),
+    *(Rule("AGE", pattern, prefilter=ages.OVER_89) for pattern in ages.AGES),
     _shaped(
         "PHONE",
         r"(?<![\d.-])(?:\+?1[-. ]?)?(?:\(\d{3}\)\s?|\d{3}[-./ ])\d{3}[-. ]\d{4}(?:,?\s*(?:x|(?i:ext(?:ension)?)\.?)\s*\d+)?(?![\d-])",
@@ -165,7 +172,7 @@ RULES: tuple[Rule, ...] = (
         score=LIKELY,
         holds=bool,
     ),
-    _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b|(?<!\w)[pP]\d{5}\b", gate=_CODED),
+    _shaped("PHONE", r"(?<![\w.])(?<!\d )x\d{4,5}\b|(?<!\w)[pP]\d{5}\b", prefilter=_CODED),
     *_labelled(
         "PHONE", r"(?:call|dial|phone|ext|desk|pager|page|number)(?: \w+)?(?: at| on)?", r"\d-\d{4}(?![\d-])", score=LIKELY, holds=bool
     ),
@@ -178,18 +185,18 @@ RULES: tuple[Rule, ...] = (
             rf"(?P<span>(?:\d{{3}}[-. ]\d{{4}}|\d{{5}} \d{{5}}))(?![\d-]|\.\d){_UNIT}"
         ),
         LIKELY,
-        gate=_DIGITS,
+        prefilter=_DIGITS,
     ),
     # With a zero behind the dash it is no range.
     _shaped("PHONE", r"(?<![\w.,/-])[2-9]\d{2}-0\d{3}(?![\d-]|\.\d)" + _UNIT),
     _shaped("PHONE", r"(?<![\d.,/-])(?:\(0\d{1,4}\)[ ]?|0\d{2,4}[ /-])\d{3,4}[ -]?\d{3,4}(?![\d-])" + _UNIT, is_dialled),
     *_labelled("FAX", r"(?:e-?|tele)?fax(?:ed)?|facsimile|fx", r"(?:\w+[ \t]+){0,2}?" + _DIALLED, marked="F", holds=is_dialled),
-    _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, gate=_AT),
-    _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, gate=_AT),
+    _shaped("EMAIL", r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", score=1.0, prefilter=_AT),
+    _shaped("EMAIL", rf"(?<![\w.+-])[\w.+-]+\s?(?:\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.{_TOP}\b", score=1.0, prefilter=_AT),
     Rule(
         "EMAIL",
         re.compile(rf"(?i:\b(?:e-?mail|mail|address|reached?)\b)[^.\n]{{0,30}}?\s(?P<span>[\w.+-]+ at (?:[\w-]+\.)+{_TOP})\b"),
-        gate=_AT,
+        prefilter=_AT,
     ),
     _shaped("SSN", r"(?<![\d-])(?!000|666|9\d\d)\d{3}-\d{2}-\d{4}(?![\d-])", score=0.8),
     _shaped("SSN", r"(?<!\w)[Xx*]{3}-[Xx*]{2}-\d{4}\b"),
@@ -200,7 +207,7 @@ RULES: tuple[Rule, ...] = (
         score=1.0,
         holds=bool,
     ),
-    Rule("SSN", re.compile(r"(?i:\b(?:ssn|social security)\b)[^\n\d]{0,50}(?P<span>\d{3}[- .]\d{2}[- .]\d{4})(?!\d)"), gate=_DIGITS),
+    Rule("SSN", re.compile(r"(?i:\b(?:ssn|social security)\b)[^\n\d]{0,50}(?P<span>\d{3}[- .]\d{2}[- .]\d{4})(?!\d)"), prefilter=_DIGITS),
     *_labelled(
         "MRN",
         r"m\.?r\.?n\.?|mr(?= ?#)|med(?:ical)?\.? rec(?:ord)?s?\.?|emr|ehr|epi|uhid|ip no|op no|ipd|opd|pas|crn"
@@ -209,8 +216,8 @@ RULES: tuple[Rule, ...] = (
         marked=r"chart|record|patient|pt|hospital|hosp|file|unit",
     ),
     *_labelled("MRN", r"(?:patient|pt) id(?:entifier)?"),
-    Rule("MRN", re.compile(r"MRN(?P<span>\d{5,12})\b"), gate=re.compile("MRN")),
-    Rule("MRN", re.compile(r"\|[ \t]*(?P<span>\d{7,10})[ \t]*(?=\||\n|$)"), LIKELY, gate=re.compile(r"\|[ \t]*\d{7}")),
+    Rule("MRN", re.compile(r"MRN(?P<span>\d{5,12})\b"), prefilter=re.compile("MRN")),
+    Rule("MRN", re.compile(r"\|[ \t]*(?P<span>\d{7,10})[ \t]*(?=\||\n|$)"), LIKELY, prefilter=re.compile(r"\|[ \t]*\d{7}")),
     *_labelled("MRN", r"m\.r\.|mr|mr#|cr|umr|hrn", r"\d{5,10}(?:-\d)?(?![\d.])"),
     Rule(
         "MRN",
@@ -218,9 +225,9 @@ RULES: tuple[Rule, ...] = (
             r"\p{Lu}[\p{L}'’-]+,[ ]?\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}\.?)?[ ]?(?:[(](?P<span>\d{6,10})[)]|[ "
             r"|]+(?P<span>\d{6,10})(?![\d./-]))"
         ),
-        gate=_DIGITS,
+        prefilter=_DIGITS,
     ),
-    Rule("MRN", re.compile(r"(?:^|\n)[ \t]*[(](?P<span>\d{7,10})[)]"), LIKELY, gate=_DIGITS),
+    Rule("MRN", re.compile(r"(?:^|\n)[ \t]*[(](?P<span>\d{7,10})[)]"), LIKELY, prefilter=_DIGITS),
     *_labelled(
         "PLAN",
         r"mbi|hicn?|medicare|medicaid|medi-cal|rxbin|rxid|health (?:plan|insurance)(?: member)?|beneficiary|blue "
@@ -235,6 +242,14 @@ RULES: tuple[Rule, ...] = (
         r"|guarantor|claim(?= \d{5})",
         marked=r"billing|invoice|statement|claim|patient account|bill|visit|enc|encounter",
     ),
+    Rule(
+        "ACCOUNT",
+        re.compile(r"\b(?P<span>(?!1\d{12}(?!\d))(?:4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})[- ]?\d{3,4}[- ]?\d{3,4}[- ]?\d{3,5})\b"),
+        score=1.0,
+        holds=luhn_checks,
+        prefilter=_DIGITS,
+    ),
+    Rule("ACCOUNT", IBAN, score=1.0, prefilter=re.compile(r"[A-Z]{2}\d{2}[ -]?[A-Z\d]{4}"), refine=whole_iban),
     *_labelled(
         "LICENSE",
         r"dea(?: registration)?|(?:driv\w+'?s?|operator'?s?|medical|state|rn|nursing|physician|pharmacist)(?:'s)? licen[cs]e|licen[cs]e"
@@ -244,13 +259,13 @@ RULES: tuple[Rule, ...] = (
     *_labelled("LICENSE", r"d\.?l\.?|lic\.?", r"[A-Z]{0,3}(?:\d{5,}[A-Z0-9-]*|\d{3,4}-\d{3,4}-\d{3,5}(?:-\d+)*)", holds=bool),
     *_labelled("NPI", r"n\.?p\.?i\.?|national provider|provider|physician", r"\d{10}\b", score=1.0),
     _shaped("NPI", r"(?<![\d.-])[12]\d{9}(?![\d.-]\d|\d)", checks_as_npi),
-    _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, gate=_CODED),
+    _shaped("VEHICLE", r"\b[A-HJ-NPR-Z0-9]{17}\b", checks_as_vin, SURE, prefilter=_CODED),
     # Plates of the United Kingdom, India and Germany: AB12 CDE, KA 01 AB 1234, M-AB 1234.
     _shaped(
         "VEHICLE",
         r"(?<![\w-])(?:(?!CD|HR|RR|BP|SR|PT|PR|EF|WT|HT)[A-Z]{2}\d{2}[ ]?(?!POS|NEG|RRR|REG)[A-Z]{3}"
         r"|[A-Z]{2}[ -]\d{1,2}[ -][A-Z]{1,2}[ -]\d{4}|[A-ZÄÖÜ]{1,3}-[A-Z]{1,2}[ ]\d{2,4})(?![\w-])" + _UNIT,
-        gate=_CODED,
+        prefilter=_CODED,
     ),
     *_labelled("VEHICLE", r"vin|vehicle|chassis", r"[A-HJ-NPR-Z0-9]{17}\b", score=1.0),
     *_labelled(
@@ -271,12 +286,12 @@ RULES: tuple[Rule, ...] = (
     ),
     *_labelled("DEVICE", r"lot", r"(?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
     *_labelled("DEVICE", r"ref(?=[ \t]?[#:]| no)", r"(?=[A-Z0-9-]*\d{3})(?=[A-Z0-9-]*(?:[A-Z]|\d{6}))[A-Z0-9][A-Z0-9-]{3,}" + _UNIT),
-    _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, gate=_COLONS),
-    _shaped("URL", r"\b(?:https?|s?ftp)://[^\s<>\"]*[^\s<>\".,;:!?)\]']", score=0.95, gate=_DOT),
-    _shaped("URL", r"(?i:\bwww\.)[^\s<>\"]*[^\s<>\".,;:!?)\]']", gate=_DOT),
-    _shaped("URL", rf"(?<![@\w.-])(?:[A-Za-z0-9_-]+\.)+{_TOP}\b(?:/[^\s<>\"]*[^\s<>\".,;:!?)\]'])?", gate=_DOT),
-    _shaped("IP", rf"(?<![\d.])(?<!EC )(?<!EC:)(?<!C\. ){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.]*\d)(?:[:/]\d+)?", gate=_DOTTED),
-    _shaped("IP", rf"(?<![\w:])(?:{_V6})(?![\w:])", lambda text: text.count(":") > 2 and any(map(str.isdecimal, text)), gate=_COLONS),
+    _shaped("DEVICE", r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b", score=0.95, prefilter=_COLONS),
+    _shaped("URL", r"\b(?:https?|s?ftp)://[^\s<>\"]*[^\s<>\".,;:!?)\]']", score=0.95, prefilter=_DOT),
+    _shaped("URL", r"(?i:\bwww\.)[^\s<>\"]*[^\s<>\".,;:!?)\]']", prefilter=_DOT),
+    _shaped("URL", rf"(?<![@\w.-])(?:[A-Za-z0-9_-]+\.)+{_TOP}\b(?:/[^\s<>\"]*[^\s<>\".,;:!?)\]'])?", prefilter=_DOT),
+    _shaped("IP", rf"(?<![\d.])(?<!EC )(?<!EC:)(?<!C\. ){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.]*\d)(?:[:/]\d+)?", prefilter=_DOTTED),
+    _shaped("IP", rf"(?<![\w:])(?:{_V6})(?![\w:])", lambda text: text.count(":") > 2 and any(map(str.isdecimal, text)), prefilter=_COLONS),
     *_labelled(
         "BIOMETRIC",
         rf"(?:finger ?prints?|voice ?prints?|biometrics?)(?:{_MEASURE})*"
@@ -306,25 +321,25 @@ RULES: tuple[Rule, ...] = (
         is_code,
         _CODED,
     ),
-    Rule("OTHER", re.compile(rf"(?<![\w#])#[ ]?(?P<span>\d{{6,12}})\b{_UNIT}"), LIKELY, gate=_DIGITS),
+    Rule("OTHER", re.compile(rf"(?<![\w#])#[ ]?(?P<span>\d{{6,12}})\b{_UNIT}"), LIKELY, prefilter=_DIGITS),
     *_labelled("OTHER", r"accession|acc|specimen|case", r"\d{2}:[A-Z]{0,2}\d{4,}", holds=bool),
     # Numbers of specimens and cases: S19-12345, SP-21-0045, 19-SP-123456.
-    _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, gate=_CODED),
-    _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", gate=_CODED),
+    _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, prefilter=_CODED),
+    _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", prefilter=_CODED),
 )
-GATES = frozenset(rule.gate for rule in RULES)
-# Gates that a text opens only if it has a word that can be a name.
-NEED_NAMES = frozenset(rule.gate for rule in RULES if rule.refine in name_runs.NEED_NAMES) - frozenset(
-    rule.gate for rule in RULES if rule.refine not in name_runs.NEED_NAMES
+PREFILTERS = frozenset(rule.prefilter for rule in RULES)
+# Prefilters that a text passes only if it has a word that can be a name.
+NEED_NAMES = frozenset(rule.prefilter for rule in RULES if rule.refine in name_runs.NEED_NAMES) - frozenset(
+    rule.prefilter for rule in RULES if rule.refine not in name_runs.NEED_NAMES
 )
-# Gates that a text without a digit does not open.
+# Prefilters that a text without a digit does not pass.
 NEED_DIGITS = frozenset(
     (
-        *(_CODED, _DIGITS, _DATED, _DOTTED, _POSTAL, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
+        *(_CODED, _DIGITS, _DATED, _DOTTED, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
         *(
-            rule.gate
+            rule.prefilter
             for rule in RULES
-            if rule.type in ("DATE", "MRN", "OTHER", "PHONE", "SSN", "ZIP") and not isinstance(rule.gate, frozenset)
+            if rule.type in ("DATE", "MRN", "OTHER", "PHONE", "SSN", "ZIP") and not isinstance(rule.prefilter, frozenset)
         ),
     )
 )

@@ -28,7 +28,12 @@ def trace(document: Document, params: str, known: KnownPeople = NOBODY) -> Itera
         for text, other in zip(before.texts(), repaired.texts(), strict=True):
             if changes := text_changes(text, other):
                 yield RuleChanges(REPAIRS, rule, text, changes)
-    whole, identifiers = replaced_identifiers(repaired, params, known)
+    yield from trace_identifiers(repaired, params, known)
+
+
+def trace_identifiers(document: Document, params: str, known: KnownPeople = NOBODY) -> Iterator[RuleChanges]:
+    """The changes of de-identification in the joined texts of a document that is repaired, by type."""
+    whole, identifiers = replaced_identifiers(document, params, known)
     by_type: dict[str, list[Change]] = {}
     for identifier in identifiers:
         value = whole[identifier.start : identifier.end]

@@ -37,6 +37,10 @@ _INNER_APOSTROPHE = regex.compile(r"\p{L}+'\p{L}{2}")
 
 SHORT_ACRONYM = 5  # letters: in capitals and unknown, a shorter word is an abbreviation
 
+# Capitals where no name has them: PFTs, DTaP, NTproBNP, ActHIB; not JSmith. And one at the end: MenB, IgE, VitD.
+_MIXED = regex.compile(r"(?!\p{Lu}{2}\p{Ll}{2,}$)(?=.*\p{Lu}{2})(?=.*\p{Ll})\p{L}+")
+_TYPED = regex.compile(r"(?P<head>\p{Lu}?\p{Ll}{1,3})\p{Lu}")
+
 
 class Kind(IntEnum):
     """How much of a name a word is."""
@@ -53,7 +57,8 @@ def kind_of(word: str, words: Lexicon, *, among_capitals: bool = False) -> Kind:
     """The kind of a word, with or without a full stop; ``among_capitals`` where the words around it are in capitals too."""
     bare = word.rstrip(".").replace("’", "'")
     lower = bare.lower()
-    if word in _SIDES or (lower in TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
+    is_short_form = bare in words.abbreviations and not bare.isupper()  # IgE
+    if is_short_form or word in _SIDES or (lower in TITLES and word != "M") or lower in _NEVER or lower in LANGUAGES:
         return Kind.NO
     if lower in COUNTRIES:
         return Kind.WEAK if words.is_name(lower) else Kind.NO
@@ -91,7 +96,17 @@ def _kind_of_other(word: str, words: Lexicon, *, among_capitals: bool) -> Kind:
     ordinary = is_ordinary(lower) or words.is_word(lower) or (len(parts) > 1 and all(words.is_word(part) for part in parts))
     if ordinary or (lower.isascii() and lower in _ACRONYMS):
         return Kind.NO
+    if _is_short_form(word, words):
+        return Kind.NO
+    if len(parts) > 1 and word.isupper() and all(len(part) <= SHORT_ACRONYM for part in parts):
+        return Kind.PART if among_capitals else Kind.NO  # PT-INR
     return _kind_of_unknown(word, among_capitals=among_capitals)
+
+
+def _is_short_form(word: str, words: Lexicon) -> bool:
+    """Whether a word that no list of names has is an abbreviation by its capitals."""
+    typed = _TYPED.fullmatch(word)
+    return bool(_MIXED.fullmatch(word)) or (typed is not None and not words.is_name(typed["head"].lower()))
 
 
 def _kind_of_unknown(word: str, *, among_capitals: bool) -> Kind:

@@ -13,9 +13,9 @@ from typing import Any
 import openpyxl
 from openpyxl.utils.exceptions import InvalidFileException
 
-from tasks.corpus.documents import Document, Rejected, Skipped
-from tasks.corpus.readers.headers import our_columns
-from tasks.corpus.readers.records import MAX_RECORD, READ, TOO_LONG, FileOptions, UnreadableError, bad_characters, table_record
+from tasks.corpus.documents import Rejected
+from tasks.corpus.readers.columns import Columns, RowRecord, table_columns
+from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters
 from tasks.corpus.readers.streams import MAX_RATIO, MAX_WHOLE_FILE, PARQUET_MEMORY, RATIO_FROM, limited_memory
 
 # What openpyxl raises on a damaged workbook, besides what every reader may.
@@ -25,7 +25,7 @@ _DIGITS = Context(prec=1000)  # more than any number of a workbook has
 _ZEROS = re.compile(r"0{2,}")
 
 
-def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[RowRecord]:
     """Rows of all sheets; positions are a sheet's number and a row's. A formula is what Excel computed last.
 
     A sheet without a header is rejected, and where no sheet has one, the file: ``UnreadableError``.
@@ -37,7 +37,7 @@ def read_xlsx(path: Path, name: str, options: FileOptions) -> Iterator[Document 
         raise UnreadableError(f"cannot be read as an Excel workbook ({type(error).__name__})") from None
 
 
-def _sheets(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+def _sheets(path: Path, name: str, options: FileOptions) -> Iterator[RowRecord]:
     with open(path, "rb") as file:
         with limited_memory(PARQUET_MEMORY), _without_warnings():
             workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
@@ -71,29 +71,29 @@ def _refuse_bombs(path: Path) -> None:
         raise UnreadableError(f"unpacks to more than {MAX_RATIO} times its own size, or has more than {MAX_WHOLE_FILE >> 20} MiB of texts")
 
 
-def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+def _sheet(sheet: Any, title: str, name: str, options: FileOptions) -> Iterator[RowRecord]:
     sheet.reset_dimensions()  # what a file says of its size may be wrong
-    columns: list[str] = []
+    columns: Columns | None = None
     for number, row in enumerate(_rows(sheet), 1):
         cells = [_shown(cell) for cell in row]
         if not any(cells):
             continue
-        if not columns:
+        if columns is None:
             while cells and not cells[-1]:
                 cells.pop()
-            columns = our_columns(cells, options, name)
+            columns = table_columns(cells, options, name)
             continue
         position = f"{title} row {number}"
         text = "".join(cells)
-        if any(cells[len(columns) :]):
-            yield Rejected(name, position, f"has {len(cells)} cells, the header has {len(columns)}")
+        if any(cells[len(columns.fields) :]):
+            yield Rejected(name, position, f"has {len(cells)} cells, the header has {len(columns.fields)}")
         elif problem := TOO_LONG if len(text) > MAX_RECORD else bad_characters(text):
             yield Rejected(name, position, problem)
-        elif any(_is_error(cell) for cell, column in zip(row, columns, strict=False) if column in READ):
+        elif any(_is_error(cell) for i, cell in enumerate(row[: len(columns.fields)]) if columns.is_used(i)):
             yield Rejected(name, position, "has a cell with an error of Excel in place of a value, or a date that is none")
         else:
-            cells += [""] * (len(columns) - len(cells))
-            yield table_record(dict(zip(columns, cells, strict=False)), name, position, own_id="id" in options.columns)
+            cells += [""] * (len(columns.fields) - len(cells))
+            yield from columns.records(cells, name, position)
 
 
 def _rows(sheet: Any) -> Iterator[tuple[Any, ...]]:

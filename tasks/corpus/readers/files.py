@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from tasks.corpus.documents import Decoded, Record, Rejected, Skipped
 from tasks.corpus.manifest import MANIFEST
-from tasks.corpus.readers import archives, excel, fhir, fhir_resources, hl7_files, hpo, json_values, tables, texts, xml_files
+from tasks.corpus.readers import archives, excel, fhir, fhir_resources, file_groups, hl7_files, hpo, json_values, tables, texts, xml_files
 from tasks.corpus.readers.encodings import detected_encoding
 from tasks.corpus.readers.indexing import INDEXED, LINES, XML, ending, write_index
 from tasks.corpus.readers.left_out import left_out
@@ -152,14 +152,13 @@ def _read(file: _Opened) -> Iterator[Record]:
         ".xlsx": excel.read_xlsx,
         ".txt": texts.read_text,
         ".md": texts.read_text,
+        ".rtf": texts.read_rtf,
         ".hl7": hl7_files.read_hl7,
     }
     with_options |= dict.fromkeys((".html", ".htm", ".xhtml"), texts.read_html)
-    without: dict[str, Callable[[Path, str], Iterator[Record]]] = {
-        ".obo": hpo.read_obo,
-        ".hpoa": hpo.read_hpoa,
-        ".rtf": texts.read_rtf,
-    }
+    without: dict[str, Callable[[Path, str], Iterator[Record]]] = {".obo": hpo.read_obo, ".hpoa": hpo.read_hpoa}
+    if file.options.group and kind not in file_groups.KINDS:
+        raise UnreadableError("has a group in preprocess.files, which only text files have; of a table write {columns: {group: NAME}}")
     if kind in (*LINES, ".json"):
         return _read_json(file, kind)
     if kind in XML:

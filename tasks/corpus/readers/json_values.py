@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.corpus.documents import Document, Rejected, Skipped
+from tasks.corpus.documents import Rejected
+from tasks.corpus.readers.columns import RowRecord
 from tasks.corpus.readers.headers import guessed, has_text
 from tasks.corpus.readers.records import MAX_RECORD, READ, FileOptions, UnreadableError, bad_characters, mapped
 from tasks.corpus.readers.streams import open_text
-from tasks.corpus.readers.tables import REFUSED, no_repeats, parse_object, record_of, refuse
+from tasks.corpus.readers.tables import REFUSED, no_repeats, parse_object, records_of, refuse
 
 _OF_ALL = frozenset(("group", "topic", "split", "id"))  # what an object may say of all items of its list
 _SPACE = " \t\r\n\ufeff"
 
 
-def read_json(path: Path, name: str, options: FileOptions) -> Iterator[Document | Rejected | Skipped]:
+def read_json(path: Path, name: str, options: FileOptions) -> Iterator[RowRecord]:
     """The records of a file; positions count them from 1 on. ``UnreadableError`` where what follows is no JSON."""
     with open_text(path, options) as file:
         for i, value in enumerate(_records(_Values(file), options), 1):
@@ -30,7 +31,7 @@ def read_json(path: Path, name: str, options: FileOptions) -> Iterator[Document 
             elif problem := bad_characters(json.dumps(value, ensure_ascii=False)):
                 yield Rejected(name, position, problem)
             else:
-                yield record_of(value, name, position, options, explain=i == 1)
+                yield from records_of(value, name, position, options, explain=i == 1)
 
 
 def _records(values: "_Values", options: FileOptions) -> Iterator[Any]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from tasks.corpus.deidentify.policy import KNOWN_BY
 from tasks.corpus.documents import SPLITS, Document, Rejected, Skipped, content_id
 from tasks.runtime.params import Params
 
@@ -41,6 +42,30 @@ class FileOptions(Params):
     delimiter: str = Field("", max_length=1)
     encoding: str = ""
     columns: dict[str, str] = Field(default_factory=dict)  # our field (FIELDS) to the file's column
+    group: str = ""  # of text files: a regular expression, whose bracket matches in their names what belongs together
+    # Types of identifiers to the file's columns that hold them: of the patient whose group a row is in, and of staff.
+    patient: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    staff: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("patient", "staff")
+    @classmethod
+    def _check_types(cls, by_type: dict[str, object]) -> dict[str, object]:
+        if unknown := sorted({*by_type} - KNOWN_BY):
+            raise ValueError(
+                f"{unknown[0]!r} is no type of identifier that people are looked for by; there are {', '.join(sorted(KNOWN_BY))}"
+            )
+        return by_type
+
+    @field_validator("group")
+    @classmethod
+    def _has_one_bracket(cls, value: str) -> str:
+        try:
+            is_usable = not value or re.compile(value).groups == 1
+        except re.error:
+            is_usable = False
+        if not is_usable:
+            raise ValueError("is no regular expression with one pair of round brackets, as in (.*)-[0-9]+")
+        return value
 
 
 def bad_characters(text: str) -> str:
@@ -142,11 +167,17 @@ def _split(name: str) -> str:
 
 def _group(texts: Mapping[str, str], before: Sequence[tuple[str, str]], key: str) -> str:
     """What the record says belongs together, else its topic, else its question; of a conversation, how it opens."""
-    if texts["group"]:
-        return f"qa:{texts['group']}"
+    if named := group_named(texts):
+        return named
     if texts["topic"]:
         return f"topic:{texts['topic'].lower()}"
     return f"question:{content_id(_opening([*before, ('user', texts['question'])]))}" if texts["question"] else f"record:{key}"
+
+
+def group_named(record: Mapping[str, Any]) -> str:
+    """The group that a record names; empty where it names none."""
+    group = str(as_name(record.get("group"))).strip()
+    return "" if group.lower() in EMPTY else f"qa:{group}"
 
 
 def _opening(turns: Sequence[tuple[str, str]]) -> str:

@@ -156,6 +156,8 @@ class _Share(_Strict):
 class _Deidentification(_Strict):
     recall: list[_Share] = []
     damage: list[_Share] = []
+    entity_model_recall: list[_Share] = []  # of a run with an entity model
+    entity_model_damage: list[_Share] = []
 
 
 class _Passport(_Strict):

@@ -75,7 +75,7 @@ def deidentification_of(document: Mapping[str, Any]) -> list[str]:
     for title, rows in figures.items():
         shown = [row for row in rows if row.get("half", "all") == "all" and row.get("spans", 1)]
         if shown:
-            sentences.append(f"{title}: " + ", ".join(f"{row['name']} {row['share']:.3f}" for row in shown))
+            sentences.append(f"{title.replace('_', ' ')}: " + ", ".join(f"{row['name']} {row['share']:.3f}" for row in shown))
     return sentences
 
 

@@ -45,6 +45,7 @@ KEPT = (
     "Birth weight 2740 g",
     "UOP 1530 mL",
     "38.50 C",
+    "37.1 C. Nelson came later",
     "metformin 510 mg",
     "nodes 3/17 positive",
     "Braden 17, MoCA 22/30",
@@ -203,6 +204,19 @@ def test_a_citation_is_taken_out_of_an_answer_and_a_value_of_a_note_never() -> N
         "Hawkins/Neer positive",
         "Guillain Barre, Miller Fisher",
         "Edwards Sapien",
+        # Short forms of tests and vaccines, alone, in lists, brackets and cells.
+        "Labs: creatinine, Na, K, PT/INR, glucose",
+        "Ordered LFTs, Cr, PT, PTT",
+        "CRP, PT-INR",
+        "Check TFTs / Trop / UOsm",
+        "a marker (AFP), an antibody (ANA)",
+        "diffusion (ADC) and perfusion",
+        "| Na | 140 |\n| Dbili | 0.4 |\n| CEA | 3.1 |",
+        "NTproBNP / HDLc, VitD",
+        "visit for shots (Tdap / HPV)",
+        "HepB / PedvaxHIB / Heplisav",
+        "Abnormal: HDL, Total Cholesterol",
+        "HPI, Review Of Systems",
     ],
 )
 def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
@@ -221,7 +235,42 @@ def test_values_and_shorthand_stay(text: str, analyzer: PiiAnalyzer) -> None:
         ("Read by KLM", "Read by [NAME]"),
         ("Pt's wife keisha called; spoke w/rodriguez", "Pt's wife [NAME] called; spoke w/[NAME]"),
         ("Laura Blake dictating", "[NAME] dictating"),
+        ("Ann Smith, PT, DPT", "[NAME], PT, DPT"),
+        ("KIM-LEE, SOO", "[NAME]"),
+        ("signed JSmith RN", "signed [NAME] RN"),
+        ("(ANNA) | Amy |", "([NAME]) | [NAME] |"),
+        ("H.No. 12-3, Lake Road", "[ADDRESS]"),
+        ("Flat 3, 12 High Street", "[ADDRESS]"),
     ],
 )
 def test_names_and_dates_in_shorthand_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
     assert masked(analyzer, text) == expected
+
+
+# No list has the words of these languages.
+FOREIGN = (
+    "Am Anfang der Behandlung von Bluthochdruck steht meist: Bewegung. Dann folgen ACE-Hemmer.",
+    "Kann Gürtelrose wiederkommen?",
+    "Meiden Sie, was die Migräne auslöst. Klarheit bringt ein Blick auf die Haut.",
+    "Le traitement de la Pneumonie Aiguë est un antibiotique. Quels Examens Complémentaires sont nécessaires ?",
+    "El Tratamiento Inicial de la neumonía es un antibiótico. Después se hace una Radiografía Torácica.",
+    "W leczeniu Zapalenia Płuc stosuje się antybiotyki. Jest to częsta choroba, która dotyczy także dzieci.",
+)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_words_of_another_language_are_no_names(text: str, analyzer: PiiAnalyzer) -> None:
+    assert masked(analyzer, text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Heute kam Sabine Müller mit Husten, der seit drei Tagen nicht besser wird.", "Heute kam [NAME] mit Husten"),
+        ("Die Behandlung von Bluthochdruck wird nicht beendet. Frau Grünwald ist damit einverstanden.", "Frau [NAME] ist"),
+        ("He was seen by Sabine Müller. Die Behandlung wird nicht geändert, da sie gut wirkt.", "seen by [NAME]."),
+        ("Wie wird das behandelt? Auch bei Gicht nicht.\nSeen with Okonkwo, he was well.", "Seen with [NAME], he"),
+    ],
+)
+def test_names_in_texts_of_other_languages_go(text: str, expected: str, analyzer: PiiAnalyzer) -> None:
+    assert expected in masked(analyzer, text)

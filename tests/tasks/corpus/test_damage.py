@@ -25,6 +25,7 @@ from tasks.corpus.deidentify.recall import Share
 from tasks.corpus.documents import Document, PartitionWriter, content_id, partition_of, to_line
 from tasks.corpus.explain import explain
 from tasks.corpus.params import PreprocessParams
+from tasks.corpus.readers.records import FileOptions
 from tasks.params import read_params
 from tasks.preprocess import preprocess
 from tasks.registry.package import deidentification
@@ -190,7 +191,7 @@ def test_limits_name_what_is_above_them(monkeypatch: pytest.MonkeyPatch) -> None
 def test_strings_are_in_the_private_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = measured_damage(monkeypatch)
     assert CANARY not in json.dumps(measured.report())
-    damage.write_strings(Path("changes.csv"), measured)
+    damage.write_strings(Path("changes.csv"), measured.documents)
     assert stat.S_IMODE(Path("changes.csv").stat().st_mode) == 0o600
     with open("changes.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["rule"] == "NAME"]
@@ -268,3 +269,10 @@ def test_what_is_not_read_are_records_and_not_people(tmp_path: Path) -> None:
     (tmp_path / "a.hl7").write_text(message)
     with pytest.raises(ValueError, match="no record could be read: is a message without results or a document$"):
         explain(tmp_path / "a.hl7", tmp_path, tmp_path / "out.jsonl", DEFAULTS)
+
+
+def test_people_of_a_files_columns_are_looked_for_in_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("Note,Seen by\nThen Hope came in.,Hope Field\n")
+    files = {"notes.csv": FileOptions(columns={"text": "Note"}, staff={"NAME": "Seen by"})}
+    params = DEFAULTS.model_copy(update={"files": files})
+    assert explain(tmp_path / "notes.csv", tmp_path, tmp_path / "out.jsonl", params) == {("identifiers", "NAME"): 1}

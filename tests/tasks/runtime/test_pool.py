@@ -1,5 +1,6 @@
 """Work on many partitions: in processes and on a Dask cluster, with workers killed in the middle."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from helpers.pool_work import die_once, fail, processes, square
 from helpers.project import ROOT, free_port
 
-from tasks.runtime.pool import run_all
+from tasks.runtime.pool import are_processes_kept, kept_processes, run_all
 
 
 @pytest.mark.slow
@@ -35,6 +36,26 @@ def test_an_error_in_a_process_is_the_callers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORKERS", "2")
     with pytest.raises(ValueError, match="part 0 is bad"):
         run_all(fail, [(0,), (0,)], desc="failing")
+
+
+@pytest.mark.slow
+def test_processes_are_kept_for_the_next_work_and_then_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", "2")
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    with kept_processes():
+        assert not are_processes_kept()
+        run_all(square, [(n, tmp_path / "one") for n in range(40)], desc="squares")
+        first = processes(tmp_path / "one")
+        assert are_processes_kept() and len(first) == 2
+        assert run_all(square, [(n, tmp_path / "two") for n in range(40)], desc="squares") == [n * n for n in range(40)]
+        assert processes(tmp_path / "two") == first
+        os.kill(int(min(first)), signal.SIGKILL)
+        assert run_all(square, [(n, tmp_path / "three") for n in range(10)], desc="squares") == [n * n for n in range(10)]
+        with pytest.raises(ValueError, match="part 0 is bad"):
+            run_all(fail, [(0,), (0,)], desc="failing")
+        assert run_all(square, [(n, tmp_path / "three") for n in range(10)], desc="squares") == [n * n for n in range(10)]
+    assert not are_processes_kept() and not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("value", ["0", "many", "-1"])

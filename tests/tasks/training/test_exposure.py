@@ -66,7 +66,7 @@ def finished(parts: tuple[Path, Path], folder: Path, params: FinetuneParams) -> 
         ({"keep": "last"}, []),
         ({"keep": "last"}, [4, 7]),
         # Ever worse after a while: the weights that are kept saw less than training did.
-        ({"keep": "best", "steps": 60, "lr": 3e-2, "lr_floor": 1.0, "warmup": 0, "validate_every": 5}, [13, 14, 31]),
+        ({"keep": "best", "steps": 60, "lr": 1e-1, "lr_floor": 1.0, "warmup": 0, "validate_every": 5}, [13, 14, 31]),
     ],
     ids=["last", "killed", "best"],
 )

@@ -115,5 +115,5 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_entity_model_that_is_installed_is_the_one_that_is_named() -> None:
     name = (ROOT / "tasks" / "corpus" / "deidentify" / "entity-model.txt").read_text().split()[0].replace("-", "_")
-    for page in ("docs/own-data.md", "params.yaml", "Makefile"):
+    for page in ("docs/deidentification.md", "params.yaml", "Makefile"):
         assert name in (ROOT / page).read_text(), page

@@ -210,8 +210,8 @@ class _Guard:
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if host not in self._hosts or (origin and origin != f"http://{host}"):
             raise _Refused(403, "this address is for the page itself")
-        token, _, path = scope["path"].removeprefix("/").partition("/")
-        if not hmac.compare_digest(token.encode(), self._token):
+        token, slash, path = scope["path"].removeprefix("/").partition("/")
+        if not (slash and hmac.compare_digest(token.encode(), self._token)):  # without the slash its files would be looked for elsewhere
             raise _Refused(404, "there is nothing here; open the address that the command printed")
         if scope["method"] != "GET" and headers.get("content-type") != "application/json":
             raise _Refused(415, "JSON is expected")

@@ -22,6 +22,8 @@ _TOKEN = regex.compile(
 )
 _CAPITALIZED = re.compile(r"[A-Z][A-Za-z'-]+")
 _JOINED = regex.compile(r"[ \t\u00a0]*,?[ \t\u00a0]*|\.[ \t]")  # between two words of one name
+# SMITH, ANN R, where nothing follows that can be the right of something.
+_SIDE_BEHIND_A_LISTED_NAME = regex.compile(r"[RL](?=[ \t]*(?:$|[\n|,;()\d]|[ ]{2}|(?:DOB|MRN|ID|Age|Sex)\b))")
 _WITHOUT_CASE = regex.compile(r"[\p{Lo}\p{Georgian}]")
 _LATIN = regex.compile(r"\p{Latin}")
 LATIN_NEAR, ENOUGH_LATIN = 40, 12  # characters, letters
@@ -122,7 +124,12 @@ def _is_everyday(text: str, whole: list[_Word], words: Lexicon) -> bool:
 def listed_names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The span itself, "SMITH,JOHN A", where its parts are names and one of them is nothing else."""
     words = lexicon()
-    kinds = [kind_of(match.group(), words, among_capitals=True) for match in _TOKEN.finditer(text, start, end)]
+    kinds = [
+        Kind.INITIAL
+        if match.end() == end and _SIDE_BEHIND_A_LISTED_NAME.match(text, match.start())
+        else kind_of(match.group(), words, among_capitals=True)
+        for match in _TOKEN.finditer(text, start, end)
+    ]
     long = any(
         len(match.group()) > SHORT_ACRONYM - 1 for match in _TOKEN.finditer(text, start, end) if kind_of(match.group(), words) > Kind.WEAK
     )
@@ -234,6 +241,8 @@ def _runs(text: str, start: int, end: int) -> Iterator[list[_Word]]:
         is_title = match.group().rstrip(".").lower() in TITLES
         if kind == Kind.NO and not is_title and _is_behind_a_particle(run, text) and match.group()[0].isupper():
             kind = Kind.WEAK
+        if run and _SIDE_BEHIND_A_LISTED_NAME.match(text, match.start()) and "," in text[run[0].start : run[-1].end]:
+            kind = Kind.INITIAL
         stop = match.end() - (match.group().endswith(".") and kind != Kind.INITIAL)
         joined = run and _JOINED.fullmatch(text, run[-1].end, match.start())
         if run and (kind == Kind.NO or not joined):

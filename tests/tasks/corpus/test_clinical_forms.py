@@ -94,6 +94,9 @@ def test_a_note_is_never_left_out_for_a_number(text: str) -> None:
     ("text", "expected"),
     [
         ("SMITH,JOHN A", "[NAME]"),
+        ("HOLLOWAY, MARGARET R", "[NAME]"),
+        ("Patient: HOLLOWAY, MARGARET R   MRN", "Patient: [NAME]   MRN"),
+        ("Pt: Smith, Ann L hip pain", "Pt: [NAME] L hip pain"),
         ("Read by Smith, A. MD", "Read by [NAME] MD"),
         ("mr smith was comfortable", "mr [NAME] was comfortable"),
         ("Per Smith, no change", "Per [NAME], no change"),

@@ -218,7 +218,7 @@ def test_a_run_cut_off_after_its_patience_ended_does_not_go_on(parts: tuple[Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.campaign)])
 def test_a_compiled_run_has_the_losses_of_the_plain_one(parts: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     plain, compiled = (
         [p["loss"] for p in run(parts, tmp_path / str(c), PARAMS.model_copy(update={"compile": c, "mode": mode, "steps": 4}))[1]]

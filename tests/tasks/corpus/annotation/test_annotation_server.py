@@ -64,7 +64,7 @@ def test_the_page_and_its_files_come_with_a_strict_policy(server: tuple[str, Ses
         ("/", {}, 404),
         ("/wrong-token/", {}, 404),
         ("/the-toke/", {}, 404),
-        ("/the-token", {}, 200),
+        ("/the-token", {}, 404),
         ("/wrong/notes/0", {}, 404),
         ("/wrong/%2e%2e/the-token/notes/0", {}, 404),
         ("notes/1", {}, 404),

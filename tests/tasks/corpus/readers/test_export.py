@@ -3,18 +3,15 @@
 import base64
 import json
 import logging
-import shutil
 import stat
-import subprocess
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tasks.corpus.cleaning import known_people, passes
 from tasks.corpus.cleaning.rule_counts import RuleCounts
-from tasks.corpus.documents import Document, KnownPerson, Rejected, Skipped
+from tasks.corpus.documents import Document, Rejected
 from tasks.corpus.readers.files import options_for, raw_files, read_file
 from tasks.corpus.readers.indexing import write_index
 from tasks.corpus.readers.records import FILE, FileOptions
@@ -93,26 +90,3 @@ def test_a_gzip_bomb_in_an_export_is_named_and_the_rest_is_read(tmp_path: Path, 
     assert [r.answer for r in records if isinstance(r, Document)] == ["Coughs."]
     (bad,) = (r for r in records if isinstance(r, Rejected))
     assert (bad.source, bad.position) == (name, "document" if "xml" in name else FILE) and bad.reason.startswith(reason)
-
-
-@pytest.mark.campaign
-@pytest.mark.skipif(shutil.which("clinosim") is None, reason="needs clinosim==0.6.5, which no other part does")
-def test_an_export_of_a_simulated_hospital_is_read_as_it_is(tmp_path: Path) -> None:
-    command = ["clinosim", "simulate", "--country", "US", "--population", "300", "--seed", "7", "--output", str(tmp_path / "out")]
-    subprocess.run([*command, "--format", "fhir-r4"], check=True, capture_output=True, timeout=1200)
-    data = tmp_path / "out" / "fhir_r4"
-    write_index(data, dict.fromkeys(raw_files(data), FileOptions()), tmp_path / FILE_NAME)
-    records = [record for name in raw_files(data) for record in read_file(data, name, None, tmp_path / FILE_NAME)]
-    documents = [r for r in records if isinstance(r, Document)]
-    assert not [r for r in records if isinstance(r, Rejected)]
-    for kind in ("DocumentReference", "Composition", "DiagnosticReport", "ClinicalImpression"):
-        lines = (data / f"{kind}.ndjson").read_text().splitlines()
-        subjects = Counter(json.loads(line)["subject"]["reference"] for line in lines)
-        of_kind = [d for d in documents if d.source == f"{kind}.ndjson"]
-        assert sorted(d.position for d in of_kind) == sorted(f"line {n}" for n in range(1, len(lines) + 1))
-        assert sorted(Counter(d.group for d in of_kind).values()) == sorted(subjects.values())
-    resources = sum(len(path.read_text().splitlines()) for path in data.glob("*.ndjson"))
-    assert sum(isinstance(r, Document | Skipped) for r in records) == resources + 1  # and the metadata of the export
-    patients = [json.loads(line) for line in (data / "Patient.ndjson").read_text().splitlines()]
-    names = {value for r in records if isinstance(r, KnownPerson) for type_, value in r.identifiers if type_ == "NAME"}
-    assert {f"{' '.join(p['name'][0]['given'])} {p['name'][0]['family']}" for p in patients} <= names

@@ -72,7 +72,9 @@ def write_into_params(lines: list[str], **deidentify: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["notes", "questions", "chats", "fhir", "all"])
+@pytest.mark.parametrize(
+    "name", ["notes", "all", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("questions", "chats", "fhir"))]
+)
 def test_a_newcomers_set_becomes_shards(name: str, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = SETS if name == "all" else {name: SETS[name]}
     for write, path, _ in chosen.values():

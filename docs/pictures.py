@@ -26,7 +26,7 @@ MAX_BYTES = 200_000
 QUESTION = "What is arachnodactyly?"
 MODEL = "medical-llm"
 NOTE = """DISCHARGE SUMMARY
-Patient: HOLLOWAY, MARGARET R      MRN: 00482913      DOB: 04/17/1951
+Patient: HOLLOWAY, MARGARET  R     MRN: 00482913      DOB: 04/17/1951
 Attending: Dr. Samuel Okafor, St. Brigid Medical Center
 
 HISTORY OF PRESENT ILLNESS
@@ -103,7 +103,7 @@ def annotation(devtools: int) -> None:
         with annotating(Path(folder)) as (address, _):
             page = tab(devtools, address, 1280, 760)
             page.wait("document.querySelector('.mask')")
-            for key in ("j", "ArrowRight", "ArrowRight", "ArrowRight", "m"):  # an initial that the rules miss
+            for key in ("j", "ArrowRight", "ArrowRight", "ArrowRight", "m"):  # an initial too far away for the rules
                 page.press(key)
             page.wait("document.querySelector('.missed')")
             save(page, "annotation")

@@ -29,7 +29,6 @@ CACHES = {
     "MPLCONFIGDIR": ".cache/matplotlib",
     "TORCHINDUCTOR_CACHE_DIR": ".cache/torchinductor",
     "TIKTOKEN_CACHE_DIR": ".cache/tiktoken",
-    "TLDEXTRACT_CACHE": ".cache/tldextract",
     "HF_HOME": ".cache/huggingface",
 }
 RUN = ("DVC_SITE_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # what is found there is run: diskcache unpickles (CVE-2025-69872)

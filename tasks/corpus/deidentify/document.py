@@ -27,6 +27,8 @@ def replaced_identifiers(document: Document, params: str, known: KnownPeople = N
     analyzer = get_analyzer(params)
     whole = BORDER.join(document.texts())
     spans = analyzer.with_known(analyzer.analyze(whole), known.find(whole, document.group))
+    if not spans:
+        return whole, []
     years = [year for span in spans if span.type == "DATE" for year in years_in(whole[span.start : span.end])]
     replacements = Replacements(analyzer.params, analyzer.key, document.id, document.group, years)
     return whole, [Replaced(span.start, span.end, span.type, replacements.of(span.type, whole[span.start : span.end])) for span in spans]

@@ -171,6 +171,8 @@ class KnownPeople:
 
         The group can have the split of its file before it, as documents of ``ood`` and ``replay`` files do.
         """
+        if not self:
+            return []
         group = next((group.removeprefix(f"{split}:") for split in SPLITS if group.startswith(f"{split}:")), group)
         spans = [*self._everywhere.find(text), *(self._of_group(group).find(text) if group in self._by_group else ())]
         return merged((span.start, span.end, span.type, 1.0) for span in spans)

@@ -4,7 +4,7 @@ A pattern's group ``span`` is the identifier; what stands before it only tells w
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -74,14 +74,15 @@ class Detected:
 
 
 def detect(text: str) -> list[Detected]:
-    """The identifiers that the rules find, which may overlap, in the order of the rules."""
-    words, has_digits = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text))
-    closed = (frozenset() if has_digits else NEED_DIGITS) | (frozenset() if name_runs.may_hold_a_name(text) else NEED_NAMES)
-    windows = {prefilter: [] if prefilter in closed else _windows(prefilter, text, words) for prefilter in PREFILTERS | {None}}
+    """The identifiers that the rules find, in no order; they may overlap."""
+    words, has_digit, has_name = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text)), name_runs.may_hold_a_name(text)
     return [
         Detected(start, end, rule.type, rule.score)
-        for rule in RULES
-        for window in windows[rule.prefilter]
+        for group in _GROUPS
+        if (has_digit or not group.needs_digit) and (has_name or not group.needs_name)
+        if group.words is None or not group.words.isdisjoint(words)
+        for window in _windows(group.pattern, text)
+        for rule in group.rules
         for match in rule.pattern.finditer(text, *window)
         if rule.holds(match["span"])
         for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
@@ -89,16 +90,10 @@ def detect(text: str) -> list[Detected]:
     ]
 
 
-def _windows(prefilter: Prefilter, text: str, words: frozenset[str]) -> list[tuple[int, int]]:
-    """The parts of a text in which patterns can match, by their prefilter: all of it, or what stands near where the prefilter matches."""
-    if prefilter is None or isinstance(prefilter, frozenset):
-        return [(0, len(text))] if prefilter is None or not prefilter.isdisjoint(words) else []
-    if isinstance(prefilter, tuple):
-        required, pattern = prefilter
-        if required.isdisjoint(words):
-            return []
-    else:
-        pattern = prefilter
+def _windows(pattern: re.Pattern[str] | regex.Pattern[str] | None, text: str) -> list[tuple[int, int]]:
+    """The parts of a text in which rules can match: what stands near where a prefilter's pattern does; all of it without one."""
+    if pattern is None:
+        return [(0, len(text))]
     windows: list[tuple[int, int]] = []
     for match in pattern.finditer(text):
         if windows and match.end() + NEAR <= windows[-1][1]:
@@ -327,13 +322,8 @@ RULES: tuple[Rule, ...] = (
     _shaped("OTHER", r"(?<![\w-])(?!B12)(?!COVID)[A-Z]{1,3}-?\d{2}-\d{4,8}(?![\w-])" + _UNIT, prefilter=_CODED),
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", prefilter=_CODED),
 )
-PREFILTERS = frozenset(rule.prefilter for rule in RULES)
-# Prefilters that a text passes only if it has a word that can be a name.
-NEED_NAMES = frozenset(rule.prefilter for rule in RULES if rule.refine in name_runs.NEED_NAMES) - frozenset(
-    rule.prefilter for rule in RULES if rule.refine not in name_runs.NEED_NAMES
-)
 # Prefilters that a text without a digit does not pass.
-NEED_DIGITS = frozenset(
+_NEED_DIGITS = frozenset(
     (
         *(_CODED, _DIGITS, _DATED, _DOTTED, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
         *(
@@ -343,3 +333,29 @@ NEED_DIGITS = frozenset(
         ),
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The rules that have a prefilter, and what else a text must have for one of them to match."""
+
+    rules: tuple[Rule, ...]
+    words: frozenset[str] | None  # one of which a text must have
+    pattern: re.Pattern[str] | regex.Pattern[str] | None  # near whose matches rules can match
+    needs_digit: bool
+    needs_name: bool  # a word that can be one
+
+
+def _groups() -> Iterator[_Group]:
+    by_prefilter: dict[Prefilter, list[Rule]] = {}
+    for rule in RULES:
+        by_prefilter.setdefault(rule.prefilter, []).append(rule)
+    for prefilter, rules in by_prefilter.items():
+        needs_name = all(rule.refine in name_runs.NEED_NAMES for rule in rules)
+        words, pattern = prefilter if isinstance(prefilter, tuple) else (None, prefilter)
+        if isinstance(pattern, frozenset):
+            words, pattern = pattern, None
+        yield _Group(tuple(rules), words, pattern, prefilter in _NEED_DIGITS, needs_name)
+
+
+_GROUPS = tuple(_groups())

@@ -51,7 +51,7 @@ def _marks(params: PreprocessParams, notes: int | None, seed: int | None) -> Mar
 
 
 def _session(data: Path, params: PreprocessParams, marks: Marks, *, only_finished: bool) -> "Session":
-    from tasks.corpus.annotation.session import Session, Source  # imports spaCy, which costs seconds that a mistyped option need not pay
+    from tasks.corpus.annotation.session import Session, Source  # imports the rules, which a mistyped option need not pay for
 
     source = Source(data, params)
     _say(f"reading {data}, as preprocess does")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.corpus.cleaning.changes import Change, repair_steps, text_changes
+from tasks.corpus.cleaning.changes import Change, repaired, text_changes
 from tasks.corpus.deidentify.document import BORDER, Replaced, replaced_identifiers
 from tasks.corpus.deidentify.known import KnownPeople, known_people
 from tasks.corpus.documents import Document
@@ -69,10 +69,8 @@ def _of_part(documents: Sequence[Document], deidentify: str, work: Path) -> list
 
 def note_of(document: Document, deidentify: str, known: KnownPeople) -> Note:
     """A raw document as a note, masked as a run with these params and known people masks it."""
-    repaired = document
-    for _, _, after in repair_steps(document):
-        repaired = after
-    alignment = _Alignment(document.texts(), repaired.texts())
+    clean = repaired(document)
+    alignment = _Alignment(document.texts(), clean.texts())
     text = alignment.before.removeprefix(BORDER)  # in front of a note stands an empty question
     lead = len(alignment.before) - len(text)
     repairs = [
@@ -80,7 +78,7 @@ def note_of(document: Document, deidentify: str, known: KnownPeople) -> Note:
         for change in alignment.changes
         if change.before and not (change.is_blank() or change.is_composed())
     ]
-    masks = _masks(*replaced_identifiers(repaired, deidentify, known), alignment, lead)
+    masks = _masks(*replaced_identifiers(clean, deidentify, known), alignment, lead)
     return Note(document.id, document.source, document.position, text, tuple(masks), tuple(repairs))
 
 

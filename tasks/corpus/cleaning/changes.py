@@ -32,6 +32,13 @@ class Change:
         return normalize("NFC", self.before) == normalize("NFC", self.after)
 
 
+def repaired(document: Document) -> Document:
+    """The document after all repairs."""
+    for *_, document in repair_steps(document):
+        pass
+    return document
+
+
 def repair_steps(document: Document) -> Iterator[tuple[str, Document, Document]]:
     """Each repair that changes the document, with the document before and after it.
 

@@ -111,7 +111,7 @@ def _records(data: Path, files: Sequence[RawFile], index: Path) -> Iterator[tupl
 
 def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
     """Pass 2, a partition: the rules for single records; and which sentences its documents have, for the next."""
-    from tasks.corpus.deidentify.known import known_people  # imports spaCy, which costs seconds that the other passes need not pay
+    from tasks.corpus.deidentify.known import known_people  # imports the rules, which the other passes need not pay for
 
     counts, known = RuleCounts(), known_people(work)
     raw = sorted((d for path in sorted((work / "raw" / f"{partition:03d}").glob("*.jsonl")) for d in read_lines(path)), key=_content)

@@ -31,7 +31,7 @@ class PiiSpan:
 
 
 class PiiAnalyzer:
-    """Detects the identifiers that a policy does not keep. Building one takes seconds; see ``get_analyzer``."""
+    """Detects the identifiers that a policy does not keep. One with an entity model takes seconds to build; see ``get_analyzer``."""
 
     def __init__(self, params: DeidentifyParams):
         """``ValueError`` where the entity model of the params is not installed, or the key file is not usable."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tasks.corpus.cleaning.changes import Change, repair_steps
+from tasks.corpus.cleaning.changes import Change, repaired
 from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.deidentify.clinical_spans import ClinicalSpan, find_spans
 from tasks.corpus.deidentify.damage import MAX_STRING, PART, DocumentDamage, MeasuredDamage, Rule, above, lost_spans, sample, summarize
@@ -176,16 +176,14 @@ class _Measured:
 def _measure_documents(documents: Sequence[Document], both: str, rules: str, drugs: Container[str], work: Path) -> list[_Measured]:
     analyzer, known, measured = get_analyzer(both), known_people(work), list[_Measured]()
     for document in documents:
-        repaired = document
-        for _, _, after in repair_steps(document):
-            repaired = after
-        text = BORDER.join(repaired.texts())
+        clean = repaired(document)
+        text = BORDER.join(clean.texts())
         start = time.thread_time()
         entities = analyzer.entities(text)
         seconds = time.thread_time() - start
         spans = find_spans(text, drugs)
-        of_rules = list(trace_identifiers(repaired, rules, known))
-        by_model = _added(document.id, text, spans, list(trace_identifiers(repaired, both, known)), of_rules)
+        of_rules = list(trace_identifiers(clean, rules, known))
+        by_model = _added(document.id, text, spans, list(trace_identifiers(clean, both, known)), of_rules)
         measured.append(_Measured(by_model, _added(document.id, text, spans, _unlisted(entities, text), of_rules), seconds))
     return measured
 

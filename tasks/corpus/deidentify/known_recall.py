@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.corpus.cleaning.changes import repair_steps
+from tasks.corpus.cleaning.changes import repaired
 from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.deidentify.damage import PART, Damage, DocumentDamage, damage_by_type, measure_document, sample
 from tasks.corpus.deidentify.document import BORDER
@@ -60,9 +60,7 @@ def _measure_part(documents: Sequence[Document], params: str, drugs: Container[s
 
 def _measure(document: Document, params: str, drugs: Container[str], work: Path) -> _Measured:
     analyzer = get_analyzer(params)
-    steps = list(repair_steps(document))
-    repaired = steps[-1][2] if steps else document
-    text = BORDER.join(repaired.texts())
+    text = BORDER.join(repaired(document).texts())
     known = [span for span in known_people(work).find(text, document.group) if analyzer.params.action(span.type) != "keep"]
     detected = analyzer.analyze(text) if known else []
     covered = [span for span in known if is_covered(text, span.start, span.end, detected)]

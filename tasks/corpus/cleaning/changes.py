@@ -34,9 +34,8 @@ class Change:
 
 def repaired(document: Document) -> Document:
     """The document after all repairs."""
-    for *_, document in repair_steps(document):
-        pass
-    return document
+    steps = list(repair_steps(document))
+    return steps[-1][2] if steps else document
 
 
 def repair_steps(document: Document) -> Iterator[tuple[str, Document, Document]]:

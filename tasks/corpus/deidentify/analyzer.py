@@ -9,10 +9,10 @@ import regex
 
 from tasks.corpus.deidentify.allowlist import is_medical, is_public
 from tasks.corpus.deidentify.cues import SCORE_OF_A_PERSON
+from tasks.corpus.deidentify.detection import Detected, detect
 from tasks.corpus.deidentify.entity_marks import marked
 from tasks.corpus.deidentify.entity_models import Entity, EntityModel, no_model, spacy_model
 from tasks.corpus.deidentify.policy import TYPES, DeidentifyParams, TokenClassifierParams
-from tasks.corpus.deidentify.recognizers import Detected, detect
 
 SURELY_A_NAME = 0.7
 BY_MODEL = 0.4  # below every rule: where both mark a place, the rule says of which type it is, and a name is asked like an unsure one

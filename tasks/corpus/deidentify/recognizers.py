@@ -4,24 +4,20 @@ A pattern's group ``span`` is the identifier; what stands before it only tells w
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import regex
 
-from tasks.corpus.deidentify import ages, dates_and_places, facilities, name_runs, names, note_names
+from tasks.corpus.deidentify import ages, dates_and_places, facilities, names, note_names
 from tasks.corpus.deidentify.number_checks import IBAN, checks_as_npi, checks_as_vin, is_code, is_dialled, luhn_checks, whole_iban
 
 SURE, LIKELY = 0.9, 0.6
-WITHOUT_A_CUE = 0.5  # the score of a name that only its words give away
 # What a text must hold, a match or one of the words, for a pattern to be worth trying: most texts hold few.
 Prefilter: TypeAlias = names.Words | None
-_WORDS = re.compile(r"[^\W\d_]+")
 # Letters and digits that can be a code of somebody's: a letter and two digits, with decimals, are one of ICD-10 or a vertebra.
 _CODED = re.compile(r"\d{3}|[A-Z]\d(?!\d?(?:\.\d{1,2})?(?!\w|[.-]\w))|[A-Z][A-Z]\d|\d[A-Z]|\d[-./]\d+[-./]\d|[0-9a-f]{6}")
-_BLANK, _DIGIT = re.compile(r"\s|$"), re.compile(r"\d")
-NEAR = 160  # characters on either side of what a prefilter finds, in which its patterns are tried; identifiers are shorter
 _DIGITS = dates_and_places.THREE_DIGITS
 _HOUSES = re.compile(r"\b(?:Flat|Unit|Apt|Plot|Door|House|H)\.? ?(?:No\.?)? ?#?[\dA-Z]")
 _DATED = re.compile(r"(?<![A-Za-z])(?<![A-Z]\d)\d[/.-]\d(?!\d? ?%)")  # no code of ICD-10, no percentages
@@ -61,50 +57,6 @@ class Rule:
     holds: Callable[[str], bool] = bool  # of the text of the span
     prefilter: Prefilter = None
     refine: names.Refine | None = None  # which parts of the span are identifiers; None: all of it
-
-
-@dataclass(frozen=True, slots=True)
-class Detected:
-    """What a rule takes for an identifier: the characters from ``start`` to ``end``, and how sure it is."""
-
-    start: int
-    end: int
-    type: str
-    score: float
-
-
-def detect(text: str) -> list[Detected]:
-    """The identifiers that the rules find, in no order; they may overlap."""
-    words, has_digit, has_name = frozenset(_WORDS.findall(text.lower())), bool(_DIGIT.search(text)), name_runs.may_hold_a_name(text)
-    return [
-        Detected(start, end, rule.type, rule.score)
-        for group in _GROUPS
-        if (has_digit or not group.needs_digit) and (has_name or not group.needs_name)
-        if group.words is None or not group.words.isdisjoint(words)
-        for window in _windows(group.pattern, text)
-        for rule in group.rules
-        for match in rule.pattern.finditer(text, *window)
-        if rule.holds(match["span"])
-        for start, end in (rule.refine(text, *match.span("span")) if rule.refine else (match.span("span"),))
-        if rule.type != "NAME" or rule.score > WITHOUT_A_CUE or name_runs.is_name_of_its_language(text, start, end)
-    ]
-
-
-def _windows(pattern: re.Pattern[str] | regex.Pattern[str] | None, text: str) -> list[tuple[int, int]]:
-    """The parts of a text in which rules can match: what stands near where a prefilter's pattern does; all of it without one."""
-    if pattern is None:
-        return [(0, len(text))]
-    windows: list[tuple[int, int]] = []
-    for match in pattern.finditer(text):
-        if windows and match.end() + NEAR <= windows[-1][1]:
-            continue
-        start, end = max(0, match.start() - NEAR), min(match.end() + NEAR, len(text))
-        end = blank.start() if (blank := _BLANK.search(text, end)) else len(text)  # no word is cut
-        if windows and start <= windows[-1][1]:
-            windows[-1] = (windows[-1][0], end)
-        else:
-            windows.append((start, end))
-    return windows
 
 
 def _labelled(
@@ -323,7 +275,7 @@ RULES: tuple[Rule, ...] = (
     _shaped("OTHER", r"(?<![\w-])\d{2}-[A-Z]{1,3}-\d{4,8}(?![\w-])", prefilter=_CODED),
 )
 # Prefilters that a text without a digit does not pass.
-_NEED_DIGITS = frozenset(
+NEED_DIGITS = frozenset(
     (
         *(_CODED, _DIGITS, _DATED, _DOTTED, _HOUSES, dates_and_places.FIVE_DIGITS, dates_and_places.EIGHT_DIGITS),
         *(
@@ -333,29 +285,3 @@ _NEED_DIGITS = frozenset(
         ),
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The rules that have a prefilter, and what else a text must have for one of them to match."""
-
-    rules: tuple[Rule, ...]
-    words: frozenset[str] | None  # one of which a text must have
-    pattern: re.Pattern[str] | regex.Pattern[str] | None  # near whose matches rules can match
-    needs_digit: bool
-    needs_name: bool  # a word that can be one
-
-
-def _groups() -> Iterator[_Group]:
-    by_prefilter: dict[Prefilter, list[Rule]] = {}
-    for rule in RULES:
-        by_prefilter.setdefault(rule.prefilter, []).append(rule)
-    for prefilter, rules in by_prefilter.items():
-        needs_name = all(rule.refine in name_runs.NEED_NAMES for rule in rules)
-        words, pattern = prefilter if isinstance(prefilter, tuple) else (None, prefilter)
-        if isinstance(pattern, frozenset):
-            words, pattern = pattern, None
-        yield _Group(tuple(rules), words, pattern, prefilter in _NEED_DIGITS, needs_name)
-
-
-_GROUPS = tuple(_groups())

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from tasks.corpus.cleaning.changes import text_changes
 from tasks.corpus.cleaning.rules import REPAIRS
-from tasks.corpus.deidentify import damage, recognizers
+from tasks.corpus.deidentify import damage, detection, recognizers
 from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.deidentify.damage import MeasuredDamage, measure_damage, measure_document
 from tasks.corpus.deidentify.recall import Share
@@ -56,7 +56,7 @@ def bad_repair(monkeypatch: pytest.MonkeyPatch, pattern: str, replacement: str) 
 def bad_recognizer(monkeypatch: pytest.MonkeyPatch, type_: str, pattern: str) -> None:
     """A recognizer that takes something clinical for an identifier."""
     rule = recognizers.Rule(type_, re.compile(f"(?P<span>{pattern})"))
-    monkeypatch.setattr(recognizers, "RULES", (*recognizers.RULES, rule))
+    monkeypatch.setattr(detection, "GROUPS", (*detection.GROUPS, *detection.groups([rule])))
 
 
 def lost(text: str, drugs: frozenset[str] = frozenset()) -> dict[tuple[str, str], int]:

@@ -15,7 +15,7 @@ from tasks.corpus.annotation.command import report
 from tasks.corpus.annotation.marks import Mark, Marks, Sample
 from tasks.corpus.annotation.session import WORK, Conflict, Session, Source
 from tasks.corpus.cleaning.clean import clean
-from tasks.corpus.deidentify import recognizers
+from tasks.corpus.deidentify import detection, recognizers
 from tasks.corpus.deidentify.analyzer import get_analyzer
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.records import FileOptions
@@ -137,7 +137,7 @@ def test_the_command_reports_what_is_finished(capsys: pytest.CaptureFixture[str]
 def test_later_rules_are_measured_without_new_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     before = finish_all().report()
     better = recognizers.Rule("NAME", re.compile("(?P<span>zqxwv|lisinopril)"))
-    monkeypatch.setattr(recognizers, "RULES", (*recognizers.RULES, better))
+    monkeypatch.setattr(detection, "GROUPS", (*detection.GROUPS, *detection.groups([better])))
     get_analyzer.cache_clear()
     again = session(only_finished=True)
     measured = again.report()

@@ -84,6 +84,8 @@ def _augmented(
 def variants_of(document: Document, params: AugmentParams, terms: Mapping[str, str], stats: Mapping[str, MethodStats]) -> list[Document]:
     """The variants of a document, by the methods whose share it falls in, in an order that is its own; ``stats`` counts them."""
     variants: list[Document] = []
+    if document.task:  # a changed note would not state what its record holds
+        return variants
     for name in sorted(METHODS, key=lambda method: share(params.seed, "order", method, document.id)):
         if len(variants) == params.max_copies or share(params.seed, name, document.id) >= getattr(params, name):
             continue

@@ -14,6 +14,7 @@ from tasks.corpus.cleaning.clean import clean
 from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
 from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, private
+from tasks.corpus.extraction.definitions import load_tasks, write_tasks
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
@@ -47,6 +48,7 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
+        write_tasks(load_tasks(params.tasks, data), documents)
         shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
         _warn_of_few_items(documents)
     finally:

@@ -30,7 +30,7 @@ def build(arguments: list[str]) -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--only-for", type=Path, metavar="FILE.dvc", help="refuse where this file points at another corpus")
     options = parser.parse_args(arguments)
-    from tasks.corpus.default_corpus import MANIFEST, SOURCES, build, is_default_corpus
+    from tasks.corpus.default_corpus import build, is_default_corpus
     from tasks.runtime.permissions import close_to_others
 
     try:
@@ -40,8 +40,9 @@ def build(arguments: list[str]) -> None:
         build(options.directory)
     except (ValueError, OSError) as error:
         sys.exit(f"corpus: {error}")
-    size = sum(f.stat().st_size for f in options.directory.iterdir()) / 1e6
-    print(f"corpus: {options.directory} holds {len(SOURCES)} raw files and {MANIFEST}, {size:.0f} MB")
+    files = [path for path in options.directory.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"corpus: {options.directory} holds {len(files)} files, {size:.0f} MB")
 
 
 def explain(arguments: list[str]) -> None:

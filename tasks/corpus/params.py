@@ -25,6 +25,14 @@ class LeakageParams(Params):
     max_overlap: float = Field(gt=0, le=1)
 
 
+class ShareParams(Params):
+    """Of the documents of some files and of a category, the share that is used; which ones follows from their ids."""
+
+    files: str  # a pattern
+    category: str = "*"  # a pattern
+    share: float = Field(ge=0, lt=1)
+
+
 class PreprocessParams(Params):
     """The section ``preprocess``."""
 
@@ -32,6 +40,8 @@ class PreprocessParams(Params):
     files: dict[str, FileOptions]
     ood: tuple[str, ...]
     replay: tuple[str, ...]
+    tasks: tuple[str, ...]
+    shares: tuple[ShareParams, ...]
     withdrawn: tuple[str, ...]
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)

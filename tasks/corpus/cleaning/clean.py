@@ -1,6 +1,6 @@
 """All passes over the corpus in their order, from raw files to documents in a working directory: what preprocess does with records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -13,6 +13,7 @@ from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, d
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.deidentify.lexicon import lexicon
+from tasks.corpus.extraction.definitions import Task, load_tasks
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers import file_groups
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
@@ -35,7 +36,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     ``ValueError`` where params name files or records that do not exist, or nothing can be read.
     """
     corpus = _read(data, work, params)
-    rules = _rules(params)
+    rules = _rules(params, corpus.tasks)
     lexicon()  # built once, before several processes need it
     corpus.over_partitions(passes.clean, "cleaning", rules)
     _refuse_unknown_withdrawn(corpus.counts, params)
@@ -58,6 +59,7 @@ class _Corpus:
     work: Path
     params: PreprocessParams
     names: list[str]
+    tasks: Mapping[str, Task]
     counts: RuleCounts = field(default_factory=RuleCounts)
 
     def over_files(self) -> None:
@@ -65,11 +67,12 @@ class _Corpus:
         options = {
             name: options_for(name, self.params.files) for name in self.names if (self.data / name).is_file()
         }  # no archive's members
-        parts = index_parts(self.data, options, self.work / "index-parts")
+        parts = index_parts(self.data, options, self.work / "index-parts", self.tasks)
         run_all(write_part, parts, desc="indexing", here=self._is_small)
         merge_parts(parts, options, self.work / FILE_NAME)
         limit = min(MAX_PART_CHARS, self.params.max_answer_chars * 9 // 10)  # less than an answer may have, as repairs can make text longer
-        arguments = [(self.data, files, i, limit, self.work) for i, files in enumerate(self._batches())]
+        intake = passes.Intake(limit, self.tasks, self.params.shares)
+        arguments = [(self.data, files, i, intake, self.work) for i, files in enumerate(self._batches())]
         self._merge(run_all(passes.read, arguments, desc="reading", here=self._is_small))
 
     def _batches(self) -> Iterator[list[passes.RawFile]]:
@@ -106,7 +109,7 @@ class _Corpus:
 
 
 def _read(data: Path, work: Path, params: PreprocessParams) -> _Corpus:
-    corpus = _Corpus(data, work, params, _checked_files(data, params))
+    corpus = _Corpus(data, work, params, _checked_files(data, params), load_tasks(params.tasks, data))
     corpus.over_files()
     _refuse_unreadable(corpus.counts, data)
     corpus.announce([*_about_files(corpus.counts), *file_groups.advice(corpus.names, params.files)])
@@ -142,7 +145,7 @@ def _decide(corpus: _Corpus) -> list[int]:
     return [int(count) for count in histogram]
 
 
-def _rules(params: PreprocessParams) -> passes.Rules:
+def _rules(params: PreprocessParams, tasks: Mapping[str, Task]) -> passes.Rules:
     return passes.Rules(
         params.min_answer_chars,
         params.max_answer_chars,
@@ -150,13 +153,14 @@ def _rules(params: PreprocessParams) -> passes.Rules:
         params.boilerplate.min_words,
         params.boilerplate.exempt,
         params.deidentify.model_dump_json(),
+        tasks,
     )
 
 
 def _checked_files(data: Path, params: PreprocessParams) -> list[str]:
     """The raw files; ``ValueError`` where a pattern of the params matches none of them."""
     names = record_files(data)
-    for key, patterns in (("files", tuple(params.files)), ("ood", params.ood), ("replay", params.replay)):
+    for key, patterns in (("files", tuple(params.files)), ("ood", params.ood), ("replay", params.replay), ("shares", tuple(rule.files for rule in params.shares))):
         if missed := unmatched(names, patterns):
             raise ValueError(f"params.yaml: preprocess.{key} names {missed[0]!r}, and no file in {data.name} matches it")
     return names

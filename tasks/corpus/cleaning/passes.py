@@ -25,14 +25,19 @@ from tasks.corpus.documents import (
     Decoded,
     Document,
     KnownPerson,
+    NotAsked,
     PartitionWriter,
     Record,
     Rejected,
     Skipped,
     partition_of,
     read_lines,
+    share,
     to_line,
 )
+from tasks.corpus.extraction.definitions import Task
+from tasks.corpus.extraction.pairs import keep_stated
+from tasks.corpus.params import ShareParams
 from tasks.corpus.readers.files import read_file
 from tasks.corpus.readers.records import FILE, FileOptions
 from tasks.corpus.readers.sections import note_parts
@@ -63,17 +68,26 @@ class Rules:
     boilerplate_words: int
     boilerplate_except: tuple[str, ...]  # categories whose sentences are facts in a fixed form
     deidentify: str  # its params, as JSON
+    tasks: Mapping[str, Task]  # that ask about notes
 
 
 # The name of a raw file, the split that its records have (else empty), and how it is read.
 RawFile = tuple[str, str, FileOptions]
 
 
-def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work: Path) -> RuleCounts:
+@dataclass(frozen=True)
+class Intake:
+    """What is made of raw files, from params.yaml."""
+
+    max_chars: int  # of a text; a longer one is one document per part
+    tasks: Mapping[str, Task]
+    shares: tuple[ShareParams, ...]
+
+
+def read(data: Path, files: Sequence[RawFile], index: int, intake: Intake, work: Path) -> RuleCounts:
     """Pass 1, some files: their records by partition, those that cannot be read with their reason. ``index`` is of these files alone.
 
-    What readers must know of other files is in ``work``, in ``FILE_NAME``; who the files name goes there too, and nowhere else. A text
-    of more than ``max_chars`` is one document per part.
+    What readers must know of other files is in ``work``, in ``FILE_NAME``; who the files name goes there too, and nowhere else.
     """
     counts, stem = RuleCounts(), f"{index:05d}"
     for stale in (work / "raw").glob(f"*/{stem}.jsonl"):
@@ -83,7 +97,7 @@ def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work:
         rejections_file(work, f"read-{stem}") as reject,
         known_people.writer(work, stem) as write_known,
     ):
-        for record, split in _records(data, files, work / FILE_NAME):
+        for record, split in _records(data, files, work / FILE_NAME, intake.tasks):
             match record:
                 case Rejected():
                     counts.add("read", record.source, record.reason, record.position)
@@ -92,21 +106,39 @@ def read(data: Path, files: Sequence[RawFile], index: int, max_chars: int, work:
                     counts.add("skipped", record.source, record.reason, record.position)
                 case Decoded():
                     counts.add("encodings", record.source, record.encoding, FILE)
+                case NotAsked():
+                    counts.add("tasks", record.source, record.reason, record.position)
                 case KnownPerson():
-                    write_known(record)
+                    write_known(replace(record, group=_group_in(split, record.group)))
                 case Document():
                     # The groups of a file with a split of its own are not those of the corpus.
-                    of_split = replace(record, split=split, group=f"{split}:{record.group}") if split else record
-                    for document in note_parts(of_split, max_chars):
-                        counts.add("records", record.source, "", document.id)
-                        writer.add(partition_of(document.id), to_line(document))
+                    of_split = replace(record, split=split or record.split, group=_group_in(split, record.group))
+                    for document in note_parts(of_split, intake.max_chars):
+                        if _is_used(document, intake.shares):
+                            counts.add("records", record.source, "", document.id)
+                            writer.add(partition_of(document.id), to_line(document))
+                        else:
+                            counts.add("unused", record.source, "is not of the share that preprocess.shares uses", document.id)
     return counts
 
 
-def _records(data: Path, files: Sequence[RawFile], index: Path) -> Iterator[tuple[Record, str]]:
+def _group_in(split: str, group: str) -> str:
+    """A group of a file that has a split of its own; staff, who are of no group, are so there too."""
+    return f"{split}:{group}" if split and group else group
+
+
+def _is_used(document: Document, shares: Sequence[ShareParams]) -> bool:
+    """Whether a document is of the share that is used, by the first rule that is about it."""
+    for rule in shares:
+        if fnmatchcase(document.source, rule.files) and fnmatchcase(document.category, rule.category):
+            return share("share", document.id) < rule.share
+    return True
+
+
+def _records(data: Path, files: Sequence[RawFile], index: Path, tasks: Mapping[str, Task]) -> Iterator[tuple[Record, str]]:
     """The records of files, each with the split that its file has."""
     for name, split, options in files:
-        yield from ((record, split) for record in read_file(data, name, options, index))
+        yield from ((record, split) for record in read_file(data, name, options, index, tasks))
 
 
 def clean(partition: int, rules: Rules, work: Path) -> RuleCounts:
@@ -162,13 +194,15 @@ def _cleaned(document: Document, rules: Rules, counts: RuleCounts, known: "Known
     """The document repaired and de-identified."""
     from tasks.corpus.deidentify.document import deidentified
 
-    repaired, repairs = repair(document)
+    task = rules.tasks.get(document.task)
+    # Its answer is no text of the note, but values of its record.
+    repaired, repairs = repair(replace(document, answer="") if task else document)
     cleaned, identifiers = deidentified(repaired, rules.deidentify, known)
     for type_, changes in identifiers.items():
         counts.add("identifiers", document.source, type_, document.id, changes)
     for rule, changes in repairs.items():
         counts.add("repairs", document.source, rule, document.id, changes)
-    return cleaned
+    return keep_stated(replace(cleaned, answer=document.answer), task) if task else cleaned
 
 
 def strip(partition: int, rules: Rules, work: Path) -> RuleCounts:

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,8 @@ def sample(work: Path, withdrawn: Container[str] = ()) -> list[Document]:
             if len(chosen) == MAX_DOCUMENTS or chars > MAX_CHARS:
                 return list(chosen.values())
             if document.id not in chosen and taken[file] < share:
-                chosen[document.id] = document
+                # The answer to a task is values of the record and no text.
+                chosen[document.id] = replace(document, answer="") if document.task else document
                 taken[file] += 1
                 chars += sum(map(len, document.texts()))
     return list(chosen.values())

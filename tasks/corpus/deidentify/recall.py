@@ -194,10 +194,10 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def host_texts(work: Path) -> list[str]:
-    """Answers of the first documents by id, which is a sample of all, as ids are digests."""
+    """Answers, or notes with a task, of the first documents by id, which is a sample of all, as ids are digests."""
     answers: list[str] = []
     for path in sorted((work / "clean").glob("*.jsonl")):
-        answers += [document.answer for document in read_lines(path)]
+        answers += [document.question if document.task else document.answer for document in read_lines(path)]
         if len(answers) >= HOST_TEXTS:
             break
     return answers[:HOST_TEXTS] or [""]

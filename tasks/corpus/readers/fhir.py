@@ -4,13 +4,15 @@ A resource that holds no note is counted as skipped; so is a note that was withd
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tasks.corpus.documents import Document, KnownPerson, Record, Rejected, Skipped, content_id
+from tasks.corpus.extraction.definitions import Task
 from tasks.corpus.readers import cda
 from tasks.corpus.readers.attachments import MAX_ATTACHMENT, attached_bytes, attached_text, content_kind
-from tasks.corpus.readers.fhir_index import NOTES, beside, identifiers, is_withdrawn, stamp_of
+from tasks.corpus.readers.fhir_facts import Questions
+from tasks.corpus.readers.fhir_index import NOTES, beside, encounter_of, identifiers, is_withdrawn, stamp_of, subject_of
 from tasks.corpus.readers.fhir_notes import RepeatedNoteError, texts
 from tasks.corpus.readers.fhir_people import PATIENTS_OWN, STAFF, known_as, named_in
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
@@ -26,9 +28,12 @@ _BY_ENDING = {".html": "text/html", ".htm": "text/html", ".xhtml": "application/
 _BY_ENDING |= {".pdf": "application/pdf", ".txt": "text/plain", ".ccda": "text/xml", ".cda": "text/xml"}
 
 
-def read_fhir(data: Path, name: str, options: FileOptions, index: SourceIndex) -> Iterator[Record]:
-    """The notes of the resources in a file, and the people that they name; a group is a patient, named by a digest."""
-    reader = _Reader(data, name, index)
+def read_fhir(data: Path, name: str, options: FileOptions, index: SourceIndex, tasks: Mapping[str, Task]) -> Iterator[Record]:
+    """The notes of the resources in a file, what tasks ask about them, and the people that they name.
+
+    A group is a patient, named by a digest.
+    """
+    reader = _Reader(data, name, index, tasks)
     for item in located(data / name, options):
         yield from reader.records(item)
 
@@ -36,10 +41,11 @@ def read_fhir(data: Path, name: str, options: FileOptions, index: SourceIndex) -
 class _Reader:
     """Reads the resources of one file."""
 
-    def __init__(self, data: Path, name: str, index: SourceIndex):
+    def __init__(self, data: Path, name: str, index: SourceIndex, tasks: Mapping[str, Task]):
         self._data, self._file_name, self._folder, self._index = data, name, folder_of(name), index
         self._name = printable(name)  # as records have it
         self._named: set[tuple[str, str]] = set()  # people that references named before, who need not be yielded again
+        self._questions = Questions(index, self._folder, tasks)
         self._documents: list[cda.ClinicalDocument] = []  # that the resource at hand has attached
 
     def records(self, item: Located) -> Iterator[Record]:
@@ -95,7 +101,9 @@ class _Reader:
                 yield Rejected(name, position, str(result))
             else:
                 key = content_id(name, str(patient), result)
-                yield Document(key, "", result, name, "fhir-note", _group(patient) if patient else f"record:{key}", position)
+                note = Document(key, "", result, name, "fhir-note", _group(patient) if patient else f"record:{key}", position)
+                yield note
+                yield from self._questions.about(note, subject_of(resource), encounter_of(resource))
         if not results:
             state = Rejected if kind == "DocumentReference" else Skipped
             yield state(name, position, "holds no note" if kind == "DocumentReference" else f"is a FHIR {kind} without a text")

@@ -10,6 +10,8 @@ from posixpath import normpath
 from typing import Any
 from urllib.parse import unquote
 
+from tasks.corpus.extraction.definitions import Task
+from tasks.corpus.extraction.facts import facts_of, resource_types
 from tasks.corpus.readers.attachments import NoTextError, attached_bytes, content_kind
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
@@ -21,15 +23,17 @@ NOT_USED = frozenset("entered-in-error superseded cancelled deprecated replaced 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//|/")
 
 
-def index_files(data: Path, names: Mapping[str, FileOptions], writer: IndexWriter) -> None:
+def index_files(data: Path, names: Mapping[str, FileOptions], writer: IndexWriter, tasks: Mapping[str, Task]) -> None:
     """Add the resources of FHIR files to an index. What cannot be read is left to the reader, which says so."""
+    types = (*_INDEXED, *resource_types(tasks))
     for name, options in names.items():
         folder = folder_of(name)
         writer.add("seen", folder)
         try:
-            for item in located(data / name, options, _INDEXED):
+            for item in located(data / name, options, types):
                 with suppress(TypeError, AttributeError, KeyError, ArithmeticError):  # of one resource
                     _add(item, name, folder, writer)
+                    _add_facts(item.resource, folder, tasks, writer)
         except (EOFError, OSError, ValueError, zlib.error, RecursionError):
             continue
 
@@ -81,6 +85,28 @@ def _add(item: Located, name: str, folder: str, writer: IndexWriter) -> None:
         for url in _addresses(resource):
             for file in {beside(name, url), beside("x", url)} - {""}:
                 writer.add("attached", file)
+
+
+def _add_facts(resource: Json, folder: str, tasks: Mapping[str, Task], writer: IndexWriter) -> None:
+    for fact in facts_of(resource, tasks):
+        writer.add("fact", folder, subject_of(resource), encounter_of(resource), *fact)
+
+
+def subject_of(resource: Json) -> str:
+    """The reference to the patient of a resource, as ``Patient/id`` where it has that form."""
+    reference = _reference(resource.get("subject") or resource.get("patient"))
+    return key_of(reference) or reference
+
+
+def encounter_of(resource: Json) -> str:
+    """The reference to the encounter of a resource, as ``Encounter/id`` where it has that form; of an Encounter, itself."""
+    if resource.get("resourceType") == "Encounter":
+        return f"Encounter/{resource.get('id')}"
+    context = resource.get("context")  # of a DocumentReference in R4, and of a MedicationAdministration
+    listed = context.get("encounter") if isinstance(context, dict) and "reference" not in context else [context]
+    places = [resource.get("encounter"), *(listed if isinstance(listed, list) else [listed])]
+    reference = next(filter(None, map(_reference, places)), "")
+    return key_of(reference) or reference
 
 
 def _content(binary: Json) -> tuple[str, bytes | None]:

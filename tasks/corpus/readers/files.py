@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from tasks.corpus.documents import Decoded, Record, Rejected, Skipped
+from tasks.corpus.extraction.definitions import NO_TASKS, Task
 from tasks.corpus.manifest import MANIFEST
 from tasks.corpus.readers import archives, excel, fhir, fhir_resources, file_groups, hl7_files, hpo, json_values, tables, texts, xml_files
 from tasks.corpus.readers.encodings import detected_encoding
@@ -68,11 +69,13 @@ def size_of(data: Path, name: str) -> int:
     return archives.packed_size(path, member) if member else path.stat().st_size
 
 
-def read_file(data: Path, name: str, options: FileOptions | None = None, index: Path | None = None) -> Iterator[Record]:
+def read_file(
+    data: Path, name: str, options: FileOptions | None = None, index: Path | None = None, tasks: Mapping[str, Task] = NO_TASKS
+) -> Iterator[Record]:
     """The records of a file; what cannot be read is rejected with its place, a whole file or its rest with the position FILE.
 
-    ``index`` is what ``write_index`` wrote of all files; without it, one is made for this file. A source is the file's name,
-    with escapes for what cannot be printed.
+    ``index`` is what ``write_index`` wrote of all files; without it, one is made for this file. ``tasks`` are those that ask about
+    notes. A source is the file's name, with escapes for what cannot be printed.
     """
     source, empty = printable(name), True
     if reason := left_out(name):
@@ -81,8 +84,8 @@ def read_file(data: Path, name: str, options: FileOptions | None = None, index: 
     try:
         path, member = archives.container_of(data, name)
         options = options or FileOptions()
-        with archives.unpacked(path, member) if member else nullcontext(path) as opened, _index(data, name, options, index) as others:
-            for record in _read_decoded(_Opened(opened, data, name, options, others)):
+        with archives.unpacked(path, member) if member else nullcontext(path) as opened, _index(data, name, options, index, tasks) as others:
+            for record in _read_decoded(_Opened(opened, data, name, options, others, tasks)):
                 empty = False
                 yield record
     except UnreadableError as error:
@@ -103,6 +106,7 @@ class _Opened:
     name: str
     options: FileOptions
     index: SourceIndex
+    tasks: Mapping[str, Task]
 
     @property
     def source(self) -> str:
@@ -111,7 +115,7 @@ class _Opened:
 
 
 @contextmanager
-def _index(data: Path, name: str, options: FileOptions, index: Path | None) -> Iterator[SourceIndex]:
+def _index(data: Path, name: str, options: FileOptions, index: Path | None, tasks: Mapping[str, Task]) -> Iterator[SourceIndex]:
     if index is not None:
         with SourceIndex(index) as opened:
             yield opened
@@ -119,7 +123,7 @@ def _index(data: Path, name: str, options: FileOptions, index: Path | None) -> I
     with TemporaryDirectory() as folder:
         files = dict.fromkeys(raw_files(data), FileOptions()) if ending(name) in INDEXED else {}
         of_this = {name: options} if (data / name).is_file() else {}
-        write_index(data, files | of_this, path := Path(folder) / FILE_NAME)
+        write_index(data, files | of_this, path := Path(folder) / FILE_NAME, tasks)
         with SourceIndex(path) as opened:
             yield opened
 
@@ -177,7 +181,7 @@ def _read_json(file: _Opened, kind: str) -> Iterator[Record]:
     if has_resources and not (file.data / file.name).is_file():
         raise UnreadableError("holds FHIR resources within an archive; unpack it, as they refer to each other")
     if has_resources:
-        return fhir.read_fhir(file.data, file.name, file.options, file.index)
+        return fhir.read_fhir(file.data, file.name, file.options, file.index, file.tasks)
     if kind != ".json":
         return tables.read_jsonl(file.path, file.source, file.options)
     if file.index.has_resources(fhir_resources.folder_of(file.name)) and not json_values.has_records(file.path, file.options):

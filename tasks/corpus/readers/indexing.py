@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from tasks.corpus.extraction.definitions import NO_TASKS, Task
 from tasks.corpus.readers import fhir_index, pubmed
 from tasks.corpus.readers.encodings import detected_encoding
 from tasks.corpus.readers.fhir_resources import is_fhir, is_fhir_json
@@ -17,39 +18,39 @@ LINES, XML = (".jsonl", ".ndjson"), (".xml", ".cda", ".ccda")
 INDEXED = (*XML, *LINES, ".json")  # kinds whose reading may need other files
 PARTS = 64
 MAX_HEAD = 1 << 20  # bytes in which the first resource of a file is looked for
-Part = tuple[Path, dict[str, FileOptions], Path]
+Part = tuple[Path, dict[str, FileOptions], Path, Mapping[str, Task]]
 
 
-def index_parts(data: Path, files: Mapping[str, FileOptions], directory: Path) -> list[Part]:
+def index_parts(data: Path, files: Mapping[str, FileOptions], directory: Path, tasks: Mapping[str, Task]) -> list[Part]:
     """The arguments of ``write_part`` for all raw files with their options; the parts are files of a directory."""
     names = [name for name in files if ending(name) in INDEXED]
     size = -(-len(names) // PARTS) or 1
     batches = [names[i : i + size] for i in range(0, len(names), size)]
-    return [(data, {name: files[name] for name in batch}, directory / f"{i:03d}.sqlite") for i, batch in enumerate(batches)]
+    return [(data, {name: files[name] for name in batch}, directory / f"{i:03d}.sqlite", tasks) for i, batch in enumerate(batches)]
 
 
-def write_part(data: Path, files: Mapping[str, FileOptions], path: Path) -> None:
+def write_part(data: Path, files: Mapping[str, FileOptions], path: Path, tasks: Mapping[str, Task]) -> None:
     """Write what some files say that readers of others must know."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with whole(path, unique=True) as partial, IndexWriter(partial) as writer:
         decoded = {name: _decoded(data / name, options) for name, options in files.items()}
         fhir = {name: options for name, options in decoded.items() if _is_fhir(data / name, options)}
-        fhir_index.index_files(data, fhir, writer)
+        fhir_index.index_files(data, fhir, writer, tasks)
         pubmed.index_files(data, (name for name in files if ending(name) in XML), writer)
 
 
 def merge_parts(parts: Sequence[Part], files: Mapping[str, FileOptions], path: Path) -> None:
     """Write the index from its parts, which are removed."""
-    paths = [part for _, _, part in parts]
+    paths = [part for _, _, part, _ in parts]
     with IndexWriter(path) as writer:
         writer.merge(paths, files)
     for part in paths:
         part.unlink()
 
 
-def write_index(data: Path, files: Mapping[str, FileOptions], path: Path) -> None:
+def write_index(data: Path, files: Mapping[str, FileOptions], path: Path, tasks: Mapping[str, Task] = NO_TASKS) -> None:
     """Write the index of all raw files in this process."""
-    parts = index_parts(data, files, path.with_suffix(".parts"))
+    parts = index_parts(data, files, path.with_suffix(".parts"), tasks)
     for part in parts:
         write_part(*part)
     merge_parts(parts, files, path)

@@ -14,6 +14,7 @@ _BESIDE = (
         "a list of checksums",
     ),
     (re.compile(r"(?:export[-_.])?log\.(?:nd)?json|.*\.log|_success"), "the log of an export"),
+    (re.compile(r".*\.task\.yaml"), "the definition of an extraction task"),
     (re.compile(r"\.ds_store|thumbs\.db|desktop\.ini|~\$.*|\._.*"), "a file of the system"),
 )
 

@@ -26,9 +26,10 @@ _TABLES = {
     "seen": "folder",  # folders with resources
     "citation": "folder, pmid, version, place",
     "withdrawn": "folder, pmid, reason",
+    "fact": "folder, subject, encounter, field, value, code, stamp",  # what the record holds for extraction tasks
 }
 _KEYS: tuple[str, ...] = ("binary(folder, id)", "url(folder, url)", "identifier(folder, value)", "same(folder, id)", "note(folder, key)")
-_KEYS += ("replaced(folder, key)", "attached(name)", "seen(folder)", "citation(folder, pmid)", "withdrawn(folder, pmid)")
+_KEYS += ("replaced(folder, key)", "attached(name)", "seen(folder)", "citation(folder, pmid)", "withdrawn(folder, pmid)", "fact(folder, subject, field)")
 MAX_CHAIN = 1000  # of documents that replace one another
 
 
@@ -155,6 +156,17 @@ class SourceIndex:
         """Why a citation is not used; empty where it is."""
         row = self._row("SELECT reason FROM withdrawn WHERE folder=? AND pmid=? ORDER BY rowid LIMIT 1", folder, pmid)
         return str(row[0]) if row else ""
+
+    def facts(self, folder: str, subject: str, field: str, encounter: str | None) -> list[tuple[str, str, str]]:
+        """Value, code and stamp of what the record of a patient holds for a field; of one encounter, or of all where that is None."""
+        condition, values = ("", []) if encounter is None else (" AND encounter=?", [encounter])
+        query = f"SELECT DISTINCT value, code, stamp FROM fact WHERE folder=? AND subject=? AND field=?{condition} ORDER BY stamp, value, code"  # noqa: S608
+        return self._db.execute(query, [_whole(value) for value in (folder, subject, field, *values)]).fetchall()
+
+    def fact_values(self, folder: str, field: str) -> list[str]:
+        """The values that records of a folder have for a field, each once."""
+        rows = self._db.execute("SELECT DISTINCT value FROM fact WHERE folder=? AND field=? ORDER BY value", (_whole(folder), field))
+        return [str(value) for (value,) in rows]
 
     def _leads_to(self, folder: str, start: str, key: str) -> bool:
         for _ in range(MAX_CHAIN):

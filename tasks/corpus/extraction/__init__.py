@@ -1,0 +1,1 @@
+"""Extraction tasks: questions about a note whose answers stand in the structured record of the same stay."""

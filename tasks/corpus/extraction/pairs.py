@@ -1,0 +1,103 @@
+"""A note and the record of its stay to a question with its answer: what the record holds and the note states."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tasks.corpus.documents import Document, content_id, share
+from tasks.corpus.extraction.definitions import NamesField, NumbersField, NumberSource, Task, note_of, question
+from tasks.corpus.extraction.facts import Fact
+from tasks.corpus.extraction.statements import find_name, is_rounded, stated_numbers, to_number
+
+Json = dict[str, Any]
+Facts = Callable[[str, str], Sequence[Fact]]  # of a field and a scope
+Names = Callable[[str], Sequence[str]]  # that any record has for a field
+
+
+class DisagreementError(ValueError):
+    """A note that states what its record does not hold: which of them is right, nobody can say here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A name where a note states it."""
+
+    start: int
+    end: int
+    name: str
+    code: str
+
+
+def make_document(note: Document, task: Task, facts: Facts, all_names: Names) -> Document | None:
+    """The document that asks for what a note states; None where the note states nothing of the record.
+
+    ``DisagreementError`` says of which kind what the note states and the record lacks is.
+    """
+    answer = {name: _value(note.answer, task, name, facts, all_names) for name in task.definition.fields}
+    if not any(answer.values()):
+        return None
+    instructions = task.definition.instructions
+    instruction = instructions[int(share(task.name, note.id) * len(instructions))]
+    texts = {"question": question(instruction, note.answer), "answer": _to_text(answer)}
+    return replace(note, id=content_id(note.id, "task", task.name), category=task.category, task=task.name, **texts)
+
+
+def keep_stated(document: Document, task: Task) -> Document:
+    """The document with an answer that its note still states, after identifiers and what else goes were taken out of the note.
+
+    So an answer holds no word that the note does not. It is empty where nothing is left.
+    """
+    note, answer = note_of(document), json.loads(document.answer)
+    for name, field in task.definition.fields.items():
+        if isinstance(field, NumbersField):
+            stated = {number: stated_numbers(note, source.stated) for number, source in field.numbers.items()}
+            answer[name] = {key: value for key, value in answer[name].items() if value in map(to_number, stated[key])}
+        else:
+            answer[name] = [item for item in answer[name] if find_name(note, item["name"] if field.code else item)]
+    return replace(document, answer=_to_text(answer) if any(answer.values()) else "")
+
+
+def _value(note: str, task: Task, name: str, facts: Facts, all_names: Names) -> Json | list[Any]:
+    field, path = task.definition.fields[name], f"{task.name}.{name}"
+    if isinstance(field, NumbersField):
+        numbers = {key: _number(note, source, facts(f"{path}.{key}", field.scope)) for key, source in field.numbers.items()}
+        return {key: number for key, number in numbers.items() if number is not None}
+    own = facts(path, field.scope)
+    if field.complete and _has_other_names(note, own, all_names(path)):
+        raise DisagreementError("states a name that other records have and its own has not")
+    return [{"name": place.name, "code": place.code} if field.code else place.name for place in _names(note, field, own)]
+
+
+def _number(note: str, source: NumberSource, facts: Sequence[Fact]) -> int | float | None:
+    """The number that a note states and the record has; of several, the one that was measured last."""
+    if not (stated := stated_numbers(note, source.stated)):
+        return None
+    matches = [(fact.stamp, number) for number in stated for fact in facts if is_rounded(number, float(fact.value))]
+    if {number for _, number in matches} != set(stated):
+        raise DisagreementError("states a number that its record does not have")
+    return to_number(max(matches, key=lambda match: match[0])[1])
+
+
+def _names(note: str, field: NamesField, facts: Sequence[Fact]) -> list[_Name]:
+    """The names that a note states, each once, in its order."""
+    of_record = {(fact.code, form) for fact in facts if fact.code or not field.code for form in fact.value.split("\n")}
+    places = [_Name(start, end, note[start:end], code) for code, form in of_record for start, end in find_name(note, form)]
+    first = {place.name.casefold(): place for place in sorted(_longest(places), key=lambda p: (-p.start, p.code))}
+    return sorted(first.values(), key=lambda place: (place.start, place.code))
+
+
+def _has_other_names(note: str, facts: Sequence[Fact], names: Sequence[str]) -> bool:
+    own = {form.casefold() for fact in facts for form in fact.value.split("\n")}
+    places = [_Name(start, end, name, "") for name in names for start, end in find_name(note, name)]
+    return any(place.name.casefold() not in own for place in _longest(places))
+
+
+def _longest(places: Sequence[_Name]) -> list[_Name]:
+    """The places without those that are within a longer one."""
+    return [p for p in places if not any(o.start <= p.start and p.end <= o.end and o.end - o.start > p.end - p.start for o in places)]
+
+
+def _to_text(answer: Json) -> str:
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+

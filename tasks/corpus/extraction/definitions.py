@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from tasks.corpus.documents import Document
 from tasks.runtime.errors import did_you_mean
@@ -68,6 +68,7 @@ class Definition(Params):
 
     version: Literal[1]
     instructions: tuple[str, ...] = Field(min_length=1)  # in different words
+    max_chars: int = Field(ge=100)  # of a note; nothing is asked about longer ones
     fields: dict[str, NumbersField | NamesField] = Field(min_length=1)
 
     @field_validator("instructions")
@@ -146,8 +147,9 @@ def _load(name: str, data: Path) -> Task:
         return Task(Path(name).name.removesuffix(ENDING), _parsed(YAML(typ="safe").load(path)))
     except FileNotFoundError:
         raise ValueError(f"params.yaml: preprocess.tasks names {name!r}, and {data.name} holds no such file") from None
-    except YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    except MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path.name}{place} is not YAML: {error.problem}") from None
     except ValidationError as error:
         problems = ("{}: {}".format(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors(include_url=False, include_input=False))
         raise ValueError(f"{path.name} is no definition of a task: {'; '.join(problems)}") from None

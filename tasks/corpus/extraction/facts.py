@@ -42,7 +42,9 @@ def facts_of(resource: Json, tasks: Mapping[str, Task]) -> Iterator[Fact]:
 
 
 def _types(field: NumbersField | NamesField) -> frozenset[str]:
-    return frozenset(source.resource for source in field.numbers.values()) if isinstance(field, NumbersField) else frozenset(field.resources)
+    return (
+        frozenset(source.resource for source in field.numbers.values()) if isinstance(field, NumbersField) else frozenset(field.resources)
+    )
 
 
 def _is_refuted(resource: Json) -> bool:

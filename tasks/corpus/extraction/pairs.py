@@ -11,12 +11,13 @@ from tasks.corpus.extraction.facts import Fact
 from tasks.corpus.extraction.statements import find_name, is_rounded, stated_numbers, to_number
 
 Json = dict[str, Any]
+MIN_NAME = 3  # characters; a shorter one may stand for anything
 Facts = Callable[[str, str], Sequence[Fact]]  # of a field and a scope
 Names = Callable[[str], Sequence[str]]  # that any record has for a field
 
 
-class DisagreementError(ValueError):
-    """A note that states what its record does not hold: which of them is right, nobody can say here."""
+class NotAskedError(ValueError):
+    """A note about which nothing is asked: where it states what its record does not hold, which of them is right nobody can say here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,17 @@ class _Name:
 def make_document(note: Document, task: Task, facts: Facts, all_names: Names) -> Document | None:
     """The document that asks for what a note states; None where the note states nothing of the record.
 
-    ``DisagreementError`` says of which kind what the note states and the record lacks is.
+    ``NotAskedError`` says why nothing can be asked.
     """
+    if len(note.answer) > task.definition.max_chars:
+        raise NotAskedError("is longer than the task's max_chars")
     answer = {name: _value(note.answer, task, name, facts, all_names) for name in task.definition.fields}
     if not any(answer.values()):
         return None
     instructions = task.definition.instructions
     instruction = instructions[int(share(task.name, note.id) * len(instructions))]
-    texts = {"question": question(instruction, note.answer), "answer": _to_text(answer)}
-    return replace(note, id=content_id(note.id, "task", task.name), category=task.category, task=task.name, **texts)
+    asked = replace(note, question=question(instruction, note.answer), answer=_to_text(answer))
+    return replace(asked, id=content_id(note.id, "task", task.name), category=task.category, task=task.name)
 
 
 def keep_stated(document: Document, task: Task) -> Document:
@@ -65,7 +68,7 @@ def _value(note: str, task: Task, name: str, facts: Facts, all_names: Names) -> 
         return {key: number for key, number in numbers.items() if number is not None}
     own = facts(path, field.scope)
     if field.complete and _has_other_names(note, own, all_names(path)):
-        raise DisagreementError("states a name that other records have and its own has not")
+        raise NotAskedError("states a name that other records have and its own has not")
     return [{"name": place.name, "code": place.code} if field.code else place.name for place in _names(note, field, own)]
 
 
@@ -75,13 +78,15 @@ def _number(note: str, source: NumberSource, facts: Sequence[Fact]) -> int | flo
         return None
     matches = [(fact.stamp, number) for number in stated for fact in facts if is_rounded(number, float(fact.value))]
     if {number for _, number in matches} != set(stated):
-        raise DisagreementError("states a number that its record does not have")
+        raise NotAskedError("states a number that its record does not have")
     return to_number(max(matches, key=lambda match: match[0])[1])
 
 
 def _names(note: str, field: NamesField, facts: Sequence[Fact]) -> list[_Name]:
     """The names that a note states, each once, in its order."""
-    of_record = {(fact.code, form) for fact in facts if fact.code or not field.code for form in fact.value.split("\n")}
+    of_record = {
+        (fact.code, form) for fact in facts if fact.code or not field.code for form in fact.value.split("\n") if len(form) >= MIN_NAME
+    }
     places = [_Name(start, end, note[start:end], code) for code, form in of_record for start, end in find_name(note, form)]
     first = {place.name.casefold(): place for place in sorted(_longest(places), key=lambda p: (-p.start, p.code))}
     return sorted(first.values(), key=lambda place: (place.start, place.code))
@@ -89,7 +94,7 @@ def _names(note: str, field: NamesField, facts: Sequence[Fact]) -> list[_Name]:
 
 def _has_other_names(note: str, facts: Sequence[Fact], names: Sequence[str]) -> bool:
     own = {form.casefold() for fact in facts for form in fact.value.split("\n")}
-    places = [_Name(start, end, name, "") for name in names for start, end in find_name(note, name)]
+    places = [_Name(start, end, name, "") for name in names if len(name) >= MIN_NAME for start, end in find_name(note, name)]
     return any(place.name.casefold() not in own for place in _longest(places))
 
 
@@ -100,4 +105,3 @@ def _longest(places: Sequence[_Name]) -> list[_Name]:
 
 def _to_text(answer: Json) -> str:
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-

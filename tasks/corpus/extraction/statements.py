@@ -40,7 +40,7 @@ def find_name(note: str, name: str) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def _pattern(pattern: str) -> tuple[str, re.Pattern[str]]:
-    """The label of ``HR #`` or ``BP #/*``, in small letters, and an expression. Labels in capitals count as they are, others in any case."""
+    """The label of ``HR #`` or ``BP #/*`` in small letters, and an expression. Labels in capitals count as they are, others in any case."""
     label = re.match(r"[^#*]*", pattern)[0].strip()  # type: ignore[index]
     words = {"#": f"({_NUMBER})", "*": f"(?:{_NUMBER})"}
     parts = (words.get(part, _GAP if part.isspace() else re.escape(part)) for part in re.split(r"(\s+|[#*])", pattern))

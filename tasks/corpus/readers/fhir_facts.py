@@ -6,7 +6,7 @@ from functools import lru_cache
 from tasks.corpus.documents import Document, NotAsked
 from tasks.corpus.extraction.definitions import Task
 from tasks.corpus.extraction.facts import Fact
-from tasks.corpus.extraction.pairs import DisagreementError, make_document
+from tasks.corpus.extraction.pairs import NotAskedError, make_document
 from tasks.corpus.readers.source_index import SourceIndex
 
 
@@ -22,7 +22,7 @@ class Questions:
         for task in self._tasks.values() if subject else ():
             try:
                 document = make_document(note, task, lambda field, scope: self._facts(field, subject, encounter, scope), self._all_names)
-            except DisagreementError as problem:
+            except NotAskedError as problem:
                 yield NotAsked(note.source, note.position, f"{task.name}: {problem}")
                 continue
             if document:

@@ -84,7 +84,10 @@ def read_file(
     try:
         path, member = archives.container_of(data, name)
         options = options or FileOptions()
-        with archives.unpacked(path, member) if member else nullcontext(path) as opened, _index(data, name, options, index, tasks) as others:
+        with (
+            archives.unpacked(path, member) if member else nullcontext(path) as opened,
+            _index(data, name, options, index, tasks) as others,
+        ):
             for record in _read_decoded(_Opened(opened, data, name, options, others, tasks)):
                 empty = False
                 yield record

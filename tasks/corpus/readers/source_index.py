@@ -29,7 +29,14 @@ _TABLES = {
     "fact": "folder, subject, encounter, field, value, code, stamp",  # what the record holds for extraction tasks
 }
 _KEYS: tuple[str, ...] = ("binary(folder, id)", "url(folder, url)", "identifier(folder, value)", "same(folder, id)", "note(folder, key)")
-_KEYS += ("replaced(folder, key)", "attached(name)", "seen(folder)", "citation(folder, pmid)", "withdrawn(folder, pmid)", "fact(folder, subject, field)")
+_KEYS += (
+    "replaced(folder, key)",
+    "attached(name)",
+    "seen(folder)",
+    "citation(folder, pmid)",
+    "withdrawn(folder, pmid)",
+    "fact(folder, subject, field)",
+)
 MAX_CHAIN = 1000  # of documents that replace one another
 
 
@@ -159,8 +166,10 @@ class SourceIndex:
 
     def facts(self, folder: str, subject: str, field: str, encounter: str | None) -> list[tuple[str, str, str]]:
         """Value, code and stamp of what the record of a patient holds for a field; of one encounter, or of all where that is None."""
-        condition, values = ("", []) if encounter is None else (" AND encounter=?", [encounter])
-        query = f"SELECT DISTINCT value, code, stamp FROM fact WHERE folder=? AND subject=? AND field=?{condition} ORDER BY stamp, value, code"  # noqa: S608
+        condition, values = ("", []) if encounter is None else ("AND encounter=?", [encounter])
+        query = (
+            f"SELECT DISTINCT value, code, stamp FROM fact WHERE folder=? AND subject=? AND field=? {condition} ORDER BY stamp, value, code"
+        )
         return self._db.execute(query, [_whole(value) for value in (folder, subject, field, *values)]).fetchall()
 
     def fact_values(self, folder: str, field: str) -> list[str]:

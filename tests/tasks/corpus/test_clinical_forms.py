@@ -7,11 +7,12 @@ from tasks.corpus.cleaning.passes import Rules, rejection, repair
 from tasks.corpus.cleaning.rules import collapse_space, has_suspect_numbers, remove_citations
 from tasks.corpus.deidentify.analyzer import PiiAnalyzer, get_analyzer
 from tasks.corpus.documents import Document
+from tasks.corpus.extraction.definitions import NO_TASKS
 from tasks.corpus.params import PreprocessParams
 from tasks.params import read_params
 
 PARAMS = PreprocessParams.model_validate(read_params(ROOT / "params.yaml")["preprocess"].model_dump())
-RULES = Rules(3, 40000, frozenset(), 6, (), PARAMS.deidentify.model_dump_json())
+RULES = Rules(3, 40000, frozenset(), 6, (), PARAMS.deidentify.model_dump_json(), NO_TASKS)
 KEPT = (
     "CC: Chest Pain",
     "Re: Hip Pain",

@@ -12,6 +12,7 @@ import pytest
 from tasks.corpus.cleaning import known_people, passes
 from tasks.corpus.cleaning.rule_counts import RuleCounts
 from tasks.corpus.documents import Document, Rejected
+from tasks.corpus.extraction.definitions import NO_TASKS
 from tasks.corpus.readers.files import options_for, raw_files, read_file
 from tasks.corpus.readers.indexing import write_index
 from tasks.corpus.readers.records import FILE, FileOptions
@@ -42,7 +43,7 @@ def test_what_is_skipped_is_counted_apart_and_who_is_named_stays_in_the_work_fol
     write_index(data, {name: options_for(name, {}) for name in names}, work / FILE_NAME)
     with caplog.at_level(logging.DEBUG):
         for i, name in enumerate(names):
-            counts.merge(passes.read(data, [(name, "", FileOptions())], i, 30_000, work))
+            counts.merge(passes.read(data, [(name, "", FileOptions())], i, passes.Intake(30_000, NO_TASKS, ()), work))
     rows = list(counts.rows())
     assert {(row["step"], row["source"], row["rule"]): row["records"] for row in rows if row["step"] != "records"} == {
         ("read", "notes.ndjson", "is not JSON"): 1,

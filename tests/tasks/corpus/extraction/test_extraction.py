@@ -1,0 +1,197 @@
+"""Questions about notes of a FHIR export, with answers from its structured resources."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from helpers.fhir import note, write
+
+from tasks.corpus.documents import Document, NotAsked
+from tasks.corpus.extraction.definitions import Task, load_tasks, note_of, read_tasks, write_tasks
+from tasks.corpus.extraction.pairs import keep_stated
+from tasks.corpus.extraction.statements import is_rounded, stated_numbers
+from tasks.corpus.readers.files import raw_files, read_file
+from tasks.corpus.readers.indexing import write_index
+from tasks.corpus.readers.records import FileOptions
+
+PATIENT, STAY = {"reference": "Patient/17"}, {"reference": "Encounter/3"}
+
+
+def observation(code: str, value: float, time: str = "2025-01-01", **fields: Any) -> dict[str, Any]:
+    coding = {"coding": [{"system": "http://loinc.org", "code": code}]}
+    resource = {"resourceType": "Observation", "status": "final", "subject": PATIENT, "encounter": STAY, "effectiveDateTime": time}
+    return resource | {"code": coding, "valueQuantity": {"value": value}} | fields
+
+
+def pressure(high: float, low: float) -> dict[str, Any]:
+    parts = [{"code": {"coding": [{"code": code}]}, "valueQuantity": {"value": v}} for code, v in (("8480-6", high), ("8462-4", low))]
+    return observation("85354-9", 0) | {"component": parts, "valueQuantity": {}}
+
+
+def drug(name: str, patient: dict[str, str] = PATIENT, kind: str = "MedicationRequest") -> dict[str, Any]:
+    return {"resourceType": kind, "status": "active", "subject": patient, "medicationCodeableConcept": {"text": name}}
+
+
+def condition(code: str, name: str, **fields: Any) -> dict[str, Any]:
+    coding = {"coding": [{"code": code, "display": name}], "text": name.split(maxsplit=1)[0]}
+    return {"resourceType": "Condition", "subject": PATIENT, "code": coding} | fields
+
+
+def asked(folder: Path, text: str, *resources: dict[str, Any], tasks: tuple[str, ...] = ("measurements",)) -> tuple[list[Any], list[str]]:
+    """The answers of the questions about a note, and why nothing is asked."""
+    data = folder / "data"
+    write(data, "notes.ndjson", note(text, context={"encounter": [STAY]}))
+    write(data, "record.ndjson", *resources)
+    loaded, index = load_tasks(tasks, data), folder / "index.sqlite"
+    index.unlink(missing_ok=True)
+    write_index(data, dict.fromkeys(raw_files(data), FileOptions()), index, loaded)
+    records = [record for name in raw_files(data) for record in read_file(data, name, None, index, loaded)]
+    questions = [record for record in records if isinstance(record, Document) and record.task]
+    for question in questions:
+        assert note_of(question) == text and question.category == f"extract-{question.task}" and question.group.startswith("patient:")
+        jsonschema.validate(json.loads(question.answer), loaded[question.task].schema)
+    return [json.loads(question.answer) for question in questions], [r.reason for r in records if isinstance(r, NotAsked)]
+
+
+def test_an_answer_holds_what_the_record_has_and_the_note_states(tmp_path: Path) -> None:
+    text = "BP 131/68 mmHg, HR 86/min, T 37.6°C. AST 25.0 U/L. Continue atorvastatin, Sertraline 50mg."
+    record = [pressure(131, 68), observation("8867-4", 86), observation("8310-5", 37.62), observation("1920-8", 25)]
+    record += [observation("2708-6", 95), drug("Atorvastatin"), drug("Sertraline", kind="MedicationAdministration"), drug("Aspirin")]
+    (answer,), problems = asked(tmp_path, text, *record)
+    assert answer["vital_signs"] == {"systolic_bp": 131, "diastolic_bp": 68, "heart_rate": 86, "temperature": 37.6}
+    assert answer["laboratory"] == {"ast": 25.0} and answer["medications"] == ["atorvastatin", "Sertraline"] and not problems
+
+
+def test_a_value_of_another_stay_is_none_of_this_note(tmp_path: Path) -> None:
+    _, problems = asked(
+        tmp_path, "HR 86, T 37.0", observation("8310-5", 37), observation("8867-4", 86, encounter={"reference": "Encounter/4"})
+    )
+    assert problems == ["measurements: states a number that its record does not have"]
+
+
+def test_of_two_stated_values_the_one_measured_last_counts(tmp_path: Path) -> None:
+    record = [observation("2708-6", 91, "2025-01-01T08:00:00Z"), observation("2708-6", 95, "2025-01-02T08:00:00Z")]
+    (answer,), _ = asked(tmp_path, "SpO2 91%, today SpO2 95%", *record)
+    assert answer["vital_signs"] == {"spo2": 95}
+
+
+def test_a_drug_that_only_other_records_have_is_not_guessed_at(tmp_path: Path) -> None:
+    record = [drug("Aspirin"), drug("Salbutamol", {"reference": "Patient/18"})]
+    assert asked(tmp_path, "Continue Aspirin, Salbutamol.", *record) == (
+        [],
+        ["measurements: states a name that other records have and its own has not"],
+    )
+
+
+def test_nothing_is_asked_where_the_note_states_nothing_or_is_long(tmp_path: Path) -> None:
+    assert asked(tmp_path, "Doing well.", observation("8867-4", 86)) == ([], [])
+    assert asked(tmp_path, "Well. " * 300 + "HR 86", observation("8867-4", 86)) == (
+        [],
+        ["measurements: is longer than the task's max_chars"],
+    )
+
+
+def test_problems_have_codes_the_longer_name_counts_and_refuted_ones_do_not(tmp_path: Path) -> None:
+    refuted = {"verificationStatus": {"coding": [{"code": "refuted"}]}}
+    record = [condition("N18", "Chronic kidney disease"), condition("N18.9", "Chronic kidney disease, unspecified")]
+    (answer,), _ = asked(
+        tmp_path, "Chronic kidney disease, unspecified; gout", *record, condition("M10.9", "gout", **refuted), tasks=("problems",)
+    )
+    assert answer == {"problems": [{"name": "Chronic kidney disease, unspecified", "code": "N18.9"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "expected"),
+    [
+        ("HR 86/min", "HR #", ["86"]),
+        ("HR: 86 bpm", "HR #", ["86"]),
+        ("heart rate was 86.", "heart rate #", ["86"]),
+        ("Heart Rate of 86", "heart rate #", ["86"]),
+        ("hr 86", "HR #", []),  # a label in capitals is one in capitals alone
+        ("CHR 86", "HR #", []),
+        ("BP 131/68", "BP #/*", ["131"]),
+        ("BP 131/68", "BP */#", ["68"]),
+        ("BP 131/68/2", "BP */#", []),
+        ("T 37.6°C", "T #", ["37.6"]),
+        ("WBC 10,451 /uL", "WBC #", ["10,451"]),
+        ("K21.9 gastritis", "K #", []),  # a code
+        ("CA15-3", "Ca #", []),
+        ("Sodium bicarbonate 500mg", "bicarbonate #", []),  # a dose
+        ("glucose 95 mg/dL", "glucose #", ["95"]),
+        ("glucose 95 mg", "glucose #", []),
+    ],
+)
+def test_how_notes_state_numbers(text: str, pattern: str, expected: list[str]) -> None:
+    assert stated_numbers(text, (pattern,)) == expected
+
+
+def test_a_stated_number_may_be_rounded_but_not_wrong() -> None:
+    assert is_rounded("37.6", 37.58) and is_rounded("38", 37.58) and is_rounded("10,451", 10451.0)
+    assert not is_rounded("37.6", 37.66) and not is_rounded("37", 37.58)
+
+
+def test_an_answer_loses_what_cleaning_took_out_of_the_note(tmp_path: Path) -> None:
+    (task,) = load_tasks(["measurements"], tmp_path).values()
+    answer = json.dumps({"vital_signs": {"heart_rate": 86, "spo2": 95}, "laboratory": {}, "medications": ["Smith's mixture", "Aspirin"]})
+    document = Document("1" * 24, "Extract.\n\nHR 86. [NAME]'s mixture, aspirin.", answer, "a", task.category, "g", "1", task=task.name)
+    kept = json.loads(keep_stated(document, task).answer)
+    assert kept == {"vital_signs": {"heart_rate": 86}, "laboratory": {}, "medications": ["Aspirin"]}
+    assert keep_stated(Document(**{**asdict_of(document), "question": "Extract.\n\nNothing."}), task).answer == ""
+
+
+def asdict_of(document: Document) -> dict[str, Any]:
+    return {name: getattr(document, name) for name in document.__slots__}
+
+
+OWN = """
+version: 1
+instructions: ["What is the pain score? Answer as JSON."]
+max_chars: 500
+fields:
+  scores:
+    numbers:
+      pain: {code: "72514-3", stated: ["pain score #", "NRS #"]}
+"""
+
+
+def test_a_task_of_ones_own_is_a_file_in_data(tmp_path: Path) -> None:
+    write(tmp_path / "data", "pain.task.yaml", OWN)
+    (answer,), _ = asked(tmp_path, "NRS 7 at rest", observation("72514-3", 7), tasks=("pain.task.yaml",))
+    assert answer == {"scores": {"pain": 7}}
+    tasks = load_tasks(["pain.task.yaml", "problems"], tmp_path / "data")
+    write_tasks(tasks, tmp_path)
+    stored = read_tasks(tmp_path)
+    assert {name: task.schema for name, task in stored.items()} == {name: task.schema for name, task in tasks.items()}
+    assert read_tasks(tmp_path / "data") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"params.yaml: preprocess.tasks names 'x.task.yaml', and data holds no such file"),
+        ("version: 1", "x.task.yaml is no definition of a task: instructions: Field required"),
+        (OWN.replace("NRS #", "NRS"), "fields.scores.NumbersField.numbers.pain.stated: Value error, 'NRS' is not a word with one #"),
+        (OWN + "a: [", r"x.task.yaml, line \d+ is not YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_definition_is_said(tmp_path: Path, content: str | None, message: str) -> None:
+    (tmp_path / "data").mkdir()
+    if content is not None:
+        write(tmp_path / "data", "x.task.yaml", content)
+    with pytest.raises(ValueError, match=message):
+        load_tasks(["x.task.yaml"], tmp_path / "data")
+
+
+def test_an_unknown_task_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"names 'measurement', which is no task.*measurements.*there are measurements, problems"):
+        load_tasks(["measurement"], tmp_path)
+    with pytest.raises(ValueError, match="names one task twice"):
+        load_tasks(["problems", "problems"], tmp_path)
+
+
+def test_shipped_definitions_have_schemas_that_are_valid(tmp_path: Path) -> None:
+    tasks: list[Task] = [*load_tasks(["measurements", "problems"], tmp_path).values()]
+    for task in tasks:
+        jsonschema.Draft202012Validator.check_schema(task.schema)

@@ -1,5 +1,6 @@
 """The likelihood of held-out answers: per token, per content token, per byte."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +33,13 @@ class Answers:
             yield Value("bits_per_byte", item, entry.bytes, nll / math.log(2))
             if content.any():
                 yield Value("answer_content_nll", item, int(content.sum()), math.fsum(of_text.nll[content]))
+
+    def content_digest(self) -> str:
+        """SHA-256 of which documents these are and which of their tokens are content."""
+        sha = hashlib.sha256()
+        for entry, content in zip(self.entries, self._content, strict=True):
+            sha.update(f"{entry} {np.packbits(content).tobytes().hex()}\n".encode())
+        return sha.hexdigest()
 
     def boilerplate_share(self) -> float:
         """The share of the scored tokens that is boilerplate."""

@@ -47,7 +47,8 @@ def answer(llama: Llama, requests: Sequence[Request], *, label: str) -> list[Ans
     bar = progress(total=len(requests), unit="answer", desc=label)
     while waiting or running:
         while waiting and len(running) < SLOTS:
-            running[waiting[-1]] = decoder.admit(requests[waiting.pop()].prompt)
+            index = waiting.pop()
+            running[index] = decoder.admit(requests[index].prompt)
         for index, sequence in list(running.items()):
             if (ended := decoder.sample(sequence, requests[index])) is not None:
                 answers[index] = ended

@@ -22,6 +22,14 @@ class ExtractionParams(Params):
     target: int = Field(ge=4)  # tokens that must follow
 
 
+class StructuredParams(Params):
+    """How extraction tasks are scored: ``notes.py``."""
+
+    notes: int = Field(ge=0)  # of each task, of the test and of the ood split; 0: all
+    examples: int = Field(ge=1)  # before the question, for the base model
+    max_new_tokens: int = Field(ge=1)  # of an answer
+
+
 class ValidateParams(Params):
     """Which items are scored, and how answers are generated; ``params.yaml`` says what each value means."""
 
@@ -33,6 +41,7 @@ class ValidateParams(Params):
     precision: Literal["auto", "bfloat16", "float32"]
     boilerplate: BoilerplateParams
     extraction: ExtractionParams
+    structured: StructuredParams
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)

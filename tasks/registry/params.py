@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.evaluation.metrics import SCORED
+from tasks.evaluation.metrics import METRICS, SCORED
 from tasks.evaluation.scores import Interval, Score, change, estimate
 from tasks.runtime.params import Params
 
@@ -28,6 +28,11 @@ class Measured(Params):
     def name(self) -> str:
         """The metric and, where one is given, its split."""
         return f"{self.metric}, {self.split}" if self.split else self.metric
+
+    @property
+    def of_tasks(self) -> bool:
+        """Whether it is measured on documents of extraction tasks alone."""
+        return METRICS[self.metric].of_tasks
 
     def of(self, scores: Sequence[Score]) -> list[Score]:
         """The scores that this entry is about."""
@@ -70,9 +75,14 @@ class Guardrail(Measured):
 class GateParams(Params):
     """What decides whether a version may become champion."""
 
-    primary: Primary
+    primary: tuple[Primary, ...] = Field(min_length=1)  # the first that was measured counts
     thresholds: tuple[Threshold, ...]
     guardrails: tuple[Guardrail, ...]
+
+    @property
+    def rules(self) -> tuple[Measured, ...]:
+        """All entries."""
+        return (*self.primary, *self.thresholds, *self.guardrails)
 
 
 class RegisterParams(GateParams):

@@ -11,7 +11,7 @@ from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
 from tasks.evaluation.metrics import SCORED
-from tasks.evaluation.params import BoilerplateParams, ExtractionParams, ValidateParams
+from tasks.evaluation.params import BoilerplateParams, ExtractionParams, StructuredParams, ValidateParams
 from tasks.evaluation.run import SCORING
 from tasks.evaluation.scores import read_scores
 from tasks.validate import validate
@@ -25,6 +25,7 @@ PARAMS = ValidateParams(
     precision="float32",
     boilerplate=BoilerplateParams(share=0.05, certainty=0.9),
     extraction=ExtractionParams(documents=5, prefix=4, target=4),
+    structured=StructuredParams(notes=6, examples=2, max_new_tokens=24),
     max_new_tokens=8,
     temperature=0.6,
     top_p=0.9,

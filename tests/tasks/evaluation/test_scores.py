@@ -11,7 +11,7 @@ from tasks.evaluation.scores import FILE, Score, change, difference, estimate, r
 
 
 def scores(tuned: list[float], *, base: float = 3.0, weight: float = 10.0) -> list[Score]:
-    return [Score("answer_nll", str(n), "test", "k", "s", weight, base * weight, value * weight) for n, value in enumerate(tuned)]
+    return [Score("answer_nll", str(n), "test", "k", "s", weight, weight, base * weight, value * weight) for n, value in enumerate(tuned)]
 
 
 def test_scores_are_read_as_written(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_scores_of_an_older_version_are_read_under_todays_names(tmp_path: Path) 
 
 
 def test_values_are_weighted_by_token() -> None:
-    two = [*scores([1.0], weight=30), Score("answer_nll", "x", "test", "k", "s", 10, 0, 20.0)]
+    two = [*scores([1.0], weight=30), Score("answer_nll", "x", "test", "k", "s", 10, 10, 0, 20.0)]
     assert estimate(two, "tuned").value == pytest.approx(50 / 40)
 
 

@@ -24,7 +24,7 @@ from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(
-    primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=100),
+    primary=(Primary(metric="answer_nll", split="test", min_improvement=0.005, items=100),),
     thresholds=(
         Threshold(metric="answer_nll", split="test", figure="change", max=0.0),
         Threshold(metric="extraction", figure="tuned", max=0.1),
@@ -37,9 +37,9 @@ def scores(nats: float, *, right: float = 0.7, other: float = 2.0, count: int = 
     """Of a model with these values; the same items, more or less hard, for every call."""
     hard = np.random.default_rng(1).normal(0, 0.5, count)
     noise = np.random.default_rng(seed).normal(0, 1, count) * jitter
-    all_scores = [Score("answer_nll", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
-    all_scores += [Score("answer_nll", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
-    return all_scores + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
+    all_scores = [Score("answer_nll", str(n), "test", "k", "s", 10, 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
+    all_scores += [Score("answer_nll", str(n), "ood", "k", "s", 10, 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
+    return all_scores + [Score("choice", str(n), "test", "k", "s", 1, 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
 
 
 CHAMPION = scores(2.0)
@@ -78,7 +78,7 @@ def test_without_a_champion_thresholds_alone_decide(tmp_path: Path) -> None:
     outcome = decided(CHAMPION, None, tmp_path)
     assert outcome.verdict == "first" and "no champion" in outcome.reasons[0]
     assert "extraction was not measured, so its threshold says nothing." in outcome.reasons
-    memorized = [*CHAMPION, *(Score("extraction", str(n), "train", "k", "s", 1, 0, float(n < 30)) for n in range(100))]
+    memorized = [*CHAMPION, *(Score("extraction", str(n), "train", "k", "s", 1, 1, 0, float(n < 30)) for n in range(100))]
     refused = decided(memorized, None, tmp_path)
     assert refused.verdict == "refused" and refused.reasons[0] == "extraction is 0.3, and must be at most 0.1."
     assert json.loads((tmp_path / "gate" / "evaluation.json").read_text())["success"] is False
@@ -88,7 +88,7 @@ def generated(base: float, tuned: float, count: int, *, metric: str = "repetitio
     """Of as many answers: shares that spread over the items as those of real answers do, from none to most."""
     random = np.random.default_rng(3)
     pairs = [(float(np.clip(random.normal(base, 0.2), 0, 1)), float(np.clip(random.normal(tuned, 0.2), 0, 1))) for _ in range(count)]
-    return [Score(metric, f"g{n}", "test", "k", "s", 1, b, t) for n, (b, t) in enumerate(pairs)]
+    return [Score(metric, f"g{n}", "test", "k", "s", 1, 1, b, t) for n, (b, t) in enumerate(pairs)]
 
 
 DEFAULT = RegisterParams.model_validate_json(json.dumps(YAML(typ="safe").load(ROOT / "params.yaml")["register"]))
@@ -140,7 +140,7 @@ def test_few_shared_items_show_nothing(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nll"):
+    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: field_f1"):
         Primary(metric="accuracy", min_improvement=0, items=1)
 
 
@@ -179,7 +179,7 @@ class TestModels:
         champion = finished.path / "artifacts" / "model"
         champion_scores = self.scored(finished, champion, tmp_path / "champion")
         params = GateParams(
-            primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=10), thresholds=(), guardrails=()
+            primary=(Primary(metric="answer_nll", split="test", min_improvement=0.005, items=10),), thresholds=(), guardrails=()
         )
         assert decided(champion_scores, champion_scores, tmp_path, params).verdict == "unclear"
         for seed in range(5):

@@ -19,7 +19,7 @@ def field_table(base: Fields, few_shot: Fields, tuned: Fields) -> FieldTable:
 
 
 def _rows(by_role: Mapping[str, Fields], split: str, task: str) -> dict[str, dict[str, Any]]:
-    counts = {role: fields[split][task] for role, fields in by_role.items()}
+    counts = {role: fields.get(split, {}).get(task, {}) for role, fields in by_role.items()}
     paths = sorted({path for of_role in counts.values() for path in of_role})
     rows = {path: _row({role: of_role.get(path, Counts()) for role, of_role in counts.items()}) for path in paths}
     return rows | {TOTAL: _row({role: _sum(of_role) for role, of_role in counts.items()})}

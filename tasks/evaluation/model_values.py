@@ -73,11 +73,14 @@ def _from_answers(llama: Llama, items: EvaluationItems, params: ValidateParams, 
     marked = notes.marks(items.notes, of_notes)
     values = [*generation.values(documents, answers, forms), *notes.values(items.notes, marked)]
     fields, few_shot_fields = notes.by_field(items.notes, marked), Fields()
+    with_examples = [note for note in items.notes if note.few_shot]
     if role == "base":
-        requests = [Request(note.few_shot, limit, prose) for note in items.notes]
-        marked = notes.marks(items.notes, answer(llama, requests, label="generating, base with examples"))
-        few_shot_fields = notes.by_field(items.notes, marked)
-    return [*values, *notes.few_shot_values(items.notes, marked)], fields, few_shot_fields
+        requests = [Request(note.few_shot, limit, prose) for note in with_examples]
+        few_shot = notes.marks(with_examples, answer(llama, requests, label="generating, base with examples"))
+        few_shot_fields = notes.by_field(with_examples, few_shot)
+    else:
+        few_shot = [of_note for note, of_note in zip(items.notes, marked, strict=True) if note.few_shot]
+    return [*values, *notes.few_shot_values(with_examples, few_shot)], fields, few_shot_fields
 
 
 def _prompt_texts(llama: Llama, params: ValidateParams) -> list[str]:

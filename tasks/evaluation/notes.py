@@ -7,6 +7,7 @@ than a learnt format can be told from one that is.
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from model.tokenizer.tokenizer import Message, Tokenizer
 from tasks.corpus.documents import Document, share
@@ -24,7 +25,7 @@ Fields = dict[str, dict[str, dict[str, Counts]]]  # split → task → path of t
 
 @dataclass(frozen=True)
 class Note:
-    """A document of a task, with its prompt and the one that begins with examples."""
+    """A document of a task, with its prompt and the one that begins with examples: none where that does not fit the context."""
 
     document: Document
     task: Task
@@ -65,7 +66,8 @@ def select(
 ) -> list[Note]:
     """Up to ``params.notes`` of each task, in an order that the seed fixes, the first of every group before the second of any.
 
-    A note that fills the model's context together with the examples and the answer is left out, and that is said.
+    A note that fills the model's context together with its answer is left out, one that does so with examples is asked about without
+    them only, and both are said.
     """
     by_task: dict[str, list[Document]] = {task: [] for task in sorted(tasks)}
     for document in documents:
@@ -74,16 +76,13 @@ def select(
     chosen: list[Note] = []
     for task, of_task in by_task.items():
         before = [m for d in examples.of(task, seed=seed, count=params.examples) for m in (*dialog(d), _said(d.answer))]
-        notes = (_note(document, tasks[task], before, tokenizer) for document in _spread(of_task, seed))
-        fitting: list[Note] = []
-        left_out = 0
-        while len(fitting) < (params.notes or len(of_task)) and (note := next(notes, None)):
-            if max(len(note.few_shot), len(note.prompt)) + params.max_new_tokens <= context:
-                fitting.append(note)
-            else:
-                left_out += 1
-        if left_out:
-            print(f"validate: {left_out} notes of the task {task} do not fit the context of {context} tokens; others are taken", flush=True)
+        room = context - params.max_new_tokens
+        notes = (_note(document, tasks[task], before, tokenizer, room) for document in _spread(of_task, seed))
+        fitting = list(islice(filter(None, notes), params.notes or None))
+        if left_out := min(params.notes or len(of_task), len(of_task)) - len(fitting):
+            print(f"validate: {left_out} notes of the task {task} are too long for the context of {context} tokens", flush=True)
+        if without := sum(not note.few_shot for note in fitting):
+            print(f"validate: {without} notes of the task {task} are too long for it with {params.examples} examples", flush=True)
         chosen += fitting
     return chosen
 
@@ -98,9 +97,12 @@ def _spread(documents: Iterable[Document], seed: int) -> list[Document]:
     return [document for _, document in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _note(document: Document, task: Task, before: Sequence[Message], tokenizer: Tokenizer) -> Note:
-    prompts = (tuple(tokenizer.chat_prompt(messages)) for messages in (dialog(document), [*before, *dialog(document)]))
-    return Note(document, task, *prompts)
+def _note(document: Document, task: Task, before: Sequence[Message], tokenizer: Tokenizer, room: int) -> Note | None:
+    """None where the prompt has more than ``room`` tokens."""
+    prompt, few_shot = (tuple(tokenizer.chat_prompt(messages)) for messages in (dialog(document), [*before, *dialog(document)]))
+    if len(prompt) > room:
+        return None
+    return Note(document, task, prompt, few_shot if before and len(few_shot) <= room else ())
 
 
 def _said(answer: str) -> Message:
@@ -134,7 +136,7 @@ def values(notes: Sequence[Note], marked: Sequence[Marks]) -> Iterator[Value]:
 
 
 def few_shot_values(notes: Sequence[Note], marked: Sequence[Marks]) -> Iterator[Value]:
-    """The same, of which the base model's are those with examples and the tuned model's those without."""
+    """The same of notes with examples, of which the base model's are those with examples and the tuned model's those without."""
     for note, of_note in zip(notes, marked, strict=True):
         item, total = _item(note), of_note.total()
         yield Value("parsed_few_shot", item, 1, float(of_note.parsed))

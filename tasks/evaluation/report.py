@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from tasks.evaluation import calibration
 from tasks.evaluation.findings import findings, verdict
@@ -51,6 +52,7 @@ def page(
 
 # What the head of the page shows of extraction: a metric, and the one that has the base model with examples beside the tuned one.
 EXTRACTION = {"field_f1": "field_f1_few_shot", "hallucinated": "hallucinated_few_shot", "parsed": "parsed_few_shot", "exact": ""}
+BARS = {"field_f1": "F1", "hallucinated": "hallucinated"}
 COLORS = {"base": "#999999", "base with examples": "#b58a3a", "tuned": "#4a7ab5"}
 
 
@@ -66,27 +68,24 @@ def _shares(of: Mapping[str, float]) -> str:
 
 def _extractions(metrics: Table) -> str:
     """F1 and hallucinated values of base, base with examples and tuned, on both splits, with intervals; empty without tasks."""
-    bars = [
-        (f"{title} ({split})", {role: metrics[split]["all"][name][key] for role, (name, key) in of_role.items()})
-        for split in ("test", "ood")
-        for metric, title in (("field_f1", "F1"), ("hallucinated", "hallucinated"))
-        if metric in metrics.get(split, {}).get("all", {})
-        for of_role in [{"base": (metric, "base"), "base with examples": (EXTRACTION[metric], "base"), "tuned": (metric, "tuned")}]
-    ]
+    bars = [(split, metric) for split in ("test", "ood") for metric in BARS if metric in metrics.get(split, {}).get("all", {})]
     if not bars:
         return ""
     figure = Figure(figsize=(8, 0.62 * len(bars) + 0.9), layout="constrained")
     axes = figure.add_subplot()
     for offset, (role, color) in enumerate(COLORS.items()):
-        cells = [cells[role] for _, cells in bars]
-        rows, values = [index + 0.26 * (offset - 1) for index in range(len(bars))], [100 * of["value"] for of in cells]
-        spread = [[100 * (of["value"] - of.get("low", of["value"])) for of in cells], [100 * (of.get("high", of["value"]) - of["value"]) for of in cells]]
-        axes.barh(rows, values, height=0.24, color=color, xerr=spread, ecolor="#444", label=role)
-    axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+        for index, (split, metric) in enumerate(bars):
+            of_split, with_examples = metrics[split]["all"], role == "base with examples"
+            row = of_split.get(EXTRACTION[metric] if with_examples else metric)
+            if row is not None:
+                of = {name: 100 * figure for name, figure in row["base" if with_examples else role].items()}
+                spread = [[of["value"] - of.get("low", of["value"])], [of.get("high", of["value"]) - of["value"]]]
+                axes.barh(index + 0.26 * (offset - 1), of["value"], height=0.24, color=color, xerr=spread, ecolor="#444")
+    axes.legend([Patch(color=color) for color in COLORS.values()], COLORS, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.set_yticks(range(len(bars)), [f"{BARS[metric]} ({split})" for split, metric in bars])
     axes.invert_yaxis()
     axes.set(xlabel="percent, with 95 % intervals", xlim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return svg(figure, salt="validation report")
 
 
@@ -153,10 +152,10 @@ parse has no values.</p>
 {% set rows = metrics[split]["all"] %}
 <tr{% if loop.first %} class="all"{% endif %}><td>{{ label(metric) }}{{ " (ood)" if split == "ood" }}
 <td class="n">{{ rows[metric]["items"] }}<td class="n">{{ rows[metric]["groups"] }}
-<td class="n">{{ interval(metric, rows[metric].base) }}<td class="n">{{ interval(shot, rows[shot].base) if shot }}
+<td class="n">{{ interval(metric, rows[metric].base) }}<td class="n">{{ interval(shot, rows[shot].base) if shot in rows }}
 <td class="n">{{ interval(metric, rows[metric].tuned) }}
 <td class="{{ verdict(metric, rows[metric]) }}">{{ interval(metric, rows[metric].change, sign=True) }}
-<td class="{{ verdict(shot, rows[shot]) if shot }}">{{ interval(shot, rows[shot].change, sign=True) if shot }}</tr>
+<td class="{{ verdict(shot, rows[shot]) if shot in rows }}">{{ interval(shot, rows[shot].change, sign=True) if shot in rows }}</tr>
 {% endfor %}
 {% endfor %}
 </table>

@@ -119,8 +119,9 @@ def _summary(metrics: Table) -> str:
     parts = []
     if "field_f1" in rows:
         values = {"base": rows["field_f1"]["base"]["value"], "tuned": rows["field_f1"]["tuned"]["value"]}
-        with_examples = rows["field_f1_few_shot"]["base"]["value"]
-        parts.append(f"F1 of extracted fields {_arrow(values, '.2f')} (base with examples {with_examples:.2f})")
+        parts.append(f"F1 of extracted fields {_arrow(values, '.2f')}")
+        if "field_f1_few_shot" in rows:
+            parts.append(f"of the base with examples {rows['field_f1_few_shot']['base']['value']:.2f}")
         parts.append(f"hallucinated {rows['hallucinated']['tuned']['value']:.1%}")
     parts.append(f"answer perplexity {_arrow(rows['answer_nll']['perplexity'], '.2f')}")
     if "choice" in rows:

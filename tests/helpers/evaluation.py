@@ -1,11 +1,12 @@
 """Base, tuned model, documents and shards of a private corpus."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from helpers.builders import sentences, write_cleaning_report, write_tiny_checkpoint
+from helpers.builders import TINY, sentences, write_cleaning_report, write_tiny_checkpoint
 from tasks.corpus.documents import Document, content_id, write_documents
 from tasks.corpus.extraction.definitions import Definition, NamesField, NumbersField, NumberSource, Task, question, write_tasks
 from tasks.corpus.params import ShardParams
@@ -43,8 +44,9 @@ def _note(split: str, number: int) -> Document:
 def write_evaluation_inputs(folder: Path, *, test: int = 24, public: bool = False, with_notes: bool = False) -> Path:
     """Base, tuned, documents and shards of a private corpus: questions, text of another origin, general text; on request notes of an
     extraction task, too."""
-    base = write_tiny_checkpoint(folder / "base")
-    write_tiny_checkpoint(folder / "tuned", seed=1)
+    config = replace(TINY, max_seq_len=640) if with_notes else TINY  # examples take their room
+    base = write_tiny_checkpoint(folder / "base", config)
+    write_tiny_checkpoint(folder / "tuned", config, seed=1)
     splits = ["test"] * test + ["validation"] * 6 + ["train"] * 60 + ["ood"] * 8
     documents = [
         Document(content_id(q), q, f"{a} {SECRET}.", "notes.csv", "signs", str(n), str(n), split=split)

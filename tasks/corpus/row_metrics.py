@@ -35,7 +35,7 @@ def compute_metrics(document: Document) -> dict[str, str | int | None]:
         "category": document.category,
         "question_chars": len(document.question),
         "answer_chars": len(answer),
-        "answer_words": len(answer.split()),
+        "answer_words": len((document.question if document.task else answer).split()),  # values of a record are no words
         "hidden_characters": int(bool(re.search(rules.HIDDEN, whole))),
         "html": int(bool(_HTML.search(whole))),
         "mojibake": int(not whole.isascii() and bool(_MOJIBAKE.search(whole))),

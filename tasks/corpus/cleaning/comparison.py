@@ -25,7 +25,7 @@ def comparison_keys(document: Document, boilerplate_words: int) -> dict[str, int
         "inferred_group": int(document.group.startswith(INFERRED_GROUPS)),
         "kind": GROUP_KINDS.index(prefix) if (prefix := document.group.partition(":")[0]) in GROUP_KINDS else GROUP_KINDS.index("group"),
         "pair": shingles.hash_text("\x1f".join([*(t for _, t in document.before), question, answer])),
-        "answer": shingles.hash_text(answer) if question and answer.count(" ") >= boilerplate_words - 1 else 0,
+        "answer": shingles.hash_text(answer) if question and not document.task and answer.count(" ") >= boilerplate_words - 1 else 0,
         "split": (SPLITS.index(document.split) + 1) if document.split else 0,
     }
 

@@ -25,7 +25,7 @@ from tasks.corpus.documents import Document, private, read_lines
 from tasks.runtime.pool import are_processes_kept, run_all
 
 MAX_DOCUMENTS = 2000  # the sample: the first documents by id, which are a sample of all, as ids are digests; of each raw file as many
-MAX_CHARS = 2_000_000  # of the sample's documents, of which the last is taken whole
+MAX_CHARS = 800_000  # of the sample's documents, of which the last is taken whole
 PART = 100  # documents that a process measures at a time
 SMALL = 1_000_000  # characters that one process measures sooner than a pool starts
 MAX_STRINGS, MAX_STRING = 20, 100  # of the private table: strings per rule, and characters of each

@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError
+import orjson
+
+from tasks.corpus.readers.records import MAX_RECORD, TOO_LONG, FileOptions, UnreadableError, bad_characters
 from tasks.corpus.readers.streams import numbered, open_text
 from tasks.corpus.readers.tables import REFUSED, no_repeats, parse_object
 
@@ -19,6 +21,10 @@ _TYPE = re.compile(r'"resourceType"\s*:\s*"(\w*)"')
 _ENTRIES = re.compile(r'"entry"\s*:\s*\[')
 _BLANK = re.compile(r"[\s,]*")
 _REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,63})/([^/?#|\s]{1,200})(?:/_history/[^/?#|\s]+)?/?(?:[?|][^/]*)?$")
+_WITHOUT_TEXT = frozenset(
+    "AllergyIntolerance Condition Coverage Device Encounter Immunization Medication MedicationAdministration MedicationDispense "
+    "MedicationRequest MedicationStatement Observation Procedure ServiceRequest Specimen".split()
+)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 
@@ -80,7 +86,22 @@ def located(path: Path, options: FileOptions, types: tuple[str, ...] = ()) -> It
         for i, line in numbered(file):
             if types and line is not None and not {"Bundle", *types} & {match[1] for match in _TYPE.finditer(line)}:
                 continue
-            yield from _unbundled(parse_object(line), f"line {i}", "", 0)
+            yield from _unbundled(_parsed(line), f"line {i}", "", 0)
+
+
+def _parsed(line: str | None) -> Json | str:
+    """The resource in a line, or what is wrong with it.
+
+    An export is mostly resources without text and people. They are parsed ten times as fast, by a parser that does not see repeated keys.
+    """
+    if line is not None and not bad_characters(line):
+        try:
+            resource = orjson.loads(line)
+        except ValueError:
+            return parse_object(line)
+        if isinstance(resource, dict) and resource.get("resourceType") in _WITHOUT_TEXT:
+            return resource
+    return parse_object(line)
 
 
 def _has_objects_in_lines(path: Path, options: FileOptions) -> bool:

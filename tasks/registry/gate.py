@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.corpus.row_metrics import RowMetrics
-from tasks.evaluation.metrics import METRICS
+from tasks.evaluation.metrics import METRICS, importance
 from tasks.evaluation.scores import Interval, Score, change, count_groups, difference, estimate
 from tasks.evaluation.table import MIN_GROUPS
 from tasks.registry.params import GateParams, Guardrail, Measured, Primary, Threshold
@@ -137,9 +137,9 @@ def _unmeasured(rule: Measured) -> str:
 
 
 def table(scores: Sequence[Score]) -> tuple[MetricRow, ...]:
-    """Every metric of every split, with 95 % intervals."""
+    """Every metric of every split, with 95 % intervals; what matters most comes first."""
     rows = []
-    for metric, split in sorted({(s.metric, s.split) for s in scores}):
+    for metric, split in sorted({(s.metric, s.split) for s in scores}, key=lambda pair: (importance(pair[0]), *pair)):
         members = [s for s in scores if (s.metric, s.split) == (metric, split)]
         rows.append(MetricRow(metric, split, len(members), estimate(members, "base"), estimate(members, "tuned"), change(members)))
     return tuple(rows)

@@ -1,7 +1,8 @@
 """The findings of an evaluation in three lists: worse, better, unclear. The terminal, the card, MLflow and every page read them here.
 
 A change is better or worse where its whole 95 % interval lies on one side of zero, and unclear where it does not, or where there are too
-few groups of items for an interval. In each list what matters most comes first. Figures are those that people read: perplexities, percentages.
+few groups of items for an interval. In each list what matters most comes first. Figures are those that people read: perplexities,
+percentages.
 """
 
 from collections.abc import Mapping

@@ -118,7 +118,8 @@ def marks(notes: Sequence[Note], answers: Sequence[Answer]) -> list[Marks]:
             marked.append(mark(given.text, document.answer, note_of(document), note.task.schema, complete=given.complete))
         except ValueError:
             raise ValueError(
-                f"the answer of document {document.id} ({document.source}) of the task {note.task.name} is no JSON; run 'dvc repro preprocess'"
+                f"the answer of document {document.id} ({document.source}) of the task {note.task.name} is no JSON; run 'dvc repro "
+                "--force preprocess'"
             ) from None
     return marked
 

@@ -46,12 +46,14 @@ def page(
         details=details,
         min_groups=MIN_GROUPS,
         extraction=EXTRACTION,
+        details_of=BY_CATEGORY,
         extractions=_extractions(metrics),
     )
 
 
 # What the head of the page shows of extraction: a metric, and the one that has the base model with examples beside the tuned one.
 EXTRACTION = {"field_f1": "field_f1_few_shot", "hallucinated": "hallucinated_few_shot", "parsed": "parsed_few_shot", "exact": ""}
+BY_CATEGORY = ("field_f1", "hallucinated", "answer_nll", "answer_content_nll", "bits_per_byte", "choice")
 BARS = {"field_f1": "F1", "hallucinated": "hallucinated"}
 COLORS = {"base": "#999999", "base with examples": "#b58a3a", "tuned": "#4a7ab5"}
 
@@ -209,7 +211,7 @@ answer is right on half; chance is 50 %.</p>
 {{ line(label(metric), metric, row) }}
 {% endfor %}
 </table>
-{% for metric in ("field_f1", "hallucinated", "answer_nll", "answer_content_nll", "bits_per_byte", "choice") if metric in metrics[split]["all"] %}
+{% for metric in details_of if metric in metrics[split]["all"] %}
 <h3>{{ label(metric) | capitalize }}</h3>
 <table>{{ header("category, source") }}
 {% for part in ("category", "source") %}

@@ -31,9 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # The code that decides a score, given the items and the weights; more than that does no harm, less would.
 SCORING = tuple(ROOT / folder for folder in ("model", "tasks/corpus/shards", "tasks/evaluation"))
 # Params that choose items, or that no score depends on. What is shown for the prompts is no score.
-ITEM_PARAMS: dict[str, Any] = {
-    name: True for name in ("seed", "max_tokens", "choices", "generations", "batch_tokens", "temperature", "top_p", "prompts", "tasks")
-} | {"structured": {"notes": True, "examples": True}}
+_CHOOSING = ("seed", "max_tokens", "choices", "generations", "batch_tokens", "temperature", "top_p", "prompts", "tasks")
+ITEM_PARAMS: dict[str, Any] = dict.fromkeys(_CHOOSING, True) | {"structured": {"notes": True, "examples": True}}
 
 
 def evaluate(

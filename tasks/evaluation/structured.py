@@ -201,4 +201,3 @@ def _readings(token: str) -> list[float]:
     if len(parts) <= 2:
         readings.add(float(".".join(parts)))
     return sorted(readings or map(float, parts))
-

@@ -221,7 +221,7 @@ _PAGE = html.page(
 </dl>
 {% endfor %}
 {% endif %}
-<p>Intervals are at 95 %, by the bootstrap over groups of items (the notes of a patient); those of differences between models are paired.</p>
+<p>Intervals are at 95 %, by the bootstrap over groups of items (the notes of a patient), paired for differences between models.</p>
 """,
     style="""dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }""",
 )

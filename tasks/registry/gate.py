@@ -74,7 +74,7 @@ def decide(
     params: GateParams,
     report: Path,
     *,
-    expected: Expected = Expected(),  # noqa: B008 - it is immutable
+    expected: Expected = Expected(),
     unknown: str = "",
 ) -> Decision:
     """``champion``: its scores of the same items; none where there is no champion, or, with ``unknown``, where the reason that it says

@@ -91,7 +91,7 @@ def test_every_metric_is_scored_and_the_table_is_what_the_scores_say(evaluation:
     assert {s.source for s in scores if s.metric == "general_nll"} == {"general.csv", "g.txt"}
     of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nll", "test")]
     row = metrics["test"]["all"]["answer_nll"]
-    assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.weight for s in of_answers))
+    assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.tuned_weight for s in of_answers))
     assert row["tuned"]["low"] < row["tuned"]["value"] < row["tuned"]["high"]
 
 
@@ -215,7 +215,10 @@ def test_fields_are_told_apart_and_no_page_quotes_a_note(extraction: Path) -> No
     page = (extraction / "report.html").read_text()
     assert "Extraction from notes" in page and page.index("Extraction from notes") < page.index("In short") < page.index("perplexity")
     for path in extraction.iterdir():
-        assert not any(secret in path.read_text() for secret in ("Sertraline", "Metformin", "HR 8", "patient-1")) or path.name == "scores.jsonl"
+        assert (
+            not any(secret in path.read_text() for secret in ("Sertraline", "Metformin", "HR 8", "patient-1"))
+            or path.name == "scores.jsonl"
+        )
     assert not any(secret in (extraction / "scores.jsonl").read_text() for secret in ("Sertraline", "Metformin", "HR 8"))
 
 

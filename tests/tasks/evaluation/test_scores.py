@@ -73,9 +73,9 @@ def test_a_line_of_an_older_version_has_one_weight_for_both_models_and_items_tha
 
 def resampled(patients: list[list[Score]], value: Callable[[list[Score]], float]) -> tuple[float, float]:
     """The interval of a value over patients drawn with replacement, patient by patient in plain Python."""
-    random, values = np.random.default_rng(SEED), []
-    for _ in range(RESAMPLES):
-        values.append(value([score for index in random.integers(len(patients), size=len(patients)) for score in patients[index]]))
+    random, count = np.random.default_rng(SEED), len(patients)
+    drawn = (random.integers(count, size=count) for _ in range(RESAMPLES))
+    values = [value([score for index in indices for score in patients[index]]) for indices in drawn]
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -92,7 +92,9 @@ def test_intervals_are_those_of_drawing_whole_patients_with_weights_of_each_mode
         notes = [(int(random.integers(0, 6)), int(random.integers(1, 6))) for _ in range(number % 4 + 1)]
         patients.append(
             [
-                Score("field_f1", f"{number}-{n}", "test", "k", "s", b, t, float(random.integers(0, b + 1)), float(random.integers(0, t + 1)))
+                Score(
+                    "field_f1", f"{number}-{n}", "test", "k", "s", b, t, float(random.integers(0, b + 1)), float(random.integers(0, t + 1))
+                )
                 for n, (b, t) in enumerate(notes)
             ]
         )

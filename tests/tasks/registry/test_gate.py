@@ -128,7 +128,9 @@ def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
     assert decided([*scores(2.1), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params).verdict == "refused"
 
 
-def extracted(f1: float, *, base: float = 0.0, invented: float = 0.0, count: int = 40, patients: int = 20, split: str = "test") -> list[Score]:
+def extracted(
+    f1: float, *, base: float = 0.0, invented: float = 0.0, count: int = 40, patients: int = 20, split: str = "test"
+) -> list[Score]:
     """Of as many notes of ten values each, more or less hard by the same for every call."""
     hard = np.random.default_rng(7).normal(0, 0.05, count)
     right = [float(np.clip(round(10 * (f1 + h)), 0, 10)) for h in hard]

@@ -75,7 +75,9 @@ def test_a_note_too_long_for_the_context_is_left_out_and_one_too_long_with_examp
 
 def test_answers_are_those_of_each_prompt_by_itself_whatever_shares_a_slot_or_a_prefix(llama: Llama) -> None:
     selected = chosen(llama, notes("test", 20), PARAMS.model_copy(update={"notes": 13}))
-    requests = [Request(note.few_shot, 5 + n % 9, 99) for n, note in enumerate(selected)] + [Request(note.prompt, 12, 99) for note in selected]
+    requests = [Request(note.few_shot, 5 + n % 9, 99) for n, note in enumerate(selected)] + [
+        Request(note.prompt, 12, 99) for note in selected
+    ]
     assert len(requests) > 3 * SLOTS
     together = answer(llama, requests, label="test")
     for request, given in zip(requests, together, strict=True):

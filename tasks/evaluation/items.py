@@ -69,7 +69,12 @@ def build_items(documents: Path, shards: Shards, checkpoint: Path, tokenizer: To
     ``ValueError`` where documents and shards do not belong together.
     """
     splits = {name: shards.open(name) for name in (TEST, OOD, TRAIN)}
-    chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens) for name in (TEST, OOD)}
+    tasks = read_tasks(documents)
+    of_tasks = frozenset(task.category for task in tasks.values())
+    # Choices and behaviour say little beside extraction and take as long.
+    preferences = not tasks or params.structured.rest == 1
+    params = params.beside_tasks() if tasks else params
+    chosen = {name: select(splits[name], seed=params.seed, max_tokens=params.max_tokens, whole=of_tasks) for name in (TEST, OOD)}
     if not chosen[TEST]:
         raise ValueError(
             f"{shards.directory} holds no test documents; look at the splits in data/ and at preprocess.test_share in params.yaml"
@@ -78,10 +83,8 @@ def build_items(documents: Path, shards: Shards, checkpoint: Path, tokenizer: To
     if {d.id for d in held_out} != {entry.id for entry in splits[TEST].entries}:
         raise ValueError(f"{documents} and {shards.directory} hold different test documents; run 'dvc repro shard'")
     foreign = list(read_documents(documents, OOD))
-    tasks = read_tasks(documents)
     # What a note states is copied from it, not known by heart, and answers that follow from a note are no choices.
     untied = [document for document in held_out if document.task not in tasks]
-    of_tasks = frozenset(task.category for task in tasks.values())
     memorized = [Extraction(name, splits[name], params.extraction, seed=params.seed, without=of_tasks) for name in (TRAIN, TEST)]
     train = _TrainPass.over(read_documents(documents, TRAIN), tasks, {entry.id for entry in memorized[0].entries})
     boilerplate = BoilerplateModel(splits[TRAIN], params.boilerplate)
@@ -89,8 +92,8 @@ def build_items(documents: Path, shards: Shards, checkpoint: Path, tokenizer: To
     probes: tuple[Probe, ...] = (
         answers[TEST],
         answers[OOD],
-        Choices(questions(untied, seed=params.seed, per_category=params.choices), tokenizer),
-        Preferences(pairs() if tokenizer.template else [], tokenizer),  # questions need a chat template
+        Choices(questions(untied, seed=params.seed, per_category=params.choices) if preferences else [], tokenizer),
+        Preferences(pairs() if tokenizer.template and preferences else [], tokenizer),  # questions need a chat template
         GeneralText([*passages(), *_general_documents(documents, splits[TRAIN], params)], tokenizer),
         *memorized,
     )

@@ -5,6 +5,7 @@ than a learnt format can be told from one that is.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -74,26 +75,28 @@ def select(
         if document.task in by_task:
             by_task[document.task].append(document)
     chosen: list[Note] = []
+    used: Counter[str] = Counter()  # groups, so that each task has notes of others
     for task, of_task in by_task.items():
         before = [m for d in examples.of(task, seed=seed, count=params.examples) for m in (*dialog(d), _said(d.answer))]
         room = context - params.max_new_tokens
-        notes = (_note(document, tasks[task], before, tokenizer, room) for document in _spread(of_task, seed))
+        notes = (_note(document, tasks[task], before, tokenizer, room) for document in _spread(of_task, seed, used))
         fitting = list(islice(filter(None, notes), params.notes or None))
         if left_out := min(params.notes or len(of_task), len(of_task)) - len(fitting):
             print(f"validate: {left_out} notes of the task {task} are too long for the context of {context} tokens", flush=True)
         if without := sum(not note.few_shot for note in fitting):
             print(f"validate: {without} notes of the task {task} are too long for it with {params.examples} examples", flush=True)
+        used.update(note.document.group for note in fitting)
         chosen += fitting
     return chosen
 
 
-def _spread(documents: Iterable[Document], seed: int) -> list[Document]:
-    """The first document of every group, then the second of every group, and so on."""
-    rank: dict[str, int] = {}
+def _spread(documents: Iterable[Document], seed: int, used: Counter[str]) -> list[Document]:
+    """The first document of every group, then the second of every group, and so on; ``used``: documents of it that were taken before."""
+    rank = Counter(used)
     ranked = []
     for document in sorted(documents, key=lambda d: share(seed, "structured", d.id)):
-        rank[document.group] = rank.get(document.group, -1) + 1
         ranked.append((rank[document.group], document))
+        rank[document.group] += 1
     return [document for _, document in sorted(ranked, key=lambda pair: pair[0])]
 
 

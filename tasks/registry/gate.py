@@ -96,7 +96,7 @@ def decide(
     if champion is None:
         return Decision("first", ("There is no champion, and every threshold is met.", *notes), rows)
     first = _comparison(challenger, champion, primary)
-    others = [_comparison(challenger, champion, guardrail) for guardrail in params.guardrails]
+    others = [_comparison(challenger, champion, guardrail) for guardrail in params.guardrails if guardrail.applies(challenger)]
     if any(c.judgement == "worse" for c in (first, *others)):
         verdict: Verdict = "refused"
     elif not unsure and first.judgement == "better" and all(c.judgement in ("no worse", "not measured") for c in others):
@@ -122,7 +122,7 @@ def _primary(scores: Sequence[Score], params: GateParams) -> tuple[Primary | Non
 def _missing(scores: Sequence[Score], params: GateParams, expected: Expected) -> Iterator[str]:
     """A sentence about each entry of the gate that should have been measured and was not, so that none is passed by losing its metric."""
     for rule in params.rules:
-        if rule.of(scores):
+        if rule.of(scores) or (isinstance(rule, Guardrail) and not rule.applies(scores)):
             continue
         if rule.of_tasks and expected.tasks and rule.split in ("", "test"):
             tasks = ", ".join(expected.tasks)

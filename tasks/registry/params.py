@@ -70,6 +70,17 @@ class Guardrail(Measured):
 
     margin: float = Field(ge=0)  # by which the challenger may be worse
     items: int = Field(ge=1)
+    unless: str = ""  # the guardrail does not count where this metric was measured, which says more
+
+    @field_validator("unless")
+    @classmethod
+    def unless_exists(cls, metric: str) -> str:
+        """``ValueError`` where no metric has this name."""
+        return cls.metric_exists(metric) if metric else metric
+
+    def applies(self, scores: Sequence[Score]) -> bool:
+        """Whether it counts for these scores."""
+        return not any(s.metric == self.unless for s in scores)
 
 
 class GateParams(Params):

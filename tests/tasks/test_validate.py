@@ -29,7 +29,7 @@ PARAMS = ValidateParams(
     precision="float32",
     boilerplate=BoilerplateParams(share=0.05, certainty=0.9),
     extraction=ExtractionParams(documents=5, prefix=4, target=4),
-    structured=StructuredParams(notes=6, examples=2, max_new_tokens=24),
+    structured=StructuredParams(notes=6, examples=2, max_new_tokens=24, rest=1.0),
     max_new_tokens=8,
     temperature=0.6,
     top_p=0.9,

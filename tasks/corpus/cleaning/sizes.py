@@ -24,6 +24,9 @@ def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mappi
     ``documents`` is a documents directory; what no document of the user's decides, such as the general texts, is left out.
     """
     held_out = {split: list(read_documents(documents, split)) for split in ("test", "ood")}
+    if any(document.task for of_split in held_out.values() for document in of_split):
+        rest = validate["structured"]["rest"]
+        validate = dict(validate) | {name: round(rest * validate[name]) for name in ("max_tokens", "generations")}
     counted = dict(_counts(held_out, validate))
     short: dict[str, str] = {}
     for metric, split, needed in _needs(register, counted):
@@ -45,8 +48,9 @@ def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mappi
 def _needs(register: Mapping[str, Any], counted: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, str, int]]:
     """Metric, split and items of each entry of the gate; of the primary metrics, the first that can be measured counts."""
     primary = next((entry for entry in register["primary"] if (entry["metric"], entry["split"]) in counted), register["primary"][-1])
+    measured = {metric for metric, _ in counted}
     for entry in (primary, *register["thresholds"], *register["guardrails"]):
-        if entry.get("items"):
+        if entry.get("items") and entry.get("unless") not in measured:
             yield entry["metric"], entry["split"], entry["items"]
 
 
@@ -78,6 +82,7 @@ def _scored(documents: Iterable[Document], seed: int, max_tokens: int) -> int:
     tokens, items = Counter[str](), 0
     for document in sorted(documents, key=lambda d: share(seed, d.id)):
         if not max_tokens or tokens[document.category] < max_tokens:
-            tokens[document.category] += max(len(document.answer) // CHARS_PER_TOKEN, 1)
+            text = document.question + document.answer if document.task else document.answer
+            tokens[document.category] += max(len(text) // CHARS_PER_TOKEN, 1)
             items += 1
     return items

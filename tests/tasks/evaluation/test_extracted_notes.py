@@ -16,7 +16,7 @@ from tasks.evaluation.notes import Examples, Note, by_field, few_shot_values, ma
 from tasks.evaluation.params import StructuredParams
 from tasks.evaluation.structured import Counts
 
-PARAMS = StructuredParams(notes=6, examples=2, max_new_tokens=16)
+PARAMS = StructuredParams(notes=6, examples=2, max_new_tokens=16, rest=1.0)
 
 
 @pytest.fixture(scope="module")

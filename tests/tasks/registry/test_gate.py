@@ -104,8 +104,8 @@ GENERATED = ("repetition", "stop")
         (generated(0.5, 0.52, 48), "first", "There is no champion"),
         (generated(0.5, 0.3, 48), "first", "There is no champion"),
         (generated(0.5, 0.6, 48), "unclear", "and must be at most 0.1 by the whole interval."),  # may be more
-        (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 40 do not show that it is at most 0.1."),
-        (generated(0.5, 0.1, 4), "unclear", "fewer than 40 do not show that it is at most 0.1."),
+        (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 24 do not show that it is at most 0.1."),
+        (generated(0.5, 0.1, 4), "unclear", "fewer than 24 do not show that it is at most 0.1."),
         (generated(0.6, 0.3, 48, metric="stop"), "refused", "and must be at least -0.1 by the whole interval."),
         (generated(0.3, 0.6, 48, metric="stop"), "first", "There is no champion"),
         (generated(0.6, 0.56, 48, metric="stop"), "unclear", "and must be at least -0.1 by the whole interval."),
@@ -186,6 +186,16 @@ def test_without_tasks_the_next_primary_metric_decides_and_that_is_said(tmp_path
     assert few.verdict == "refused" and "answer_nll, test was measured on 20 items; fewer than 100" in few.reasons[0]
     none = decided([s for s in CHAMPION if s.metric == "choice"], None, tmp_path, OF_TASKS)
     assert none.verdict == "refused" and none.reasons == ("No primary metric was measured: field_f1, test, answer_nll, test.",)
+
+
+def test_a_guardrail_gives_way_to_the_metric_that_it_names(tmp_path: Path) -> None:
+    (guardrail, *_) = PARAMS.guardrails
+    params = OF_TASKS.model_copy(update={"guardrails": (guardrail.model_copy(update={"unless": "field_f1"}),)})
+    worse = scores(1.9, other=2.2)
+    assert decided(worse, CHAMPION, tmp_path, params).verdict == "refused"
+    assert decided([*worse, *extracted(0.9)], [*CHAMPION, *extracted(0.8)], tmp_path, params).verdict == "better"
+    with pytest.raises(ValidationError, match="there is no metric 'f1'"):
+        Guardrail(metric="choice", margin=0.1, items=1, unless="f1")
 
 
 def test_a_metric_that_went_missing_lets_nothing_pass(tmp_path: Path) -> None:

@@ -53,5 +53,8 @@ class ValidateParams(Params):
         """The sizes of what is scored beside extraction, where a corpus has tasks."""
         rest = self.structured.rest
         documents = max(1, round(rest * self.extraction.documents))
-        sizes = {"max_tokens": self.max_tokens and max(1, round(rest * self.max_tokens)), "generations": round(rest * self.generations) or 1}
+        sizes = {
+            "max_tokens": self.max_tokens and max(1, round(rest * self.max_tokens)),
+            "generations": round(rest * self.generations) or 1,
+        }
         return self.model_copy(update=sizes | {"extraction": self.extraction.model_copy(update={"documents": documents})})

@@ -46,6 +46,7 @@ def page(
         details=details,
         min_groups=MIN_GROUPS,
         extraction=EXTRACTION,
+        titles=BARS | {"parsed": "parse", "exact": "right in all"},
         details_of=BY_CATEGORY,
         extractions=_extractions(metrics),
     )
@@ -148,12 +149,13 @@ truth of the structured record. With examples the base model saw {{ details.exam
 what is left of the gain is not that of a format alone. A hallucinated value is one that the note states nowhere. An answer that does not
 parse has no values.</p>
 <div class="pictures">{{ extractions | safe }}</div>
-<table><tr><th>metric<th>notes<th>patients<th>base<th>base, examples<th>tuned<th>tuned less base<th>tuned less base, examples</tr>
+<table class="extraction"><tr><th>metric<th>split<th>notes (patients)<th>base<th>base, examples<th>tuned
+<th>tuned less base<th>tuned less base, examples</tr>
 {% for split in ("test", "ood") if split in metrics and "field_f1" in metrics[split]["all"] %}
 {% for metric, shot in extraction.items() %}
 {% set rows = metrics[split]["all"] %}
-<tr{% if loop.first %} class="all"{% endif %}><td>{{ label(metric) }}{{ " (ood)" if split == "ood" }}
-<td class="n">{{ rows[metric]["items"] }}<td class="n">{{ rows[metric]["groups"] }}
+<tr{% if loop.first %} class="all"{% endif %}><td>{{ titles[metric] }}<td>{{ split }}
+<td class="n">{{ rows[metric]["items"] }} ({{ rows[metric]["groups"] }})
 <td class="n">{{ interval(metric, rows[metric].base) }}<td class="n">{{ interval(shot, rows[shot].base) if shot in rows }}
 <td class="n">{{ interval(metric, rows[metric].tuned) }}
 <td class="{{ verdict(metric, rows[metric]) }}">{{ interval(metric, rows[metric].change, sign=True) }}
@@ -254,5 +256,6 @@ canaries.</li>
 </ul>
 """,
     style="""th, td.better, td.worse, td.unclear { white-space: nowrap } .answers td { width: 50%; white-space: pre-wrap }
-.all td { font-weight: 600 } .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }""",
+.all td { font-weight: 600 } table.extraction td { white-space: normal; min-width: 5rem }
+.pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }""",
 )

@@ -80,13 +80,13 @@ def select(
         before = [m for d in examples.of(task, seed=seed, count=params.examples) for m in (*dialog(d), _said(d.answer))]
         room = context - params.max_new_tokens
         notes = (_note(document, tasks[task], before, tokenizer, room) for document in _spread(of_task, seed, used))
-        fitting = list(islice(filter(None, notes), params.notes or None))
-        if left_out := min(params.notes or len(of_task), len(of_task)) - len(fitting):
+        taken = list(islice(filter(None, notes), params.notes or None))
+        if left_out := min(params.notes or len(of_task), len(of_task)) - len(taken):
             print(f"validate: {left_out} notes of the task {task} are too long for the context of {context} tokens", flush=True)
-        if without := sum(not note.few_shot for note in fitting):
+        if without := sum(not note.few_shot for note in taken):
             print(f"validate: {without} notes of the task {task} are too long for it with {params.examples} examples", flush=True)
-        used.update(note.document.group for note in fitting)
-        chosen += fitting
+        used.update(note.document.group for note in taken)
+        chosen += taken
     return chosen
 
 

@@ -53,7 +53,7 @@ def train_and_score(artifacts: Path, variants: Path, seed: int, steps: int | Non
         rows = read_scores(Path("evaluation"))
     finally:
         os.chdir(here)
-    return {row.id: (row.tuned, int(row.weight)) for row in rows if (row.metric, row.split) == ("answer_nll", "test")}
+    return {row.id: (row.tuned, int(row.tuned_weight)) for row in rows if (row.metric, row.split) == ("answer_nll", "test")}
 
 
 def compare(without: list[dict[str, tuple[float, int]]], having: list[dict[str, tuple[float, int]]]) -> dict[str, float]:

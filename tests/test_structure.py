@@ -112,7 +112,7 @@ def test_what_a_training_state_and_a_score_hold_for_misses_no_code() -> None:
 
 
 # What they choose is another digest's matter: that of the items.
-CHOOSES_ITEMS = ("tasks.corpus.documents", "tasks.corpus.augmentation.paraphrase")
+CHOOSES_ITEMS = ("tasks.corpus.documents", "tasks.corpus.augmentation.paraphrase", "tasks.corpus.extraction.definitions")
 
 
 def dependencies(stage: str) -> list[str]:

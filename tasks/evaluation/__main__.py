@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def full(params: "ValidateParams") -> "ValidateParams":
     """The params without the limits that keep the stage short."""
     extraction = params.extraction.model_copy(update={"documents": max(1000, params.extraction.documents)})
-    return params.model_copy(update={"max_tokens": 0, "choices": 0, "generations": max(50, params.generations), "extraction": extraction})
+    structured = params.structured.model_copy(update={"notes": 0, "rest": 1.0})
+    sizes = {"max_tokens": 0, "choices": 0, "generations": max(50, params.generations)}
+    return params.model_copy(update=sizes | {"extraction": extraction, "structured": structured})
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """The findings of an evaluation in three lists: worse, better, unclear. The terminal, the card, MLflow and every page read them here.
 
 A change is better or worse where its whole 95 % interval lies on one side of zero, and unclear where it does not, or where there are too
-few items for an interval. Figures are those that people read: perplexities, percentages.
+few groups of items for an interval. In each list what matters most comes first. Figures are those that people read: perplexities,
+percentages.
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tasks.evaluation.metrics import METRICS
+from tasks.evaluation.metrics import METRICS, importance
 
 Verdict = Literal["worse", "better", "unclear"]
 VERDICTS: tuple[Verdict, ...] = ("worse", "better", "unclear")  # in the order in which they are read
@@ -18,9 +19,9 @@ OBVIOUS_SPLITS = ("test", "general", "behaviour")  # the metric's label says eno
 def findings(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
     """The sentences of each list. ``metrics``: the table of an evaluation, as in ``metrics.json``."""
     sentences: dict[str, list[str]] = {name: [] for name in VERDICTS}
-    for split, parts in metrics.items():
-        for metric, row in parts["all"].items():
-            sentences[verdict(metric, row)].append(sentence(metric, split, row))
+    rows = [(metric, split, row) for split, parts in metrics.items() for metric, row in parts["all"].items()]
+    for metric, split, row in sorted(rows, key=lambda entry: importance(entry[0])):  # splits stay in their order
+        sentences[verdict(metric, row)].append(sentence(metric, split, row))
     return sentences
 
 

@@ -1,14 +1,13 @@
-"""How generated answers look from outside: whether they end, repeat themselves or are empty. What they say is not scored."""
+"""How generated answers look from outside: whether they end, repeat themselves or are empty. What they say is not scored here."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from model.generation.completion import Llama
 from model.tokenizer.tokenizer import Message
 from tasks.corpus.documents import Document, share
+from tasks.evaluation.decoding import Answer
 from tasks.evaluation.probes import Item, Value
-from tasks.runtime.progress import progress
 
-BATCH_SIZE = 8
 MAX_CHARACTERS = 2000  # of a question with its earlier turns
 NGRAM = 4
 
@@ -24,30 +23,33 @@ def select(documents: Sequence[Document], *, seed: int, count: int) -> list[Docu
     return [by_category[category][index] for category, index in sorted((category, index) for index, category in chosen)]
 
 
-def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int, label: str) -> Iterator[Value]:
-    """Whether each greedy answer of at most ``max_new_tokens`` tokens ends, is empty, and how much of it is repeated.
+def values(documents: Sequence[Document], answers: Sequence[Answer], forms: Sequence[Sequence[int]]) -> Iterator[Value]:
+    """Whether each answer ends, is empty, and how much of it is repeated.
 
-    ``label`` names the progress bar.
+    ``forms``: ids of a text of the form that was asked for, which may repeat what it repeats; empty for prose.
     """
-    for start in progress(range(0, len(documents), BATCH_SIZE), unit="batch", desc=label):
-        batch = documents[start : start + BATCH_SIZE]
-        completions = llama.chat_completion([_dialog(d) for d in batch], max_gen_len=max_new_tokens, temperature=0.0)
-        for document, completion in zip(batch, completions, strict=True):
-            item = Item(document.id, document.split, document.category, document.source)
-            yield Value("stop", item, 1, float(completion.finish_reason == "stop"))
-            yield Value("empty", item, 1, float(not completion.text.strip()))
-            yield Value("repetition", item, 1, repeated_share(completion.ids))
+    for document, answer, form in zip(documents, answers, forms, strict=True):
+        item = Item(document.id, document.split, document.category, document.source)
+        yield Value("stop", item, 1, float(answer.complete))
+        yield Value("empty", item, 1, float(not answer.text.strip()))
+        yield Value("repetition", item, 1, repeated_share(answer.ids, form))
 
 
-def repeated_share(ids: Sequence[int]) -> float:
-    """The share of 4-grams of token ids that occurred before; 0 where there are none."""
-    ngrams = [tuple(ids[start : start + NGRAM]) for start in range(len(ids) - NGRAM + 1)]
-    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+def repeated_share(ids: Sequence[int], form: Sequence[int] = ()) -> float:
+    """The share of 4-grams of token ids that occurred before, more often than in ``form``; 0 where there are none."""
+    ngrams, allowed = _ngrams(ids), _ngrams(form)
+    repeated = sum(max(0, count - max(1, allowed[ngram])) for ngram, count in ngrams.items())
+    return repeated / ngrams.total() if ngrams else 0.0
+
+
+def _ngrams(ids: Sequence[int]) -> Counter[tuple[int, ...]]:
+    return Counter(tuple(ids[start : start + NGRAM]) for start in range(len(ids) - NGRAM + 1))
+
+
+def dialog(document: Document) -> list[Message]:
+    """The turns that ask a document's question."""
+    return [*({"role": role, "content": text} for role, text in document.before), {"role": "user", "content": document.question}]
 
 
 def _user_text(document: Document) -> str:
     return "".join(text for _, text in (*document.before, ("user", document.question)))
-
-
-def _dialog(document: Document) -> list[Message]:
-    return [*({"role": role, "content": text} for role, text in document.before), {"role": "user", "content": document.question}]

@@ -5,7 +5,7 @@ is enough and nothing needs to be generated. Boilerplate and what follows from t
 memorized: held-out documents and the base model are measured too, and the difference is what training added.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -19,20 +19,23 @@ from tasks.evaluation.probes import Item, Value
 class Extraction:
     """Probe: documents of a split with enough text, in an order that the seed fixes. Given a prefix, does the model write the target?"""
 
-    def __init__(self, name: str, split: Split, params: ExtractionParams, *, seed: int):
+    def __init__(self, name: str, split: Split, params: ExtractionParams, *, seed: int, without: Collection[str] = ()):
+        """``without``: categories that are left out."""
         self._split = name
-        self._entries: list[Entry] = []
+        self.entries: list[Entry] = []
         self.texts: list[Text] = []
         for index in sorted(range(len(split)), key=lambda n: share(seed, "extraction", split.entries[n].id)):
             if len(self.texts) == params.documents:
                 break
+            if split.entries[index].category in without:
+                continue
             if text := _prefix_and_target(Text(*split.document(index)), params):
-                self._entries.append(split.entries[index])
+                self.entries.append(split.entries[index])
                 self.texts.append(text)
 
     def values(self, scores: Sequence[TokenScores]) -> Iterator[Value]:
         """1 for each text whose target is greedy decoding's, token by token, else 0."""
-        for entry, of_text in zip(self._entries, scores, strict=True):
+        for entry, of_text in zip(self.entries, scores, strict=True):
             yield Value("extraction", Item(entry.id, self._split, entry.category, entry.source), 1, float(of_text.is_greedy.all()))
 
 

@@ -16,6 +16,8 @@ class Metric:
     unit: Unit  # nll: nats per token, with a perplexity; share: of items, between 0 and 1
     higher_is_better: bool = False
     per_item: bool = True  # every item has a score; else the metric only exists over all items of a split
+    own_weights: bool = False  # an item's weight depends on what the model wrote: a share of the values that it gives
+    of_tasks: bool = False  # measured on documents of extraction tasks alone
 
     def format(self, value: float, *, sign: bool = False) -> str:
         """A value or, with ``sign``, a change, in the metric's own unit: ``25.0 %``, ``1.234``."""
@@ -43,7 +45,23 @@ class Metric:
         return {"nll": " %", "share": " points"}.get(self.unit, "")
 
 
+def _of_tasks(label: str, *, higher_is_better: bool = True, own_weights: bool = False) -> Metric:
+    return Metric(label, "share", higher_is_better=higher_is_better, own_weights=own_weights, of_tasks=True)
+
+
+# In the order in which people read them.
 METRICS: Mapping[str, Metric] = {
+    "field_f1": _of_tasks("F1 of extracted fields", own_weights=True),
+    "field_f1_few_shot": _of_tasks("F1 of extracted fields, base with examples", own_weights=True),
+    "hallucinated": _of_tasks("extracted values that the note does not state", higher_is_better=False, own_weights=True),
+    "hallucinated_few_shot": _of_tasks(
+        "extracted values that the note does not state, base with examples", higher_is_better=False, own_weights=True
+    ),
+    "parsed": _of_tasks("extractions that parse under their schema"),
+    "parsed_few_shot": _of_tasks("extractions that parse under their schema, base with examples"),
+    "exact": _of_tasks("extractions that are right in every field"),
+    "field_precision": _of_tasks("extracted values that are right", own_weights=True),
+    "field_recall": _of_tasks("stated values that are extracted"),
     "answer_nll": Metric("nats per token of held-out answers", "nll"),
     "answer_content_nll": Metric("nats per content token of held-out answers", "nll"),
     "bits_per_byte": Metric("bits per byte of held-out answers", "bits"),
@@ -60,6 +78,7 @@ METRICS: Mapping[str, Metric] = {
 }
 SCORED = tuple(name for name, metric in METRICS.items() if metric.per_item)  # those that scores.jsonl and the gate know
 PER_TOKEN = tuple(name for name, metric in METRICS.items() if metric.unit == "nll")  # of which the exponential is a perplexity
+_ORDER = {name: position for position, name in enumerate(METRICS)}
 # Registered versions carry scores and decisions under these names.
 FORMER_NAMES = {
     "answer_nats": "answer_nll",
@@ -67,6 +86,11 @@ FORMER_NAMES = {
     "general_nats": "general_nll",
     "invariance": "consistency",
 }
+
+
+def importance(metric: str) -> int:
+    """The position of a metric in ``METRICS``, by which tables and lists are sorted; unknown ones come last."""
+    return _ORDER.get(metric, len(_ORDER))
 
 
 def current_name(metric: str) -> str:

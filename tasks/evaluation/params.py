@@ -22,6 +22,15 @@ class ExtractionParams(Params):
     target: int = Field(ge=4)  # tokens that must follow
 
 
+class StructuredParams(Params):
+    """How extraction tasks are scored: ``notes.py``."""
+
+    notes: int = Field(ge=0)  # of each task, of the test and of the ood split; 0: all
+    examples: int = Field(ge=1)  # before the question, for the base model
+    max_new_tokens: int = Field(ge=1)  # of an answer
+    rest: float = Field(gt=0, le=1)  # of max_tokens, generations and extraction.documents, where the corpus has tasks
+
+
 class ValidateParams(Params):
     """Which items are scored, and how answers are generated; ``params.yaml`` says what each value means."""
 
@@ -33,8 +42,19 @@ class ValidateParams(Params):
     precision: Literal["auto", "bfloat16", "float32"]
     boilerplate: BoilerplateParams
     extraction: ExtractionParams
+    structured: StructuredParams
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
     prompts: tuple[str, ...]
     tasks: dict[str, str]  # task files of lm-evaluation-harness: the SHA-256 of the folder of each
+
+    def beside_tasks(self) -> "ValidateParams":
+        """The sizes of what is scored beside extraction, where a corpus has tasks."""
+        rest = self.structured.rest
+        documents = max(1, round(rest * self.extraction.documents))
+        sizes = {
+            "max_tokens": self.max_tokens and max(1, round(rest * self.max_tokens)),
+            "generations": round(rest * self.generations) or 1,
+        }
+        return self.model_copy(update=sizes | {"extraction": self.extraction.model_copy(update={"documents": documents})})

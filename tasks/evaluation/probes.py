@@ -1,7 +1,7 @@
 """What a probe is: texts whose tokens a model scores, and the values that follow; base and tuned values become paired scores."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document
 from tasks.corpus.shards.tokenize import tokenized
 from tasks.evaluation.likelihood import Text, TokenScores
+from tasks.evaluation.metrics import METRICS
 from tasks.evaluation.scores import Score
 
 
@@ -44,12 +45,14 @@ class Probe(Protocol):
         """The values that follow from the scores of ``texts``, in an order that does not depend on the model."""
 
 
-def paired(base: Sequence[Value], tuned: Sequence[Value]) -> list[Score]:
-    """The values of both models on the same items."""
+def paired(base: Sequence[Value], tuned: Sequence[Value], groups: Mapping[str, str]) -> list[Score]:
+    """The values of both models on the same items; ``groups``: by item's id, of those that were sampled with others."""
     scores = []
     for before, after in zip(base, tuned, strict=True):
-        assert (before.metric, before.item, before.weight) == (after.metric, after.item, after.weight)
-        scores.append(Score(before.metric, *before.item, weight=before.weight, base=before.total, tuned=after.total))
+        assert (before.metric, before.item) == (after.metric, after.item)
+        assert before.weight == after.weight or METRICS[before.metric].own_weights
+        group = groups.get(before.item.id, "")
+        scores.append(Score(before.metric, *before.item, before.weight, after.weight, before.total, after.total, group))
     return scores
 
 

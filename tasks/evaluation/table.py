@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.loss import perplexity
-from tasks.evaluation.metrics import PER_TOKEN
-from tasks.evaluation.scores import Interval, Score, change, estimate
+from tasks.evaluation.metrics import PER_TOKEN, importance
+from tasks.evaluation.scores import Interval, Score, change, count_groups, estimate
 
-MIN_ITEMS = 10  # with fewer there is no interval: resampling so few says little
+MIN_GROUPS = 10  # of items; with fewer there is no interval: resampling so few says little
 
 Table = dict[str, dict[str, Any]]  # split → "all" | "category" → name | "source" → name → metric → row
 
@@ -28,14 +28,14 @@ def _rows(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     metrics: dict[str, list[Score]] = {}
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
-    return {metric: _row(metric, of_metric) for metric, of_metric in metrics.items()}
+    return {metric: _row(metric, metrics[metric]) for metric in sorted(metrics, key=importance)}
 
 
 def _row(metric: str, scores: Sequence[Score]) -> dict[str, Any]:
-    enough = len(scores) >= MIN_ITEMS
+    groups = count_groups(scores)
     values = {"base": estimate(scores, "base"), "tuned": estimate(scores, "tuned"), "change": change(scores)}
-    row: dict[str, Any] = {"items": len(scores), "weight": sum(s.weight for s in scores)}
-    row |= {name: cell(interval, enough=enough) for name, interval in values.items()}
+    row: dict[str, Any] = {"items": len(scores), "groups": groups, "weight": sum(s.tuned_weight for s in scores)}
+    row |= {name: cell(interval, enough=groups >= MIN_GROUPS) for name, interval in values.items()}
     if metric in PER_TOKEN:
         row["perplexity"] = {role: perplexity(values[role].value) for role in ("base", "tuned")}
     return row

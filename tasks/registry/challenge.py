@@ -5,14 +5,15 @@ that is said, and it stays champion.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.evaluation.findings import findings
-from tasks.evaluation.scores import Score, read_scores
-from tasks.registry.gate import Decision, decide
+from tasks.evaluation.metrics import current_name
+from tasks.evaluation.scores import RENAMED_SPLITS, Score, read_scores
+from tasks.registry.gate import Decision, Expected, decide
 from tasks.registry.lineage.passport import compare_checkpoint, digests_of
 from tasks.registry.params import GateParams
 from tasks.runtime import html
@@ -53,9 +54,10 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
 
     name = params.model_dump()["name"]
     challenger = read_scores(evaluation)
+    expected = Expected(tuple(json.loads((evaluation / SCORER).read_bytes()).get("tasks", ())))
     number = versions.aliases(client, name).get(promotion.CHAMPION)
     if number is None:
-        return Challenge(decide(challenger, None, params, folder / "gate"), None, {})
+        return Challenge(decide(challenger, None, params, folder / "gate", expected=expected), None, {})
     against: dict[str, Any] = {"version": int(number)}
     champion_scores, unknown, answers = None, "", {}
     if version is not None and str(version.version) == str(number):
@@ -65,6 +67,7 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
         try:
             _check_whole(client, champion_version)
             answers = _answers(client, champion_version)
+            expected = replace(expected, measured=_measured(client, champion_version))
             champion_scores = _stored(client, champion_version, evaluation)
             against["scores"] = "stored with an evaluation on the same items"
             if champion_scores is None:
@@ -77,7 +80,8 @@ def challenge(client: Any, scored: Scored, evaluation: Path, params: GateParams,
             unknown = f"version {number} cannot be loaded or scored any more ({error})"
     if unknown:
         against["scores"] = f"none: {unknown}"
-    return Challenge(decide(challenger, champion_scores, params, folder / "gate", unknown=unknown), against, answers)
+    decision = decide(challenger, champion_scores, params, folder / "gate", expected=expected, unknown=unknown)
+    return Challenge(decision, against, answers)
 
 
 def rescored(scored: Scored, champion: Path, folder: Path) -> list[Score]:
@@ -133,6 +137,14 @@ def _stored(client: Any, champion: Any, evaluation: Path) -> list[Score] | None:
         if untouched and json.loads((folder / SCORER).read_bytes()) == json.loads(scorer):
             return read_scores(folder)
     return None
+
+
+def _measured(client: Any, champion: Any) -> set[tuple[str, str]]:
+    """Metric and split of all that the latest decision on the champion had before it."""
+    from tasks.registry import promotion
+
+    rows = promotion.latest_decision(client, champion)[1]["table"]
+    return {(current_name(row["metric"]), RENAMED_SPLITS.get(row["split"], row["split"])) for row in rows}
 
 
 def _answers(client: Any, champion: Any) -> dict[str, str | None]:
@@ -209,7 +221,7 @@ _PAGE = html.page(
 </dl>
 {% endfor %}
 {% endif %}
-<p>Intervals are at 95 %, by the bootstrap over items; those of differences between models are paired.</p>
+<p>Intervals are at 95 %, by the bootstrap over groups of items (the notes of a patient), paired for differences between models.</p>
 """,
     style="""dt { font-weight: 600 } dd { margin: 0 0 .5rem; white-space: pre-wrap }""",
 )

@@ -184,8 +184,9 @@ learning rate {{ params.lr }}, seed {{ params.seed }}; {{ "%.0f" | format(finetu
 
 ## Evaluation
 
-On documents of groups that training never saw, the same items for both models, with 95 % intervals (bootstrap over items). Better or
-worse is what changed by the whole interval.
+On documents of groups that training never saw, the same items for both models, with 95 % intervals (bootstrap over groups of items, such
+as the notes of a patient). Better or worse is what changed by the whole interval. Extracted fields are compared with the structured
+record of the note's encounter; beside "base with examples" stands the base model that saw answered examples first.
 
 {% for name, listed in findings.items() %}
 **{{ name | capitalize }}:**{% if not listed %} nothing{% endif %}
@@ -206,6 +207,7 @@ worse is what changed by the whole interval.
 
 ## Limits
 
+* Extraction was scored on notes whose record agrees with them; others were not asked about.
 * A lower loss says that held-out answers are less surprising, above all in how they are worded; it does not say that answers are true.
 * The test documents come from the same corpora as training, except those of the split "ood", if any.
 * Text may have been memorized. Bias in the sources is kept.

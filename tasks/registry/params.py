@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.evaluation.metrics import SCORED
+from tasks.evaluation.metrics import METRICS, SCORED
 from tasks.evaluation.scores import Interval, Score, change, estimate
 from tasks.runtime.params import Params
 
@@ -28,6 +28,11 @@ class Measured(Params):
     def name(self) -> str:
         """The metric and, where one is given, its split."""
         return f"{self.metric}, {self.split}" if self.split else self.metric
+
+    @property
+    def of_tasks(self) -> bool:
+        """Whether it is measured on documents of extraction tasks alone."""
+        return METRICS[self.metric].of_tasks
 
     def of(self, scores: Sequence[Score]) -> list[Score]:
         """The scores that this entry is about."""
@@ -65,14 +70,30 @@ class Guardrail(Measured):
 
     margin: float = Field(ge=0)  # by which the challenger may be worse
     items: int = Field(ge=1)
+    unless: str = ""  # the guardrail does not count where this metric was measured, which says more
+
+    @field_validator("unless")
+    @classmethod
+    def unless_exists(cls, metric: str) -> str:
+        """``ValueError`` where no metric has this name."""
+        return cls.metric_exists(metric) if metric else metric
+
+    def applies(self, scores: Sequence[Score]) -> bool:
+        """Whether it counts for these scores."""
+        return not any(s.metric == self.unless for s in scores)
 
 
 class GateParams(Params):
     """What decides whether a version may become champion."""
 
-    primary: Primary
+    primary: tuple[Primary, ...] = Field(min_length=1)  # the first that was measured counts
     thresholds: tuple[Threshold, ...]
     guardrails: tuple[Guardrail, ...]
+
+    @property
+    def rules(self) -> tuple[Measured, ...]:
+        """All entries."""
+        return (*self.primary, *self.thresholds, *self.guardrails)
 
 
 class RegisterParams(GateParams):

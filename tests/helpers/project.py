@@ -109,7 +109,7 @@ def make_project(folder: Path) -> Project:
     # A random model and eighteen test documents: what the gate demands of a real one does not fit.
     primary = {"metric": "answer_nll", "split": "test", "min_improvement": 0.005, "items": 10}
     project.set_params(
-        "register", primary=primary, thresholds=[{"metric": "answer_nll", "split": "test", "figure": "change", "max": 0.0}], guardrails=[]
+        "register", primary=[primary], thresholds=[{"metric": "answer_nll", "split": "test", "figure": "change", "max": 0.0}], guardrails=[]
     )
     project.set_params(
         "validate", max_tokens=200, max_new_tokens=8, choices=4, generations=2, prompts=["What are the signs of condition 3?"]

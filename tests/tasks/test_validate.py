@@ -6,12 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers.evaluation import write_evaluation_inputs
+from helpers.evaluation import SECRET, write_evaluation_inputs
 from helpers.project import ROOT
 
 from tasks.evaluation import __main__ as full
-from tasks.evaluation.metrics import SCORED
-from tasks.evaluation.params import BoilerplateParams, ExtractionParams, ValidateParams
+from tasks.evaluation import model_values
+from tasks.evaluation.harness import Tasks
+from tasks.evaluation.items import EvaluationItems
+from tasks.evaluation.metrics import METRICS, SCORED
+from tasks.evaluation.model_values import ModelValues
+from tasks.evaluation.params import BoilerplateParams, ExtractionParams, StructuredParams, ValidateParams
 from tasks.evaluation.run import SCORING
 from tasks.evaluation.scores import read_scores
 from tasks.validate import validate
@@ -25,6 +29,7 @@ PARAMS = ValidateParams(
     precision="float32",
     boilerplate=BoilerplateParams(share=0.05, certainty=0.9),
     extraction=ExtractionParams(documents=5, prefix=4, target=4),
+    structured=StructuredParams(notes=6, examples=2, max_new_tokens=24, rest=1.0),
     max_new_tokens=8,
     temperature=0.6,
     top_p=0.9,
@@ -35,7 +40,9 @@ PARAMS = ValidateParams(
 
 def run(folder: Path, out: str, params: ValidateParams = PARAMS, *, tuned: str = "tuned") -> Path:
     paths = (folder / name for name in ("base", tuned, "documents", "cleaning", "shards", out))
-    validate(*paths, params=params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where the base model's values are kept
+        validate(*paths, params=params)
     return folder / out
 
 
@@ -49,22 +56,42 @@ def evaluation(parts: Path) -> Path:
     return run(parts, "evaluation")
 
 
+@pytest.fixture(scope="module")
+def with_notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_evaluation_inputs(tmp_path_factory.mktemp("notes"), with_notes=True)
+
+
+@pytest.fixture(scope="module")
+def extraction(with_notes: Path) -> Path:
+    return run(with_notes, "evaluation")
+
+
 def test_the_same_inputs_give_the_same_bytes(parts: Path, evaluation: Path) -> None:
     again = run(parts, "again")
     files = {path.name: path.read_bytes() for path in evaluation.iterdir()}
-    assert set(files) == {"scores.jsonl", "metrics.json", "scorer.json", "calibration.json", "answers.json", "report.html"}
+    assert set(files) == {
+        "scores.jsonl",
+        "metrics.json",
+        "headline.json",
+        "fields.json",
+        "scorer.json",
+        "calibration.json",
+        "answers.json",
+        "report.html",
+    }
     assert files == {path.name: path.read_bytes() for path in again.iterdir()}
 
 
 def test_every_metric_is_scored_and_the_table_is_what_the_scores_say(evaluation: Path) -> None:
     scores, metrics = read_scores(evaluation), json.loads((evaluation / "metrics.json").read_text())
-    assert {s.metric for s in scores} == set(SCORED) - {"consistency"}  # no other wording of these questions is known
+    of_tasks = {name for name in SCORED if METRICS[name].of_tasks}
+    assert {s.metric for s in scores} == set(SCORED) - of_tasks - {"consistency"}  # no other wording of these questions is known
     assert {s.split for s in scores} == {"test", "ood", "general", "behaviour", "train"}
     assert len({(s.metric, s.split, s.id) for s in scores}) == len(scores)
     assert {s.source for s in scores if s.metric == "general_nll"} == {"general.csv", "g.txt"}
     of_answers = [s for s in scores if (s.metric, s.split) == ("answer_nll", "test")]
     row = metrics["test"]["all"]["answer_nll"]
-    assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.weight for s in of_answers))
+    assert row["tuned"]["value"] == pytest.approx(sum(s.tuned for s in of_answers) / sum(s.tuned_weight for s in of_answers))
     assert row["tuned"]["low"] < row["tuned"]["value"] < row["tuned"]["high"]
 
 
@@ -156,4 +183,75 @@ def test_the_full_evaluation_scores_every_document_into_a_directory_of_its_own(
         json.loads((folder / "metrics.json").read_text())["test"]["all"] for folder in (evaluation, tmp_path / "full")
     )
     assert full_evaluation["answer_nll"]["items"] == full_evaluation["choice"]["items"] == 24 > stage["answer_nll"]["items"]
-    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "full"}
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "full", ".cache"}
+
+
+def test_extraction_is_scored_on_both_splits_by_patient_with_examples_for_the_base_model_alone(extraction: Path) -> None:
+    scores = [s for s in read_scores(extraction) if METRICS[s.metric].of_tasks]
+    assert {(s.metric, s.split) for s in scores} == {(m, split) for m in SCORED if METRICS[m].of_tasks for split in ("test", "ood")}
+    items = [s for s in scores if (s.metric, s.split) == ("field_f1", "test")]
+    assert len(items) == len({s.group for s in items}) == 6 and {s.category for s in items} == {"extract-vitals"}
+    # Two stated values in every note; a random model extracts nothing, and the rest follows from that.
+    assert all(s.base_weight >= 2 and s.base == s.tuned == 0 for s in items)
+    by_id = {s.id: s.tuned_weight for s in items}
+    assert all(s.tuned_weight == by_id[s.id] for s in scores if (s.metric, s.split) == ("field_f1_few_shot", "test"))
+    metrics = json.loads((extraction / "metrics.json").read_text())
+    assert metrics["test"]["category"]["extract-vitals"]["parsed"]["items"] == 6
+    assert next(iter(metrics["test"]["all"])) == "field_f1"
+
+
+def test_the_file_for_dvc_has_few_rows_that_fit_a_terminal(extraction: Path, evaluation: Path) -> None:
+    rows, without = (json.loads((folder / "headline.json").read_text()) for folder in (extraction, evaluation))
+    assert 8 <= len(rows) <= 12 and list(rows)[:3] == ["f1", "f1_base", "f1_base_shots"] and "f1" not in without
+    # DVC's columns: path, metric, two values, change, with two blanks between.
+    assert all(len("artifacts/evaluation/headline.json") + len(name) + 6 + len("workspace") + 7 + 8 <= 80 for name in rows)
+    assert all(value == round(value, 4) for value in rows.values()) and without["perplexity"] > 1
+
+
+def test_fields_are_told_apart_and_no_page_quotes_a_note(extraction: Path) -> None:
+    rows = json.loads((extraction / "fields.json").read_text())["test"]["vitals"]
+    assert {"vital_signs.heart_rate", "medications", "all"} <= set(rows)
+    assert rows["all"]["values"] == 12 and set(rows["all"]) == {"values", "base", "base_few_shot", "tuned"}
+    page = (extraction / "report.html").read_text()
+    assert "Extraction from notes" in page and page.index("Extraction from notes") < page.index("In short") < page.index("perplexity")
+    for path in extraction.iterdir():
+        assert (
+            not any(secret in path.read_text() for secret in ("Sertraline", "Metformin", "HR 8", "patient-1"))
+            or path.name == "scores.jsonl"
+        )
+    assert not any(secret in (extraction / "scores.jsonl").read_text() for secret in ("Sertraline", "Metformin", "HR 8"))
+
+
+def test_the_base_model_is_scored_once_and_kept_values_are_those_computed_again(
+    with_notes: Path, extraction: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+    score = model_values.score_model
+
+    def counted(checkpoint: Path, items: EvaluationItems, tasks: Tasks, params: ValidateParams, role: str) -> ModelValues:
+        scored.append(role)
+        return score(checkpoint, items, tasks, params, role)
+
+    monkeypatch.setattr(model_values, "score_model", counted)
+    kept = with_notes / ".cache" / "evaluation"
+    assert [path.stat().st_mode & 0o777 for path in (kept, *kept.iterdir())] == [0o700, 0o600]
+    assert not any(secret in next(kept.iterdir()).read_text() for secret in ("Sertraline", "Metformin", "HR 8", SECRET))
+    again = run(with_notes, "again", tuned="base")
+    assert scored == [] and {s.base for s in read_scores(again)} == {s.base for s in read_scores(extraction)}
+    shutil.rmtree(kept)
+    fresh = run(with_notes, "fresh")
+    assert scored == ["base"]
+    assert {path.name: path.read_bytes() for path in fresh.iterdir()} == {path.name: path.read_bytes() for path in extraction.iterdir()}
+    # Other items, other params, other weights and a damaged file: none of them is mistaken for what was kept.
+    run(with_notes, "other-items", PARAMS.model_copy(update={"seed": 2}))
+    run(with_notes, "other-params", PARAMS.model_copy(update={"max_new_tokens": 7}))
+    weights = with_notes / "other-base"
+    shutil.copytree(with_notes / "tuned", weights)
+    paths = (with_notes / name for name in ("other-base", "tuned", "documents", "cleaning", "shards", "other-weights"))
+    monkeypatch.chdir(with_notes)
+    validate(*paths, params=PARAMS)
+    assert scored == ["base"] * 4
+    for path in kept.iterdir():
+        path.write_text(path.read_text()[:-9])
+    run(with_notes, "damaged")
+    assert scored == ["base"] * 5

@@ -15,6 +15,7 @@ MAX_CHOICE_CHARS = 400  # of an answer in a four-choice item (tasks/evaluation/c
 CHOICES = 4  # answers of an item, each of another group
 GENERATED = ("stop", "empty", "repetition")
 SCORED = ("answer_nll", "answer_content_nll", "bits_per_byte")
+OF_TASKS = ("field_f1", "field_f1_few_shot", "hallucinated", "parsed", "exact")  # of documents of extraction tasks
 
 
 def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mapping[str, Any]) -> str:
@@ -23,9 +24,12 @@ def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mappi
     ``documents`` is a documents directory; what no document of the user's decides, such as the general texts, is left out.
     """
     held_out = {split: list(read_documents(documents, split)) for split in ("test", "ood")}
+    if any(document.task for of_split in held_out.values() for document in of_split):
+        rest = validate["structured"]["rest"]
+        validate = dict(validate) | {name: round(rest * validate[name]) for name in ("max_tokens", "generations")}
     counted = dict(_counts(held_out, validate))
     short: dict[str, str] = {}
-    for metric, split, needed in _needs(register):
+    for metric, split, needed in _needs(register, counted):
         items = counted.get((metric, split))
         if items is not None and items < needed and not (split == "ood" and not held_out["ood"]):
             name = f"{metric} on {split}" if split else metric
@@ -41,10 +45,12 @@ def short_of_items(documents: Path, validate: Mapping[str, Any], register: Mappi
     )
 
 
-def _needs(register: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Metric, split and items of each entry of the gate."""
-    for entry in (register["primary"], *register["thresholds"], *register["guardrails"]):
-        if entry.get("items"):
+def _needs(register: Mapping[str, Any], counted: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, str, int]]:
+    """Metric, split and items of each entry of the gate; of the primary metrics, the first that can be measured counts."""
+    primary = next((entry for entry in register["primary"] if (entry["metric"], entry["split"]) in counted), register["primary"][-1])
+    measured = {metric for metric, _ in counted}
+    for entry in (primary, *register["thresholds"], *register["guardrails"]):
+        if entry.get("items") and entry.get("unless") not in measured:
             yield entry["metric"], entry["split"], entry["items"]
 
 
@@ -53,8 +59,11 @@ def _counts(held_out: Mapping[str, list[Document]], validate: Mapping[str, Any])
     for split, documents in held_out.items():
         items = _scored(documents, validate["seed"], validate["max_tokens"])
         yield from (((metric, split), items) for metric in SCORED)
-    asked = [document for document in held_out["test"] if document.question]
-    yield from (((metric, ""), min(len(asked), validate["generations"])) for metric in GENERATED)
+        if notes := _notes(documents, validate["structured"]["notes"]):
+            yield from (((metric, split), notes) for metric in OF_TASKS)
+    asked = [document for document in held_out["test"] if document.question and not document.task]
+    notes = sum(_notes(documents, validate["structured"]["notes"]) for documents in held_out.values())
+    yield from (((metric, ""), min(len(asked), validate["generations"]) + notes) for metric in GENERATED)
     short = [document for document in asked if len(document.answer) <= MAX_CHOICE_CHARS]
     groups = Counter(category for category, _ in {(d.category, d.group) for d in short})
     by_category = Counter(d.category for d in short if groups[d.category] >= CHOICES)
@@ -62,11 +71,18 @@ def _counts(held_out: Mapping[str, list[Document]], validate: Mapping[str, Any])
     yield ("choice", ""), sum(min(count, limit) for count in by_category.values())
 
 
+def _notes(documents: Iterable[Document], limit: int) -> int:
+    """Documents of extraction tasks whose answers are compared with the truth."""
+    of_tasks = Counter(document.task for document in documents if document.task)
+    return sum(min(count, limit or count) for count in of_tasks.values())
+
+
 def _scored(documents: Iterable[Document], seed: int, max_tokens: int) -> int:
     """Answers that are scored: of each category until they have ``max_tokens``, as tasks/evaluation/answers.py chooses them."""
     tokens, items = Counter[str](), 0
     for document in sorted(documents, key=lambda d: share(seed, d.id)):
         if not max_tokens or tokens[document.category] < max_tokens:
-            tokens[document.category] += max(len(document.answer) // CHARS_PER_TOKEN, 1)
+            text = document.question + document.answer if document.task else document.answer
+            tokens[document.category] += max(len(text) // CHARS_PER_TOKEN, 1)
             items += 1
     return items

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.corpus.annotation.figures import Figures, sentences
+from tasks.evaluation.metrics import label
 from tasks.registry.lineage.passport import CHECKPOINT, EVALUATION
 from tasks.runtime.artifacts import BASE, DOCUMENTS, RAW, REPORTS, SHARDS, VARIANTS
 
 MAX_COUNTS = 6
 COUNTED = ("documents", "tokens", "records", "variants", "parameters", "best_step", "best_validation_loss")
+HEADLINES = ("field_f1", "field_f1_few_shot", "hallucinated")
 MEANING = {
     str(RAW): "raw files",
     str(DOCUMENTS): "clean documents",
@@ -87,6 +89,16 @@ def annotation_of(document: Mapping[str, Any]) -> list[str]:
     return list(sentences(stated and Figures.model_validate(stated)))
 
 
+def scores_of(document: Mapping[str, Any]) -> list[str]:
+    """What was extracted rightly and what was hallucinated, base and tuned, in words; none without extraction tasks."""
+    rows = [row for row in document["decision"]["table"] if row["metric"] in HEADLINES]
+    return [
+        f"{label(row['metric'])} ({row['split']}): base {row['base']['value']:.3f}, tuned {row['tuned']['value']:.3f} "
+        f"(95 % from {row['tuned']['low']:.3f} to {row['tuned']['high']:.3f})"
+        for row in rows
+    ]
+
+
 def lines(document: Mapping[str, Any], runs: Mapping[str, str]) -> Iterator[str]:
     """The trees as text. ``runs``: by stage what the tracking store says of its run."""
     shown: set[str] = set()
@@ -125,6 +137,8 @@ def about(document: Mapping[str, Any], node: Node, runs: Mapping[str, str]) -> I
     if figures := counts(record):
         yield ", ".join(figures)
     yield from (f"gate {sentence}" for sentence in gates_of(document, node.stage))
+    if node.stage == "validate":
+        yield from scores_of(document)
     if node.stage == "preprocess":
         yield from deidentification_of(document)
         yield from annotation_of(document)

@@ -134,10 +134,13 @@ def likelihood(corpus: Corpus, checkpoint: Path, limit: float) -> Measure:
     llama = Llama.build(ckpt_dir=str(checkpoint), max_seq_len=1024, max_batch_size=1)
 
     def nats(sort: str) -> Interval | None:
-        texts = [as_text(d, llama.tokenizer) for d in corpus.sample(sort)]
+        documents = corpus.sample(sort)
+        texts = [as_text(document, llama.tokenizer) for document in documents]
         scored = score_tokens(llama, texts, ScoringConfig(4096, "auto"), label=f"drift, {sort}")
         scores = [
-            Score("answer_nll", str(n), sort, "", "", len(j.nll), 0.0, float(j.nll.sum())) for n, j in enumerate(scored) if len(j.nll)
+            Score("answer_nll", str(n), sort, "", "", len(j.nll), len(j.nll), 0.0, float(j.nll.sum()), document.group)
+            for n, (document, j) in enumerate(zip(documents, scored, strict=True))
+            if len(j.nll)
         ]
         return estimate(scores, "tuned") if scores else None
 

@@ -28,7 +28,7 @@ from tasks.evaluation.params import BoilerplateParams, ExtractionParams
 from tasks.evaluation.probes import as_text
 from tasks.evaluation.report import interval
 from tasks.evaluation.scores import Score
-from tasks.evaluation.table import MIN_ITEMS, flat, table
+from tasks.evaluation.table import MIN_GROUPS, flat, table
 
 SCORING_CONFIG = ScoringConfig(batch_tokens=256, precision="float32")
 
@@ -181,8 +181,9 @@ def test_calibration_error_is_the_distance_between_confidence_and_share_right() 
     for _ in range(40):
         confidence = random.random(200)
         token_scores.append(TokenScores(np.zeros(200), random.random(200) < confidence, confidence))
-    honest = calibration.count_by_confidence(token_scores)
-    sure = calibration.count_by_confidence([TokenScores(j.nll, j.is_greedy, np.full(200, 0.95)) for j in token_scores])
+    groups = list(map(str, range(40)))
+    honest = calibration.count_by_confidence(token_scores, groups)
+    sure = calibration.count_by_confidence([TokenScores(j.nll, j.is_greedy, np.full(200, 0.95)) for j in token_scores], groups)
     assert calibration.error(honest).value < 0.03
     interval = calibration.error(sure)
     assert (
@@ -194,7 +195,7 @@ def test_calibration_error_is_the_distance_between_confidence_and_share_right() 
 
 def scores(metric: str, count: int, base: float, tuned: float, **of: str) -> list[Score]:
     item = {"split": "test", "category": "k", "source": "s"} | of
-    return [Score(metric, str(n), weight=2.0, base=base + n % 3, tuned=tuned + n % 3, **item) for n in range(count)]
+    return [Score(metric, str(n), base_weight=2.0, tuned_weight=2.0, base=base + n % 3, tuned=tuned + n % 3, **item) for n in range(count)]
 
 
 def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_are_enough_items() -> None:
@@ -202,7 +203,7 @@ def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_ar
     row = metrics["test"]["all"]["answer_nll"]
     assert row["items"] == 35 and row["weight"] == 70 and row["perplexity"]["base"] == pytest.approx(math.exp(row["base"]["value"]))
     few = metrics["test"]["category"]["b"]["answer_nll"]
-    assert len(few) and few["items"] < MIN_ITEMS and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
+    assert len(few) and few["items"] < MIN_GROUPS and "low" not in few["change"] and few["change"]["value"] == pytest.approx(1)
     assert set(metrics["test"]["source"]) == {"s", "t"}
     assert flat(metrics)["test/category/a/answer_nll/tuned"] == pytest.approx(
         metrics["test"]["category"]["a"]["answer_nll"]["tuned"]["value"]
@@ -210,7 +211,7 @@ def test_the_table_tells_values_per_kind_and_source_and_intervals_where_there_ar
 
 
 def test_what_was_never_seen_is_not_taken_for_impossible() -> None:
-    of_nothing = [Score("extraction", str(n), "train", "k", "s", weight=1, base=0, tuned=0) for n in range(60)]
+    of_nothing = [Score("extraction", str(n), "train", "k", "s", base_weight=1, tuned_weight=1, base=0, tuned=0) for n in range(60)]
     row = table(of_nothing)["train"]["all"]["extraction"]
     assert row["tuned"] == {"value": 0, "low": 0, "high": pytest.approx(3 / 60, rel=0.05)}
     assert row["change"]["low"] == -row["change"]["high"] < 0

@@ -18,13 +18,13 @@ from tasks.evaluation.params import ValidateParams
 from tasks.evaluation.scores import Score, read_scores
 from tasks.evaluation.table import table
 from tasks.registry.challenge import Challenge, write_decision
-from tasks.registry.gate import Decision, decide
+from tasks.registry.gate import Decision, Expected, decide
 from tasks.registry.params import GateParams, Guardrail, Primary, RegisterParams, Threshold
 from tasks.runtime.files import write_whole
 from tasks.validate import validate
 
 PARAMS = GateParams(
-    primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=100),
+    primary=(Primary(metric="answer_nll", split="test", min_improvement=0.005, items=100),),
     thresholds=(
         Threshold(metric="answer_nll", split="test", figure="change", max=0.0),
         Threshold(metric="extraction", figure="tuned", max=0.1),
@@ -37,9 +37,9 @@ def scores(nats: float, *, right: float = 0.7, other: float = 2.0, count: int = 
     """Of a model with these values; the same items, more or less hard, for every call."""
     hard = np.random.default_rng(1).normal(0, 0.5, count)
     noise = np.random.default_rng(seed).normal(0, 1, count) * jitter
-    all_scores = [Score("answer_nll", str(n), "test", "k", "s", 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
-    all_scores += [Score("answer_nll", str(n), "ood", "k", "s", 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
-    return all_scores + [Score("choice", str(n), "test", "k", "s", 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
+    all_scores = [Score("answer_nll", str(n), "test", "k", "s", 10, 10, 40, 10 * (nats + hard[n] + noise[n])) for n in range(count)]
+    all_scores += [Score("answer_nll", str(n), "ood", "k", "s", 10, 10, 40, 10 * (other + hard[n] + noise[n])) for n in range(count)]
+    return all_scores + [Score("choice", str(n), "test", "k", "s", 1, 1, 0, float(n % 100 < 100 * right)) for n in range(count)]
 
 
 CHAMPION = scores(2.0)
@@ -78,7 +78,7 @@ def test_without_a_champion_thresholds_alone_decide(tmp_path: Path) -> None:
     outcome = decided(CHAMPION, None, tmp_path)
     assert outcome.verdict == "first" and "no champion" in outcome.reasons[0]
     assert "extraction was not measured, so its threshold says nothing." in outcome.reasons
-    memorized = [*CHAMPION, *(Score("extraction", str(n), "train", "k", "s", 1, 0, float(n < 30)) for n in range(100))]
+    memorized = [*CHAMPION, *(Score("extraction", str(n), "train", "k", "s", 1, 1, 0, float(n < 30)) for n in range(100))]
     refused = decided(memorized, None, tmp_path)
     assert refused.verdict == "refused" and refused.reasons[0] == "extraction is 0.3, and must be at most 0.1."
     assert json.loads((tmp_path / "gate" / "evaluation.json").read_text())["success"] is False
@@ -88,7 +88,7 @@ def generated(base: float, tuned: float, count: int, *, metric: str = "repetitio
     """Of as many answers: shares that spread over the items as those of real answers do, from none to most."""
     random = np.random.default_rng(3)
     pairs = [(float(np.clip(random.normal(base, 0.2), 0, 1)), float(np.clip(random.normal(tuned, 0.2), 0, 1))) for _ in range(count)]
-    return [Score(metric, f"g{n}", "test", "k", "s", 1, b, t) for n, (b, t) in enumerate(pairs)]
+    return [Score(metric, f"g{n}", "test", "k", "s", 1, 1, b, t) for n, (b, t) in enumerate(pairs)]
 
 
 DEFAULT = RegisterParams.model_validate_json(json.dumps(YAML(typ="safe").load(ROOT / "params.yaml")["register"]))
@@ -104,8 +104,8 @@ GENERATED = ("repetition", "stop")
         (generated(0.5, 0.52, 48), "first", "There is no champion"),
         (generated(0.5, 0.3, 48), "first", "There is no champion"),
         (generated(0.5, 0.6, 48), "unclear", "and must be at most 0.1 by the whole interval."),  # may be more
-        (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 40 do not show that it is at most 0.1."),
-        (generated(0.5, 0.1, 4), "unclear", "fewer than 40 do not show that it is at most 0.1."),
+        (generated(0.5, 0.6, 4), "unclear", "repetition was measured on 4 items; fewer than 24 do not show that it is at most 0.1."),
+        (generated(0.5, 0.1, 4), "unclear", "fewer than 24 do not show that it is at most 0.1."),
         (generated(0.6, 0.3, 48, metric="stop"), "refused", "and must be at least -0.1 by the whole interval."),
         (generated(0.3, 0.6, 48, metric="stop"), "first", "There is no champion"),
         (generated(0.6, 0.56, 48, metric="stop"), "unclear", "and must be at least -0.1 by the whole interval."),
@@ -128,6 +128,92 @@ def test_nor_are_they_better_than_one(tmp_path: Path) -> None:
     assert decided([*scores(2.1), *generated(0.5, 0.6, 48)], CHAMPION, tmp_path, params).verdict == "refused"
 
 
+def extracted(
+    f1: float, *, base: float = 0.0, invented: float = 0.0, count: int = 40, patients: int = 20, split: str = "test"
+) -> list[Score]:
+    """Of as many notes of ten values each, more or less hard by the same for every call."""
+    hard = np.random.default_rng(7).normal(0, 0.05, count)
+    right = [float(np.clip(round(10 * (f1 + h)), 0, 10)) for h in hard]
+    shared = [("k", "s", f"patient-{n % patients}") for n in range(count)]
+    items = [Score("field_f1", str(n), split, k, s, 10, 20, 10 * base, 2 * right[n], g) for n, (k, s, g) in enumerate(shared)]
+    items += [Score("field_f1_few_shot", str(n), split, k, s, 20, 20, 20 * base, 2 * right[n], g) for n, (k, s, g) in enumerate(shared)]
+    return items + [Score("hallucinated", str(n), split, k, s, 0, 10, 0, 10 * invented, g) for n, (k, s, g) in enumerate(shared)]
+
+
+OF_TASKS = PARAMS.model_copy(
+    update={
+        "primary": (Primary(metric="field_f1", split="test", min_improvement=0.005, items=12), *PARAMS.primary),
+        "thresholds": tuple(t for t in DEFAULT.thresholds if t.of_tasks),
+        "guardrails": tuple(g for g in DEFAULT.guardrails if g.of_tasks and g.split == "test"),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "verdict", "words"),
+    [
+        (extracted(0.9), "first", "There is no champion, and every threshold is met."),
+        (extracted(0.9, base=0.95), "refused", "field_f1, test less the base model's is -0.06"),
+        (extracted(0.9, base=0.89), "unclear", "must be at least 0 by the whole interval"),
+        (extracted(0.9, invented=0.2), "refused", "hallucinated, test is 0.2, and must be at most 0.1."),
+        (extracted(0.9, count=6), "refused", "field_f1, test was measured on 6 items; fewer than 12 show nothing."),
+        (extracted(0.9, patients=4), "unclear", "was measured on 40 items of 4 groups; fewer than 10 groups do not show"),
+    ],
+)
+def test_extraction_must_beat_the_base_model_and_invent_little(challenger: list[Score], verdict: str, words: str, tmp_path: Path) -> None:
+    outcome = decided(challenger, None, tmp_path, OF_TASKS)
+    assert outcome.verdict == verdict, outcome.reasons
+    assert words in outcome.reasons[0]
+
+
+def test_a_champion_is_beaten_on_extraction_where_there_are_tasks(tmp_path: Path) -> None:
+    champion = [*extracted(0.8), *scores(2.0)]
+    assert decided([*extracted(0.9), *scores(2.2)], champion, tmp_path, OF_TASKS).verdict == "better"
+    unclear = decided([*extracted(0.8), *scores(1.0)], champion, tmp_path, OF_TASKS)
+    assert unclear.verdict == "unclear" and "field_f1, test: +0.0000" in unclear.reasons[0]
+    assert decided([*extracted(0.7), *scores(1.0)], champion, tmp_path, OF_TASKS).verdict == "refused"
+    inventing = decided([*extracted(0.9, invented=0.09), *scores(2.0)], champion, tmp_path, OF_TASKS)
+    assert inventing.verdict == "refused" and "hallucinated, test: +0.0900" in inventing.reasons[0]
+
+
+def test_without_tasks_the_next_primary_metric_decides_and_that_is_said(tmp_path: Path) -> None:
+    said = "field_f1, test was not measured: no document has a task, so answer_nll, test is the primary metric."
+    first = decided(CHAMPION, None, tmp_path, OF_TASKS)
+    assert first.verdict == "first" and said in first.reasons
+    better = decided(scores(1.9), CHAMPION, tmp_path, OF_TASKS)
+    assert better.verdict == "better" and better.reasons[0].startswith("answer_nll, test: -0.1") and said in better.reasons
+    few = decided(scores(1.0, count=20), CHAMPION, tmp_path, OF_TASKS)
+    assert few.verdict == "refused" and "answer_nll, test was measured on 20 items; fewer than 100" in few.reasons[0]
+    none = decided([s for s in CHAMPION if s.metric == "choice"], None, tmp_path, OF_TASKS)
+    assert none.verdict == "refused" and none.reasons == ("No primary metric was measured: field_f1, test, answer_nll, test.",)
+
+
+def test_a_guardrail_gives_way_to_the_metric_that_it_names(tmp_path: Path) -> None:
+    (guardrail, *_) = PARAMS.guardrails
+    params = OF_TASKS.model_copy(update={"guardrails": (guardrail.model_copy(update={"unless": "field_f1"}),)})
+    worse = scores(1.9, other=2.2)
+    assert decided(worse, CHAMPION, tmp_path, params).verdict == "refused"
+    assert decided([*worse, *extracted(0.9)], [*CHAMPION, *extracted(0.8)], tmp_path, params).verdict == "better"
+    with pytest.raises(ValidationError, match="there is no metric 'f1'"):
+        Guardrail(metric="choice", margin=0.1, items=1, unless="f1")
+
+
+def test_a_metric_that_went_missing_lets_nothing_pass(tmp_path: Path) -> None:
+    """Tasks without a held-out note, or a champion that was decided on what is not measured any more."""
+    without = decide(CHAMPION, None, OF_TASKS, tmp_path / "gate", expected=Expected(tasks=("measurements",)))
+    assert without.verdict == "unclear"
+    assert without.reasons[0] == "field_f1, test was not measured, though the corpus has the tasks measurements."
+    measured = {(s.metric, s.split) for s in [*CHAMPION, *extracted(0.8)]}
+    lost = decide(scores(1.0), CHAMPION, OF_TASKS, tmp_path / "gate", expected=Expected(measured=measured))
+    assert lost.verdict == "unclear"
+    assert lost.reasons[0] == "field_f1, test was not measured, though it was when the champion was decided on."
+    # What no entry of the gate is about may come and go, and what is measured still is not missing.
+    assert decide(scores(1.9), CHAMPION, PARAMS, tmp_path / "gate", expected=Expected(("a",), measured)).verdict == "better"
+    # An entry about any split is missing where the metric is.
+    no_choice = [s for s in scores(1.9) if s.metric != "choice"]
+    assert decide(no_choice, CHAMPION, PARAMS, tmp_path / "gate", expected=Expected(measured={("choice", "test")})).verdict == "unclear"
+
+
 def test_a_champion_that_cannot_be_scored_stays(tmp_path: Path) -> None:
     outcome = decided(scores(1.0), None, tmp_path, unknown="version 3 cannot be loaded or scored any more (no weights)")
     assert outcome.verdict == "unclear"
@@ -140,7 +226,7 @@ def test_few_shared_items_show_nothing(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: answer_nll"):
+    with pytest.raises(ValidationError, match="there is no metric 'accuracy'; the metrics: field_f1"):
         Primary(metric="accuracy", min_improvement=0, items=1)
 
 
@@ -179,7 +265,7 @@ class TestModels:
         champion = finished.path / "artifacts" / "model"
         champion_scores = self.scored(finished, champion, tmp_path / "champion")
         params = GateParams(
-            primary=Primary(metric="answer_nll", split="test", min_improvement=0.005, items=10), thresholds=(), guardrails=()
+            primary=(Primary(metric="answer_nll", split="test", min_improvement=0.005, items=10),), thresholds=(), guardrails=()
         )
         assert decided(champion_scores, champion_scores, tmp_path, params).verdict == "unclear"
         for seed in range(5):

@@ -94,7 +94,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
 
     # The same checkpoint under another gate: one version, a further decision.
     gate = {"metric": "answer_nll", "split": "test", "min_improvement": 0.5, "items": 10}
-    copied.set_params("register", primary=gate, sign_off="none")
+    copied.set_params("register", primary=[gate], sign_off="none")
     commit(copied)
     copied.run("dvc", "repro")
     version = store(copied).get_model_version("medical-llm", "3")
@@ -175,7 +175,7 @@ class TestVersion:
         scores = read_scores(finished.path / "artifacts" / "evaluation")
         assert _held_out(store(finished), version, scores) == (scores, 0)
         with open(finished.path / "artifacts" / "documents" / "train.jsonl") as file:
-            moved = Score("answer_nll", json.loads(file.readline())["id"], "test", "qa", "a.csv", 1, 1, 1)
+            moved = Score("answer_nll", json.loads(file.readline())["id"], "test", "qa", "a.csv", 1, 1, 1, 1)
         assert _held_out(store(finished), version, [*scores, moved]) == (scores, 1)
 
     def test_what_it_came_to_and_what_it_saw_are_the_same_everywhere(self, finished: Project, version: ModelVersion, folder: Path) -> None:

@@ -30,7 +30,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 
 def score(key: str, metric: str = "answer_nll") -> Score:
-    return Score(metric, key, "test", "qa", "a.csv", 1, 2, 1)
+    return Score(metric, key, "test", "qa", "a.csv", 1, 1, 2, 1)
 
 
 def register(client: MlflowClient, folder: Path, seen: bytes | Seen | None, *evaluations: list[Score]) -> Any:

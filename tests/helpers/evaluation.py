@@ -17,7 +17,7 @@ SECRET = "Zebrafink Quastenflosser"
 
 TASK = Task(
     "vitals",
-    Definition(
+    Definition(max_chars=10_000, 
         version=1,
         instructions=("Extract as JSON.",),
         fields={

@@ -29,7 +29,7 @@ def generate(llama: Llama, documents: Sequence[Document], *, max_new_tokens: int
 
     ``label`` names the progress bar.
     """
-    for start in progress(range(0, len(documents), BATCH_SIZE), unit="batch", desc=label):
+    for start in progress(range(0, len(documents), BATCH_SIZE), unit="batches", desc=label):
         batch = documents[start : start + BATCH_SIZE]
         completions = llama.chat_completion([_dialog(d) for d in batch], max_gen_len=max_new_tokens, temperature=0.0)
         for document, completion in zip(batch, completions, strict=True):

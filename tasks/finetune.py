@@ -32,6 +32,7 @@ from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
+from tasks.training.length import describe, with_steps
 from tasks.training.loop import train, validation_loss
 from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
 from tasks.training.params import FinetuneParams
@@ -47,6 +48,8 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     """Train the base model on the train shards and write it as a checkpoint directory, with its curves and what it saw."""
     tune_malloc()
     dropped = preflight(base, shards, params)
+    params = with_steps(params, shards)
+    print(f"finetune: {describe(params, shards)}", flush=True)
     key = _key(base, shards, params)
     folder = checkpoints.folder_of(key)
     if forced():

@@ -32,6 +32,7 @@ from tasks.training import checkpoints, optim
 from tasks.training.cost import training_flops
 from tasks.training.distributed import ProcessGroup, reshard, shard
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
+from tasks.training.length import announce
 from tasks.training.packing import Batch, PackedRow, collate, count_supervised, loop_batch, sample, training_rows
 from tasks.training.params import FinetuneParams
 from tasks.training.preflight import Machine, fit
@@ -98,6 +99,9 @@ def train_steps(
     peak_rate = _peak_rate(model, params, group)
     energy = Energy(group.device, before=log.all[-1]["energy_wh"] if log and log.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.loader)
+    if key and group.rank == 0 and state.step < params.steps:
+        expected = announce(model.config, params, first=state.step, validation_rows=len(validation), peak_rate=peak_rate)
+        print(f"finetune: {expected}", flush=True)
     bar = progress(total=params.steps, unit="steps", desc="fine-tuning", done=state.step) if group.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
         if out_of_patience(state, params):

@@ -56,6 +56,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
         checkpoints.discard(key)
     if checkpoints.unfinished(key) and not checkpoints.newest(key):
         print("finetune: base, shards, params or code are not those of the run that was cut off; starting anew", flush=True)
+    partly = bool(checkpoints.newest(key))
     with step_metrics.forwarding(folder, "finetune"):
         _train(base, shards, key, params)
     newest = checkpoints.newest(key)
@@ -77,7 +78,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)
-    return StageResult(metrics=metrics, history=history, reports=("report",), record=record)
+    return StageResult(metrics=metrics, history=history, reports=("report",), record=record, partly=partly or state.step < params.steps)
 
 
 def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:

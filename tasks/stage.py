@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from tasks import forecast
 from tasks.params import read_params
 from tasks.runtime import chain, disk, record
 from tasks.runtime.ahead import Call, started_ahead
@@ -40,6 +41,7 @@ class StageResult:
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
     record: str = ""  # the record's id, where the tracker has the run already
+    partly: bool = False  # an earlier run had begun the work, so that what this one took says nothing of a whole one
 
 
 Stage = Callable[..., StageResult]
@@ -103,10 +105,13 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         if absent := [str(path) for path in paths.inputs.values() if not path.exists()]:
             raise ValueError(f"{', '.join(absent)} is missing; run 'dvc repro {name}', which makes what a stage needs")
         given = {"params": params[name]} if name in params else {}
+        work = forecast.work_of(name, params) if name in params else None
         started = None
         if paths.record:
             started = record.start(name, params[name].model_dump(mode="json"), paths.inputs)
             chain.check_inputs(started.inputs, paths.record.parent)
+        if work:
+            print(forecast.announce(name, params), flush=True)
     except (ValueError, OSError):
         _bring_back(name)
         raise
@@ -115,6 +120,8 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         if started and paths.record and call:
             _keep_record(started, paths.record, paths, result)
             _log(name, call)
+    if work and not result.partly:
+        forecast.remember(name, work)
     if sentence := disk.short_of_room(paths.outs.values(), Path(".dvc/cache")):
         print(f"{name}: {sentence}", flush=True)
 

@@ -39,7 +39,7 @@ def train_and_score(artifacts: Path, variants: Path, seed: int, steps: int | Non
     try:
         base, cleaning = artifacts / "base", artifacts / "reports" / "preprocess"
         shard(base, artifacts / "documents", cleaning, variants, Path("shards"), Path("shard-report"), params=sharding)
-        limits = {"steps": steps, "warmup": min(training.warmup, steps - 1)} if steps else {}
+        limits = {"steps": steps, "epochs": 0.0, "warmup": min(training.warmup, steps - 1)} if steps else {}
         finetune(base, Path("shards"), Path("model"), Path("curves"), params=training.model_copy(update={"seed": seed} | limits))
         validate(
             base,

@@ -127,7 +127,14 @@ def _trained(base: Path, split: Split, held_out: Split, training: FinetuneParams
     rows = epoch_rows(split, training.seq_len, seed=training.seed, limit=sys.maxsize)
     steps = max(1, -(-rows // training.batch))
     params = training.model_copy(
-        update={"steps": steps, "warmup": min(training.warmup, steps - 1), "validate_every": steps, "keep": "last", "patience": 0}
+        update={
+            "steps": steps,
+            "epochs": 0.0,
+            "warmup": min(training.warmup, steps - 1),
+            "validate_every": steps,
+            "keep": "last",
+            "patience": 0,
+        }
     )
     group = ProcessGroup(0, 1, _device())
     frozen = torch.bfloat16 if use_bf16(group.device, params.precision) else torch.float32

@@ -75,7 +75,14 @@ def _with_checkpointing_if_needed(case: Training, train: Callable[[bool], Result
 
 
 def _our_training(case: Training, config: LlamaConfig, *, checkpointing: bool) -> Result:
-    settings = {"mode": case.mode, "seq_len": case.tokens, "batch": case.rows, "micro_batch": case.rows, "steps": 2 * case.steps}
+    settings = {
+        "mode": case.mode,
+        "seq_len": case.tokens,
+        "batch": case.rows,
+        "micro_batch": case.rows,
+        "steps": 2 * case.steps,
+        "epochs": 0.0,
+    }
     settings |= {"adapter": {"rank": RANK, "alpha": ALPHA, "targets": TARGETS}, "compile": "auto"} | case.ours_alone
     params = FinetuneParams.model_validate(PARAMS.model_dump() | settings)
     split = documents_of(case, config)

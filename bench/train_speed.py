@@ -53,6 +53,7 @@ PARAMS = FinetuneParams.model_validate(
         "batch": ROWS,
         "micro_batch": ROWS,
         "steps": WARMUP + STEPS,
+        "epochs": 0.0,
         "schedule": "linear",
         "warmup": 0,
         "decay": 1.0,

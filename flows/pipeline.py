@@ -44,7 +44,7 @@ RESTORED = ("is cached - skipping run", "didn't change, skipping")
 TEMPORARY = f"exited with {os.EX_TEMPFAIL}"
 # data/ is still that of the commit before: DVC's remote did not answer. What data/ holds is in DVC's cache then.
 TO_PULL = Path(".cache/data-to-pull")
-_PROGRESS = re.compile(r":\s+\d+%.*/s$")
+_PROGRESS = re.compile(r": (\[[#.]+\] )?\d+ %, [\d,]+ of [\d,]+ ")
 UNAVAILABLE = "Unavailable"
 NONE: Mapping[str, Task[[], State[Any]]] = {}
 LINES_TOLD = 6  # of a failed stage's output, in its state

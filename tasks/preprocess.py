@@ -9,23 +9,27 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.corpus.cleaning.clean import clean
 from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
 from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, private
 from tasks.corpus.extraction.definitions import load_tasks, write_tasks
+from tasks.corpus.gates import CheckFiles, started_gates
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers.files import raw_files
 from tasks.corpus.readers.left_out import left_out
-from tasks.corpus.row_metrics import read_row_metrics
 from tasks.params import read_params
 from tasks.runtime.artifacts import CHANGES
 from tasks.runtime.files import write_whole
 from tasks.runtime.params import PARAMS
 from tasks.runtime.pool import kept_processes
 from tasks.stage import Out, PrivateOut, StageResult, run_stage
+
+if TYPE_CHECKING:
+    from tasks.corpus.expectations import SuiteName
 
 WORK = Path(".cache/preprocess")  # holds raw text, so it goes when the stage ends
 FAILED = Path(".cache/failed-preprocess")
@@ -38,12 +42,13 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     work.mkdir(parents=True, mode=0o700)
     _check_entity_model(params)
     try:
-        with kept_processes():
-            counts, decontamination = clean(data.absolute(), work, params)
-            _collect(work / "rejected", rejected, private)
-            _refuse_if_too_few(counts, data, rejected, params)
-            metrics = _measure_deidentification(work, report, rejected, params)
-        _gate(work, report, rejected, params)
+        with started_gates() as check_files:
+            with kept_processes():
+                counts, decontamination = clean(data.absolute(), work, params)
+                _collect(work / "rejected", rejected, private)
+                _refuse_if_too_few(counts, data, rejected, params)
+                metrics = _measure_deidentification(work, report, rejected, params)
+            _gate(check_files, work, report, rejected, params)
         documents.mkdir(parents=True)
         for split in SPLITS:
             if (work / "documents" / split).exists():
@@ -144,17 +149,14 @@ def _measure_deidentification(work: Path, report: Path, rejected: Path, params: 
     return recalls | damage.metrics_of(measured, hard_negatives) | (of_model.metrics() if of_model else {})
 
 
-def _gate(work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:
-    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds that other stages need not pay
-
-    suites = {
-        "raw-records": expectations.raw_records(),
-        "clean-documents": expectations.clean_documents(min_answer=params.min_answer_chars, max_answer=params.max_answer_chars),
+def _gate(check_files: CheckFiles, work: Path, report: Path, rejected: Path, params: PreprocessParams) -> None:
+    options: dict[SuiteName, dict[str, int]] = {
+        "raw-records": {},
+        "clean-documents": {"min_answer": params.min_answer_chars, "max_answer": params.max_answer_chars},
     }
     gates = []
-    for name, suite in suites.items():
-        rows = read_row_metrics(sorted((work / name).glob("*.jsonl")))
-        gates.append(expectations.check(name, rows, suite, work, report))
+    for name, limits in options.items():
+        gates.append(check_files(name, sorted((work / name).glob("*.jsonl")), work, report, **limits))
         print(f"gate {name}: {gates[-1].passed} passed" + "".join(f"; warning: {w}" for w in gates[-1].warned), flush=True)
     if failed := [f"{gate.name}: {problem}" for gate in gates for problem in gate.failed]:
         _keep(report, rejected)

@@ -15,6 +15,7 @@ from tasks.registry.challenge import Scored
 from tasks.registry.model_card import trained_on
 from tasks.registry.params import RegisterParams
 from tasks.registry.registration import Exposure, read_records, registered
+from tasks.registry.site_annotation import annotation_of
 from tasks.registry.summary import show
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.files import write_whole
@@ -41,14 +42,15 @@ def register(
 
     ``training`` is finetune's report, which knows what the model saw; ``variants`` tells whose copies those are.
     """
-    from tasks.registry import tracking
-    from tasks.registry.site_annotation import annotation_of
-
     try:
         scored = Scored(base, documents, cleaning, shards)
         result = registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
-    except tracking.MlflowException as error:
-        raise Unavailable(f"MLflow at {tracking.tracking_uri()} refused: {error}; run it again when MLflow is well") from error
+    except Exception as error:
+        from tasks.registry.tracking import MlflowException, tracking_uri  # mlflow costs seconds, which a run without news does not pay
+
+        if not isinstance(error, MlflowException):
+            raise
+        raise Unavailable(f"MLflow at {tracking_uri()} refused: {error}; run it again when MLflow is well") from error
     write_whole(registration, result)
     behind = read_records(records)
     annotation = sentences(annotation_of(behind))

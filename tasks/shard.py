@@ -14,8 +14,9 @@ from typing import IO
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus import report as data_report
 from tasks.corpus.documents import SPLITS, Document, read_documents
+from tasks.corpus.gates import CheckFiles, started_gates
 from tasks.corpus.params import ShardParams
-from tasks.corpus.row_metrics import RowMetrics, read_row_metrics
+from tasks.corpus.row_metrics import RowMetrics
 from tasks.corpus.shards import tokenize
 from tasks.corpus.shards.format import Shard, TokenizedDocument, write_index, write_shards
 from tasks.runtime.pool import in_order
@@ -37,16 +38,17 @@ def shard(base: Path, documents: Path, cleaning: Path, variants: Path, shards: O
     WORK.mkdir(parents=True)
     tokenize.CACHE.mkdir(parents=True, exist_ok=True)
     shards.mkdir(parents=True)
-    written: dict[str, list[Shard]] = {}
-    used: set[str] = set()
-    for split in (name for name in SPLITS if name != "replay"):  # of replay augment chose what is trained on
-        # Scores are always of answers.
-        loss_on_all = params.loss_on == "all" and split in ("train", "validation")
-        if ranges := tokenize.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)]):
-            files = _tokenize(base, ranges, loss_on_all, split)
-            written[split] = _write_split(split, files, shards, stats, used, max_tokens=params.max_tokens)
-    write_index(shards, written, tokenizer=tokenizer.digest, vocabulary=tokenizer.n_vocab)
-    _gate(report, tokenizer.n_vocab)
+    with started_gates() as check_files:
+        written: dict[str, list[Shard]] = {}
+        used: set[str] = set()
+        for split in (name for name in SPLITS if name != "replay"):  # of replay augment chose what is trained on
+            # Scores are always of answers.
+            loss_on_all = params.loss_on == "all" and split in ("train", "validation")
+            if ranges := tokenize.partitions([directory / f"{split}.jsonl" for directory in (documents, variants)]):
+                files = _tokenize(base, ranges, loss_on_all, split)
+                written[split] = _write_split(split, files, shards, stats, used, max_tokens=params.max_tokens)
+        write_index(shards, written, tokenizer=tokenizer.digest, vocabulary=tokenizer.n_vocab)
+        _gate(check_files, report, tokenizer.n_vocab)
     shutil.rmtree(WORK)
     methods = Counter(document.method for document in read_documents(variants, "train"))
     samples = _samples(documents, variants) if funnel["public"] else []
@@ -109,11 +111,8 @@ def _row_metrics(document: TokenizedDocument, split: str) -> RowMetrics:
     }
 
 
-def _gate(report: Path, vocabulary: int) -> None:
-    from tasks.corpus import expectations  # imports Great Expectations, which costs seconds
-
-    suite = expectations.sharded_documents(vocabulary=vocabulary)
-    gate = expectations.check("sharded-documents", read_row_metrics(sorted(WORK.glob("*.jsonl"))), suite, WORK, report)
+def _gate(check_files: CheckFiles, report: Path, vocabulary: int) -> None:
+    gate = check_files("sharded-documents", sorted(WORK.glob("*.jsonl")), WORK, report, vocabulary=vocabulary)
     if gate.failed:
         raise ValueError(f"the shards do not pass the gate: {'; '.join(gate.failed)}")
 

@@ -11,19 +11,23 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from tasks import forecast
 from tasks.params import read_params
 from tasks.runtime import chain, disk, record
+from tasks.runtime.ahead import Call, started_ahead
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.files import whole
 from tasks.runtime.params import Params
 from tasks.runtime.permissions import close_to_others
 from tasks.runtime.processes import INTERRUPTED, asked_to_stop, end_with_parent, take_interrupts
 
+# Imports mlflow, which costs seconds: in a process of its own, while the stage works. Logging must not make a stage run again.
+TRACKING = "tasks.registry.tracking"
 _OUT, _PRIVATE = "out", "private"
 Out = Annotated[Path, _OUT]  # a path that the stage writes; every other path is read
 PrivateOut = Annotated[Path, _OUT, _PRIVATE]  # one that stays on this machine: no record, cache or tracker knows it
@@ -37,6 +41,7 @@ class StageResult:
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
     record: str = ""  # the record's id, where the tracker has the run already
+    partly: bool = False  # an earlier run had begun the work, so that what this one took says nothing of a whole one
 
 
 Stage = Callable[..., StageResult]
@@ -100,24 +105,40 @@ def _run(stage: Stage, arguments: list[Path], *, keep_record: bool) -> None:
         if absent := [str(path) for path in paths.inputs.values() if not path.exists()]:
             raise ValueError(f"{', '.join(absent)} is missing; run 'dvc repro {name}', which makes what a stage needs")
         given = {"params": params[name]} if name in params else {}
+        work = forecast.work_of(name, params) if name in params else None
         started = None
         if paths.record:
             started = record.start(name, params[name].model_dump(mode="json"), paths.inputs)
             chain.check_inputs(started.inputs, paths.record.parent)
+        if work:
+            print(forecast.announce(name, params), flush=True)
     except (ValueError, OSError):
         _bring_back(name)
         raise
-    result = _work(stage, paths, given)
-    if started and paths.record:
-        public_outs = {p: path for p, path in paths.outs.items() if p not in paths.private}
-        reports = [str(paths.outs[p]) for p in result.reports]
-        with disk.told_when_full(_written(paths)):
-            record.finish(started, paths.record, public_outs, result.metrics, result.history, reports, known_as=result.record)
-        from tasks.registry import tracking  # imports mlflow, which costs seconds; and logging must not make a stage run again
-
-        tracking.replay_pending()  # if the store answers; one that is down stops nothing
+    with started_ahead(TRACKING) if started else nullcontext() as call:
+        result = _work(stage, paths, given)
+        if started and paths.record and call:
+            _keep_record(started, paths.record, paths, result)
+            _log(name, call)
+    if work and not result.partly:
+        forecast.remember(name, work)
     if sentence := disk.short_of_room(paths.outs.values(), Path(".dvc/cache")):
         print(f"{name}: {sentence}", flush=True)
+
+
+def _log(name: str, call: Call) -> None:
+    """Hand the records that wait over to the tracking store, if it answers; the stage's work is done and counts whatever goes wrong."""
+    try:
+        call("replay_pending")
+    except OSError as error:
+        print(f"{name}: its record waits in {record.PENDING} for the next run: {error}", flush=True)
+
+
+def _keep_record(started: record.Started, path: Path, paths: _Paths, result: StageResult) -> None:
+    public_outs = {p: out for p, out in paths.outs.items() if p not in paths.private}
+    reports = [str(paths.outs[p]) for p in result.reports]
+    with disk.told_when_full(_written(paths)):
+        record.finish(started, path, public_outs, result.metrics, result.history, reports, known_as=result.record)
 
 
 def _paths(stage: Stage, arguments: list[Path], *, keep_record: bool) -> _Paths:

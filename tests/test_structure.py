@@ -33,8 +33,8 @@ ARROWS = {
     "flows": {"tasks.runtime", "tasks.evaluation", "tasks.registry"},
     "serve": {"model", "tasks.runtime", "tasks.registry"},
 }
-# No stage depends on them, as they change none of its bytes: logging and the signing of passports do not retrain.
-NO_BYTES = ("tasks.registry.tracking", "tasks.registry.lineage.signature")
+# No stage depends on them, as they change none of its bytes: logging, forecasts and the signing of passports do not retrain.
+NO_BYTES = ("tasks.forecast", "tasks.registry.tracking", "tasks.registry.lineage.signature")
 # It imports the models of all sections; a stage imports its own.
 ALL_SECTIONS = "tasks.params"
 ONLY_IMPORTERS = {

@@ -70,7 +70,7 @@ def open_file(path: Path) -> tuple[dict[str, Any], dict[str, gguf.ReaderTensor]]
 def to_directory(path: Path, directory: Path, *, progress: Progress = iter) -> None:
     """Write a GGUF model as a checkpoint directory, in the precision of its matrices, quantized ones in bfloat16.
 
-    ``progress`` wraps the tensors' names, as tqdm does.
+    ``progress`` wraps the tensors' names, to show how far it is.
     """
     fields, tensors = open_file(path)
     config = read_config(fields, tensors, path)

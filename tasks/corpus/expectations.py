@@ -7,10 +7,9 @@ sheet of our own.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
@@ -21,7 +20,7 @@ from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
 from tasks.corpus.documents import SPLITS
-from tasks.corpus.row_metrics import RowMetrics, to_table
+from tasks.corpus.row_metrics import Gate, RowMetrics, read_row_metrics, to_table
 from tasks.runtime import html
 from tasks.runtime.files import write_whole
 
@@ -29,16 +28,7 @@ from tasks.runtime.files import write_whole
 VALUES = re.compile(r"^(partial_)?(unexpected|missing)_(list|counts|index_list|rows|index_query)$|^details$|^partial_unexpected")
 NOTHING_RAISED = {"raised_exception": False, "exception_traceback": None, "exception_message": None}
 WARN, FAIL = FailureSeverity.WARNING, FailureSeverity.CRITICAL
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The result of one suite: counts only."""
-
-    name: str
-    passed: int
-    warned: tuple[str, ...]
-    failed: tuple[str, ...]
+SuiteName = Literal["raw-records", "clean-documents", "augmented-documents", "sharded-documents"]
 
 
 def raw_records() -> list[gxe.Expectation]:
@@ -106,6 +96,19 @@ def sharded_documents(*, vocabulary: int) -> list[gxe.Expectation]:
 
 def _none_is(flag: str, *, severity: FailureSeverity, mostly: float = 1.0) -> gxe.Expectation:
     return gxe.ExpectColumnValuesToBeInSet(column=flag, value_set=[0], mostly=mostly, severity=severity)
+
+
+SUITES: dict[SuiteName, Callable[..., list[gxe.Expectation]]] = {
+    "raw-records": raw_records,
+    "clean-documents": clean_documents,
+    "augmented-documents": augmented_documents,
+    "sharded-documents": sharded_documents,
+}
+
+
+def check_files(name: SuiteName, files: Sequence[Path], work: Path, report: Path, options: dict[str, Any]) -> Gate:
+    """``check`` with the suite of a name, made with ``options``, over files of row metrics."""
+    return check(name, read_row_metrics(files), SUITES[name](**options), work, report)
 
 
 def check(name: str, rows: Iterable[RowMetrics], suite: Sequence[gxe.Expectation], work: Path, report: Path) -> Gate:

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.corpus.cleaning import rules
@@ -14,6 +15,17 @@ from tasks.corpus.documents import Document
 from tasks.corpus.readers.records import EMPTY
 
 RowMetrics = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The result of one suite: counts only."""
+
+    name: str
+    passed: int
+    warned: tuple[str, ...]
+    failed: tuple[str, ...]
+
 
 _HTML = re.compile(r"</?(?:p|br|div|span|a|b|i|ul|ol|li|table|tr|td|h[1-6])\b[^>]*>|&(?:[a-z]{2,8}|#\d{2,5});", re.I)
 _MOJIBAKE = re.compile(r"Ã[\x80-\xbf\u0152-\u2122]|â€|Â[\xa0-\xbf]")

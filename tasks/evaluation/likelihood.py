@@ -71,7 +71,7 @@ def score_tokens(llama: Llama, texts: Sequence[Text], config: ScoringConfig, *, 
     """
     chunks = sorted(_chunks(texts, llama.model.config.max_seq_len), key=len)
     columns_by_start: dict[int, dict[int, tuple[Tensor, ...]]] = {index: {} for index in range(len(texts))}
-    bar = progress(total=sum(map(len, chunks)), unit="token", desc=label)
+    bar = progress(total=sum(map(len, chunks)), unit="tokens", desc=label)
     for batch in _batches(chunks, config.batch_tokens):
         for chunk, columns in zip(batch, _forward(llama, texts, batch, config), strict=True):
             columns_by_start[chunk.text][chunk.start] = columns

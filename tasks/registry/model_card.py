@@ -177,9 +177,10 @@ Recall and damage of the cleaning, as a person of the site marked them in its ow
 
 {% if finetune %}
 {% set params = finetune.params %}
-Mode {{ params.mode }}, {{ params.steps }} steps of {{ params.batch }} rows of {{ params.seq_len }} tokens,
-learning rate {{ params.lr }}, seed {{ params.seed }}; {{ "%.0f" | format(finetune.seconds) }} s on
-{{ finetune.machine.processor }}. Code: commit {{ code.commit or "unknown" }}{{ " with uncommitted changes" if code.dirty }}.
+Mode {{ params.mode }}, {{ finetune.metrics.get("steps_taken", params.steps) | int }} steps of
+{{ params.batch }} rows of {{ params.seq_len }} tokens, learning rate {{ params.lr }}, seed {{ params.seed }};
+{{ "%.0f" | format(finetune.seconds) }} s on {{ finetune.machine.processor }}.
+Code: commit {{ code.commit or "unknown" }}{{ " with uncommitted changes" if code.dirty }}.
 {% endif %}
 
 ## Evaluation

@@ -8,19 +8,20 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.corpus.annotation import figures
 from tasks.evaluation import findings
+from tasks.registry import unchanged
 from tasks.registry.challenge import Challenge, Scored
 from tasks.registry.gate import Decision
 from tasks.registry.params import RegisterParams
 from tasks.runtime import chain
 from tasks.runtime.digests import dvc_digest, sha256
 from tasks.runtime.git import code_version, is_linked_worktree
-from tasks.runtime.params import PARAMS
+from tasks.runtime.params import PARAMS, load
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,25 @@ def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, re
 
     ``ValueError`` where files here are not what the stages wrote. A dry run, of an experiment, changes nothing in the registry.
     """
+    candidate = _candidate(scored, tuned, seen, evaluation, records, params)
+    if _is_experiment():
+        return _registered(candidate)
+    key = unchanged.key_of(asdict(candidate), figures.read(), load(PARAMS))
+    result = unchanged.last_result(key)
+    if result:
+        print(f"register: {result['name']} version {result['version']} has this checkpoint already")
+        _say(result, candidate.digests)
+        return result
+    result = _registered(candidate)
+    unchanged.keep(key, result)
+    return result
+
+
+def _registered(candidate: Candidate) -> dict[str, Any]:
+    """As ``registered``, by what the registry says."""
     from tasks.registry import promotion, site_annotation, tracking, versions
 
-    candidate = _candidate(scored, tuned, seen, evaluation, records, params)
+    params = candidate.params
     client = tracking.connect()
     run_ids = tracking.replay_all(client, list(candidate.behind.values()))
     version: Any = versions.find_version(client, params.name, "checkpoint", candidate.digests["checkpoint"])
@@ -124,13 +141,19 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
         outcome = version.tags.get(f"decision.{number}.outcome", "")
     else:
         outcome = promotion.apply_decision(client, name, version.version, number, decision, sign_off=sign_off)
-    print(f"register: decision {number} on version {version.version}: {decision['verdict']}, {outcome}")
-    if differing := [name for name, digest in digests.items() if name.startswith("dvc.") and version.tags.get(name) != digest]:
-        print(f"register: that version was made with other bytes in {', '.join(n.removeprefix('dvc.') for n in differing)}")
     # A pure function of the version: what it carries, not what is here now.
     carried = {tag: value for tag, value in version.tags.items() if tag in digests or tag.startswith("dvc.")}
     stated = {"number": number, "outcome": outcome} | {key: decision[key] for key in ("verdict", "reasons", "champion", "comparisons")}
-    return {"name": name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": stated}
+    result = {"name": name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": stated}
+    _say(result, digests)
+    return result
+
+
+def _say(result: dict[str, Any], digests: dict[str, str]) -> None:
+    decision, version = result["decision"], result["version"]
+    print(f"register: decision {decision['number']} on version {version}: {decision['verdict']}, {decision['outcome']}")
+    if differing := [name for name, digest in digests.items() if name.startswith("dvc.") and result["digests"].get(name) != digest]:
+        print(f"register: that version was made with other bytes in {', '.join(n.removeprefix('dvc.') for n in differing)}")
 
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:

@@ -6,12 +6,14 @@ An annotation may come after the version. The passport of a version never change
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.corpus.annotation import figures
 from tasks.corpus.annotation.figures import Figures
-from tasks.registry import tracking
 from tasks.runtime.artifacts import RAW
+
+if TYPE_CHECKING:
+    from tasks.registry.tracking import MlflowClient
 
 TAG = "annotation.sha256"  # of the figures that the version has
 
@@ -33,11 +35,13 @@ def tags(measured: Figures | None) -> dict[str, str]:
     return {TAG: hashlib.sha256(measured.model_dump_json().encode()).hexdigest()} if measured else {}
 
 
-def hand_over(client: tracking.MlflowClient, version: Any, measured: Figures | None) -> bool:
+def hand_over(client: "MlflowClient", version: Any, measured: Figures | None) -> bool:
     """Give a version that exists the figures that are newer than its own; whether there were any."""
     changed = {tag: value for tag, value in tags(measured).items() if version.tags.get(tag) != value}
     if measured is None or not changed:
         return False
+    from tasks.registry import tracking  # imports mlflow, which costs seconds
+
     now = int(time.time() * 1000)
     client.log_batch(version.run_id, metrics=[tracking.metric(name, value, now) for name, value in figures.metrics(measured).items()])
     for tag, value in changed.items():

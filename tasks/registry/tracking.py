@@ -33,32 +33,16 @@ from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC041
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.registry import relocation
-from tasks.runtime import git
+from tasks.registry.store import DATABASE, main_worktree, tracking_uri
 from tasks.runtime.digests import dvc_digest
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.permissions import refuse_foreign
 from tasks.runtime.record import PENDING
-from tasks.runtime.settings import setting
 from tasks.training import step_metrics
 
 EXPERIMENT = "medical-llm"
-DATABASE = "mlflow.db"
 SECONDS = 2.0  # between looks at what a run has measured
 MAX_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
-
-
-def main_worktree() -> Path:
-    """The repository that the embedded store belongs to, also from a linked worktree or a DVC experiment's copy."""
-    here = Path.cwd().resolve()
-    for parent in (here, *here.parents):
-        if parent.name == ".dvc":  # .dvc/tmp/exps/…: a copy that DVC throws away
-            return parent.parent
-    return git.main_worktree(here)
-
-
-def tracking_uri() -> str:
-    """The store's address: the setting ``MLFLOW_TRACKING_URI``, or the embedded store of the main worktree."""
-    return setting("MLFLOW_TRACKING_URI") or f"sqlite:///{main_worktree() / DATABASE}"
 
 
 def connect() -> MlflowClient:

@@ -35,7 +35,7 @@ def in_order(function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], *
     """As ``run_all``, each result as soon as it and those before it are there, while work on the others goes on."""
     count = min(workers(), len(arguments))
     address = setting("DASK_SCHEDULER_ADDRESS")
-    bar = progress(total=len(arguments), unit="part", desc=desc)
+    bar = progress(total=len(arguments), unit="parts", desc=desc)
     try:
         if address:
             results = _on_cluster(address, function, arguments)

@@ -11,7 +11,9 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     summary = "say what a run takes: memory by part, the GPUs that have it, time and energy"
     plan_parser = commands.add_parser(
-        "plan", help=summary, description=f"{summary[0].upper()}{summary[1:]}. Only arithmetic; nothing is run."
+        "plan",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. Only arithmetic, and a second in which this machine's rate is measured.",
     )
     plan_parser.set_defaults(run=plan)
     plan_parser.add_argument("--size", help="a model by name, such as llama-3.1-8b (default: the one in artifacts/base)")
@@ -21,6 +23,7 @@ def arguments() -> argparse.ArgumentParser:
     plan_parser.add_argument("--batch", type=int, help="rows per step")
     plan_parser.add_argument("--micro-batch", type=int, help="rows per forward pass")
     plan_parser.add_argument("--steps", type=int)
+    plan_parser.add_argument("--epochs", type=float, help="in place of steps")
     plan_parser.add_argument("--activation-checkpointing", action="store_true", default=None)
     plan_parser.add_argument("--compile", action="store_true", default=None)
     plan_parser.add_argument(

@@ -12,7 +12,7 @@ from model.checkpoint.shapes import parameter_shapes
 from model.llama import PROJECTIONS, LlamaConfig
 from model.loss import CHUNK
 from model.nf4 import BITS
-from tasks.training.params import MODES, Mode
+from tasks.training.params import MODES, FinetuneParams, Mode
 
 FP32 = 4  # bytes
 
@@ -33,6 +33,13 @@ def training_flops(config: LlamaConfig, *, tokens: float, supervised: float, att
     weights = sum(out * inner for out, inner in layer_matrices(config).values()) * config.n_layers
     attention = 4 * config.n_layers * config.n_heads * config.head_dim * attended
     return 2 * passes * (weights * tokens + config.vocab_size * config.dim * supervised) + 3 * attention
+
+
+def work_per_token(config: LlamaConfig, params: FinetuneParams, *, twice: int) -> float:
+    """FLOPs, were every document a row long and all of it with loss: the most it can be; ``twice``: layers that are computed again."""
+    n, frozen = params.seq_len, params.training_mode.base_frozen
+    work = training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
+    return work * (1 + twice / config.n_layers / (2 if frozen else 3))
 
 
 @dataclass(frozen=True)

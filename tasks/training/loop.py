@@ -32,6 +32,7 @@ from tasks.training import checkpoints, optim
 from tasks.training.cost import training_flops
 from tasks.training.distributed import ProcessGroup, reshard, shard
 from tasks.training.hardware import Energy, matmul_rate, memory_mb, memory_of
+from tasks.training.length import announce
 from tasks.training.packing import Batch, PackedRow, collate, count_supervised, loop_batch, sample, training_rows
 from tasks.training.params import FinetuneParams
 from tasks.training.preflight import Machine, fit
@@ -98,7 +99,10 @@ def train_steps(
     peak_rate = _peak_rate(model, params, group)
     energy = Energy(group.device, before=log.all[-1]["energy_wh"] if log and log.all else 0.0)
     rows = training_rows(train_split, params.seq_len, seed=params.seed, start=state.loader)
-    bar = progress(total=params.steps, unit="step", desc="fine-tuning", done=state.step) if group.rank == 0 else None
+    if key and group.rank == 0 and state.step < params.steps:
+        expected = announce(model.config, params, first=state.step, validation_rows=len(validation), peak_rate=peak_rate)
+        print(f"finetune: {expected}", flush=True)
+    bar = progress(total=params.steps, unit="steps", desc="fine-tuning", done=state.step) if group.rank == 0 else None
     for step in range(state.step + 1, params.steps + 1):
         if out_of_patience(state, params):
             break
@@ -118,7 +122,7 @@ def train_steps(
                 checkpoints.save_best(key, step, model)
         if log and bar is not None:
             log.append(metrics)
-            bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s", refresh=False)
+            bar.note(f"loss {metrics['loss']:.3f}, {metrics['tokens_per_second']:,.0f} tokens/s")
             bar.update()
         stopping = group.sum(float(len(stop)))[0] > 0  # all processes together, whichever got the signal
         if key and (step % params.checkpoint_every == 0 or last or stopping):

@@ -59,7 +59,8 @@ class FinetuneParams(Params):
     seq_len: int = Field(ge=8)
     batch: int = Field(ge=1)
     micro_batch: int = Field(ge=1)
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=0)
+    epochs: float = Field(0.0, ge=0)  # or these, where steps is 0
     schedule: Schedule
     warmup: int = Field(ge=0)
     decay: float = Field(gt=0, le=1)
@@ -81,6 +82,13 @@ class FinetuneParams(Params):
     keep: Literal["best", "last"]
     patience: int = Field(ge=0)
     checkpoint_every: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> Self:
+        if bool(self.steps) == bool(self.epochs):
+            both = "both say how long training is" if self.steps else "nothing says how long training is"
+            raise ValueError(f"{both}: set steps (as 24) or epochs (as 1 or 0.5), and the other to 0")
+        return self
 
     @model_validator(mode="after")
     def _stochastic_rounding(self) -> Self:

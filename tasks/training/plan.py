@@ -3,22 +3,29 @@
     python -m tasks.training plan --size llama-3.1-8b --mode lora --gpus 1 --seq 2048
 
 The rest comes from params.yaml, the base model and the shards of this directory. Only arithmetic (cost.py): tests compare the memory
-with measured peaks; the time is as good as the MFU that is given.
+with measured peaks; the time is as good as the MFU that is given. The row of this machine has its measured rate of matrix products.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model.checkpoint.config import read_config
 from model.llama import SIZES, LlamaConfig
+from model.precision import use_bf16
 from tasks.corpus.shards.format import open_split
 from tasks.runtime.artifacts import BASE, SHARDS
 from tasks.runtime.errors import did_you_mean
 from tasks.runtime.params import read_section
-from tasks.training.cost import training_flops
+from tasks.runtime.record import processor
+from tasks.runtime.words import duration
+from tasks.training.cost import work_per_token
+from tasks.training.hardware import matmul_rate, memory_of
+from tasks.training.length import SHARE_OF_PEAK, with_steps
 from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams, TrainingMode
 from tasks.training.preflight import RUNTIME, Machine
@@ -78,15 +85,30 @@ def report(config: LlamaConfig, params: FinetuneParams, *, gpus: int, mfu: float
         if twice is None:
             lines.append(f"{line}{'too small':>15}")
             continue
-        speed = gpus * gpu.flops * mfu / _work_per_token(config, params, twice=twice)
+        speed = gpus * gpu.flops * mfu / work_per_token(config, params, twice=twice)
         hours = [tokens / speed / 3600 for tokens in spans.values()]
         cells = "".join(f"{h:10.2f} h{h * gpu.watts * gpus / 1000:8.1f} kWh" for h in hours)
         lines.append(f"{line}{f'{twice} of {layers}':>15}{speed:12,.0f}{cells}")
-    lines += ["", *_what_fits(config, params, gpus=gpus)]
+    lines += ["", *_on_this_machine(config, params, spans), "", *_what_fits(config, params, gpus=gpus)]
     lines += ["", f"at an MFU of {mfu}, of the bfloat16 rate in the makers' data sheets and their highest power draw"]
     lines.append(f"these steps: {params.steps} of {params.batch} x {params.seq_len} tokens{_consumed(shards, params) if epoch else ''}")
     lines.append(f"one epoch: {epoch:,} tokens, as {shards} has them" if epoch else f"{shards} is not there: run 'dvc repro shard'")
     return "\n".join(lines)
+
+
+def _on_this_machine(config: LlamaConfig, params: FinetuneParams, spans: Mapping[str, int]) -> list[str]:
+    """The row of the machine that runs this, whose rate of matrix products is measured in a second or two."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bfloat16, memory = use_bf16(device, params.precision), memory_of(device)
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
+    name = f"this machine ({kind}, {'bfloat16' if bfloat16 else 'float32'}, {memory / 1e9:.0f} GB)"
+    layers = Machine(device.type, 1, memory, use_bf16=bfloat16).checkpointed_layers(config, params)
+    if layers is None:
+        return [f"{name}: too small"]
+    rate = matmul_rate(config, params.micro_batch * params.seq_len, device, use_bf16=bfloat16) * SHARE_OF_PEAK
+    speed = rate / work_per_token(config, params, twice=layers)
+    times = ", ".join(f"{span} about {duration(tokens / speed)}" for span, tokens in spans.items())
+    return [f"{name}:", f"  {layers} of {config.n_layers} layers twice, {speed:,.0f} tokens/s; {times}"]
 
 
 def measured_mfu(mode: TrainingMode) -> float:
@@ -121,13 +143,6 @@ def _what_fits(config: LlamaConfig, params: FinetuneParams, *, gpus: int) -> lis
     return lines
 
 
-def _work_per_token(config: LlamaConfig, params: FinetuneParams, *, twice: int) -> float:
-    """FLOPs, were every document a row long and all of it with loss: the most it can be; ``twice``: layers that are computed again."""
-    n, frozen = params.seq_len, params.training_mode.base_frozen
-    work = training_flops(config, tokens=n, supervised=n, attended=n * (n + 1) / 2, frozen=frozen) / n
-    return work * (1 + twice / config.n_layers / (2 if frozen else 3))
-
-
 def _consumed(shards: Path, params: FinetuneParams) -> str:
     """What these steps consume: packed as training packs them or, of many, as if every row were full."""
     train_split, rows = open_split(shards, "train"), params.steps * params.batch
@@ -153,7 +168,11 @@ def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Pat
     """
     if size and size not in SIZES:
         raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
+    changes |= {"epochs": 0.0} if changes.get("steps") else {"steps": 0} if changes.get("epochs") else {}
     params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)
+    if params.epochs and not shards.exists():
+        raise ValueError(f"how many steps {params.epochs:g} epochs are stands in {shards}: run 'dvc repro shard', or give --steps")
+    params = with_steps(params, shards)
     if gpus < 1 or (mfu is not None and not 0 < mfu <= 1):
         raise ValueError("--gpus must be at least 1, --mfu above 0 and at most 1")
     config = SIZES[size] if size else read_config(BASE)

@@ -17,7 +17,8 @@ SECRET = "Zebrafink Quastenflosser"
 
 TASK = Task(
     "vitals",
-    Definition(max_chars=10_000, 
+    Definition(
+        max_chars=10_000,
         version=1,
         instructions=("Extract as JSON.",),
         fields={

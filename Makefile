@@ -118,7 +118,7 @@ format: setup ## put the code into its format
 lock: setup ## renew requirements.lock from pyproject.toml
 # A folder of local wheels, where pip is configured with one, may hold a CPU build of torch; with another build the lock would
 # also list that build's CUDA packages.
-	uv pip compile pyproject.toml --extra dev --extra harness --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
 	  --generate-hashes --no-emit-package torch $(addprefix --find-links ,$(shell $(BIN)/pip config get global.find-links 2>/dev/null)) \
 	  --output-file requirements.lock
 

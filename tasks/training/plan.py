@@ -17,7 +17,7 @@ from model.llama import SIZES, LlamaConfig
 from tasks.corpus.shards.format import open_split
 from tasks.runtime.artifacts import BASE, SHARDS
 from tasks.runtime.errors import did_you_mean
-from tasks.runtime.params import read_section
+from tasks.runtime.params import PARAMS, read_section
 from tasks.training.cost import training_flops
 from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams, TrainingMode
@@ -146,14 +146,14 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
     return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 
-def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
-    """The report for the params of ``finetune`` with ``changes``, for a model size by name or else the base model of this directory.
+def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, params_file: Path = PARAMS, changes: dict[str, Any]) -> str:
+    """The report for the section ``finetune`` of a file with ``changes``, for a model size by name or else the base model of this directory.
 
     ``ValueError`` where a size, ``gpus`` or ``mfu`` makes no sense or the rows are longer than the context.
     """
     if size and size not in SIZES:
         raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
-    params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)
+    params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams, params_file).model_dump() | changes)
     if gpus < 1 or (mfu is not None and not 0 < mfu <= 1):
         raise ValueError("--gpus must be at least 1, --mfu above 0 and at most 1")
     config = SIZES[size] if size else read_config(BASE)

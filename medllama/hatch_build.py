@@ -60,7 +60,7 @@ def data(root: Path) -> Iterator[Path]:
                 yield path.relative_to(root)
 
 
-class WheelContents(BuildHookInterface):  # type: ignore[misc,type-arg]
+class WheelContents(BuildHookInterface):  # type: ignore[misc]
     """Called by hatchling while it builds the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002

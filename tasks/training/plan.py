@@ -146,8 +146,10 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
     return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 
-def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, params_file: Path = PARAMS, changes: dict[str, Any]) -> str:
-    """The report for the section ``finetune`` of a file with ``changes``, for a model size by name or else the base model of this directory.
+def plan(
+    *, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, params_file: Path = PARAMS, changes: dict[str, Any]
+) -> str:
+    """The report for ``finetune`` of a file of params with ``changes``, for a model size by name or else the base model of this directory.
 
     ``ValueError`` where a size, ``gpus`` or ``mfu`` makes no sense or the rows are longer than the context.
     """

@@ -55,7 +55,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(medllama: Path, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW", "PASSPORT"))}
-    command = [medllama, *arguments]
+    command = [str(medllama), *arguments]
     return subprocess.run(command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -139,7 +139,7 @@ def test_a_registered_version_needs_a_store_and_mlflow(medllama: Path, tmp_path:
 
 def test_it_serves(medllama: Path, checkpoint: Path) -> None:
     port = free_port()
-    command = [medllama, "serve", "tiny", "--unverified", "--port", str(port)]
+    command = [str(medllama), "serve", "tiny", "--unverified", "--port", str(port)]
     server = subprocess.Popen(command, cwd=checkpoint.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"

@@ -71,7 +71,9 @@ def store(here: Project, tmp_path: Path) -> Iterator[Path]:
 
 def differing(*, number: str = "1", key: bool = False) -> set[str]:
     public_key = Path("../key.pub") if key else None
-    return {location(f) for f in command.findings(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
+    return {
+        location(f) for f in command.findings(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")
+    }
 
 
 def location(finding: Finding) -> str:

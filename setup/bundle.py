@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +23,13 @@ from packaging.markers import Marker
 
 from tasks.runtime.digests import sha256
 from tasks.runtime.params import PARAMS, load
+from tasks.runtime.progress import progress
 from tasks.runtime.wheels import fetch_wheel
 
 LOCK, DEV_LOCK = Path("requirements.lock"), Path("requirements-dev.lock")
 UNPACK = Path(__file__).with_name("unpack")
+# pip asks the index for one package after the other, which is waiting for the most part.
+PROCESSES, PACKAGES_AT_ONCE = 8, 10
 GLIBC = 28  # 2.28, which PyTorch's wheels need
 MACHINES = ("x86_64", "aarch64")
 _REQUIREMENT, _SHA256 = re.compile(r"[\w.-]+==[\w.]+"), re.compile(r"[0-9a-f]{64}")
@@ -104,10 +108,17 @@ def download(target: Target, folder: Path) -> None:
     """The wheels that setup installs; of packages without wheels, their source. ``ValueError`` has pip's reason."""
     folder.mkdir()
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder), *target.options]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(requirements(target)) + "\n")
-        file.flush()
-        _run([*pip, "--no-deps", "--require-hashes", "--requirement", file.name])
+
+    def some(blocks: list[str]) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(blocks) + "\n")
+            file.flush()
+            _run([*pip, "--no-deps", "--require-hashes", "--requirement", file.name])
+
+    chosen = requirements(target)
+    parts = [chosen[start : start + PACKAGES_AT_ONCE] for start in range(0, len(chosen), PACKAGES_AT_ONCE)]
+    with ThreadPoolExecutor(PROCESSES) as threads:
+        list(progress(threads.map(some, parts), total=len(parts), unit="part", desc="downloading"))
     # With what this build needs beside the lock: a CUDA build brings CUDA's packages.
     _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), torch_requirement()])
 

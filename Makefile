@@ -13,7 +13,13 @@ export HF_HUB_OFFLINE := 1
 # Also where setup has not said so yet (tasks/runtime/environment.pth).
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
-.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock data setup
+# Where a bundle was unpacked, its wheels are all that is installed from; nothing is asked of an index.
+ifneq ($(wildcard wheels/*.whl),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := wheels
+endif
+
+.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,9 +124,13 @@ format: setup ## put the code into its format
 lock: setup ## renew requirements.lock from pyproject.toml
 # A folder of local wheels, where pip is configured with one, may hold a CPU build of torch; with another build the lock would
 # also list that build's CUDA packages.
-	uv pip compile pyproject.toml --extra dev --extra harness --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
 	  --generate-hashes --no-emit-package torch $(addprefix --find-links ,$(shell $(BIN)/pip config get global.find-links 2>/dev/null)) \
 	  --output-file requirements.lock
+
+BUNDLE ?=
+bundle: setup ## one file that sets up and runs without a network; BUNDLE="--machine aarch64 --python 3.12" for another machine
+	python -m setup.bundle $(BUNDLE)
 
 data: setup
 	@if [ ! -e data ]; then dvc checkout data.dvc --quiet 2>/dev/null || { rm -rf data; python -m tasks.corpus data --only-for data.dvc; }; fi

@@ -9,9 +9,9 @@ from pathlib import Path
 INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C, as of a shell
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets ``run`` to its function below."""
-    parser = argparse.ArgumentParser(prog="python -m model", description="Checkpoints of Llama-family models.")
+def arguments(prog: str = "python -m model") -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run`` to its function below. ``prog``: what the user typed, for messages."""
+    parser = argparse.ArgumentParser(prog=prog, description="Checkpoints of Llama-family models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     inspect_parser = commands.add_parser("inspect", help="describe a checkpoint: Hugging Face's directory, Meta's, or a GGUF file")
     inspect_parser.set_defaults(run=inspect)

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -36,9 +37,9 @@ class Server(uvicorn.Server):
         return ended or (self._middleware.draining and not self._middleware.running)
 
 
-def main() -> None:
-    """Read the options and serve; exit with a message of one line if that is not possible."""
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve") -> None:
+    """Read the options, of this process where none are given, and serve; exit with a message of one line if that is not possible."""
+    options = _parser(prog).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         close_project()
@@ -47,10 +48,10 @@ def main() -> None:
         sys.exit(f"serve: {error}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     limits = Limits()
     key_help = f"address to listen on; beyond loopback {API_KEYS} or {API_KEYS_FILE} must be set (default 127.0.0.1)"
-    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve a model over HTTP, as OpenAI's clients expect it.")
+    parser = argparse.ArgumentParser(prog=prog, description="Serve a model over HTTP, as OpenAI's clients expect it.")
     parser.add_argument("model", help="models:/NAME@ALIAS, which is followed, models:/NAME/NUMBER, or a checkpoint directory")
     parser.add_argument("--compare-with", metavar="MODEL", help="a second model to compare with")
     parser.add_argument("--beside", dest="compare_with", help=argparse.SUPPRESS)  # the older name of --compare-with

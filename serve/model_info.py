@@ -3,7 +3,7 @@
 from typing import Any
 
 from serve.models import ServedModel
-from tasks.registry.model_card import metric_label
+from tasks.evaluation.metrics import label
 
 CORPUS = "data"
 
@@ -24,7 +24,7 @@ def model_info(model: str, served: ServedModel) -> dict[str, Any]:
         "made": document.get("stages", {}).get("finetune", {}).get("started"),
         "code": document.get("code"),
         "corpus": _corpus(document),
-        "metrics": [row | {"meaning": metric_label(row["metric"])} for row in decision.get("table", [])],
+        "metrics": [row | {"meaning": label(row["metric"])} for row in decision.get("table", [])],
         "decision": {"verdict": decision.get("verdict"), "reasons": decision.get("reasons", [])} if decision else None,
         "card": served.card,
     }

@@ -47,11 +47,14 @@ class Verification:
 
 def check(location: ModelLocation) -> Verification:
     """Verify everything except the bytes of the weights, which are compared while they are loaded."""
-    from tasks.registry import promotion, tracking
     from tasks.registry.lineage import verification
 
-    client = tracking.connect() if location.version else None
-    version = client.get_model_version(location.name, location.version) if client else None
+    version, client = None, None
+    if location.version:
+        from tasks.registry import tracking  # imports MLflow, which a directory does without
+
+        client = tracking.connect()
+        version = client.get_model_version(location.name, location.version)
     try:
         report = verification.read(location.directory, version=version, public_key=verification.public_key())
         findings = list(report.findings)
@@ -61,8 +64,11 @@ def check(location: ModelLocation) -> Verification:
     except (ValueError, OSError) as error:
         return Verification({}, None, (without_path(location.directory, str(error)),))
     problems = [_describe(location.directory, finding) for finding in findings if finding.state in ("differs", "unknown")]
-    if client and (objection := promotion.objection(client, version, alias=location.alias, verdict=_verdict(report.document))):
-        problems.append(objection)
+    if client:
+        from tasks.registry import promotion
+
+        objection = promotion.objection(client, version, alias=location.alias, verdict=_verdict(report.document))
+        problems += [objection] if objection else []
     return Verification(report.document, report.digest or None, tuple(problems))
 
 

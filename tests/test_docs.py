@@ -9,7 +9,7 @@ import pytest
 from helpers.project import ROOT, Project
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("python", "dvc", "make", "prefect", "git", "dask", "mlflow", "cp", "pg_dump", "pg_restore")
+PROGRAMS = ("python", "medllama", "dvc", "make", "prefect", "git", "dask", "mlflow", "cp", "pg_dump", "pg_restore")
 # Run below, in this order, as they stand.
 HERE = [
     "dvc status",
@@ -59,6 +59,7 @@ ELSEWHERE = {
     "dask worker": "test_nodes.py",
     "python -m serve": "test_serve.py",
     "PASSPORT_PUBLIC_KEY=key.pub python -m serve": "test_rollout.py",
+    "medllama": "test_wheel.py",
     "python -m model convert Llama3": "test_convert.py",
     "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
     "python -m model inspect": "test_convert.py",

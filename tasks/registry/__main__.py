@@ -3,15 +3,13 @@
 import argparse
 import getpass
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CHAMPION = "models:/medical-llm@champion"
-VERSION = f"a version: {CHAMPION}, models:/NAME/NUMBER, or of the model of params.yaml an alias or a number"
+from tasks.registry import command
+from tasks.registry.command import VERSION
+
 # Beyond these drift warns.
 LIMITS = {"length": 0.25, "vocabulary": 0.1, "identifiers": 20.0, "nats": 0.25}
 
@@ -49,9 +47,7 @@ def _add_version_commands(commands: Any) -> None:
     showing = _command(commands, show, "show what a version was made from, down to the raw files")
     showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     verifying = _command(commands, verify, "compare every file of a version with its passport")
-    verifying.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
-    verifying.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    verifying.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY by default)")
+    command.add_verify_options(verifying)
     locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
     locating.add_argument("id")
     rebuilding = _command(commands, rebuild, "make a version's weights again from its commit, and compare them bit for bit")
@@ -108,12 +104,8 @@ def show(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Compare a version or a deployed directory with its passport; the exit status is ``print_findings``'."""
-    from tasks.registry.lineage import show as lineage
-    from tasks.registry.lineage import verification
-
-    key = options.public_key or verification.public_key()
-    return lineage.print_findings(lineage.verify(options.version, deployed=options.deployed, public_key=key))
+    """Compare a version or a deployed directory with its passport; the exit status says whether they are equal."""
+    return command.verify(options)
 
 
 def record(options: argparse.Namespace) -> None:
@@ -194,30 +186,15 @@ def _name() -> str:
 def main() -> None:
     """Parse first, so that help and a mistyped command cost no imports."""
     options = arguments().parse_args()
-    from tasks.runtime.errors import Unavailable
-    from tasks.runtime.permissions import close_project
-    from tasks.runtime.processes import INTERRUPTED
 
-    try:
+    def run() -> "int | str | None":
+        from tasks.runtime.permissions import close_project
+
         close_project()
-        status = options.run(options)
-        sys.stdout.flush()
-        sys.exit(status)
-    except BrokenPipeError:  # `| head` has read what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except (ValueError, OSError, subprocess.CalledProcessError) as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, Unavailable) else 1)  # the same command may succeed later
-    except KeyboardInterrupt:
-        print(f"{options.command}: stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        from tasks.registry.tracking import MlflowException
+        status: int | str | None = options.run(options)
+        return status
 
-        if not isinstance(error, MlflowException):
-            raise
-        sys.exit(f"{options.command}: {error}")
+    command.finish(options.command, run)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from model.precision import use_bf16
 from tasks.corpus.shards.format import open_split
 from tasks.runtime.artifacts import BASE, SHARDS
 from tasks.runtime.errors import did_you_mean
-from tasks.runtime.params import read_section
+from tasks.runtime.params import PARAMS, read_section
 from tasks.runtime.record import processor
 from tasks.runtime.words import duration
 from tasks.training.cost import work_per_token
@@ -161,15 +161,17 @@ def _epoch(shards: Path, params: FinetuneParams) -> int:
     return epoch_tokens(open_split(shards, "train"), params.seq_len)
 
 
-def plan(*, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, changes: dict[str, Any]) -> str:
-    """The report for the params of ``finetune`` with ``changes``, for a model size by name or else the base model of this directory.
+def plan(
+    *, size: str = "", gpus: int = 1, mfu: float | None = None, shards: Path = SHARDS, params_file: Path = PARAMS, changes: dict[str, Any]
+) -> str:
+    """The report for ``finetune`` of a file of params with ``changes``, for a model size by name or else the base model of this directory.
 
     ``ValueError`` where a size, ``gpus`` or ``mfu`` makes no sense or the rows are longer than the context.
     """
     if size and size not in SIZES:
         raise ValueError(f"there is no size {size!r}{did_you_mean(size, SIZES) or '; there are ' + ', '.join(sorted(SIZES))}")
     changes |= {"epochs": 0.0} if changes.get("steps") else {"steps": 0} if changes.get("epochs") else {}
-    params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams).model_dump() | changes)
+    params = FinetuneParams.model_validate(read_section("finetune", FinetuneParams, params_file).model_dump() | changes)
     if params.epochs and not shards.exists():
         raise ValueError(f"how many steps {params.epochs:g} epochs are stands in {shards}: run 'dvc repro shard', or give --steps")
     params = with_steps(params, shards)

@@ -1,20 +1,16 @@
-"""What stands behind a model version: ``python -m tasks.registry show|verify|record [models:/medical-llm@champion]``.
+"""What stands behind a model version: ``python -m tasks.registry show|record [models:/medical-llm@champion]``.
 
 It reads the version's passport, and asks MLflow for the runs and this machine for the files.
 """
 
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tasks.corpus.locate import locations
 from tasks.registry import tracking, versions
-from tasks.registry.lineage import passport, verification
-from tasks.registry.lineage.passport import Finding
+from tasks.registry.lineage import passport
 from tasks.registry.lineage.tree import lines
 from tasks.registry.params import RegisterParams
-from tasks.registry.promotion import CHAMPION, latest_decision, seen_by, taint_of
+from tasks.registry.promotion import latest_decision, seen_by, taint_of
 from tasks.runtime.params import read_section
 from tasks.training.exposure import WORDS
 
@@ -46,31 +42,6 @@ def _runs(client: tracking.MlflowClient, version: Any, document: dict[str, Any])
         else:
             runs[stage] = f"run {version.tags.get(f'run.{stage}')} (not in this store)"
     return runs
-
-
-def verify(which: str, *, deployed: Path | None, public_key: Path | None) -> Iterator[Finding]:
-    """What verification says of a version, of the champion where none is named, or of a directory; MLflow is asked for a version alone."""
-    named = which or ("" if deployed else CHAMPION)
-    version = versions.find(tracking.connect(), named) if named else None
-    return verification.verify(version, deployed=deployed, public_key=public_key)
-
-
-def print_findings(findings: Iterator[Finding]) -> int:
-    """Print all but what is equal, of which only the count per tree. The exit status: 1 where a file differs, 2 where all are as the
-    passport says and nobody vouches for the passport."""
-    equal: Counter[str] = Counter()
-    states: Counter[str] = Counter()
-    for finding in findings:
-        states[finding.state] += 1
-        if finding.state == "equal":
-            equal[finding.tree] += 1
-        else:
-            print(finding)
-    for tree, count in equal.items():
-        print(Finding("equal", tree, "", f"{count} files" if count > 1 else ""))
-    counts = f"{states['equal']} equal, {states['differs']} differ, {states['absent']} absent on this machine"
-    print(counts + (f", {states['unstated']} that its older passport does not state" if states["unstated"] else ""))
-    return 1 if states["differs"] else 2 if states["unknown"] else 0
 
 
 def record(record_id: str) -> None:

@@ -15,11 +15,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tasks.registry import tracking, versions
 from tasks.registry.lineage import passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
-from tasks.registry.promotion import decisions
 from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK
 from tasks.runtime.chain import broken_links
 from tasks.runtime.regular_files import read_regular, regular_sha256
@@ -110,6 +108,8 @@ def verify(version: Any | None, *, deployed: Path | None, public_key: Path | Non
         yield from passport.compare_deployed(passport_read.document, deployed) if passport_read.document else ()
         return
     assert version is not None
+    from tasks.registry import tracking, versions  # import MLflow, which a deployed directory does without
+
     folder = versions.artifact(tracking.connect(), version.run_id, "")
     passport_read = read(folder, version=version, public_key=public_key)
     yield from passport_read.findings
@@ -120,6 +120,8 @@ def verify(version: Any | None, *, deployed: Path | None, public_key: Path | Non
 
 def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Finding]:
     """A version's artifacts: exactly what its passport and its further decisions list."""
+    from tasks.registry.promotion import decisions
+
     called = f"{version.name}/{version.version}"
     later: dict[str, str] = {}
     for number in range(2, decisions(version) + 1):

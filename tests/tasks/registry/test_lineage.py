@@ -10,7 +10,7 @@ import pytest
 from helpers.project import Project, key_pair
 from mlflow import MlflowClient
 
-from tasks.registry.lineage import show
+from tasks.registry import command
 from tasks.registry.lineage.signature import sign, signed_by
 from tasks.runtime.digests import dvc_digest
 
@@ -18,7 +18,7 @@ CHAMPION = "models:/medical-llm@champion"
 
 
 def differing(which: str = CHAMPION, *, deployed: Path | None = None, public_key: Path | None = None) -> list[str]:
-    return [str(f) for f in show.verify(which, deployed=deployed, public_key=public_key) if f.state != "equal"]
+    return [str(f) for f in command.findings(which, deployed=deployed, public_key=public_key) if f.state != "equal"]
 
 
 def flip(path: Path) -> None:

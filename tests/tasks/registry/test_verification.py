@@ -11,7 +11,8 @@ import pytest
 from helpers.project import Project, copy_of, key_pair
 from helpers.versions import NAME, artifacts_of, flip, load_from_mlflow, version_of
 
-from tasks.registry.lineage import passport, show, verification
+from tasks.registry import command
+from tasks.registry.lineage import passport, verification
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import private_key
 from tasks.registry.lineage.tree import deidentification_of
@@ -70,7 +71,9 @@ def store(here: Project, tmp_path: Path) -> Iterator[Path]:
 
 def differing(*, number: str = "1", key: bool = False) -> set[str]:
     public_key = Path("../key.pub") if key else None
-    return {location(f) for f in show.verify(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")}
+    return {
+        location(f) for f in command.findings(f"{NAME}/{number}", deployed=None, public_key=public_key) if f.state in ("differs", "absent")
+    }
 
 
 def location(finding: Finding) -> str:
@@ -161,10 +164,10 @@ class TestOrigin:
         document = json.loads((folder / "passport.json").read_bytes())
         document["artifacts"]["checkpoint/tokenizer_config.json"] = regular_sha256(folder / "tokenizer_config.json")
         (folder / "passport.json").write_text(json.dumps(document))
-        states = {f.state for f in show.verify("", deployed=folder, public_key=None)}
+        states = {f.state for f in command.findings("", deployed=folder, public_key=None)}
         assert "unknown" in states and "differs" not in states
         for which, key in ((f"{NAME}/1", None), ("", Path("../key.pub"))):
-            assert "differs" in {f.state for f in show.verify(which, deployed=folder, public_key=key)}
+            assert "differs" in {f.state for f in command.findings(which, deployed=folder, public_key=key)}
 
     def test_a_signature_of_one_version_does_not_stand_on_anothers_files(self, here: Project, store: Path) -> None:
         # All that belongs to version 1, whole and rightly signed, under the number of another version.

@@ -1,0 +1,1 @@
+"""The environment: which Python, what is checked before the first download, what is installed. Only the standard library."""

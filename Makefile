@@ -1,8 +1,9 @@
 # `make` lists the targets. Each sets up what it needs; none needs root, except that test-system installs system packages.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
+# Which Python .venv is made with (PYTHON=/path/to/python3.13), and which build of PyTorch it gets (TORCH=cpu, cu130, …).
+export PYTHON TORCH
 export PATH := $(BIN):$(PATH)
 # Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml, tasks/registry/tracking.py and, by setup, in
 # .venv/bin/activate for those who call the tools themselves.
@@ -42,24 +43,24 @@ sweep: setup data ## train with each learning rate of LR as a DVC experiment, on
 	dvc exp run --run-all
 	dvc exp show --only-changed --no-pager --md
 
-test-fast: setup ## the unit tests, in a minute and a half
+test-fast: setup-dev ## the unit tests, in a minute and a half
 	pytest -m "not slow and not pipeline and not system and not campaign and not gpu"
 
-test: setup ## all tests but those of the whole system
+test: setup-dev ## all tests but those of the whole system
 	pytest -m "not system and not campaign and not gpu"
 
-test-system: setup bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
+test-system: setup-dev bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages
 	pytest -m "system and not campaign"
 
-campaign: setup bench-deps ## the further cases of the slowest tests (long)
+campaign: setup-dev bench-deps ## the further cases of the slowest tests (long)
 	tests/install-system-packages
 	pytest -m campaign
 
-kills: setup ## kill training at twenty random instants and compare with the run that was left alone
+kills: setup-dev ## kill training at twenty random instants and compare with the run that was left alone
 	KILLS=20 pytest -n0 tests/tasks/training/test_kills.py
 
-fuzz: setup ## send the server 100,000 requests that no client would send (long)
+fuzz: setup-dev ## send the server 100,000 requests that no client would send (long)
 	FUZZ=100000 pytest -n0 -s --timeout 14400 tests/serve/test_fuzzed_requests.py
 
 VERSION ?= champion
@@ -75,29 +76,29 @@ forget: setup ## remove older copies of withdrawn records from this machine, lis
 full-eval: setup ## score all held-out documents and all choices, into artifacts/full-evaluation (long)
 	python -m tasks.evaluation artifacts/base artifacts/model artifacts/documents artifacts/reports/preprocess artifacts/shards artifacts/full-evaluation
 
-audit-memorization: setup ## plant canaries in a copy of the training text, train on it, measure what was memorized
+audit-memorization: setup-dev ## plant canaries in a copy of the training text, train on it, measure what was memorized
 	python -m bench.audit_memorization artifacts/base artifacts/shards artifacts/audit-memorization
 
-ablate-augment: setup ## train with and without variants, and compare (trains twice)
+ablate-augment: setup-dev ## train with and without variants, and compare (trains twice)
 	python -m bench.ablate_augment
 
-data-scale: setup ## time and memory of the stages on data at 1, 3 and 30 times the default corpus (long)
+data-scale: setup-dev ## time and memory of the stages on data at 1, 3 and 30 times the default corpus (long)
 	python -m bench.data_scale artifacts/base data
 
-tokenize-speed: setup ## the shard stage beside tiktoken and Hugging Face tokenizers
+tokenize-speed: setup-dev ## the shard stage beside tiktoken and Hugging Face tokenizers
 	python -m bench.tokenize_speed artifacts/base artifacts/documents
 
-train-speed: setup ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (long)
+train-speed: setup-dev ## fine-tuning beside Hugging Face's Trainer and PEFT on this machine (long)
 	python -m bench.train_speed artifacts/base artifacts/shards
 
 TINY ?=
-gpu-check: setup ## on a GPU: what it computes, then how fast, beside Hugging Face (8 minutes); TINY=--tiny on a CPU
+gpu-check: setup-dev ## on a GPU: what it computes, then how fast, beside Hugging Face (8 minutes); TINY=--tiny on a CPU
 	bench/gpu-check $(TINY)
 
-serve-speed: setup ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path
+serve-speed: setup-dev ## the server beside transformers' generate, and beside llama.cpp's where llama-server is on the path
 	python -m bench.serve_speed artifacts/base
 
-pictures: setup ## docs/pictures from the last run here: the page, the reports, the lineage, MLflow, Prefect
+pictures: setup-dev ## docs/pictures from the last run here: the page, the reports, the lineage, MLflow, Prefect
 	tests/install-system-packages
 	PYTHONPATH=.:tests python docs/pictures.py
 
@@ -112,21 +113,21 @@ bench/node_modules/ready: bench/package-lock.json
 	npm install --prefix bench --no-save --ignore-scripts --omit=optional --no-audit --no-fund --silent
 	touch $@
 
-check: setup ## format, lint, types
+check: setup-dev ## format, lint, types
 	ruff format --check .
 	ruff check .
 	mypy
 
-format: setup ## put the code into its format
+format: setup-dev ## put the code into its format
 	ruff format .
 	ruff check --fix .
 
-lock: setup ## renew requirements.lock from pyproject.toml
-# A folder of local wheels, where pip is configured with one, may hold a CPU build of torch; with another build the lock would
-# also list that build's CUDA packages.
-	uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet --no-header --no-annotate \
-	  --generate-hashes --no-emit-package torch $(addprefix --find-links ,$(shell $(BIN)/pip config get global.find-links 2>/dev/null)) \
-	  --output-file requirements.lock
+lock: setup-dev ## renew both locks from pyproject.toml; UPGRADE=--upgrade takes newer versions too
+	uv pip compile $(LOCK) $(UPGRADE) --extra registry --extra pipeline --output-file requirements.lock
+	uv pip compile $(LOCK) $(UPGRADE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+
+# For every Python and platform of pyproject.toml at once. torch is installed apart.
+LOCK := pyproject.toml --universal --quiet --no-header --no-annotate --generate-hashes --no-emit-package torch
 
 BUNDLE ?=
 bundle: setup ## one file that sets up and runs without a network; BUNDLE="--machine aarch64 --python 3.12" for another machine
@@ -135,20 +136,24 @@ bundle: setup ## one file that sets up and runs without a network; BUNDLE="--mac
 data: setup
 	@if [ ! -e data ]; then dvc checkout data.dvc --quiet 2>/dev/null || { rm -rf data; python -m tasks.corpus data --only-for data.dvc; }; fi
 
-setup: .venv/ready .venv/site-cache ## the environment in .venv, with the locked versions
+setup: .venv/ready .venv/site-cache $(if $(TORCH),torch-build) ## the environment in .venv, with what make run needs
+
+setup-dev: setup .venv/ready-dev ## and what tests, measurements and validate.tasks need
+
+.PHONY: torch-build
+torch-build: .venv/ready
+	@.venv/bin/python -m setup.install torch
 
 # DVC takes a relative path to its site cache from the working directory, which may be any; so each Python of this environment says where
-# it is. Without that DVC would share it with every account of the machine.
+# it is. Without that DVC would share it with every account of the machine. And stages run with it though nobody activated it.
 .venv/site-cache: tasks/runtime/environment.pth .venv/ready
-	@cp $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
+	@cp $< "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 	@touch $@
 
-# torch last and apart: its wheels differ from machine to machine, so that no hash would fit all of them.
 .venv/ready: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
-	$(BIN)/pip install -qq --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip check
-	echo 'export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false' >> .venv/bin/activate
-	touch $@
+	@python=$$(setup/python) && "$$python" -m setup.install run
+	@touch $@
+
+.venv/ready-dev: requirements-dev.lock .venv/ready
+	@.venv/bin/python -m setup.install dev
+	@touch $@

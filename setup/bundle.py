@@ -118,7 +118,8 @@ def download(target: Target, folder: Path) -> None:
     chosen = requirements(target)
     parts = [chosen[start : start + PACKAGES_AT_ONCE] for start in range(0, len(chosen), PACKAGES_AT_ONCE)]
     with ThreadPoolExecutor(PROCESSES) as threads:
-        list(progress(threads.map(some, parts), total=len(parts), unit="part", desc="downloading"))
+        for downloaded in progress([threads.submit(some, part) for part in parts], unit="parts", desc="downloading"):
+            downloaded.result()
     # With what this build needs beside the lock: a CUDA build brings CUDA's packages.
     _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), torch_requirement()])
 

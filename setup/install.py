@@ -1,0 +1,159 @@
+"""The environment in .venv: ``python -m setup.install run|dev|torch``. Only the standard library; ``make`` calls it.
+
+uv installs what requirements.lock names, by its hashes. PyTorch comes last and apart: its builds differ from machine to machine, so that
+no hash would fit all of them. ``TORCH`` chooses the build: cpu, cu130, … from PyTorch's own index, else that of the index in use.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from setup.package_index import REMEDY, pip_environment, reason
+from setup.preflight import preflight
+
+VENV = Path(".venv")
+PYTHON = VENV / "bin" / "python"
+LOCKS = {"run": Path("requirements.lock"), "dev": Path("requirements-dev.lock")}
+TORCH_BUILD = VENV / "torch-build"
+ACTIVATE = "export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false\n"
+
+
+class Failed(Exception):
+    """A phase ended; the message says why and what to do."""
+
+
+@contextmanager
+def phase(name: str, todo: str) -> Iterator[None]:
+    """One line for a phase: what it is, then how many packages and MB came and how long it took."""
+    start, before, installed = time.monotonic(), size(VENV), packages()
+    print(f"{name:<13} {todo} …", end="" if sys.stdout.isatty() else "\n", flush=True)
+    yield
+    added, came = (size(VENV) - before) / 1e6, packages() - installed
+    count = f"{came} package{'s' * (came != 1)}, " if came else ""
+    print(
+        f"{chr(13) if sys.stdout.isatty() else ''}{name:<13} {todo}: {count}{added:,.0f} MB, {time.monotonic() - start:.0f} s", flush=True
+    )
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(Path(root, name).lstat().st_size for root, _, names in os.walk(folder) for name in names)
+
+
+def packages() -> int:
+    return len(list(VENV.glob("lib/python3*/site-packages/*.dist-info")))
+
+
+def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
+    """Its output; ``Failed`` with its reason where it fails."""
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode:
+        raise Failed(f"\n{reason(result.stdout)}")
+    return result.stdout
+
+
+def from_index(*command: str | Path, environment: dict[str, str] | None = None) -> str:
+    """A command that asks the package index; ``Failed`` also says what may be in its way."""
+    try:
+        return run(*command, environment=environment)
+    except Failed as error:
+        raise Failed(f"{error}\n{REMEDY}") from None
+
+
+def uv() -> Path:
+    """The uv that requirements-dev.lock pins, from the package index, verified by its hash; kept in .cache."""
+    block = re.search(r"^uv==(\S+)(?:.*\\\n)+.*\n", LOCKS["dev"].read_text(encoding="utf-8"), flags=re.M)
+    assert block
+    folder = Path(".cache", "setup", f"uv-{block[1]}")
+    if not (folder / "bin" / "uv").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        partial = folder.with_suffix(".part")
+        partial.mkdir(parents=True, exist_ok=True)
+        requirement = partial / "requirement.txt"
+        requirement.write_text(block[0], encoding="utf-8")
+        pip = (PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "1")
+        from_index(*pip, "--quiet", "--no-deps", "--require-hashes", "--target", partial, "--requirement", requirement)
+        partial.rename(folder)
+    return folder / "bin" / "uv"
+
+
+class Installer:
+    """uv for .venv, with the index that pip is configured for."""
+
+    def __init__(self) -> None:
+        self.uv = uv().absolute()
+        self.environment = pip_environment(str(PYTHON))
+
+    def pip(self, *arguments: str | Path) -> str:
+        """First with what uv has in its cache, which needs no network."""
+        command = (self.uv, "pip", *arguments, "--python", PYTHON)
+        try:
+            return run(*command, "--offline", environment=self.environment)
+        except Failed:
+            return from_index(*command, environment=self.environment)
+
+    def locked(self, lock: Path) -> None:
+        # What must be built (three small packages without wheels) is built with the setuptools that the lock names.
+        self.pip("install", "--no-deps", "--require-hashes", "--build-constraints", LOCKS["run"], "--requirements", lock)
+
+    def check(self) -> None:
+        run(self.uv, "pip", "check", "--python", PYTHON)
+
+    def torch(self, build: str) -> None:
+        requirement = re.search(r'"(torch==[^"]+)"', Path("pyproject.toml").read_text(encoding="utf-8"))
+        assert requirement
+        backend = ("--torch-backend", build, "--reinstall-package", "torch") if build else ()
+        plan = self.pip("install", requirement[1], *backend, "--dry-run")
+        if "nvidia-" in plan and not Path("/proc/driver/nvidia/version").exists():
+            print("  hint: this PyTorch brings CUDA, 5 GB, and there is no NVIDIA GPU here\n    remedy: make setup TORCH=cpu", flush=True)
+        self.pip("install", requirement[1], *backend)
+        TORCH_BUILD.write_text(build, encoding="utf-8")
+
+
+def install_run() -> None:
+    """Make .venv anew, with what ``make run`` needs."""
+    if not preflight(Path.cwd()):
+        raise Failed("")
+    build = os.environ.get("TORCH") or (TORCH_BUILD.read_text(encoding="utf-8") if TORCH_BUILD.exists() else "")
+    with phase("environment", str(VENV)):
+        run(sys.executable, "-m", "venv", "--clear", VENV)
+        with open(VENV / "bin" / "activate", "a", encoding="utf-8") as file:
+            file.write(ACTIVATE)
+    with phase("uv", "installs the rest"):
+        installer = Installer()
+    with phase("packages", str(LOCKS["run"])):
+        installer.locked(LOCKS["run"])
+    with phase("torch", build or "the index's build"):
+        installer.torch(build)
+    installer.check()
+
+
+def install_dev() -> None:
+    """Add what tests, checks and measurements need."""
+    with phase("packages", str(LOCKS["dev"])):
+        installer = Installer()
+        installer.locked(LOCKS["dev"])
+    installer.check()
+
+
+def install_torch() -> None:
+    """Change PyTorch's build for the one that ``TORCH`` names."""
+    build = os.environ["TORCH"]
+    if TORCH_BUILD.read_text(encoding="utf-8") != build:
+        with phase("torch", build):
+            Installer().torch(build)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {"run": install_run, "dev": install_dev, "torch": install_torch}
+
+if __name__ == "__main__":
+    try:
+        COMMANDS[sys.argv[1]]()
+    except Failed as error:
+        sys.exit(f"{error}\nsetup: not done" if str(error) else "setup: not done")

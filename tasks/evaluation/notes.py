@@ -17,9 +17,9 @@ from tasks.evaluation.decoding import Answer
 from tasks.evaluation.generation import dialog
 from tasks.evaluation.params import StructuredParams
 from tasks.evaluation.probes import Item, Value
-from tasks.evaluation.structured import Counts, Marks, mark
+from tasks.evaluation.structured import Counts, Marks, mark, parse_json
 
-SHORTEST = 32  # train documents of a task among which examples are chosen: with long ones few notes fit the context
+CANDIDATES = 32  # train documents of a task among which examples are chosen
 
 Fields = dict[str, dict[str, dict[str, Counts]]]  # split → task → path of the property
 
@@ -35,24 +35,37 @@ class Note:
 
 
 class Examples:
-    """Collects the shortest train documents of every task that have something to extract; ``of`` chooses among them."""
+    """Collects train documents of every task as examples; ``of`` chooses among them.
+
+    Those whose answers have something in the most fields come first, as they show the schema; of them the shortest, as with long ones
+    few notes fit the context.
+    """
 
     def __init__(self, tasks: Iterable[str]):
-        self._shortest: dict[str, list[tuple[int, str, Document]]] = {task: [] for task in tasks}
+        self._best: dict[str, list[tuple[tuple[int, int], str, Document]]] = {task: [] for task in tasks}
 
     def add(self, document: Document) -> None:
         """Take a train document into account."""
-        if (heap := self._shortest.get(document.task)) is None or document.answer in ("", "{}"):
+        if (heap := self._best.get(document.task)) is None or not (fields := _filled(document)):
             return
-        entry = (-len(document.question) - len(document.answer), document.id, document)
-        (heapq.heappush if len(heap) < SHORTEST else heapq.heappushpop)(heap, entry)
+        entry = ((fields, -len(document.question) - len(document.answer)), document.id, document)
+        (heapq.heappush if len(heap) < CANDIDATES else heapq.heappushpop)(heap, entry)
 
     def of(self, task: str, *, seed: int, count: int) -> list[Document]:
         """Examples of a task, of different groups, in an order that the seed fixes; fewer where there are not so many."""
         chosen: dict[str, Document] = {}
-        for _, _, document in sorted(self._shortest[task], key=lambda entry: share(seed, "example", entry[1])):
+        for _, _, document in sorted(self._best[task], key=lambda entry: share(seed, "example", entry[1])):
             chosen.setdefault(document.group, document)
         return list(chosen.values())[:count]
+
+
+def _filled(document: Document) -> int:
+    """How many fields of a document's answer have something in them; 0 where it is no JSON object, which is an error elsewhere."""
+    try:
+        answer = parse_json(document.answer)
+    except ValueError:
+        return 0
+    return sum(map(bool, answer.values())) if isinstance(answer, dict) else 0
 
 
 def select(

@@ -139,7 +139,7 @@ def test_sizes_are_told_early(capsys: pytest.CaptureFixture[str]) -> None:
     tested = sum(d.split == "test" for d in documents)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning: validate will measure" in line]
     assert (
-        f"answer_nll on test: about {tested} of 100" in line and f"stop: about {tested} of 40" in line and "preprocess.test_share" in line
+        f"answer_nll on test: about {tested} of 100" in line and f"stop: about {tested} of 24" in line and "preprocess.test_share" in line
     )
     assert "ood" not in line
 

@@ -53,12 +53,13 @@ def test_examples_are_answered_train_notes_of_two_patients_before_the_question(l
     assert len({d.group for d in shown}) == 2
 
 
-def test_examples_are_short_and_have_something_to_extract() -> None:
+def test_examples_are_short_and_have_something_in_every_field() -> None:
     documents = notes("train", 80)
     long, empty = replace(documents[0], question=documents[0].question + "x" * 999), replace(documents[1], answer="{}")
-    collected = examples([long, empty, *documents[2:]])
+    half = replace(documents[2], question="HR 62.", answer='{"vital_signs":{"heart_rate":62},"medications":[]}')
+    collected = examples([long, empty, half, *documents[3:]])
     picked = [d.id for seed in range(40) for d in collected.of(TASK.name, seed=seed, count=2)]
-    assert len(picked) == 80 and not {long.id, empty.id} & set(picked) and len(set(picked)) > 10
+    assert len(picked) == 80 and not {long.id, empty.id, half.id} & set(picked) and len(set(picked)) > 10
 
 
 def test_a_note_too_long_for_the_context_is_left_out_and_one_too_long_with_examples_goes_without(

@@ -15,10 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.runtime.processes import interrupts_held
 
+ROOT = Path(__file__).resolve().parents[2]
 NICE = 5  # what works meanwhile comes first
 
 
@@ -36,8 +38,9 @@ def started_ahead(module: str) -> Iterator[Call]:
     """A process that imports ``module`` now; what is yielded calls its functions. Arguments and results must pickle."""
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "tasks.runtime.ahead", module, str(writing)]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # the working directory may be another
     with interrupts_held():  # Ctrl-C is for this process; the other ends with its input
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(writing,))
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(writing,), env=os.environ | {"PYTHONPATH": path})
     os.close(writing)
     with open(reading, "rb") as answers:
 

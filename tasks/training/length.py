@@ -47,4 +47,4 @@ def expected_seconds(config: LlamaConfig, params: FinetuneParams, *, first: int,
 def announce(config: LlamaConfig, params: FinetuneParams, *, first: int, validation_rows: int, peak_rate: float) -> str:
     """The sentence with the time that the steps after ``first`` will take here."""
     seconds = expected_seconds(config, params, first=first, validation_rows=validation_rows, peak_rate=peak_rate)
-    return f"training alone: about {duration(seconds)} here, by this machine's rate of matrix products ({peak_rate / 1e9:,.0f} GFLOP/s)"
+    return f"training alone: about {duration(seconds)} here, by its rate of matrix products"

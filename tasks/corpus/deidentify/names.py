@@ -6,12 +6,12 @@ A letter is a letter in every script: ``\\p{Lu}`` and not A to Z. Text is taken 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import regex
 
 from tasks.corpus.deidentify import name_runs, titles
+from tasks.corpus.deidentify.lazy_pattern import LazyPattern
 
 Refine: TypeAlias = Callable[[str, int, int], Iterator[tuple[int, int]]]  # the names between two places of a text
 # Capitalized words that open a sentence or name a place or a thing where a name might stand.
@@ -112,21 +112,6 @@ _LETTERS = frozenset("sincerely regards truly wishes respectfully referring disc
 Words: TypeAlias = regex.Pattern[str] | re.Pattern[str] | frozenset[str] | tuple[frozenset[str], regex.Pattern[str] | re.Pattern[str]]
 
 
-class LazyPattern:
-    """A pattern that is compiled once a text passes its prefilter: those of all names take seconds."""
-
-    def __init__(self, source: str):
-        self._source = source
-
-    def finditer(self, text: str, start: int, end: int) -> Iterator[regex.Match[str]]:
-        """As that of a compiled pattern."""
-        return self._compiled.finditer(text, start, end)
-
-    @cached_property
-    def _compiled(self) -> regex.Pattern[str]:
-        return regex.compile(self._source, ignore_unused=True, **_LISTS)
-
-
 @dataclass(frozen=True)
 class NamePattern:
     """A pattern for names that something near them gives away."""
@@ -147,7 +132,7 @@ def pattern(
     before: str, span: str, score: float, words: Words | Iterable[str], *, after: str = "", refine: Refine | None = None
 ) -> NamePattern:
     """What stands before a name, the name, and what stands behind it, as one pattern."""
-    return NamePattern(LazyPattern(rf"{before}(?P<span>{span}){after}"), score, _as_prefilter(words), refine)
+    return NamePattern(LazyPattern(rf"{before}(?P<span>{span}){after}", _LISTS), score, _as_prefilter(words), refine)
 
 
 PATTERNS = (

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import regex
 
 from tasks.corpus.deidentify import ages, dates_and_places, facilities, names, note_names
+from tasks.corpus.deidentify.lazy_pattern import LazyPattern
 from tasks.corpus.deidentify.number_checks import IBAN, checks_as_npi, checks_as_vin, is_code, is_dialled, luhn_checks, whole_iban
 
 SURE, LIKELY = 0.9, 0.6
@@ -52,7 +53,7 @@ class Rule:
     """A pattern for identifiers of one type."""
 
     type: str
-    pattern: re.Pattern[str] | regex.Pattern[str] | names.LazyPattern  # with a group "span"
+    pattern: re.Pattern[str] | regex.Pattern[str] | LazyPattern  # with a group "span"
     score: float = SURE
     holds: Callable[[str], bool] = bool  # of the text of the span
     prefilter: Prefilter = None

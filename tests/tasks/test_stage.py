@@ -76,7 +76,7 @@ def test_a_wrong_param_is_named(tmp_path: Path, old: str, new: str, message: str
 
 
 def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
-    assert read_params(edited(tmp_path, "  lr: 2e-4", "  lr: 3e-5"))["finetune"].model_dump()["lr"] == 3e-5
+    assert read_params(edited(tmp_path, "  lr: 4e-4", "  lr: 3e-5"))["finetune"].model_dump()["lr"] == 3e-5
 
 
 DOORS = {

@@ -148,8 +148,8 @@ def _load(name: str, data: Path) -> Task:
     except FileNotFoundError:
         raise ValueError(f"params.yaml: preprocess.tasks names {name!r}, and {data.name} holds no such file") from None
     except MarkedYAMLError as error:
-        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path.name}{place} is not YAML: {error.problem}") from None
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path.name}{line} is not YAML: {error.problem}") from None
     except ValidationError as error:
         problems = ("{}: {}".format(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors(include_url=False, include_input=False))
         raise ValueError(f"{path.name} is no definition of a task: {'; '.join(problems)}") from None

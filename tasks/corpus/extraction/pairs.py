@@ -30,14 +30,14 @@ class _Name:
     code: str
 
 
-def make_document(note: Document, task: Task, facts: Facts, all_names: Names) -> Document | None:
+def make_document(note: Document, task: Task, recorded: Facts, all_names: Names) -> Document | None:
     """The document that asks for what a note states; None where the note states nothing of the record.
 
     ``NotAskedError`` says why nothing can be asked.
     """
     if len(note.answer) > task.definition.max_chars:
         raise NotAskedError("is longer than the task's max_chars")
-    answer = {name: _value(note.answer, task, name, facts, all_names) for name in task.definition.fields}
+    answer = {name: _value(note.answer, task, name, recorded, all_names) for name in task.definition.fields}
     if not any(answer.values()):
         return None
     instructions = task.definition.instructions
@@ -61,46 +61,46 @@ def keep_stated(document: Document, task: Task) -> Document:
     return replace(document, answer=_to_text(answer) if any(answer.values()) else "")
 
 
-def _value(note: str, task: Task, name: str, facts: Facts, all_names: Names) -> Json | list[Any]:
+def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) -> Json | list[Any]:
     field, path = task.definition.fields[name], f"{task.name}.{name}"
     if isinstance(field, NumbersField):
-        numbers = {key: _number(note, source, facts(f"{path}.{key}", field.scope)) for key, source in field.numbers.items()}
+        numbers = {key: _number(note, source, recorded(f"{path}.{key}", field.scope)) for key, source in field.numbers.items()}
         return {key: number for key, number in numbers.items() if number is not None}
-    own = facts(path, field.scope)
+    own = recorded(path, field.scope)
     if field.complete and _has_other_names(note, own, all_names(path)):
         raise NotAskedError("states a name that other records have and its own has not")
-    return [{"name": place.name, "code": place.code} if field.code else place.name for place in _names(note, field, own)]
+    return [{"name": named.name, "code": named.code} if field.code else named.name for named in _names(note, field, own)]
 
 
-def _number(note: str, source: NumberSource, facts: Sequence[Fact]) -> int | float | None:
+def _number(note: str, source: NumberSource, recorded: Sequence[Fact]) -> int | float | None:
     """The number that a note states and the record has; of several, the one that was measured last."""
     if not (stated := stated_numbers(note, source.stated)):
         return None
-    matches = [(fact.stamp, number) for number in stated for fact in facts if is_rounded(number, float(fact.value))]
+    matches = [(fact.stamp, number) for number in stated for fact in recorded if is_rounded(number, float(fact.value))]
     if {number for _, number in matches} != set(stated):
         raise NotAskedError("states a number that its record does not have")
     return to_number(max(matches, key=lambda match: match[0])[1])
 
 
-def _names(note: str, field: NamesField, facts: Sequence[Fact]) -> list[_Name]:
+def _names(note: str, field: NamesField, recorded: Sequence[Fact]) -> list[_Name]:
     """The names that a note states, each once, in its order."""
     of_record = {
-        (fact.code, form) for fact in facts if fact.code or not field.code for form in fact.value.split("\n") if len(form) >= MIN_NAME
+        (fact.code, form) for fact in recorded if fact.code or not field.code for form in fact.value.split("\n") if len(form) >= MIN_NAME
     }
-    places = [_Name(start, end, note[start:end], code) for code, form in of_record for start, end in find_name(note, form)]
-    first = {place.name.casefold(): place for place in sorted(_longest(places), key=lambda p: (-p.start, p.code))}
-    return sorted(first.values(), key=lambda place: (place.start, place.code))
+    stated = [_Name(start, end, note[start:end], code) for code, form in of_record for start, end in find_name(note, form)]
+    first = {named.name.casefold(): named for named in sorted(_longest(stated), key=lambda p: (-p.start, p.code))}
+    return sorted(first.values(), key=lambda named: (named.start, named.code))
 
 
-def _has_other_names(note: str, facts: Sequence[Fact], names: Sequence[str]) -> bool:
-    own = {form.casefold() for fact in facts for form in fact.value.split("\n")}
-    places = [_Name(start, end, name, "") for name in names if len(name) >= MIN_NAME for start, end in find_name(note, name)]
-    return any(place.name.casefold() not in own for place in _longest(places))
+def _has_other_names(note: str, recorded: Sequence[Fact], names: Sequence[str]) -> bool:
+    own = {form.casefold() for fact in recorded for form in fact.value.split("\n")}
+    stated = [_Name(start, end, name, "") for name in names if len(name) >= MIN_NAME for start, end in find_name(note, name)]
+    return any(named.name.casefold() not in own for named in _longest(stated))
 
 
-def _longest(places: Sequence[_Name]) -> list[_Name]:
-    """The places without those that are within a longer one."""
-    return [p for p in places if not any(o.start <= p.start and p.end <= o.end and o.end - o.start > p.end - p.start for o in places)]
+def _longest(stated: Sequence[_Name]) -> list[_Name]:
+    """The stated without those that are within a longer one."""
+    return [p for p in stated if not any(o.start <= p.start and p.end <= o.end and o.end - o.start > p.end - p.start for o in stated)]
 
 
 def _to_text(answer: Json) -> str:

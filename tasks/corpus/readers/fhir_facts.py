@@ -29,7 +29,7 @@ class Questions:
                 yield document
 
     def _facts(self, field: str, subject: str, encounter: str, scope: str) -> list[Fact]:
-        rows = self._index.facts(self._folder, subject, field, encounter if scope == "encounter" else None)
+        rows = self._index.recorded(self._folder, subject, field, encounter if scope == "encounter" else None)
         return [Fact(field, *row) for row in rows]
 
     def _read_names(self, field: str) -> tuple[str, ...]:

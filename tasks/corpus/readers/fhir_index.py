@@ -104,8 +104,8 @@ def encounter_of(resource: Json) -> str:
         return f"Encounter/{resource.get('id')}"
     context = resource.get("context")  # of a DocumentReference in R4, and of a MedicationAdministration
     listed = context.get("encounter") if isinstance(context, dict) and "reference" not in context else [context]
-    places = [resource.get("encounter"), *(listed if isinstance(listed, list) else [listed])]
-    reference = next(filter(None, map(_reference, places)), "")
+    encounters = [resource.get("encounter"), *(listed if isinstance(listed, list) else [listed])]
+    reference = next(filter(None, map(_reference, encounters)), "")
     return key_of(reference) or reference
 
 

@@ -164,7 +164,7 @@ class SourceIndex:
         row = self._row("SELECT reason FROM withdrawn WHERE folder=? AND pmid=? ORDER BY rowid LIMIT 1", folder, pmid)
         return str(row[0]) if row else ""
 
-    def facts(self, folder: str, subject: str, field: str, encounter: str | None) -> list[tuple[str, str, str]]:
+    def recorded(self, folder: str, subject: str, field: str, encounter: str | None) -> list[tuple[str, str, str]]:
         """Value, code and stamp of what the record of a patient holds for a field; of one encounter, or of all where that is None."""
         condition, values = ("", []) if encounter is None else ("AND encounter=?", [encounter])
         query = (

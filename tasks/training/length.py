@@ -13,6 +13,7 @@ from tasks.training.params import FinetuneParams
 
 # Of the rate of bare matrix products, what training reaches; 0.45 to 0.6 were measured on two cores with AVX512-BF16.
 SHARE_OF_PEAK = 0.5
+MAX_PACKED = 10_000  # rows: packing them takes seconds
 FORWARD = 1 / 3  # of the work of a pass with its gradients
 
 
@@ -30,9 +31,16 @@ def with_steps(params: FinetuneParams, shards: Path) -> FinetuneParams:
 def describe(params: FinetuneParams, shards: Path) -> str:
     """The steps in words, with their share of an epoch. ``params``: with steps."""
     per_step = params.batch * params.seq_len
-    share = 100 * params.steps * per_step / max(epoch_tokens(open_split(shards, "train"), params.seq_len), 1)
-    of_epoch = f"about {share:.2g} % of an epoch" if share < 100 else f"about {share / 100:.3g} epochs"
-    return f"{params.steps:,} steps of {per_step:,} tokens, {params.steps * per_step:,} tokens, {of_epoch}"
+    share = 100 * params.steps * params.batch / _rows_of_an_epoch(params, shards)
+    of_epoch = f"{share:.2g} % of an epoch" if share < 100 else f"{share / 100:.3g} epochs"
+    return f"{params.steps:,} steps of {per_step:,} tokens, at most {params.steps * per_step:,} tokens, {of_epoch}"
+
+
+def _rows_of_an_epoch(params: FinetuneParams, shards: Path) -> float:
+    """As they are packed or, of many, as if every row were full, which nearly all of many are."""
+    train_split = open_split(shards, "train")
+    rows = epoch_rows(train_split, params.seq_len, seed=params.seed, limit=MAX_PACKED)
+    return rows if rows < MAX_PACKED else epoch_tokens(train_split, params.seq_len) / params.seq_len
 
 
 def expected_seconds(config: LlamaConfig, params: FinetuneParams, *, first: int, validation_rows: int, peak_rate: float) -> float:

@@ -25,12 +25,11 @@ from tasks.runtime.record import processor
 from tasks.runtime.words import duration
 from tasks.training.cost import work_per_token
 from tasks.training.hardware import matmul_rate, memory_of
-from tasks.training.length import SHARE_OF_PEAK, with_steps
+from tasks.training.length import MAX_PACKED, SHARE_OF_PEAK, with_steps
 from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams, TrainingMode
 from tasks.training.preflight import RUNTIME, Machine
 
-MAX_PACKED = 10_000  # rows: packing them takes seconds
 # Shares of the data sheet's rate that training reached on an H100 SXM (bench/results); other GPUs are taken to reach as much.
 MFU_IN_FULL, MFU_OF_ADAPTERS, MFU_IN_4_BITS = 0.36, 0.44, 0.19
 SHOWN: dict[str, dict[str, Any]] = {

@@ -59,7 +59,7 @@ def test_training_for_epochs_is_training_for_their_steps_also_after_it_was_cut_o
     steps = with_steps(EPOCHS, parts[1])
     expected, _ = run(parts, tmp_path / "steps", steps)
     told = capfd.readouterr().out
-    assert f"finetune: {steps.steps} steps of 256 tokens, {steps.steps * 256:,} tokens, about 1." in told
+    assert f"finetune: {steps.steps} steps of 256 tokens, at most {steps.steps * 256:,} tokens, 1.5" in told
     assert "finetune: training alone: about " in told
     append = step_metrics.StepMetricsLog.append
 

@@ -105,7 +105,8 @@ def make_project(folder: Path) -> Project:
     write_tiny_checkpoint(folder / "base")
     project.set_params("base", source=str(folder / "base"), sha256=tree_sha256(folder / "base"), chat_template="own")
     project.set_params("preprocess", validation_share=0.15, test_share=0.15)
-    project.set_params("finetune", seq_len=64, steps=6, warmup=1, validation_tokens=100, validate_every=3, checkpoint_every=2)
+    project.set_params("finetune", seq_len=64, batch=2, micro_batch=2, steps=6, warmup=1, lr=2e-4, unlikelihood=1.0)
+    project.set_params("finetune", validation_tokens=100, validate_every=3, checkpoint_every=2)
     # A random model and eighteen test documents: what the gate demands of a real one does not fit.
     primary = {"metric": "answer_nll", "split": "test", "min_improvement": 0.005, "items": 10}
     project.set_params(

@@ -58,11 +58,11 @@ class Target(NamedTuple):
 
 def requirements(target: Target) -> list[str]:
     """The blocks of the lock, each with its hashes, that are for this machine; and uv, if the other lock says which one setup uses."""
-    blocks = list(_blocks(LOCK))
+    listed = list(blocks(LOCK))
     if DEV_LOCK.exists():
-        blocks += [block for block in _blocks(DEV_LOCK) if block.startswith("uv==")]
+        listed += [block for block in blocks(DEV_LOCK) if block.startswith("uv==")]
     chosen = []
-    for block in blocks:
+    for block in listed:
         head, _, hashes = block.partition(" \\\n")
         name, _, marker = head.partition(";")
         if target.meant_by(marker.strip()):
@@ -70,7 +70,8 @@ def requirements(target: Target) -> list[str]:
     return chosen
 
 
-def _blocks(lock: Path) -> Iterator[str]:
+def blocks(lock: Path) -> Iterator[str]:
+    """Each requirement of a lock, with its hashes on the lines that follow."""
     yield from re.findall(r"^[\w.\[\]-]+==.*(?:\n .*)*", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 

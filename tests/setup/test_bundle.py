@@ -16,8 +16,19 @@ from setup.bundle import Target
 from tasks.corpus.default_corpus import SOURCES
 from tasks.runtime.wheels import DOWNLOADS
 
-# What PyTorch's CPU build needs, so that a bundle of these alone can be set up.
-OF_TORCH = ("filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "sympy", "typing-extensions")
+# What PyTorch's CPU build needs, so that a bundle of these alone can be set up, and a package without a wheel.
+SMALL = (
+    "antlr4-python3-runtime",
+    "filelock",
+    "fsspec",
+    "jinja2",
+    "markupsafe",
+    "mpmath",
+    "networkx",
+    "setuptools",
+    "sympy",
+    "typing-extensions",
+)
 # Of the environment of the tests nothing that leads to an index, and no cache of packages.
 KEPT = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHON", "GIT_", "DVC_"))}
 
@@ -61,8 +72,8 @@ def repository(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     lock = folder / "requirements.lock"
-    blocks = [block for block in bundle.blocks(lock) if block.split("==")[0].lower() in OF_TORCH]
-    assert len(blocks) == len(OF_TORCH)
+    blocks = [block for block in bundle.blocks(lock) if block.split("==")[0].lower() in SMALL]
+    assert len(blocks) == len(SMALL)
     lock.write_text("\n".join(blocks) + "\n")
     git = ["git", "-c", "user.name=A tester", "-c", "user.email=tester@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "A small lock"]):

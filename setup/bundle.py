@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -30,6 +31,7 @@ LOCK, DEV_LOCK = Path("requirements.lock"), Path("requirements-dev.lock")
 UNPACK = Path(__file__).with_name("unpack")
 # pip asks the index for one package after the other, which is waiting for the most part.
 PROCESSES, PACKAGES_AT_ONCE = 8, 10
+SETUPTOOLS = ("setuptools", "wheel")  # pip's choice for a package that names no tools
 GLIBC = 28  # 2.28, which PyTorch's wheels need
 MACHINES = ("x86_64", "aarch64")
 _REQUIREMENT, _SHA256 = re.compile(r"[\w.-]+==[\w.]+"), re.compile(r"[0-9a-f]{64}")
@@ -58,11 +60,11 @@ class Target(NamedTuple):
 
 def requirements(target: Target) -> list[str]:
     """The blocks of the lock, each with its hashes, that are for this machine; and uv, if the other lock says which one setup uses."""
-    blocks = list(_blocks(LOCK))
+    listed = list(blocks(LOCK))
     if DEV_LOCK.exists():
-        blocks += [block for block in _blocks(DEV_LOCK) if block.startswith("uv==")]
+        listed += [block for block in blocks(DEV_LOCK) if block.startswith("uv==")]
     chosen = []
-    for block in blocks:
+    for block in listed:
         head, _, hashes = block.partition(" \\\n")
         name, _, marker = head.partition(";")
         if target.meant_by(marker.strip()):
@@ -70,7 +72,8 @@ def requirements(target: Target) -> list[str]:
     return chosen
 
 
-def _blocks(lock: Path) -> Iterator[str]:
+def blocks(lock: Path) -> Iterator[str]:
+    """Each requirement of a lock, with its hashes on the lines that follow."""
     yield from re.findall(r"^[\w.\[\]-]+==.*(?:\n .*)*", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
@@ -120,8 +123,26 @@ def download(target: Target, folder: Path) -> None:
     with ThreadPoolExecutor(PROCESSES) as threads:
         for downloaded in progress([threads.submit(some, part) for part in parts], unit="parts", desc="downloading"):
             downloaded.result()
+    if tools := sorted({tool for source in folder.iterdir() if source.suffix != ".whl" for tool in build_tools(source)}):
+        _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), *tools])
     # With what this build needs beside the lock: a CUDA build brings CUDA's packages.
     _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), torch_requirement()])
+
+
+def build_tools(source: Path) -> list[str]:
+    """What pip installs before it builds a package from its source."""
+    if not tarfile.is_tarfile(source):  # a .zip, which packages of before pyproject.toml have
+        return list(SETUPTOOLS)
+    with tarfile.open(source) as archive:
+        members = [member for member in archive.getmembers() if re.fullmatch(r"[^/]+/pyproject\.toml", member.name)]
+        project = tomllib.loads(_text(archive, members[0])) if members else {}
+    return list(project.get("build-system", {}).get("requires", SETUPTOOLS))
+
+
+def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = archive.extractfile(member)
+    assert file
+    return file.read().decode()
 
 
 def _run(command: list[str]) -> str:

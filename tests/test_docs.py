@@ -60,6 +60,7 @@ ELSEWHERE = {
     "python -m serve": "test_serve.py",
     "PASSPORT_PUBLIC_KEY=key.pub python -m serve": "test_rollout.py",
     "medllama": "test_wheel.py",
+    "make bundle": "test_bundle.py",
     "python -m model convert Llama3": "test_convert.py",
     "python -m model convert artifacts/model tuned.gguf": "test_convert.py",
     "python -m model inspect": "test_convert.py",

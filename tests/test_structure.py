@@ -258,7 +258,7 @@ def test_what_is_imported_is_declared() -> None:
     wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
     declared = {re.split(r"[\[<>=~! ;]", name)[0].lower().replace("_", "-") for name in wanted}
     distributions = packages_distributions()
-    ours = {"model", "tasks", "flows", "serve", "medllama", "bench", "helpers"}
+    ours = {"model", "tasks", "flows", "serve", "medllama", "setup", "bench", "helpers"}
     build = {"hatchling"}  # which builds the wheel, in an environment of its own
     files = [*modules().values(), *(ROOT / "bench").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
     missing = set()

@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE := 1
 # Also where setup has not said so yet (tasks/runtime/environment.pth).
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.cache/dvc
 
-.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock data setup
+.PHONY: help run flow ui deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-fast: setup-dev ## the unit tests, in a minute and a half
 
 test: setup-dev ## all tests but those of the whole system
 	pytest -m "not system and not campaign and not gpu"
+
+test-pythons: setup-dev ## the locks and the fast tests that need no torch on every Python here; with TORCH=cpu all fast tests
+	PYTHONPATH=. python tests/every_python.py
 
 test-system: setup-dev bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages
@@ -130,7 +133,6 @@ setup: .venv/ready .venv/site-cache $(if $(TORCH),torch-build) ## the environmen
 
 setup-dev: setup .venv/ready-dev ## and what tests, measurements and validate.tasks need
 
-.PHONY: torch-build
 torch-build: .venv/ready
 	@.venv/bin/python -m setup.install torch
 

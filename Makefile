@@ -20,7 +20,7 @@ export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
 endif
 
-.PHONY: help run flow ui deploy sweep test-fast test test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup
+.PHONY: help run flow ui deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-fast: setup-dev ## the unit tests, in a minute and a half
 
 test: setup-dev ## all tests but those of the whole system
 	pytest -m "not system and not campaign and not gpu"
+
+test-pythons: setup-dev ## the locks and the fast tests that need no torch on every Python here; with TORCH=cpu all fast tests
+	PYTHONPATH=. python tests/every_python.py
 
 test-system: setup-dev bench-deps ## real servers, workers, a browser, lost machines; installs system packages where it may
 	tests/install-system-packages
@@ -140,7 +143,6 @@ setup: .venv/ready .venv/site-cache $(if $(TORCH),torch-build) ## the environmen
 
 setup-dev: setup .venv/ready-dev ## and what tests, measurements and validate.tasks need
 
-.PHONY: torch-build
 torch-build: .venv/ready
 	@.venv/bin/python -m setup.install torch
 

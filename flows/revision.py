@@ -3,6 +3,8 @@
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from tasks.runtime import git
 from tasks.runtime.git import NOT_CODE, code_version
 
@@ -49,16 +51,20 @@ def _is_branch(name: str) -> bool:
 def _must_be_installed() -> None:
     """Another revision may want other libraries; ``Unusable`` names the first that is not what the lock file says."""
     for line in LOCK.read_text(encoding="utf-8").splitlines():
-        name, pinned, version = line.partition(" ")[0].partition("==")
-        if pinned and _installed(name) != version:
+        if not line[:1].isalnum():  # a hash of the one above
+            continue
+        locked = Requirement(line.removesuffix("\\"))
+        # The lock is for every Python and platform.
+        if (not locked.marker or locked.marker.evaluate()) and not locked.specifier.contains(_installed(locked.name), prereleases=True):
+            has = _installed(locked.name) or "none"
             raise Unusable(
-                f"{LOCK} wants {name} {version}, and {_installed(name) or 'none'} is installed; run 'make setup' and start again"
+                f"{LOCK} wants {locked.name} {str(locked.specifier)[2:]}, and {has} is installed; run 'make setup' and start again"
             )
 
 
 def _installed(name: str) -> str:
     try:
-        return metadata.version(name.partition("[")[0])
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
 

@@ -18,6 +18,7 @@ from setup.package_index import REMEDY, pip_environment, reason
 from setup.preflight import preflight
 
 VENV = Path(".venv")
+TOOLS = Path(".cache", "setup")
 PYTHON = VENV / "bin" / "python"
 LOCKS = {"run": Path("requirements.lock"), "dev": Path("requirements-dev.lock")}
 TORCH_BUILD = VENV / "torch-build"
@@ -30,20 +31,19 @@ class Failed(Exception):
 
 @contextmanager
 def phase(name: str, todo: str) -> Iterator[None]:
-    """One line for a phase: what it is, then how many packages and MB came and how long it took."""
-    start, before, installed = time.monotonic(), size(VENV), packages()
-    print(f"{name:<13} {todo} …", end="" if sys.stdout.isatty() else "\n", flush=True)
+    """What comes, and then how many packages and MB of it came and how long it took."""
+    start, before, installed = time.monotonic(), size(), packages()
+    print(f"{name:<13} {todo} …", flush=True)
     yield
-    added, came = (size(VENV) - before) / 1e6, packages() - installed
+    came = packages() - installed
     count = f"{came} package{'s' * (came != 1)}, " if came else ""
-    print(
-        f"{chr(13) if sys.stdout.isatty() else ''}{name:<13} {todo}: {count}{added:,.0f} MB, {time.monotonic() - start:.0f} s", flush=True
-    )
+    print(f"{'':<13} {count}{(size() - before) / 1e6:,.0f} MB, {time.monotonic() - start:.0f} s", flush=True)
 
 
-def size(folder: Path) -> int:
-    """Bytes of all files below."""
-    return sum(Path(root, name).lstat().st_size for root, _, names in os.walk(folder) for name in names)
+def size() -> int:
+    """Bytes of all that setup wrote."""
+    folders = (VENV, TOOLS)
+    return sum(os.lstat(f"{root}/{name}").st_size for folder in folders for root, _, names in os.walk(folder) for name in names)
 
 
 def packages() -> int:
@@ -70,7 +70,7 @@ def uv() -> Path:
     """The uv that requirements-dev.lock pins, from the package index, verified by its hash; kept in .cache."""
     block = re.search(r"^uv==(\S+)(?:.*\\\n)+.*\n", LOCKS["dev"].read_text(encoding="utf-8"), flags=re.M)
     assert block
-    folder = Path(".cache", "setup", f"uv-{block[1]}")
+    folder = TOOLS / f"uv-{block[1]}"
     if not (folder / "bin" / "uv").exists():
         shutil.rmtree(folder, ignore_errors=True)
         partial = folder.with_suffix(".part")
@@ -84,15 +84,16 @@ def uv() -> Path:
 
 
 class Installer:
-    """uv for .venv, with the index that pip is configured for."""
+    """uv for an environment, with the index that pip is configured for."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: Path = PYTHON) -> None:
         self.uv = uv().absolute()
+        self.python = python
         self.environment = pip_environment(str(PYTHON))
 
     def pip(self, *arguments: str | Path) -> str:
         """First with what uv has in its cache, which needs no network."""
-        command = (self.uv, "pip", *arguments, "--python", PYTHON)
+        command = (self.uv, "pip", *arguments, "--python", self.python)
         try:
             return run(*command, "--offline", environment=self.environment)
         except Failed:
@@ -103,7 +104,7 @@ class Installer:
         self.pip("install", "--no-deps", "--require-hashes", "--build-constraints", LOCKS["run"], "--requirements", lock)
 
     def check(self) -> None:
-        run(self.uv, "pip", "check", "--python", PYTHON)
+        run(self.uv, "pip", "check", "--python", self.python)
 
     def torch(self, build: str) -> None:
         requirement = re.search(r'"(torch==[^"]+)"', Path("pyproject.toml").read_text(encoding="utf-8"))
@@ -113,7 +114,6 @@ class Installer:
         if "nvidia-" in plan and not Path("/proc/driver/nvidia/version").exists():
             print("  hint: this PyTorch brings CUDA, 5 GB, and there is no NVIDIA GPU here\n    remedy: make setup TORCH=cpu", flush=True)
         self.pip("install", requirement[1], *backend)
-        TORCH_BUILD.write_text(build, encoding="utf-8")
 
 
 def install_run() -> None:
@@ -131,6 +131,7 @@ def install_run() -> None:
         installer.locked(LOCKS["run"])
     with phase("torch", build or "the index's build"):
         installer.torch(build)
+        TORCH_BUILD.write_text(build, encoding="utf-8")
     installer.check()
 
 
@@ -148,6 +149,7 @@ def install_torch() -> None:
     if TORCH_BUILD.read_text(encoding="utf-8") != build:
         with phase("torch", build):
             Installer().torch(build)
+        TORCH_BUILD.write_text(build, encoding="utf-8")
 
 
 COMMANDS: dict[str, Callable[[], None]] = {"run": install_run, "dev": install_dev, "torch": install_torch}

@@ -20,6 +20,8 @@ from ruamel.yaml import YAML
 from tasks.base import base
 from tasks.training.params import BaseParams
 
+pytest_plugins = ["helpers.raw_files"]
+
 # Two test processes share two cores, and tiny models gain nothing from threads.
 torch.set_num_threads(1)
 os.environ |= {
@@ -52,13 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HEAVY & set(getattr(item, "fixturenames", ())):
             item.add_marker("pipeline")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """An empty folder for raw files."""
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@
  * are documented there. A row's result does not depend on the other rows of the step, bit for bit. It allocates nothing.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
+
+int omp_get_thread_num(void); /* omp.h, which clang brings in another package */
 
 typedef float f8 __attribute__((vector_size(32)));
 /* A product's sums are kept in 16 lanes: one register with AVX-512, else two. What is added to what is the same with either. */

@@ -1,6 +1,6 @@
 """The CPU's decoding step in C (decode.c): compiled once per machine with the system's C compiler, called through ctypes.
 
-Without a compiler everything runs through torch, slower. It knows nothing of sampling or text.
+gcc and clang do, on x86-64 and ARM64. Without a compiler everything runs through torch, slower. It knows nothing of sampling or text.
 """
 
 import ctypes
@@ -24,7 +24,16 @@ from model.generation.quantize import QuantizedLinear
 from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
 
 SOURCE = Path(__file__).with_name("decode.c")
-FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp")
+_MAC = platform.system() == "Darwin"
+FLAGS = (
+    "-O3",
+    "-march=native" if platform.machine() == "x86_64" else "-mcpu=native",
+    "-fPIC",
+    *(("-Xclang", "-fopenmp") if _MAC else ("-fopenmp",)),  # Apple's clang hides the option
+)
+# Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both. What clang compiles calls others
+# than torch's Linux builds bring, and takes them from the library that comes with clang.
+LINKS = (("-undefined", "dynamic_lookup"),) if _MAC else ((), ("-fopenmp",))
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
@@ -59,18 +68,13 @@ def library() -> ctypes.CDLL | str:
     compiler = os.environ.get("CC", "cc")
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama-decode"
     # -march=native: a home directory may be shared by machines with different processors.
-    key = "\0".join((SOURCE.read_text(), compiler, *FLAGS, _processor()))
+    key = "\0".join((SOURCE.read_text(), compiler, repr((FLAGS, LINKS)), _processor()))
     built = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (problem := ownership.problem(built)) and not built.exists():
             with tempfile.TemporaryDirectory(dir=folder) as partial:
-                out = Path(partial) / built.name
-                objects = Path(partial) / "decode.o"
-                _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(objects))
-                # Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both.
-                _run(compiler, "-shared", str(objects), "-lm", "-o", str(out))
-                out.rename(built)
+                _build(compiler, Path(partial)).rename(built)
         if problem := problem or ownership.problem(built):
             warnings.warn(f"decoding goes on in torch, slower: {problem}", RuntimeWarning, stacklevel=2)
             return f"a library that another account could have written is not loaded: {problem}"
@@ -79,6 +83,22 @@ def library() -> ctypes.CDLL | str:
         return f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200] or f'status {error.returncode}'}"
     except OSError as error:
         return f"no C library for decoding: {error}"
+
+
+def _build(compiler: str, folder: Path) -> Path:
+    """The compiled library, linked in the first way in which it can be loaded."""
+    objects = folder / "decode.o"
+    _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(objects))
+    problem = OSError()
+    for number, link in enumerate(LINKS):
+        out = folder / f"{number}.so"  # the loader knows a library by its name
+        _run(compiler, "-shared", str(objects), "-lm", *link, "-o", str(out))
+        try:
+            ctypes.CDLL(str(out))
+            return out
+        except OSError as error:
+            problem = error
+    raise problem
 
 
 def _run(*command: str) -> None:

@@ -1,0 +1,52 @@
+/* A small model of random weights through decode.c, without torch: the hidden states and a product of each kind of weights, one a line. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "decode.c"
+
+enum { LAYERS = 2, DIM = 40, HEADS = 4, KV_HEADS = 2, SIZE = 24, FFN = 72, LEN = 48, SLOTS = 2, ROWS = 5 };
+
+static uint32_t state = 1;
+static float number(void) { /* in [-0.5, 0.5), the same everywhere */
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / (1 << 24) - 0.5f;
+}
+
+static float *floats(int count, float around) {
+    float *values = malloc(sizeof(float) * count);
+    for (int i = 0; i < count; i++) values[i] = number() + around;
+    return values;
+}
+
+static Matrix matrix(int kind, int outs, int ins) {
+    float *values = floats(outs * ins, 0);
+    if (kind == BF16)
+        for (int i = 0; i < outs * ins; i++) {
+            uint32_t bits; memcpy(&bits, &values[i], 4);
+            ((uint16_t *)values)[i] = (uint16_t)(bits >> 16);
+        }
+    if (kind == INT8)
+        for (int i = 0; i < outs * ins; i++) ((int8_t *)values)[i] = (int8_t)(values[i] * 254);
+    return (Matrix){values, floats(outs, 0.01f), kind, outs, ins};
+}
+
+int main(void) {
+    static Layer layers[LAYERS];
+    static float cache[2][LAYERS * SLOTS * KV_HEADS * LEN * SIZE], scratch[100000], out[ROWS * 300];
+    for (int l = 0; l < LAYERS; l++)
+        layers[l] = (Layer){floats(DIM, 1), floats(DIM, 1), matrix(F32, HEADS * SIZE, DIM), matrix(BF16, KV_HEADS * SIZE, DIM),
+                            matrix(INT8, KV_HEADS * SIZE, DIM), matrix(F32, DIM, HEADS * SIZE), matrix(BF16, FFN, DIM),
+                            matrix(INT8, FFN, DIM), matrix(F32, DIM, FFN)};
+    Model model = {LAYERS, DIM, HEADS, KV_HEADS, SIZE, FFN, 1e-5f, layers, floats(DIM, 1), floats(LEN * SIZE / 2, 0), floats(LEN * SIZE / 2, 0)};
+    Cache view = {cache[0], cache[1], SLOTS, LEN};
+    for (int at = 0; at < LEN - ROWS; at += ROWS) {
+        int32_t slot[ROWS] = {0, 0, 0, 1, 1}, position[ROWS] = {at, at + 1, at + 2, at, at + 1};
+        float *x = floats(ROWS * DIM, 0);
+        step(&model, &view, ROWS, slot, position, x, scratch, 2);
+        for (int i = 0; i < ROWS * DIM; i++) printf("%.9g\n", x[i]);
+    }
+    for (int kind = F32; kind <= INT8; kind++) {
+        Matrix m = matrix(kind, 300, 100);
+        product(&m, floats(ROWS * 100, 0), ROWS, out, 2);
+        for (int i = 0; i < ROWS * 300; i++) printf("%.9g\n", out[i]);
+    }
+}

@@ -44,7 +44,7 @@ def register(
     """
     try:
         scored = Scored(base, documents, cleaning, shards)
-        result = registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
+        result, is_new = registered(scored, tuned, Exposure(variants, training), evaluation, records, params)
     except Exception as error:
         from tasks.registry.tracking import MlflowException, tracking_uri  # mlflow costs seconds, which a run without news does not pay
 
@@ -55,7 +55,7 @@ def register(
     behind = read_records(records)
     annotation = sentences(annotation_of(behind))
     show(tuned, evaluation, result, trained_on(behind), annotation, Console(width=None if sys.stdout.isatty() else LINE))
-    return StageResult()
+    return StageResult(partly=not is_new)
 
 
 if __name__ == "__main__":

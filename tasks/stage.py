@@ -41,7 +41,7 @@ class StageResult:
     history: list[dict[str, float]] = field(default_factory=list)  # each with "step"
     reports: tuple[str, ...] = ()  # names of the stage's Out parameters
     record: str = ""  # the record's id, where the tracker has the run already
-    partly: bool = False  # an earlier run had begun the work, so that what this one took says nothing of a whole one
+    partly: bool = False  # an earlier run had done some of the work, or all: what this one took says nothing of a whole one
 
 
 Stage = Callable[..., StageResult]

@@ -47,8 +47,11 @@ class Candidate:
     case: str  # the digest of what a decision is about
 
 
-def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> dict[str, Any]:
-    """Find or make the version of this checkpoint and the decision on this evaluation; the content of registration.json.
+def registered(
+    scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams
+) -> tuple[dict[str, Any], bool]:
+    """Find or make the version of this checkpoint and the decision on this evaluation; the content of registration.json, and whether
+    there was anything to decide.
 
     ``ValueError`` where files here are not what the stages wrote. A dry run, of an experiment, changes nothing in the registry.
     """
@@ -60,13 +63,13 @@ def registered(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, re
     if result:
         print(f"register: {result['name']} version {result['version']} has this checkpoint already")
         _say(result, candidate.digests)
-        return result
-    result = _registered(candidate)
+        return result, False
+    result, is_new = _registered(candidate)
     unchanged.keep(key, result)
-    return result
+    return result, is_new
 
 
-def _registered(candidate: Candidate) -> dict[str, Any]:
+def _registered(candidate: Candidate) -> tuple[dict[str, Any], bool]:
     """As ``registered``, by what the registry says."""
     from tasks.registry import promotion, site_annotation, tracking, versions
 
@@ -77,7 +80,7 @@ def _registered(candidate: Candidate) -> dict[str, Any]:
     decided_before = bool(version and _number(version.tags, candidate.case))
     dry_run = _is_experiment() and not os.environ.get("REGISTER_VERSION")
     if not decided_before and dry_run:
-        return _only_logged(client, candidate)
+        return _only_logged(client, candidate), True
     if decided_before:
         print(f"register: {params.name} version {version.version} has this checkpoint already")
     else:
@@ -87,7 +90,8 @@ def _registered(candidate: Candidate) -> dict[str, Any]:
             print(f"register: version {version.version} is older than this site's annotation; MLflow has the figures, its passport has not")
         for tainted in promotion.mark_tainted(client, params.name, promotion.withdrawn()):
             print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
-    return _result(client, candidate, client.get_model_version(params.name, version.version), dry_run=dry_run)
+    result = _result(client, candidate, client.get_model_version(params.name, version.version), dry_run=dry_run)
+    return result, not decided_before
 
 
 def _candidate(scored: Scored, tuned: Path, seen: Exposure, evaluation: Path, records: Path, params: RegisterParams) -> Candidate:

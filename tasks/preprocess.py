@@ -53,7 +53,8 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
-        write_tasks(load_tasks(params.tasks, data), documents)
+        asked = {task for step, _, task in counts.counts if step == "questions"}
+        write_tasks({name: task for name, task in load_tasks(params.tasks, data).items() if name in asked}, documents)
         shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
         _warn_of_few_items(documents)
     finally:

@@ -264,6 +264,8 @@ def finish(partition: int, work: Path) -> RuleCounts:
                     | {"split": split, "content": f"{contents[row]:016x}", "splits_of_group": int(splits_of_group[row])}
                 )
                 counts.add("documents", document.source, split, document.id)
+                if document.task:
+                    counts.add("questions", document.source, document.task, document.id)
             else:
                 step, reason = DISPOSITIONS[disposition]
                 counts.add(step, document.source, reason, document.id)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from model.loss import perplexity
 from tasks.evaluation.metrics import PER_TOKEN, importance
 from tasks.evaluation.scores import Interval, Score, change, count_groups, estimate
 
@@ -37,6 +36,8 @@ def _row(metric: str, scores: Sequence[Score]) -> dict[str, Any]:
     row: dict[str, Any] = {"items": len(scores), "groups": groups, "weight": sum(s.tuned_weight for s in scores)}
     row |= {name: cell(interval, enough=groups >= MIN_GROUPS) for name, interval in values.items()}
     if metric in PER_TOKEN:
+        from model.loss import perplexity  # which imports torch; the gate of register needs none
+
         row["perplexity"] = {role: perplexity(values[role].value) for role in ("base", "tuned")}
     return row
 

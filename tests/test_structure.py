@@ -254,7 +254,7 @@ def test_what_is_imported_is_declared() -> None:
     wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
     declared = {re.split(r"[\[<>=~! ;]", name)[0].lower().replace("_", "-") for name in wanted}
     distributions = packages_distributions()
-    ours = {"model", "tasks", "flows", "serve", "bench", "helpers"}
+    ours = {"model", "tasks", "flows", "serve", "bench", "setup", "helpers"}
     files = [*modules().values(), *(ROOT / "bench").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
     missing = set()
     debian = {"eventlet", "swift"}  # of a program that runs under the system's Python
@@ -264,3 +264,18 @@ def test_what_is_imported_is_declared() -> None:
             if not names & declared:
                 missing.add(f"{path.relative_to(ROOT)}: {top}")
     assert not missing
+
+
+# Imported where a setting asks for it, which says what to install.
+ON_DEMAND = {"transformers", "onnxruntime", "lm_eval", "datasets"}
+
+
+def test_what_runs_needs_no_extra() -> None:
+    """``make run`` installs the dependencies alone."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[\[<>=~! ;]", name)[0].lower().replace("_", "-") for name in dependencies}
+    distributions = packages_distributions()
+    for module, path in modules().items():
+        for top in {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"model", "tasks", "flows", "serve"}:
+            names = {name.lower().replace("_", "-") for name in distributions.get(top, [top])}
+            assert names & declared or top in ON_DEMAND, f"{module} imports {top}"

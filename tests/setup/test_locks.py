@@ -38,7 +38,7 @@ def test_every_package_has_a_file_for(platform: str, version: str, tmp_path: Pat
     installer = Installer()
     wheels = ("--only-binary", ":all:", *(word for name in BUILT for word in ("--no-binary", name)))
     where = ("--python-platform", platform, "--python-version", version, "--target", str(tmp_path))
-    command = (installer.uv, "pip", "install", "--dry-run", "--no-deps", "--require-hashes", *wheels, *where, "-r", LOCKS["dev"])
+    command = (str(installer.uv), "pip", "install", "--dry-run", "--no-deps", "--require-hashes", *wheels, *where, "-r", str(LOCKS["dev"]))
     environment = installer.environment | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}  # the oldest for which PyTorch has builds
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert re.search(r"Would install 3\d\d packages", result.stderr), result.stderr[-2000:]
@@ -61,7 +61,7 @@ def test_a_clone_in_a_path_with_blanks_is_set_up_and_runs_without_being_activate
     subprocess.run(["make", "setup"], cwd=clone, env=environment, check=True, capture_output=True)
     assert time.monotonic() - start < 2
     bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
-    dvc = [clone / ".venv" / "bin" / "dvc", "repro", "--single-item", "check_params"]
+    dvc = [str(clone / ".venv" / "bin" / "dvc"), "repro", "--single-item", "check_params"]
     result = subprocess.run(dvc, cwd=clone, env=bare, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (clone / "artifacts" / "params-checked").exists()

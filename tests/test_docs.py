@@ -40,6 +40,7 @@ ELSEWHERE = {
     "make ui": "test_ui.py",
     "make check": "the continuous integration",
     "make gpu-check": "test_gpu_speed.py",
+    "make setup TORCH=cu130": "by hand: it needs PyTorch's own index",
     "make test": "the continuous integration",
     "make test-system": "the continuous integration",
     "make gc": "test_lineage.py",

@@ -269,3 +269,24 @@ def test_what_is_imported_is_declared() -> None:
             if not names & declared:
                 missing.add(f"{path.relative_to(ROOT)}: {top}")
     assert not missing
+
+
+# Imported where a setting asks for it, which says what to install.
+ON_DEMAND = {"transformers", "onnxruntime", "lm_eval", "datasets"}
+
+
+def test_what_runs_needs_no_extra_of_tests() -> None:
+    """``make run`` installs the dependencies with the extras registry and pipeline."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    installed = [
+        *project["dependencies"],
+        *(name for extra in ("registry", "pipeline") for name in project["optional-dependencies"][extra]),
+    ]
+    declared = {re.split(r"[\[<>=~! ;]", name)[0].lower().replace("_", "-") for name in installed}
+    distributions = packages_distributions()
+    for module, path in modules().items():
+        for top in (
+            {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"model", "tasks", "flows", "serve", "medllama"}
+        ):
+            names = {name.lower().replace("_", "-") for name in distributions.get(top, [top])}
+            assert names & declared or top in ON_DEMAND | {"hatchling"}, f"{module} imports {top}"

@@ -6,6 +6,7 @@ sheet of our own.
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -122,7 +123,8 @@ def check(name: str, rows: Iterable[RowMetrics], suite: Sequence[gxe.Expectation
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     expected = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(suite)))
-    source = context.data_sources.add_sqlite("facts", connection_string=f"sqlite:///{table.absolute()}")
+    # Great Expectations takes no blank in an address; the project's path may have one.
+    source = context.data_sources.add_sqlite("facts", connection_string=f"sqlite:///{os.path.relpath(table)}")
     batch = source.add_table_asset(name, table_name="records").add_batch_definition_whole_table(name)
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=expected))
     result = definition.run(result_format="SUMMARY")

@@ -2,7 +2,7 @@
 
 ``validate.tasks`` in params.yaml names the YAML files, each with the SHA-256 of the folder that it stands in with its data, so that
 a changed item is a changed param. Paths in a task file are relative to it. Only tasks that are scored by log-likelihood are supported;
-generated text is not parsed. The harness is an extra of its own (``pip install lm_eval``, see pyproject.toml) and is
+generated text is not parsed. The harness is an extra of its own (``make setup-dev``) and is
 imported when a task is named; harness_model.py adapts our model to it.
 """
 
@@ -44,7 +44,7 @@ def load(files: Mapping[str, str]) -> Tasks:
     if not files:
         return []
     if importlib.util.find_spec("lm_eval") is None:
-        raise ValueError("validate.tasks needs lm-evaluation-harness: pip install 'lm_eval>=0.4.13,<0.5'")
+        raise ValueError("validate.tasks needs lm-evaluation-harness; 'make setup-dev' installs it")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
 

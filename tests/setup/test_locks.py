@@ -38,7 +38,7 @@ def test_every_package_has_a_file_for(platform: str, version: str, tmp_path: Pat
     installer = Installer()
     wheels = ("--only-binary", ":all:", *(word for name in BUILT for word in ("--no-binary", name)))
     where = ("--python-platform", platform, "--python-version", version, "--target", str(tmp_path))
-    command = (installer.uv, "pip", "install", "--dry-run", "--no-deps", "--require-hashes", *wheels, *where, "-r", LOCKS["dev"])
+    command = (str(installer.uv), "pip", "install", "--dry-run", "--no-deps", "--require-hashes", *wheels, *where, "-r", str(LOCKS["dev"]))
     environment = installer.environment | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}  # the oldest for which PyTorch has builds
     result = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True, check=False)
     assert re.search(r"Would install 3\d\d packages", result.stderr), result.stderr[-2000:]

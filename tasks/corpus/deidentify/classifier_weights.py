@@ -24,7 +24,7 @@ def read_safetensors(folder: Path, config: Mapping[str, Any]) -> Logits:
         import transformers
         from safetensors.torch import load_file
     except ImportError:
-        raise ValueError(f"{KEY}: {SAFETENSORS} is read with transformers, which is not installed: pip install transformers") from None
+        raise ValueError(f"{KEY}: {SAFETENSORS} is read with transformers, which is not installed; 'make setup-dev' installs it") from None
     try:
         config_class: Any = transformers.CONFIG_MAPPING[config.get("model_type", "")]
         model_class: Any = transformers.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[config_class]
@@ -73,7 +73,7 @@ def read_onnx(folder: Path, config: Mapping[str, Any]) -> Logits:  # noqa: ARG00
     try:
         import onnxruntime
     except ImportError:
-        raise ValueError(f"{KEY}: {ONNX} is read with onnxruntime, which is not installed: pip install onnxruntime") from None
+        raise ValueError(f"{KEY}: {ONNX} is read with onnxruntime, which is not installed; 'make setup-dev' installs it") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True

@@ -191,7 +191,7 @@ def test_a_package_that_is_not_installed_is_named(package: str, weights: str) ->
         f"get_analyzer({params(of_folder(folder)).model_dump_json()!r})"
     )
     result = subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
-    assert f"{weights} is read with {package}, which is not installed: pip install {package}" in result.stderr
+    assert f"{weights} is read with {package}, which is not installed; 'make setup-dev' installs it" in result.stderr
 
 
 def test_marks_are_asked_against_clinical_words_first() -> None:

@@ -14,7 +14,7 @@ ICD = ("simple-icd-10-cm==1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32
 
 # Patterns of params.yaml for files of the default corpus. Where other files stand in its place they match nothing, which is no mistake.
 DEFAULT_PATTERNS = frozenset(
-    "hospital/* other-hospital/* *hospital/* *hospital/DiagnosticReport.ndjson hp.obo phenotype.hpoa icd10cm-tabular-2026.xml".split()
+    "hospital/* other-hospital/* *hospital/DiagnosticReport.ndjson hp.obo phenotype.hpoa icd10cm-tabular-2026.xml".split()
 )
 
 

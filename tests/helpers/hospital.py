@@ -7,11 +7,7 @@ import base64
 import contextlib
 import html
 import json
-import os
 import re
-import subprocess
-import sys
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,11 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from helpers.project import PATIENCE, ROOT
-from tasks.runtime.wheels import fetch_wheel
+from helpers.project import ROOT
+from tasks.corpus import simulated_hospital
 
-# MIT. What it needs (httpx, mpmath, numpy, pydantic, PyYAML, SciPy) the project has too.
-SIMULATOR = ("clinosim==0.6.5", "e4fccbeba38a1ed93bd5c1ab3cb1a8e63fe6928760c9005a4c68613ecb5364e7")
 NOTES = ("ClinicalImpression", "Composition", "DiagnosticReport", "DocumentReference")
 Json = dict[str, Any]
 Place = tuple[str, int]  # file and line
@@ -32,16 +26,9 @@ Place = tuple[str, int]  # file and line
 
 def simulate(folder: Path, population: int) -> Path:
     """Simulate a year of a hospital with so many people around it; the folder of its export."""
-    with contextlib.chdir(ROOT):
-        wheel = fetch_wheel(*SIMULATOR).resolve()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "simulator")
-    options = f"simulate --country US --population {population} --seed 7 --end 2025-06-30 --format fhir-r4 --output hospital".split()
-    command = [sys.executable, "-m", "clinosim.simulator.cli", *options]
-    environment = os.environ | {"PYTHONPATH": str(folder / "simulator")}
-    result = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert result.returncode == 0, result.stderr
-    return folder / "hospital" / "fhir_r4"
+    with contextlib.chdir(ROOT):  # where the downloads are kept
+        simulated_hospital.simulate([simulated_hospital.Hospital("hospital", seed=7, population=population)], folder.resolve())
+    return folder / "hospital"
 
 
 def resources(export: Path, *types: str) -> Iterator[tuple[Place, Json]]:
@@ -81,7 +68,7 @@ def _texts(resource: Json) -> Iterator[str]:
 
 
 def texts_by_place(documents: Iterable[Json]) -> dict[Place, str]:
-    """The texts of documents by the line of the raw file that they come from; those of the parts of a long note as one."""
+    """The texts of notes by the line of the raw file that they come from; those of the parts of a long note as one."""
     parts = defaultdict(list)
     for document in documents:
         position = re.match(r"line (\d+)", document["position"])

@@ -1,5 +1,6 @@
 """A hospital's FHIR Bulk export as it is: all notes are read, nobody is named in what becomes of them, and no value is lost."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -13,11 +14,13 @@ from helpers.hospital import Note, Place, add_letters, notes, observed_vitals, s
 from helpers.identifiers import Identifiers
 from helpers.pages import plain, shown_outputs
 from helpers.pipeline import FLOW
-from helpers.project import Project
+from helpers.project import ROOT, Project
 
 from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.default_corpus import HOSPITALS, build
 from tasks.corpus.documents import SPLITS
 from tasks.corpus.shards.format import Shards
+from tasks.params import read_params
 
 PRIVATE = ("rejected.jsonl", "changes.csv")  # hold text of records by design, and stay on the machine
 
@@ -37,29 +40,43 @@ def documents_of(project: Project) -> list[dict[str, str]]:
     return [document for split in SPLITS for document in lines(project.path / "artifacts" / "documents" / f"{split}.jsonl")]
 
 
+def notes_of(project: Project) -> list[dict[str, str]]:
+    return [document for document in documents_of(project) if not document["task"]]
+
+
+def questions_of(project: Project, folder: str = "hospital") -> list[dict[str, str]]:
+    return [document for document in documents_of(project) if document["task"] and document["source"].startswith(f"{folder}/")]
+
+
+def place_of(document: dict[str, str]) -> Place:
+    return Path(document["source"]).name, int(document["position"].removeprefix("line "))
+
+
 def check_that_all_is_read_once(project: Project, raw: dict[Place, Note]) -> None:
     """Each note is one document, or one duplicate of another; those of a patient are of one split."""
-    rejected = lines(project.path / "artifacts" / "rejected.jsonl")
+    rejected = [r for r in lines(project.path / "artifacts" / "rejected.jsonl") if not r["record"]["task"]]  # type: ignore[index]
     assert not [r for r in rejected if "duplicate" not in r["reason"] and r["reason"] != "overlaps with an evaluation document"]
-    documents = documents_of(project)
-    places = Counter((Path(d["source"]).name, int(d["position"].removeprefix("line "))) for d in [*documents, *rejected])
+    documents = notes_of(project)
+    places = Counter(map(place_of, [*documents, *rejected]))
     assert places == dict.fromkeys(raw, 1)
     split_of = defaultdict(set)
-    for document in documents:
-        place = Path(document["source"]).name, int(document["position"].removeprefix("line "))
-        split_of[raw[place].patient].add(document["split"])
+    for document in documents_of(project):
+        split_of[raw[place_of(document)].patient].add(document["split"])
     assert len(split_of) > 10 and all(len(splits) == 1 for splits in split_of.values())
 
 
 def check_that_vital_signs_stay(project: Project, raw: dict[Place, Note], export: Path) -> None:
     """What a note states of the Observations of its encounter is in what became of it, as often."""
     rejected = [row["record"] | row for row in lines(project.path / "artifacts" / "rejected.jsonl")]  # type: ignore[operator]
-    texts, observed, count = texts_by_place([*documents_of(project), *rejected]), observed_vitals(export), 0
+    rejected = [record for record in rejected if not record["task"]]
+    texts, observed, count = texts_by_place([*notes_of(project), *rejected]), observed_vitals(export), 0
     for place, note in raw.items():
         stated = stated_vitals(note.text)
         assert not stated - stated_vitals(texts[place]), place
         count += sum(n for vital, n in stated.items() if vital in observed.get(note.encounter, ()))
     assert count > 500
+    for document in questions_of(project):
+        assert not stated_vitals(raw[place_of(document)].text) - stated_vitals(document["question"]), document["position"]
 
 
 def written(project: Project) -> Iterator[tuple[str, str]]:
@@ -89,8 +106,12 @@ def dump(database: Path) -> str:
 def check_that_nobody_is_named(project: Project, raw: dict[Place, Note], identifiers: Identifiers, output: str) -> None:
     hits = {name: kinds for name, text in (("log", output), *written(project)) if (kinds := identifiers.find(text))}
     assert not hits
-    for place, text in texts_by_place(documents_of(project)).items():
+    for place, text in texts_by_place(notes_of(project)).items():
         assert not identifiers.ordinary_names(text) - identifiers.ordinary_names(raw[place].text), place
+    assert questions_of(project)
+    for document in questions_of(project):
+        text = document["question"] + document["answer"]
+        assert not identifiers.ordinary_names(text) - identifiers.ordinary_names(raw[place_of(document)].text), document["position"]
 
 
 @pytest.mark.system
@@ -121,3 +142,23 @@ def test_a_hospital_of_three_hundred_through_the_whole_pipeline(project: Project
     check_that_all_is_read_once(project, raw)
     check_that_vital_signs_stay(project, raw, export)
     check_that_nobody_is_named(project, raw, identifiers, output)
+
+
+@pytest.mark.campaign
+def test_nobody_of_the_default_corpus_is_named(project: Project) -> None:
+    shutil.rmtree(project.path / "data")
+    with contextlib.chdir(ROOT):  # where the downloads are kept
+        build(project.path / "data")
+    preprocess = read_params(ROOT / "params.yaml")["preprocess"].model_dump(mode="json")
+    project.set_params("preprocess", **{name: preprocess[name] for name in ("ood", "tasks", "shares", "test_share", "deidentify")})
+    output = project.run(*FLOW).stdout
+    texts = [("log", output), *written(project)]
+    for hospital in HOSPITALS:
+        identifiers = Identifiers(project.path / "data" / hospital.folder)
+        assert not {name: kinds for name, text in texts if (kinds := identifiers.find(text))}
+        raw, questions = notes(project.path / "data" / hospital.folder), questions_of(project, hospital.folder)
+        assert len(questions) > 200
+        for document in questions:
+            text = document["question"] + document["answer"]
+            assert not identifiers.ordinary_names(text) - identifiers.ordinary_names(raw[place_of(document)].text), document["position"]
+            assert not stated_vitals(raw[place_of(document)].text) - stated_vitals(document["question"]), document["position"]

@@ -1,11 +1,13 @@
 """What the resources of a record state for extraction tasks: numbers by their code, names by their path."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tasks.corpus.extraction.definitions import NamesField, NumbersField, NumberSource, Task
 
 Json = dict[str, Any]
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+/^-]{0,19}")  # of ICD, SNOMED CT, LOINC, RxNorm, ATC
 _REFUTED = frozenset({"refuted", "entered-in-error"})
 
 
@@ -37,7 +39,8 @@ def facts_of(resource: Json, tasks: Mapping[str, Task]) -> Iterator[Fact]:
                     for value in _numbers(resource, source):
                         yield Fact(f"{task.name}.{name}.{number}", repr(value), source.code, stamp)
             elif forms := list(dict.fromkeys(form for path in field.names for form in _strings(resource, path))):
-                codes = list(_strings(resource, field.code)) if field.code else [""]
+                # A code is no text of the note, so nothing that may be a sentence or a name with blanks passes for one.
+                codes = [code for code in _strings(resource, field.code) if _CODE.fullmatch(code)] if field.code else [""]
                 yield from (Fact(f"{task.name}.{name}", "\n".join(forms), code, stamp) for code in codes[:1])
 
 

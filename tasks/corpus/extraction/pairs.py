@@ -49,7 +49,7 @@ def make_document(note: Document, task: Task, recorded: Facts, all_names: Names)
 def keep_stated(document: Document, task: Task) -> Document:
     """The document with an answer that its note still states, after identifiers and what else goes were taken out of the note.
 
-    So an answer holds no word that the note does not. It is empty where nothing is left.
+    So an answer holds no word that the note does not, but for codes. It is empty where nothing is left.
     """
     note, answer = note_of(document), json.loads(document.answer)
     for name, field in task.definition.fields.items():

@@ -6,6 +6,8 @@ from helpers.project import ROOT
 from ruamel.yaml import YAML
 
 from tasks.corpus.default_corpus import build, is_default_corpus
+from tasks.corpus.manifest import DEFAULT_PATTERNS
+from tasks.params import read_params
 from tasks.runtime.digests import dvc_digest, sha256
 
 
@@ -22,3 +24,8 @@ def test_the_default_corpus_is_what_the_committed_pointer_names(tmp_path: Path, 
     with pytest.raises(ValueError, match="holds other files than the default corpus"):
         build(tmp_path / "data")
     assert {p.name for p in tmp_path.iterdir()} == {"data"}
+
+
+def test_every_pattern_of_the_default_params_is_known_as_one_of_the_default_corpus() -> None:
+    preprocess = read_params(ROOT / "params.yaml")["preprocess"].model_dump()
+    assert {*preprocess["ood"], *(rule["files"] for rule in preprocess["shares"])} <= DEFAULT_PATTERNS

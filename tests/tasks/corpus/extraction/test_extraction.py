@@ -102,6 +102,10 @@ def test_problems_have_codes_the_longer_name_counts_and_refuted_ones_do_not(tmp_
     assert answer == {"problems": [{"name": "Chronic kidney disease, unspecified", "code": "N18.9"}]}
 
 
+def test_what_is_no_code_does_not_pass_for_one(tmp_path: Path) -> None:
+    assert asked(tmp_path, "Gout; asthma", condition("see Ann Smith", "Gout"), tasks=("problems",)) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("text", "pattern", "expected"),
     [

@@ -1,7 +1,8 @@
 """Hospitals that do not exist: FHIR Bulk exports written by the simulator clinosim, out of its pinned wheel.
 
 The same seed gives the same bytes: the simulator draws its numbers with integers and its own functions of them, so that neither the
-processor nor the C library counts. Two of its files hold the time of day; they get the last day of the simulation instead.
+processor nor the C library counts. Two of its files hold the time of day, which becomes the last day of the simulation, and the commit of
+the repository around them, which goes.
 """
 
 import base64
@@ -22,6 +23,7 @@ from tasks.runtime.wheels import fetch_wheel
 
 # MIT. What it needs (httpx, mpmath, NumPy, pydantic, PyYAML, SciPy) the environment has too.
 CLINOSIM = ("clinosim==0.6.5", "e4fccbeba38a1ed93bd5c1ab3cb1a8e63fe6928760c9005a4c68613ecb5364e7")
+_SURROUNDINGS = {"git", "recent_merges"}
 _CLOCKS = {"transactionTime", "generated_at", "generation_timestamp"}
 _NOTES = ("Composition", "DiagnosticReport", "DocumentReference", "ClinicalImpression")
 # How another hospital words the same: its labels, the headings of its sections, the order of its vital signs.
@@ -78,7 +80,7 @@ def _simulate(hospital: Hospital, simulator: Path, directory: Path) -> None:
         raise ValueError(f"{CLINOSIM[0]} failed to simulate {hospital.folder}: {last}")
     export = output / "fhir_r4"
     for name in ("manifest.json", "_generator_metadata.json"):
-        content = _without_clock(json.loads((export / name).read_bytes()), hospital.end)
+        content = _of_itself(json.loads((export / name).read_bytes()), hospital.end)
         (export / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if hospital.other_layout:
         for kind in _NOTES:
@@ -86,10 +88,11 @@ def _simulate(hospital: Hospital, simulator: Path, directory: Path) -> None:
     export.rename(directory / hospital.folder)
 
 
-def _without_clock(value: Any, day: str) -> Any:
+def _of_itself(value: Any, day: str) -> Any:
     if isinstance(value, dict):
-        return {key: f"{day}T00:00:00Z" if key in _CLOCKS else _without_clock(item, day) for key, item in value.items()}
-    return [_without_clock(item, day) for item in value] if isinstance(value, list) else value
+        kept = {key: item for key, item in value.items() if key not in _SURROUNDINGS}
+        return {key: f"{day}T00:00:00Z" if key in _CLOCKS else _of_itself(item, day) for key, item in kept.items()}
+    return [_of_itself(item, day) for item in value] if isinstance(value, list) else value
 
 
 def _reword(path: Path) -> None:

@@ -120,10 +120,8 @@ def test_it_converts_plans_and_verifies(medllama: Path, checkpoint: Path) -> Non
     here = checkpoint.parent
     assert run(medllama, "convert", "tiny", "tiny.gguf", "--format", "gguf", cwd=here).returncode == 0
     assert "31,392 parameters" in run(medllama, "inspect", "tiny.gguf", cwd=here).stdout
-    options = ("plan", "--size", "llama-3.1-8b", "--mode", "lora", "--seq", "2048")
-    command = [sys.executable, "-m", "tasks.training", *options, "--shards", "absent"]
-    planned = run(medllama, *options, "--shards", "absent", cwd=here)
-    assert planned.stdout == subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    planned = run(medllama, "plan", "--size", "llama-3.1-8b", "--mode", "lora", "--seq", "2048", "--shards", "absent", cwd=here).stdout
+    assert "this machine" in planned and "MI300X" in planned and "absent is not there" in planned
     verified = run(medllama, "verify", "--deployed", "tiny", cwd=here)
     assert verified.returncode == 1 and "passport.json  (missing)" in verified.stdout
     assert {path.name for path in here.iterdir()} == {"tiny", "tiny.gguf"}  # nothing was left behind

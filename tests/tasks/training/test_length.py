@@ -1,6 +1,7 @@
 """Epochs in place of steps, and how long training is said to be."""
 
 import os
+import re
 import signal
 from math import ceil
 from pathlib import Path
@@ -26,9 +27,10 @@ from tasks.training.plan import plan
     ],
 )
 def test_exactly_one_of_steps_and_epochs_is_set(tmp_path: Path, steps: str, epochs: str, message: str) -> None:
-    text = (
-        (ROOT / "params.yaml").read_text().replace("  steps: 24 #", f"  steps: {steps} #").replace("  epochs: 0 #", f"  epochs: {epochs} #")
-    )
+    text = (ROOT / "params.yaml").read_text()
+    for key, value in (("steps", steps), ("epochs", epochs)):
+        text, count = re.subn(rf"^  {key}: \S+", f"  {key}: {value}", text, flags=re.M)
+        assert count == 1
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_params(tmp_path / "params.yaml")

@@ -20,7 +20,7 @@ export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
 endif
 
-.PHONY: help run flow ui deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup setup-dev torch-build
+.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ flow: setup data ## the same pipeline through Prefect
 
 ui: setup ## MLflow's and Prefect's web pages on loopback
 	python -m flows.ui
+
+chat: setup ## a page with the base and the tuned model of the last run side by side, on loopback
+	python -m serve artifacts/model --compare-with artifacts/base --unverified
 
 deploy: setup ## a Prefect server, the deployments of prefect.yaml and a worker that runs them, until Ctrl-C
 	python -m flows.deploy

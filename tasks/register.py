@@ -54,7 +54,7 @@ def register(
     write_whole(registration, result)
     behind = read_records(records)
     annotation = sentences(annotation_of(behind))
-    show(tuned, evaluation, result, trained_on(behind), annotation, Console(width=None if sys.stdout.isatty() else LINE))
+    show(evaluation, result, trained_on(behind), annotation, Console(width=None if sys.stdout.isatty() else LINE))
     return StageResult(partly=not is_new)
 
 

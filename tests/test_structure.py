@@ -44,7 +44,7 @@ ONLY_IMPORTERS = {
     "mlflow": {"tasks.registry.tracking", "tasks.registry.versions", "tasks.registry.pyfunc_model"},
     "great_expectations": {"tasks.corpus.expectations"},
 }
-MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2", "bitsandbytes"}
+MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2", "bitsandbytes", "llguidance"}
 
 
 def modules() -> dict[str, Path]:

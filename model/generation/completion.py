@@ -6,13 +6,14 @@ It does not know how tokens are computed; generate.py does.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 
 from model.checkpoint.load import load_model, open_tensors, weights_dtype
 from model.generation import native, quantize
 from model.generation.generate import Token, generate, prompt_log_probabilities
+from model.generation.grammar import JsonSchema
 from model.generation.sampling import LogProbability, Sampling
 from model.llama import Transformer
 from model.tokenizer.tokenizer import Message, TextStream, Tokenizer
@@ -141,11 +142,16 @@ class Llama:
         max_gen_len: int = 256,
         stop: Sequence[str] = (),
         log_probabilities: int | None = None,
+        json_schema: Mapping[str, Any] | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Answers to conversations, through the checkpoint's chat template. Arguments and errors as of ``text_completion``."""
+        """Answers to conversations, through the checkpoint's chat template. Arguments and errors as of ``text_completion``.
+
+        With a ``json_schema`` an answer that ends by itself is JSON that fits it. ``ValueError`` for a schema that cannot be demanded.
+        """
         prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
-        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling)
+        schema = None if json_schema is None else JsonSchema(json_schema, self.tokenizer)
+        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling, schema)
 
     def stream(
         self, prompt: Sequence[int], *, max_gen_len: int, stop: Sequence[str] = (), **sampling: Unpack[SamplingOptions]
@@ -158,14 +164,21 @@ class Llama:
         yield None, answer.finish()
 
     def _complete(
-        self, prompts: list[list[int]], max_gen_len: int, stop: Sequence[str], top: int | None, echo: bool, sampling: SamplingOptions
+        self,
+        prompts: list[list[int]],
+        max_gen_len: int,
+        stop: Sequence[str],
+        top: int | None,
+        echo: bool,
+        sampling: SamplingOptions,
+        schema: JsonSchema | None = None,
     ) -> list[Completion]:
         if len(prompts) > self.max_batch_size:
             raise ValueError(f"{len(prompts)} prompts are more than max_batch_size of {self.max_batch_size}")
         answers = [self._answer(stop) for _ in prompts]
         rows: list[list[int]] = [[] for _ in prompts]
         log_probs: list[list[LogProbability | None]] = [[] for _ in prompts]
-        for step in self._generate(prompts, answers, max_gen_len, top, sampling):
+        for step in self._generate(prompts, answers, max_gen_len, top, sampling, schema):
             for index, token in enumerate(step):
                 if token is not None:
                     rows[index].append(token.id)
@@ -193,7 +206,13 @@ class Llama:
         return Answer(TextStream(self.tokenizer), stop)
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], answers: list[Answer], max_gen_len: int, top: int | None, sampling: SamplingOptions
+        self,
+        prompts: Sequence[Sequence[int]],
+        answers: list[Answer],
+        max_gen_len: int,
+        top: int | None,
+        sampling: SamplingOptions,
+        schema: JsonSchema | None = None,
     ) -> Iterator[list[Token | None]]:
         return generate(
             self.model,
@@ -203,6 +222,7 @@ class Llama:
             stop_ids=self.tokenizer.stop_ids,
             stop=lambda index, token: answers[index].stopped,
             log_probabilities=top,
+            schema=schema,
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.generation import graphs
+from model.generation.grammar import JsonAnswer, JsonSchema
 from model.generation.kv_cache import KVCache
 from model.generation.native import Native
 from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample, sample_rows
@@ -41,6 +42,7 @@ class SequenceState:
     log_probabilities: int | None  # how many of the likeliest tokens to report; None: no log-probabilities
     generator: torch.Generator | None
     logits: Tensor = field(repr=False)  # [V]; empty until the prefill is complete
+    form: JsonAnswer | None = None  # which tokens may follow, where not all may
     chosen: int | None = None  # on a GPU, the next token, sampled with those of the whole batch
 
 
@@ -60,17 +62,31 @@ class Batch:
         self._native = Native.of(model) if weight.dtype == torch.float32 else None
         self._graphs = graphs.GraphedStep(model, self.cache, compiled=compiled) if recorded else None
 
-    def add(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
+    def add(
+        self,
+        prompt: Sequence[int],
+        settings: Sampling = GREEDY,
+        *,
+        log_probabilities: int | None = None,
+        form: JsonAnswer | None = None,
+    ) -> SequenceState:
         """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
-        sequence = self.admit(prompt, settings, log_probabilities=log_probabilities)
+        sequence = self.admit(prompt, settings, log_probabilities=log_probabilities, form=form)
         self.prefill(sequence, len(prompt))
         return sequence
 
-    def admit(self, prompt: Sequence[int], settings: Sampling = GREEDY, *, log_probabilities: int | None = None) -> SequenceState:
+    def admit(
+        self,
+        prompt: Sequence[int],
+        settings: Sampling = GREEDY,
+        *,
+        log_probabilities: int | None = None,
+        form: JsonAnswer | None = None,
+    ) -> SequenceState:
         """Allocate a slot for a prompt that ``prefill`` will process. Errors are those of ``add``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
         generator = None if settings.seed is None else torch.Generator().manual_seed(settings.seed)
-        return SequenceState(self.cache.allocate(), list(prompt), settings, log_probabilities, generator, torch.empty(0))
+        return SequenceState(self.cache.allocate(), list(prompt), settings, log_probabilities, generator, torch.empty(0), form)
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
@@ -85,9 +101,13 @@ class Batch:
         """The next token of a sequence; appended to ``sequence.tokens``. ``ValueError`` where nothing can be drawn from its logits."""
         chosen = sequence.chosen
         if chosen is None:
-            chosen = sample(sequence.logits, sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator)
+            chosen = sample(
+                _masked(sequence, sequence.logits), sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator
+            )
         if chosen < 0:
             raise ValueError("the model's logits are not finite")
+        if sequence.form:
+            sequence.form.push(chosen)
         sequence.tokens.append(chosen)
         top = sequence.log_probabilities
         return Token(chosen, None if top is None else log_probability(sequence.logits, chosen, top))
@@ -125,6 +145,8 @@ class Batch:
         if self._graphs:
             settings, tokens = [s.settings for s in sequences], [s.tokens for s in sequences]
             uniform = [float(torch.rand((), generator=s.generator)) if s.settings.temperature else 0.0 for s in sequences]
+            if any(s.form for s in sequences):
+                logits_NV = torch.stack([_masked(s, logits) for s, logits in zip(sequences, logits_NV, strict=True)])
             for sequence, chosen in zip(sequences, sample_rows(logits_NV, settings, tokens, uniform), strict=True):
                 sequence.chosen = chosen
 
@@ -150,6 +172,10 @@ class Batch:
         return torch.tensor(values, device=self.model.norm.weight.device)
 
 
+def _masked(sequence: SequenceState, logits_V: Tensor) -> Tensor:
+    return sequence.form.masked(logits_V) if sequence.form else logits_V
+
+
 def generate(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
@@ -159,11 +185,13 @@ def generate(
     stop_ids: Sequence[int] = (),
     stop: Callable[[int, int], bool] = lambda index, token: False,
     log_probabilities: int | None = None,
+    schema: JsonSchema | None = None,
 ) -> Iterator[list[Token | None]]:
     """Yield the next token of every prompt, step by step; None for one that has ended.
 
     A sequence ends at a stop id, which is not yielded, after ``max_new_tokens``, when its context is full, or after a token for
     which ``stop(index of the prompt, id)`` is true. Prompts may differ in length, and each may have settings of its own.
+    With a ``schema`` every answer that ends by itself is JSON that fits it.
     ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
     """
     if not prompts:
@@ -174,7 +202,10 @@ def generate(
     for index, prompt in enumerate(prompts):
         check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, index=index)
     batch = Batch(model, slots=len(prompts), max_len=max(map(len, prompts)) + max_new_tokens)
-    sequences = [batch.add(p, s, log_probabilities=log_probabilities) for p, s in zip(prompts, settings_by_prompt, strict=True)]
+    sequences = [
+        batch.add(p, s, log_probabilities=log_probabilities, form=schema.answer() if schema else None)
+        for p, s in zip(prompts, settings_by_prompt, strict=True)
+    ]
     running = set(range(len(sequences)))
     for count in range(max_new_tokens):
         tokens = [batch.sample(sequence) if index in running else None for index, sequence in enumerate(sequences)]

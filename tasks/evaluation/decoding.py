@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from model.generation.completion import Llama
 from model.generation.generate import Batch, SequenceState
+from model.generation.grammar import JsonSchema
 from tasks.runtime.progress import progress
 
 SLOTS = 8  # sequences decoded together
@@ -16,11 +17,15 @@ MIN_PREFIX = 16  # tokens that are copied instead of computed; fewer cost about 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Token ids of a prompt, and how many new tokens an answer may have; ``max_prose``: one that does not begin with a brace."""
+    """Token ids of a prompt, and how many new tokens an answer may have; ``max_prose``: one that does not begin with a brace.
+
+    ``schema``: which the answer must fit.
+    """
 
     prompt: tuple[int, ...]
     max_new_tokens: int
     max_prose: int
+    schema: JsonSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def answer(llama: Llama, requests: Sequence[Request], *, label: str) -> list[Ans
     while waiting or running:
         while waiting and len(running) < SLOTS:
             index = waiting.pop()
-            running[index] = decoder.admit(requests[index].prompt)
+            running[index] = decoder.admit(requests[index])
         for index, sequence in list(running.items()):
             if (ended := decoder.sample(sequence, requests[index])) is not None:
                 answers[index] = ended
@@ -68,8 +73,9 @@ class _Decoder:
         self._tokenizer = llama.tokenizer
         self._resident: dict[int, tuple[int, ...]] = {}  # by slot, also of sequences that were released
 
-    def admit(self, prompt: tuple[int, ...]) -> SequenceState:
-        sequence = self.batch.admit(prompt)
+    def admit(self, request: Request) -> SequenceState:
+        prompt = request.prompt
+        sequence = self.batch.admit(prompt, form=request.schema.answer() if request.schema else None)
         shared = {slot: min(_common(tokens, prompt), len(prompt) - 1) for slot, tokens in self._resident.items()}
         source = max(shared, key=lambda slot: shared[slot], default=None)
         if source is not None and shared[source] >= MIN_PREFIX:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from model.generation.completion import Llama
+from model.generation.grammar import JsonSchema
 from tasks.evaluation import calibration, generation, harness, notes
 from tasks.evaluation.decoding import Request, answer
 from tasks.evaluation.items import EvaluationItems
@@ -65,7 +66,10 @@ def _from_answers(llama: Llama, items: EvaluationItems, params: ValidateParams, 
     """Values of generated answers, and the counts by field without and with examples."""
     prose, limit = params.max_new_tokens, params.structured.max_new_tokens
     requests = [Request(prompted.prompt, prose, prose) for prompted in items.generated]
-    requests += [Request(note.prompt, limit, prose) for note in items.notes]
+    schemas: dict[str, JsonSchema | None] = {note.task.name: None for note in items.notes}
+    if params.structured.constrained:
+        schemas = {note.task.name: JsonSchema(note.task.schema, llama.tokenizer) for note in items.notes}
+    requests += [Request(note.prompt, limit, prose, schemas[note.task.name]) for note in items.notes]
     answers = answer(llama, requests, label=f"generating, {role}")
     of_notes = answers[len(items.generated) :]
     documents = [*(prompted.document for prompted in items.generated), *(note.document for note in items.notes)]
@@ -75,7 +79,7 @@ def _from_answers(llama: Llama, items: EvaluationItems, params: ValidateParams, 
     fields, few_shot_fields = notes.by_field(items.notes, marked), Fields()
     with_examples = [note for note in items.notes if note.few_shot]
     if role == "base":
-        requests = [Request(note.few_shot, limit, prose) for note in with_examples]
+        requests = [Request(note.few_shot, limit, prose, schemas[note.task.name]) for note in with_examples]
         few_shot = notes.marks(with_examples, answer(llama, requests, label="generating, base with examples"))
         few_shot_fields = notes.by_field(with_examples, few_shot)
     else:

@@ -1,4 +1,4 @@
-"""The result of a run, for the terminal: the table, two answers side by side, the registered version and what to try next."""
+"""The result of a run, for the terminal: the tables, two answers side by side, the registered version and what to try next."""
 
 import json
 import math
@@ -13,22 +13,30 @@ from rich.text import Text
 
 from tasks.evaluation.findings import findings
 
+EXTRACTION = {"test": "Values extracted from notes of patients that training never saw", "ood": "The same of another hospital"}
+# Metric of the base and the tuned model, that of the base model with examples, and how it is called.
+EXTRACTED = (
+    ("field_f1", "field_f1_few_shot", "F1, of all fields"),
+    ("hallucinated", "hallucinated_few_shot", "stated nowhere in the note, of those given"),
+    ("parsed", "parsed_few_shot", "answers that parse"),
+)
 TITLES = {"test": "Answer perplexity on held-out groups", "ood": "Answer perplexity on text of another origin"}
 COLOURS = {"worse": "bold red", "better": "green", "unclear": "default"}
 WITHHELD = "withheld: not every source of the training text is public"
 MAX_CHARACTERS = 420
 NEXT = """\
-  python -m model generate {checkpoint} --chat --prompt "What is arachnodactyly?"
+  make chat    # the base and the tuned model side by side, on a page
   python -m tasks.registry show {version}
   make ui"""
 
 
-def show(
-    checkpoint: Path, evaluation: Path, registration: dict[str, Any], trained: str, annotation: Iterable[str], console: Console
-) -> None:
+def show(evaluation: Path, registration: dict[str, Any], trained: str, annotation: Iterable[str], console: Console) -> None:
     """``trained``: how much the model saw, in words; ``annotation``: recall and damage on the site's own notes, in sentences."""
     metrics, answers = (json.loads((evaluation / name).read_text(encoding="utf-8")) for name in ("metrics.json", "answers.json"))
     console.print()
+    for split, title in EXTRACTION.items():
+        if "field_f1" in metrics.get(split, {}).get("all", {}):
+            console.print(_extraction_table(title, metrics[split]["all"]))
     for split, title in TITLES.items():
         if split in metrics:
             console.print(_table(title, metrics[split]))
@@ -55,8 +63,24 @@ def show(
         console.print(Text(f"Decision: {decision['verdict']}, {decision['outcome']}"))
         for reason in decision["reasons"]:
             console.print(Text(f"  {reason}"))
-    commands = NEXT.format(checkpoint=checkpoint, version=version)
+    commands = NEXT.format(version=version)
     console.print("Not medical advice: a model of this size makes facts up. Try next:", commands, sep="\n\n", highlight=False, markup=False)
+
+
+def _extraction_table(title: str, rows: dict[str, Any]) -> Table:
+    notes = rows["field_f1"]
+    table = Table(title=f"{title} ({notes['items']:,} notes, {notes['groups']:,} patients)", title_justify="left")
+    for column in ("", "base", "base, examples", "tuned"):
+        table.add_column(column, justify="right" if column else "left")
+    for metric, few_shot, name in EXTRACTED:
+        examples = _percent(rows[few_shot]["base"]) if few_shot in rows else ""
+        table.add_row(name, _percent(rows[metric]["base"]), examples, _percent(rows[metric]["tuned"]))
+    return table
+
+
+def _percent(of: dict[str, float]) -> str:
+    spread = f" ({100 * of['low']:.0f}-{100 * of['high']:.0f})" if "low" in of else ""
+    return f"{100 * of['value']:.0f} %{spread}"
 
 
 def _table(title: str, parts: dict[str, Any]) -> Table:

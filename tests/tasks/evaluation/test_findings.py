@@ -88,7 +88,7 @@ def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Pa
     registration = {"name": "m", "version": 1, "digests": {}, "decision": decision}
     write_whole(tmp_path / "registration.json", registration)
     said = StringIO()
-    show(tmp_path, tmp_path, registration, "trained on a little", ["not annotated on this site"], Console(file=said, width=200))
+    show(tmp_path, registration, "trained on a little", ["not annotated on this site"], Console(file=said, width=200))
     terminal = said.getvalue()
     text_card = written_card(metrics, gate.table(scored))
     report = unescape(page(metrics, dict.fromkeys(("base", "tuned"), COUNTS), [], FACTS))

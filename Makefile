@@ -27,6 +27,7 @@ help: ## list the targets
 
 run: setup data ## build the default corpus if data/ is missing, run the pipeline, show what came out
 	dvc repro
+	python -m tasks.example
 
 flow: setup data ## the same pipeline through Prefect
 	python -m flows.pipeline

@@ -30,6 +30,7 @@ from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams, TrainingMode
 from tasks.training.preflight import RUNTIME, Machine
 
+ENOUGH_TOKENS = 256  # in a product on a CPU; with more its rate is the same, and those of a large model take half a minute
 # Shares of the data sheet's rate that training reached on an H100 SXM (bench/results); other GPUs are taken to reach as much.
 MFU_IN_FULL, MFU_OF_ADAPTERS, MFU_IN_4_BITS = 0.36, 0.44, 0.19
 SHOWN: dict[str, dict[str, Any]] = {
@@ -104,7 +105,8 @@ def _on_this_machine(config: LlamaConfig, params: FinetuneParams, spans: Mapping
     layers = Machine(device.type, 1, memory, use_bf16=bfloat16).checkpointed_layers(config, params)
     if layers is None:
         return [f"{name}: too small"]
-    rate = matmul_rate(config, params.micro_batch * params.seq_len, device, use_bf16=bfloat16) * SHARE_OF_PEAK
+    tokens = params.micro_batch * params.seq_len
+    rate = matmul_rate(config, tokens if device.type == "cuda" else min(tokens, ENOUGH_TOKENS), device, use_bf16=bfloat16) * SHARE_OF_PEAK
     speed = rate / work_per_token(config, params, twice=layers)
     times = ", ".join(f"{span} about {duration(tokens / speed)}" for span, tokens in spans.items())
     return [f"{name}:", f"  {layers} of {config.n_layers} layers twice, {speed:,.0f} tokens/s; {times}"]

@@ -73,7 +73,7 @@ def write_into_params(lines: list[str], **deidentify: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["notes", "all", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("questions", "chats", "fhir"))]
+    "name", ["all", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("notes", "questions", "chats", "fhir"))]
 )
 def test_a_newcomers_set_becomes_shards(name: str, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = SETS if name == "all" else {name: SETS[name]}

@@ -92,7 +92,7 @@ def test_what_a_version_or_the_workspace_names_stays_and_the_rest_goes(copied: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["missing", "flipped", "no JSON"])
+@pytest.mark.parametrize("state", ["flipped", *(pytest.param(state, marks=pytest.mark.campaign) for state in ("missing", "no JSON"))])
 def test_a_listing_that_is_not_as_it_was_stops_it_before_anything_goes(copied: Project, tmp_path: Path, state: str) -> None:
     cache = cache_of(copied)
     ((listing, member),) = register(copied, 1, tmp_path / "pointers")

@@ -39,7 +39,9 @@ def run(parts: tuple[Path, Path], folder: Path, processes: int, **changes: objec
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "several"), [("full", (2, 4)), ("qlora", (2,)), pytest.param("lora", (2, 4), marks=pytest.mark.campaign)], ids=str
+    ("mode", "several"),
+    [("full", (2, 4)), *(pytest.param(*case, marks=pytest.mark.campaign) for case in (("qlora", (2,)), ("lora", (2, 4))))],
+    ids=str,
 )
 def test_several_processes_do_what_one_does(parts: tuple[Path, Path], tmp_path: Path, mode: str, several: tuple[int, ...]) -> None:
     alone, model = run(parts, tmp_path / "1", 1, mode=mode)

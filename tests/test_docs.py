@@ -38,6 +38,7 @@ ELSEWHERE = {
     "make flow": "test_pipeline.py",
     "make deploy": "test_schedule.py",
     "make ui": "test_ui.py",
+    "make chat": "test_page_served.py",
     "make check": "the continuous integration",
     "make gpu-check": "test_gpu_speed.py",
     "make setup TORCH=cu130": "by hand: it needs PyTorch's own index",

@@ -61,10 +61,10 @@ class Forecast:
 
 
 # Seconds of the default run on two cores, by class of processor, with its amounts: bytes of raw data and of weights, and tokens.
-DATA, WEIGHTS, TOKENS = 51e6, 269e6, 24 * 1024
+DATA, WEIGHTS, TOKENS = 126e6, 269e6, 60 * 1024
 FIGURES: dict[str, dict[str, float]] = {
-    "bfloat16": {"base": 10, "preprocess": 70, "augment": 15, "shard": 12, "finetune": 220, "validate": 150, "register": 12},
-    "float32": {"base": 15, "preprocess": 136, "augment": 30, "shard": 25, "finetune": 477, "validate": 349, "register": 20},
+    "bfloat16": {"base": 10, "preprocess": 62, "augment": 8, "shard": 8, "finetune": 310, "validate": 170, "register": 12},
+    "float32": {"base": 15, "preprocess": 80, "augment": 10, "shard": 10, "finetune": 480, "validate": 260, "register": 15},
 }
 
 

@@ -5,6 +5,8 @@ BIN := $(CURDIR)/.venv/bin
 # Which Python .venv is made with (PYTHON=/path/to/python3.13), and which build of PyTorch it gets (TORCH=cpu, cu130, …).
 export PYTHON TORCH
 export PATH := $(BIN):$(PATH)
+# Images of containers often forbid Python to keep what it compiled; every process would compile all that it imports again.
+export PYTHONDONTWRITEBYTECODE :=
 # Nothing that runs here reports home. The same settings stand in .dvc/config, prefect.toml, tasks/registry/tracking.py and, by setup, in
 # .venv/bin/activate for those who call the tools themselves.
 export DO_NOT_TRACK := true

@@ -30,7 +30,7 @@ class JsonAnswer:
         self._vocabulary = vocabulary
 
     def masked(self, logits_V: Tensor) -> Tensor:
-        """Logits [V] with those of tokens that cannot follow at minus infinity; once the answer is whole only stop ids are left."""
+        """Logits [V] with those of tokens that cannot follow at minus infinity; once the answer is whole only the first stop id is left."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         allowed = torch.zeros(len(logits_V), dtype=torch.bool)  # also of rows that the model has beyond the vocabulary
         allowed[: self._vocabulary] = torch.from_numpy(np.unpackbits(bits, count=self._vocabulary, bitorder="little").astype(bool))
@@ -63,7 +63,7 @@ class JsonSchema:
 @lru_cache(4)
 def _tokens(tokenizer: Tokenizer) -> LLTokenizer:
     """The bytes of every token; control tokens are no text of an answer."""
-    return LLTokenizer(TokenizerWrapper(_Tokens(tokenizer)), eos_token=list(tokenizer.stop_ids))
+    return LLTokenizer(TokenizerWrapper(_Tokens(tokenizer)))
 
 
 class _Tokens:

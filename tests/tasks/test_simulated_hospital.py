@@ -33,7 +33,7 @@ def put_into(project: Project, export: Path) -> None:
     """The export alone, in place of the corpus of the project."""
     shutil.rmtree(project.path / "data")
     shutil.copytree(export, project.path / "data" / export.name)
-    project.set_params("preprocess", ood=[])
+    project.set_params("preprocess", ood=[], shares=[])  # those of the default corpus would take a part of the notes
 
 
 def documents_of(project: Project) -> list[dict[str, str]]:

@@ -87,7 +87,7 @@ def test_a_drug_that_only_other_records_have_is_not_guessed_at(tmp_path: Path) -
 
 def test_nothing_is_asked_where_the_note_states_nothing_or_is_long(tmp_path: Path) -> None:
     assert asked(tmp_path, "Doing well.", observation("8867-4", 86)) == ([], [])
-    assert asked(tmp_path, "Well. " * 300 + "HR 86", observation("8867-4", 86)) == (
+    assert asked(tmp_path, "Well. " * 400 + "HR 86", observation("8867-4", 86)) == (
         [],
         ["measurements: is longer than the task's max_chars"],
     )

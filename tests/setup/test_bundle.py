@@ -9,13 +9,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from helpers.project import ROOT
 
 from setup import bundle
 from setup.bundle import Target
 from tasks.corpus.default_corpus import SOURCES
 from tasks.runtime.wheels import DOWNLOADS
 
+ROOT = Path(__file__).resolve().parents[2]
 # What PyTorch's CPU build needs, so that a bundle of these alone can be set up, and a package without a wheel.
 SMALL = (
     "antlr4-python3-runtime",

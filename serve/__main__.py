@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from serve.api import application
 from serve.connection import Connection
 from serve.models import EngineOptions, ModelRefused, model_id
 from serve.rollout import Rollout
-from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, is_loopback, read_api_keys
+from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, allow_origins, is_loopback, read_api_keys
 from tasks.runtime.permissions import close_project
 
 POLL_SECONDS = 3.0
@@ -57,6 +58,8 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     parser.add_argument("--beside", dest="compare_with", help=argparse.SUPPRESS)  # the older name of --compare-with
     parser.add_argument("--host", default="127.0.0.1", help=key_help)
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    origin_help = "origin of pages that may use the server, as http://localhost:3000; may be given several times"
+    parser.add_argument("--allow-origin", metavar="ORIGIN", action="append", default=[], help=origin_help)
     parser.add_argument("--slots", type=int, default=16, help="sequences that are decoded at the same time (default 16)")
     parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt and its answer together, at most (default 2048)")
     parser.add_argument("--unverified", action="store_true", help="also serve a model that does not verify, or has no passport")
@@ -86,9 +89,10 @@ def _serve(options: argparse.Namespace) -> None:
     rollouts = {name: Rollout(source, engine_options, poll_seconds=POLL_SECONDS) for name, source in sources.items()}
     limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)
     middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback)
+    app = allow_origins(middleware, options.allow_origin, has_key=bool(keys)) if options.allow_origin else middleware
     for name, rollout in rollouts.items():
         print(f"{name}: {rollout.current.fingerprint}{'' if rollout.current.verified else ', not verified'}", flush=True)
-    Server(_uvicorn_config(middleware, options.host, options.port), middleware).run()
+    Server(_uvicorn_config(app, options.host, options.port), middleware).run()
     for rollout in rollouts.values():
         rollout.close(0)
 
@@ -103,9 +107,9 @@ def _sources(model: str, compare_with: str | None) -> dict[str, str]:
     return sources
 
 
-def _uvicorn_config(middleware: SecurityMiddleware, host: str, port: int) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
-        middleware,
+        app,
         host=host,
         port=port,
         log_config=None,

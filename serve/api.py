@@ -9,13 +9,14 @@ from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from serve import errors
-from serve.completions import CompletionService, find_rollout
+from serve.completions import CompletionService, find_name, find_rollout
 from serve.metrics import Metrics
 from serve.model_info import model_info
 from serve.models import ServedModel
 from serve.rollout import Rollout
-from serve.schema import ChatCompletionRequest, CompletionRequest
+from serve.schema import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from serve.security import PUBLIC_ROUTES, Limits, SecurityMiddleware
+from serve.strict import Strict, field_names
 
 PAGE = Path(__file__).with_name("page")
 MEDIA_TYPES = {
@@ -43,10 +44,11 @@ def application(
         responses=errors.RESPONSES,
     )
     metrics = Metrics(lambda: {name: rollout.current.engine.load() for name, rollout in rollouts.items()})
-    errors.install(app)
+    errors.install(app, field_names(Strict))
     _add_completion_routes(app, CompletionService(rollouts, metrics, limits))
     page = _add_page(app)
     _add_model_routes(app, rollouts)
+    _add_token_routes(app, rollouts)
     _add_status_routes(app, rollouts, metrics, is_draining=lambda: middleware.draining)
     routes = {str(getattr(route, "path", "")) for route in app.routes} | set(page)
     middleware = SecurityMiddleware(
@@ -62,20 +64,24 @@ def application(
 
 
 def _add_completion_routes(app: FastAPI, service: CompletionService) -> None:
+    @app.post("/completions", include_in_schema=False)
     @app.post("/v1/completions", responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         return await service.complete(body, request)
 
+    @app.post("/chat/completions", include_in_schema=False)
     @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         return await service.chat(body, request)
 
 
 def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:
+    @app.get("/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_describe(name, rollout.current) for name, rollout in rollouts.items()]}
 
+    @app.get("/models/{model:path}", include_in_schema=False)
     @app.get("/v1/models/{model:path}")
     async def model(model: str) -> dict[str, Any]:
         return _describe(model, find_rollout(rollouts, model).current)
@@ -86,7 +92,29 @@ def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:
         return await asyncio.to_thread(model_info, name, find_rollout(rollouts, name).current)
 
 
+def _add_token_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:
+    """What vLLM and llama.cpp have beside OpenAI's routes, under the names of both."""
+
+    @app.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        served = rollouts[find_name(rollouts, body.model)].current
+        try:
+            ids = await asyncio.to_thread(body.ids, served.tokenizer)
+        except ValueError as error:
+            raise errors.ApiError(400, str(error), code="invalid_prompt") from None
+        return {"tokens": ids, "count": len(ids), "max_model_len": served.engine.max_len}
+
+    @app.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
+        tokenizer = rollouts[find_name(rollouts, body.model)].current.tokenizer
+        if max(body.tokens, default=0) >= tokenizer.n_vocab:
+            raise errors.ApiError(400, f"a token id is outside the vocabulary of {tokenizer.n_vocab}", param="tokens", code="unknown_token")
+        text = await asyncio.to_thread(tokenizer.decode, body.tokens)
+        return {"prompt": text, "content": text}
+
+
 def _add_status_routes(app: FastAPI, rollouts: Mapping[str, Rollout], metrics: Metrics, *, is_draining: Callable[[], bool]) -> None:
+    @app.get("/health", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
         return {"alive": True}
@@ -121,8 +149,9 @@ def _describe(name: str, served: ServedModel) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
-        "created": 0,
+        "created": served.opened,
         "owned_by": "local",
+        "root": name,
         "version": served.location.version or None,
         "fingerprint": served.fingerprint,
         "verified": served.verified,

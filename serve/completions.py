@@ -1,17 +1,21 @@
 """Answers completion requests of both kinds: finds the model, starts a completion stream, and chooses the response's form."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fastapi import Request
 from starlette.responses import Response
 
 from model.generation.generate import ContextError
+from model.generation.grammar import Grammar, JsonSchema
+from serve import compatibility, tools
 from serve.engine import EngineClosed, QueueFull
 from serve.errors import ApiError, queue_full, unavailable
 from serve.metrics import Metrics
 from serve.models import ServedModel
-from serve.responses import ChatResponseBuilder, CompletionResponseBuilder, ResponseBuilder
+from serve.responses import ChatResponseBuilder, CompletionResponseBuilder, ResponseBuilder, ToolResponseBuilder
 from serve.rollout import Rollout
 from serve.schema import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from serve.security import Limits
@@ -42,11 +46,18 @@ class CompletionService:
         """Answer ``/v1/chat/completions``, through the model's chat template. ``ApiError`` as in ``complete``."""
 
         def tokenize(served: ServedModel) -> list[list[int]]:
-            return [served.tokenizer.chat_prompt([message.message for message in body.messages])]
+            _check_template_arguments(body, served)
+            prompt = served.tokenizer.chat_prompt(
+                body.template_messages,
+                add_generation_prompt=body.add_generation_prompt,
+                continue_final_message=body.continue_final_message,
+            )
+            return [prompt]
 
         max_tokens = body.max_completion_tokens or body.max_tokens
         top = (body.top_logprobs or 0) if body.logprobs else None
-        return await self._answer(body, request, ChatResponseBuilder, tokenize, max_tokens, top=top)
+        builder = ToolResponseBuilder if body.offered_tools else ChatResponseBuilder
+        return await self._answer(body, request, builder, tokenize, max_tokens, top=top)
 
     async def _answer(
         self,
@@ -60,13 +71,15 @@ class CompletionService:
         echo: bool = False,
     ) -> Response:
         """``top``: alternatives per token, ``None`` for no log-probabilities."""
-        served, stream = await self._start(body, tokenize, max_tokens, top, echo)
-        builder = builder_type(body.model, served.fingerprint, served.tokenizer, with_logprobs=top is not None)
-        headers = {"X-Model-Version": served.fingerprint}
+        name = find_name(self._rollouts, body.model)
+        ignored = [*compatibility.check(body.model_extra or {}, type(body).model_fields), *([] if body.model in ("", name) else ["model"])]
+        served, stream = await self._start(self._rollouts[name], body, tokenize, max_tokens, top, echo)
+        builder = builder_type(name, served.fingerprint, served.tokenizer, with_logprobs=top is not None)
+        headers = {"X-Model-Version": served.fingerprint} | compatibility.header(ignored)
 
         def end() -> None:
             stream.cancel()
-            self._metrics.count_stream(body.model, stream)
+            self._metrics.count_stream(name, stream)
 
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -79,30 +92,36 @@ class CompletionService:
             end()
 
     async def _start(
-        self, body: GenerationRequest, tokenize: Tokenize, max_tokens: int | None, top: int | None, echo: bool
+        self, rollout: Rollout, body: GenerationRequest, tokenize: Tokenize, max_tokens: int | None, top: int | None, echo: bool
     ) -> tuple[ServedModel, CompletionStream]:
         """Start the request on the current version. If that is closed just now, try again with the one that replaced it."""
-        rollout = find_rollout(self._rollouts, body.model)
         for _ in range(MAX_ATTEMPTS):
             served = rollout.current
             options = GenerationOptions(
-                body.sampling,
+                body.sampling(served.defaults),
                 _max_new_tokens(max_tokens, served),
                 n=body.n,
                 stop=body.stops,
+                stop_token_ids=tuple(body.stop_token_ids),
+                ignore_eos=body.ignore_eos,
+                min_tokens=body.min_tokens,
                 log_probabilities=top,
                 echo=echo,
                 seconds=self._limits.answer_seconds,
             )
             try:
-                return served, await self._start_on(served, options, tokenize)
+                return served, await self._start_on(served, body, options, tokenize)
             except EngineClosed:
                 continue
         raise unavailable("The model is being replaced.")
 
-    async def _start_on(self, served: ServedModel, options: GenerationOptions, tokenize: Tokenize) -> CompletionStream:
+    async def _start_on(
+        self, served: ServedModel, body: GenerationRequest, options: GenerationOptions, tokenize: Tokenize
+    ) -> CompletionStream:
         """``ApiError`` 400 or 429; ``EngineClosed`` if another version has taken over."""
         try:
+            _check_biases(body, served)
+            options = replace(options, grammar=await asyncio.to_thread(_grammar, body, served))
             prompts = await asyncio.to_thread(tokenize, served)
             if (count := sum(map(len, prompts))) > self._limits.max_prompt_tokens:
                 raise ValueError(f"{count} prompt tokens are more than {self._limits.max_prompt_tokens}")
@@ -113,12 +132,21 @@ class CompletionService:
                 stream.cancel()
                 raise
         except ContextError as error:
-            raise ApiError(400, str(error), code="context_length_exceeded") from None
+            raise context_exceeded(str(error), served) from None
         except ValueError as error:
             raise ApiError(400, str(error), code="invalid_prompt") from None
         except QueueFull:
             raise queue_full() from None
         return stream
+
+
+def find_name(rollouts: Mapping[str, Rollout], model: str) -> str:
+    """The name of the model that answers: the first where none is named, and the only one under any name; ``ApiError`` 404."""
+    first = next(iter(rollouts))
+    if not model or (len(rollouts) == 1 and model != first):
+        return first
+    find_rollout(rollouts, model)
+    return model
 
 
 def find_rollout(rollouts: Mapping[str, Rollout], model: str) -> Rollout:
@@ -128,8 +156,36 @@ def find_rollout(rollouts: Mapping[str, Rollout], model: str) -> Rollout:
     return rollouts[model]
 
 
+def context_exceeded(problem: str, served: ServedModel) -> ApiError:
+    """400 in the words that clients look for, to shorten a conversation and try again."""
+    message = f"This model's maximum context length is {served.engine.max_len} tokens: {problem}."
+    return ApiError(400, message, code="context_length_exceeded")
+
+
 def _max_new_tokens(max_tokens: int | None, served: ServedModel) -> int:
-    limit = served.engine.max_len
-    if max_tokens is not None and max_tokens > limit:
-        raise ApiError(400, f"max_tokens is more than the context of {limit} tokens", param="max_tokens", code="too_many_tokens")
-    return limit if max_tokens is None else max_tokens
+    """What was asked for, or what the context has room for at most."""
+    return served.engine.max_len if max_tokens is None or max_tokens < 0 else min(max_tokens, served.engine.max_len)
+
+
+def _grammar(body: GenerationRequest, served: ServedModel) -> Grammar | None:
+    """What answers must fit; ``ValueError`` for what cannot be demanded."""
+    if isinstance(body, ChatCompletionRequest) and (offered := body.offered_tools):
+        return tools.grammar(offered, body.tool_choice, served.tokenizer, parallel=body.parallel_tool_calls)
+    schema = body.schema_of_answers
+    return None if schema is None else JsonSchema(schema, served.tokenizer)
+
+
+def _check_biases(body: GenerationRequest, served: ServedModel) -> None:
+    vocabulary = served.engine.model.config.vocab_size
+    for name, ids in (("logit_bias", map(int, body.logit_bias)), ("stop_token_ids", body.stop_token_ids)):
+        if any(token >= vocabulary for token in ids):
+            raise ApiError(400, f"{name} has a token id outside the vocabulary of {vocabulary}", param=name, code="unknown_token")
+
+
+def _check_template_arguments(body: ChatCompletionRequest, served: ServedModel) -> None:
+    """Arguments that the chat template does not read change nothing."""
+    used = [name for name in body.chat_template_kwargs if re.search(rf"\b{re.escape(name)}\b", served.tokenizer.template or "")]
+    if used:
+        raise ApiError(
+            400, "the chat template reads an argument of chat_template_kwargs, which cannot be set", param="chat_template_kwargs"
+        )

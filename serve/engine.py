@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from model.generation.generate import Batch, SequenceState, Token, check
+from model.generation.grammar import Form
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 
@@ -57,6 +58,7 @@ class Request:
     emit: Callable[[Token | FinishReason], None]
     stop_ids: frozenset[int] = frozenset()
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
+    form: Form | None = None  # which tokens may follow, where not all may
     cancelled: bool = field(default=False, init=False)
     cached_tokens: int = field(default=0, init=False)  # prompt tokens that came from the prefix cache
     new_tokens: int = field(default=0, init=False)  # sampled so far
@@ -172,7 +174,8 @@ class Engine:
                     return
                 request = self._waiting.popleft()
             try:
-                row = self._batch.admit(request.prompt, request.sampling, log_probabilities=request.log_probabilities)
+                log_probabilities = request.log_probabilities
+                row = self._batch.admit(request.prompt, request.sampling, log_probabilities=log_probabilities, form=request.form)
                 with self._changed:
                     self._prefill[request] = row
                 request.cached_tokens = self._reuse_prefix(row)

@@ -1,5 +1,7 @@
 """Errors in OpenAI's shape. Their messages never quote the request."""
 
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 RETRY = {"Retry-After": "1"}
+_KEYED = frozenset({"logit_bias"})  # objects of which requests choose the keys
 
 
 class ErrorDetail(BaseModel):
@@ -70,10 +73,13 @@ def internal_error() -> ApiError:
     return ApiError(500, "The server failed on this request.", code="failed")
 
 
-def install(app: FastAPI) -> None:
-    """Make every error that the routes or the framework raise an ``ErrorResponse``."""
+def install(app: FastAPI, fields: Collection[str]) -> None:
+    """Make every error that the routes or the framework raise an ``ErrorResponse``.
+
+    ``fields``: the names that requests may have. Messages name no others, which would be of the request.
+    """
     app.add_exception_handler(ApiError, _on_api_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(RequestValidationError, partial(_on_validation_error, frozenset(fields)))
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_unexpected_error)
 
@@ -83,13 +89,28 @@ async def _on_api_error(_: Request, error: Exception) -> JSONResponse:
     return error.response
 
 
-async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(fields: Collection[str], _: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    # Of the field's path only names of the schema: those of a JSON syntax error are of the request.
-    field_path = [str(part) for part in first["loc"][1:] if first["type"] != "json_invalid"]
-    param = field_path[0][:60] if field_path else None
-    return ApiError(400, f"{'.'.join(field_path)[:100]}: {first['msg']}".removeprefix(": "), param=param, code=first["type"]).response
+    # Of a field that may have several types, the error that lies deepest: of the type that the request means.
+    errors = [(_path(problem["loc"], fields), problem) for problem in error.errors()]
+    path, problem = max(errors, key=lambda pair: len(pair[0]))
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    where = ".".join(path)
+    return ApiError(400, f"{where}: {message}" if where else message, param=path[0] if path else None, code=problem["type"]).response
+
+
+def _path(location: Sequence[int | str], fields: Collection[str]) -> list[str]:
+    """The path of a field: names and indices, up to what is neither, such as a type or a word of the request."""
+    path: list[str] = []
+    for part in location[1:]:
+        if isinstance(part, int) and not path:  # a place in JSON that is not valid
+            break
+        if isinstance(part, str) and part not in fields:
+            if path and path[-1] in _KEYED:
+                break
+            continue
+        path.append(str(part))
+    return path
 
 
 async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:

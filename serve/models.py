@@ -8,18 +8,24 @@ import gc
 import math
 import queue
 import re
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from model.checkpoint.json_file import read_json
 from model.generation.completion import Llama
 from model.generation.generate import Token
-from model.generation.sampling import GREEDY
+from model.generation.sampling import GREEDY, Sampling
 from model.tokenizer.tokenizer import Tokenizer
 from serve import verified
 from serve.engine import Engine, FinishReason, Request, run_in_fresh_thread
 from serve.verified import CARD, ModelLocation, Verification
 
+Loaded = tuple[str | None, Mapping[str, float], Tokenizer, Engine]  # card, defaults of sampling
 REGISTRY = "models:/"
+SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # those of transformers that Sampling has
 PROBE_PROMPTS = ("What is arachnodactyly?", "Name three signs of pneumonia.", "The patient was diagnosed with")
 PROBE_TOKENS, PROBE_SECONDS = 8, 120.0
 MAX_PROBLEMS = 5  # of a model that does not verify, in one message
@@ -48,6 +54,8 @@ class ServedModel:
     card: str | None
     engine: Engine
     tokenizer: Tokenizer
+    defaults: Mapping[str, float]  # of sampling settings that a request does not give, from generation_config.json
+    opened: int = field(default_factory=lambda: int(time.time()))  # Unix time
 
     @property
     def verified(self) -> bool:
@@ -119,12 +127,12 @@ def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
         more = f" and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise ModelRefused(f"{_display_name(location)} does not verify: {listed}{more}")
     try:
-        loaded = _load_unverified(location, options) if problems else _load_verified(location, verification, options)
+        loaded = _read(location.directory, None, options) if problems else _load_verified(location, verification, options)
     except Exception as error:  # no content of a file may end a running server
         message = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise ModelRefused(f"{_display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
-    card, tokenizer, engine = loaded
-    served = ServedModel(location, verification, card, engine, tokenizer)
+    card, defaults, tokenizer, engine = loaded
+    served = ServedModel(location, verification, card, engine, tokenizer, defaults)
     try:
         smoke_test(served)
     except ModelRefused:
@@ -133,13 +141,25 @@ def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
     return served
 
 
-def _load_verified(location: ModelLocation, verification: Verification, options: EngineOptions) -> tuple[str | None, Tokenizer, Engine]:
+def _load_verified(location: ModelLocation, verification: Verification, options: EngineOptions) -> Loaded:
     with verified.private_copy(location, verification) as directory:
-        return _read_card(directory), *run_in_fresh_thread(_load, directory, verification.weights, options)
+        return _read(directory, verification.weights, options)
 
 
-def _load_unverified(location: ModelLocation, options: EngineOptions) -> tuple[str | None, Tokenizer, Engine]:
-    return _read_card(location.directory), *run_in_fresh_thread(_load, location.directory, None, options)
+def _read(directory: Path, weights: dict[str, str] | None, options: EngineOptions) -> Loaded:
+    return _read_card(directory), _read_defaults(directory), *run_in_fresh_thread(_load, directory, weights, options)
+
+
+def _read_defaults(directory: Path) -> Mapping[str, float]:
+    """The sampling settings of ``generation_config.json``; ``ValueError`` for one that is out of range."""
+    path = directory / "generation_config.json"
+    config = read_json(path) if path.is_file() else {}
+    defaults: dict[str, Any] = {name: value for name in SAMPLING_DEFAULTS if isinstance(value := config.get(name), int | float)}
+    try:
+        Sampling(**defaults)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    return defaults
 
 
 def _read_card(directory: Path) -> str | None:

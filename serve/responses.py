@@ -7,9 +7,11 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Sequence
 from typing import Any
 
+from model.generation.grammar import CALL
 from model.generation.sampling import LogProbability
 from model.tokenizer.tokenizer import Tokenizer
 from serve.text import CompletionStream, StreamChunk
+from serve.tools import parse_calls
 
 MIN_LOGPROB = -9999.0  # OpenAI's value for the logarithm of 0, which JSON does not have
 ScoredTokens = Sequence[tuple[int, LogProbability | None]]
@@ -53,7 +55,7 @@ class ResponseBuilder(ABC):
         for choice, chunks in enumerate(chunks_by_choice):
             tokens = [token for chunk in chunks for token in chunk.tokens]
             text = "".join(chunk.text for chunk in chunks)
-            choices.append(self._choice(text) | self._common(choice, tokens, chunks[-1].finish))
+            choices.append(self._common(choice, tokens, chunks[-1].finish) | self._choice(text))
         return self._shared | {"object": self.object_name, "choices": choices, "usage": usage(stream)}
 
     def build_chunk(self, chunk: StreamChunk) -> dict[str, Any] | None:
@@ -149,6 +151,40 @@ class ChatResponseBuilder(ResponseBuilder):
 
     def _entry(self, token: int, value: float) -> dict[str, Any]:
         return {"token": self._token_name(token), "logprob": finite(value), "bytes": list(self._tokenizer.decode_bytes([token]))}
+
+
+class ToolResponseBuilder(ChatResponseBuilder):
+    """Builds responses of chats with tools: an answer that calls some has ``tool_calls`` instead of a content.
+
+    A stream sends text as it comes, and calls, with whole arguments, at the end of the answer.
+    """
+
+    def __init__(self, model: str, fingerprint: str, tokenizer: Tokenizer, *, with_logprobs: bool):
+        super().__init__(model, fingerprint, tokenizer, with_logprobs=with_logprobs)
+        self._undecided: dict[int, list[StreamChunk]] = {}  # by choice, the chunks of what may be calls
+        self._is_text: set[int] = set()
+
+    def build_chunk(self, chunk: StreamChunk) -> dict[str, Any] | None:
+        """The chunk as a streamed event; ``None`` while its answer may be one of calls."""
+        if chunk.choice in self._is_text:
+            return super().build_chunk(chunk)
+        chunks = self._undecided.setdefault(chunk.choice, [])
+        chunks.append(chunk)
+        text = "".join(part.text for part in chunks)
+        if not chunk.finish and (text.startswith(CALL) or CALL.startswith(text)):
+            return None
+        tokens = tuple(token for part in chunks for token in part.tokens)
+        if chunk.finish and (calls := parse_calls(text)):
+            delta = {"tool_calls": [{"index": index} | call for index, call in enumerate(calls)]}
+            return self._chunk([{"delta": delta} | self._common(chunk.choice, tokens, "tool_calls")])
+        self._is_text.add(chunk.choice)
+        return super().build_chunk(StreamChunk(chunk.choice, text, tokens, chunk.finish))
+
+    def _choice(self, text: str) -> dict[str, Any]:
+        if calls := parse_calls(text):
+            message = {"role": "assistant", "content": None, "refusal": None, "tool_calls": calls}
+            return {"message": message, "finish_reason": "tool_calls"}
+        return super()._choice(text)
 
 
 def usage(stream: CompletionStream) -> dict[str, Any]:

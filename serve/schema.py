@@ -1,43 +1,32 @@
 """The requests of OpenAI's two completion routes, strictly typed and bounded.
 
-A field that would change the answer and is not supported is refused, or must have the value that changes nothing. ``null`` counts as
-not given.
+``null`` counts as not given, and a number may be a string. compatibility.py decides about unknown fields.
 """
 
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from model.generation.sampling import Sampling
-from model.tokenizer.tokenizer import Message
+from model.tokenizer.tokenizer import Message, Tokenizer
+from serve.strict import WHOLE_CHARACTERS, Ignored, JsonSchemaField, Strict, Text
+from serve.tools import MAX_TOOLS, PastCall, Tool, ToolChoice, call_text, introduced, offered, result_text
 
 MAX_N, MAX_STOPS, MAX_STOP_LENGTH, MAX_MESSAGES, MAX_PROMPTS = 16, 16, 200, 128, 128
 MIN_TEMPERATURE = 1e-5  # below it logits overflow; the request is answered greedily
 
 
-def _check_surrogates(text: str) -> str:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("half of a surrogate pair is no character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_check_surrogates)]
-Stop = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH), WHOLE_CHARACTERS]
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(fail_fast=True, min_length=1)]
-Zero = Annotated[float, Field(ge=0, le=0)]
-Ignored = Any  # concerns OpenAI's service, not the answer
-
-
-class Strict(BaseModel):
-    """A model without conversions between types, unknown fields, NaN or infinity."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def without_nulls(cls, fields: Any) -> Any:
-        """Drop fields that are ``null``, so that they get their defaults."""
-        return {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+DEFAULTS: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}  # OpenAI's
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+MAX_BIASES = 1024
+_NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?")
 
 
 class StreamOptions(Strict):
@@ -45,26 +34,65 @@ class StreamOptions(Strict):
 
     include_usage: bool = False
     include_obfuscation: Ignored = None
+    continuous_usage_stats: Literal[False] = False
+
+
+class JsonSchemaFormat(Strict):
+    """The ``json_schema`` of a ``response_format``."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Ignored = None
+    description: Ignored = None
+    strict: bool = False  # answers fit the schema in any case
+    json_schema: JsonSchemaField = Field(alias="schema")
+
+
+class ResponseFormat(Strict):
+    """OpenAI's ``response_format``."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def check_schema(self) -> "ResponseFormat":
+        """``ValueError`` where a schema is missing, or has no use."""
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("the type json_schema, and no other, has a json_schema")
+        return self
+
+    @property
+    def schema_of_answers(self) -> Mapping[str, Any] | None:
+        """The JSON Schema that answers must fit; ``None``: they may be any text."""
+        if self.json_schema:
+            return self.json_schema.json_schema
+        return {"type": "object"} if self.type == "json_object" else None
 
 
 class GenerationRequest(Strict):
     """The fields that both kinds of requests have."""
 
-    model: str = Field(max_length=200)
-    max_tokens: int | None = Field(None, ge=0, description="at most so many new tokens")
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field("", max_length=200)
+    max_tokens: int | None = Field(None, ge=-1, description="at most so many new tokens; -1: no limit")
     n: int = Field(1, ge=1, le=MAX_N)
     stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1, le=1 << 20, description="the k likeliest tokens; 0 and -1: all")
-    min_p: float = Field(0.0, ge=0, le=1, description="at least this share of the likeliest token's probability")
-    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=1 << 20, description="the k likeliest tokens; 0 and -1: all")
+    min_p: float | None = Field(None, ge=0, le=1, description="at least this share of the likeliest token's probability")
+    repetition_penalty: float | None = Field(None, ge=0.1, le=10)
     seed: int | None = Field(None, ge=-(1 << 62), lt=1 << 62)
-    frequency_penalty: Zero = 0.0
-    presence_penalty: Zero = 0.0
-    logit_bias: dict[str, float] = Field(default_factory=dict, max_length=0)
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] = Field(default_factory=dict, max_length=MAX_BIASES)
+    min_tokens: int = Field(0, ge=0, description="before an answer may end")
+    ignore_eos: bool = Field(False, description="end no answer before max_tokens")
+    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
+    response_format: ResponseFormat | None = None
     user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
@@ -73,27 +101,48 @@ class GenerationRequest(Strict):
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def with_numbers(cls, fields: Any) -> Any:
+        """Numbers that some clients send as strings, and whole ones with a point."""
+        return (
+            {name: _number(value) if name in _NUMERIC else value for name, value in fields.items()} if isinstance(fields, dict) else fields
+        )
+
     @model_validator(mode="after")
-    def check_stream_options(self) -> "GenerationRequest":
-        """``ValueError`` for ``stream_options`` without ``stream``."""
+    def check_generation(self) -> "GenerationRequest":
+        """``ValueError`` for fields that do not go together."""
         if self.stream_options and not self.stream:
             raise ValueError("stream_options is only for stream: true")
+        if self.max_tokens is not None and 0 <= self.max_tokens < self.min_tokens:
+            raise ValueError("min_tokens is more than max_tokens")
+        if self.schema_of_answers is not None and (self.min_tokens or self.ignore_eos):
+            raise ValueError("an answer in a form ends with it: neither min_tokens nor ignore_eos goes with response_format")
         return self
+
+    @property
+    def schema_of_answers(self) -> Mapping[str, Any] | None:
+        """The JSON Schema of ``response_format``, if there is one."""
+        return self.response_format.schema_of_answers if self.response_format else None
 
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings, also if only one was given."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
-    @property
-    def sampling(self) -> Sampling:
-        """The sampling settings; a temperature near 0 becomes 0."""
+    def sampling(self, defaults: Mapping[str, float]) -> Sampling:
+        """The sampling settings, by ``defaults`` where the request says nothing; a temperature near 0 becomes 0."""
+        given = {name: value for name in DEFAULTS if (value := getattr(self, name)) is not None}
+        settings = {**DEFAULTS, **defaults, **given}
         return Sampling(
-            temperature=self.temperature if self.temperature >= MIN_TEMPERATURE else 0.0,
-            top_p=self.top_p,
-            top_k=max(self.top_k, 0),
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            temperature=settings["temperature"] if settings["temperature"] >= MIN_TEMPERATURE else 0.0,
+            top_p=settings["top_p"],
+            top_k=max(int(settings["top_k"]), 0),
+            min_p=settings["min_p"],
+            repetition_penalty=settings["repetition_penalty"],
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
             seed=self.seed,
         )
 
@@ -136,29 +185,50 @@ class ContentPart(Strict):
 
     type: Literal["text"]
     text: Text
+    cache_control: Ignored = None
 
 
 class ChatMessage(Strict):
-    """A message of a chat. A client may send back an answer as it got it, with fields that are empty here."""
+    """A message of a chat. A client may send back an answer as it got it."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[ContentPart], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[ContentPart], Field(fail_fast=True, max_length=MAX_MESSAGES)] = ""
+    tool_calls: Annotated[list[PastCall], Field(fail_fast=True, max_length=MAX_TOOLS)] = Field(default_factory=list)
+    tool_call_id: Ignored = None  # the order says which call a result belongs to
     name: Ignored = None
+    id: Ignored = None
+    refusal: Ignored = None
+    reasoning_content: Ignored = None
+    cache_control: Ignored = None
     type: Literal["text", "message"] | None = None  # some versions of lm-evaluation-harness send it
     annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
-    tool_calls: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def check_calls(self) -> "ChatMessage":
+        """``ValueError`` for calls in a message that is no answer, and for a message without content."""
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only messages of the role assistant have tool_calls")
+        if "content" not in self.model_fields_set and self.role != "assistant":
+            raise ValueError("content is missing")
+        return self
 
     @property
-    def message(self) -> Message:
-        """The message for the chat template; ``developer`` is the newer name of ``system``."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class ResponseFormat(Strict):
-    """OpenAI's ``response_format``; only text is supported."""
-
-    type: Literal["text"]
+def template_messages(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Messages for the chat template, calls and results as text. ``developer`` is the newer name of ``system``."""
+    rendered: list[Message] = []
+    for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):
+        if is_result:
+            rendered.append({"role": "user", "content": result_text([message.text for message in group])})
+            continue
+        for message in group:
+            role = "system" if message.role == "developer" else message.role
+            rendered.append({"role": role, "content": call_text(message.text, message.tool_calls)})
+    return rendered
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -168,11 +238,13 @@ class ChatCompletionRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(None, ge=1, description="the newer name of max_tokens")
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
-    tool_choice: Literal["none", "auto"] = "none"
-    parallel_tool_calls: Ignored = None
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS)] = Field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    add_generation_prompt: bool = True
+    continue_final_message: bool = Field(False, description="the answer goes on with the last message")
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def check_combinations(self) -> "ChatCompletionRequest":
@@ -183,4 +255,63 @@ class ChatCompletionRequest(GenerationRequest):
             raise ValueError("max_tokens and max_completion_tokens say different numbers")
         if self.max_tokens == 0:
             raise ValueError("max_tokens must be at least 1")
+        if len({tool.function.name for tool in self.tools}) < len(self.tools):
+            raise ValueError("two tools have one name")
+        if self.offered_tools and (self.schema_of_answers is not None or self.min_tokens or self.ignore_eos):
+            raise ValueError("tools do not go together with response_format, min_tokens or ignore_eos; tool_choice: none switches them off")
         return self
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        """The tools that the answer may call."""
+        return offered(self.tools, self.tool_choice)
+
+    @property
+    def template_messages(self) -> list[Message]:
+        """The messages for the chat template, with the tools."""
+        messages, offered_tools = template_messages(self.messages), self.offered_tools
+        return introduced(messages, offered_tools) if offered_tools else messages
+
+
+class TokenizeRequest(Strict):
+    """The body of ``POST /tokenize``: a text as ``prompt`` or ``content``, or a chat as ``messages``."""
+
+    model: str = Field("", max_length=200)
+    prompt: Text | None = None
+    content: Text | None = None
+    messages: Annotated[list[ChatMessage], Field(fail_fast=True, max_length=MAX_MESSAGES)] = Field(default_factory=list)
+    add_special_tokens: bool = Field(True, description="with the tokens that a text begins with; not of content, where it is said")
+    add_generation_prompt: bool = True
+
+    @model_validator(mode="after")
+    def check_one(self) -> "TokenizeRequest":
+        """``ValueError`` unless there is one thing to tokenize."""
+        if sum((self.prompt is not None, self.content is not None, bool(self.messages))) != 1:
+            raise ValueError("give one of prompt, content and messages")
+        return self
+
+    def ids(self, tokenizer: Tokenizer) -> list[int]:
+        """The token ids."""
+        if self.messages:
+            return tokenizer.chat_prompt(template_messages(self.messages), add_generation_prompt=self.add_generation_prompt)
+        text = self.prompt if self.prompt is not None else self.content or ""
+        return tokenizer.prompt(text) if self.add_special_tokens else tokenizer.encode(text)
+
+
+class DetokenizeRequest(Strict):
+    """The body of ``POST /detokenize``."""
+
+    model: str = Field("", max_length=200)
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+
+
+_NUMERIC = frozenset(
+    "max_tokens max_completion_tokens min_tokens n best_of seed temperature top_p top_k min_p repetition_penalty frequency_penalty "
+    "presence_penalty logprobs top_logprobs".split()
+)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value) if value.removeprefix("-").isdecimal() else float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -7,21 +7,24 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.compatibility import IGNORED_HEADER
 from serve.errors import ApiError, internal_error, unavailable
 
 API_KEYS, API_KEYS_FILE = "SERVE_API_KEYS", "SERVE_API_KEYS_FILE"  # environment: keys separated by commas; a file with one per line
-PUBLIC_ROUTES = frozenset({"/healthz", "/readyz"})
+PUBLIC_ROUTES = frozenset({"/health", "/healthz", "/readyz"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -229,6 +232,17 @@ class SecurityMiddleware:
         line = "%s %s %d in %.3f s, client %s, body %s of %d bytes, answer of %d bytes"
         sizes = exchange.body_bytes, exchange.response_bytes
         _log.info(line, method, route, exchange.status, seconds, client, exchange.body_hash, *sizes)
+
+
+def allow_origins(app: ASGIApp, origins: Sequence[str], *, has_key: bool) -> ASGIApp:
+    """The application, for pages of these origins too (CORS). ``ValueError`` for what is no origin, and for any page without a key."""
+    for origin in origins:
+        if origin == "*" and not has_key:
+            raise ValueError(f"--allow-origin '*' lets every page that a browser opens use the model: set {API_KEYS} or {API_KEYS_FILE}")
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s*]+", origin):
+            raise ValueError("--allow-origin is as http://HOST:PORT, without a path")
+    exposed = ["X-Model-Version", IGNORED_HEADER]
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed)
 
 
 def _digest(key: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from model.generation.completion import Answer
 from model.generation.generate import Token, check, prompt_log_probabilities
+from model.generation.grammar import Form, Grammar, MinTokens
 from model.generation.sampling import LogProbability, Sampling
 from model.tokenizer.tokenizer import TextStream, Tokenizer
 from serve.engine import Engine, FinishReason, QueueFull, Request, run_in_fresh_thread
@@ -37,6 +38,10 @@ class GenerationOptions:
     max_new_tokens: int  # 0 only with echo
     n: int = 1
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()  # besides the tokenizer's
+    ignore_eos: bool = False  # the tokenizer's stop ids end no answer
+    min_tokens: int = 0  # before a stop id
+    grammar: Grammar | None = None  # which answers must fit; without min_tokens and ignore_eos
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     echo: bool = False
     seconds: float = 600.0  # then an answer ends with the tokens that it has
@@ -72,7 +77,8 @@ class CompletionStream:
         self._timer = self._loop.call_later(options.seconds, self._events.put_nowait, None)
         self._prompt_scores: list[list[LogProbability | None]] = []
         self._answers = [Answer(TextStream(tokenizer), options.stop) for _ in range(self.choices)]
-        self._stop_ids = frozenset(tokenizer.stop_ids)
+        self._stop_ids = frozenset(() if options.ignore_eos else tokenizer.stop_ids) | frozenset(options.stop_token_ids)
+        self._silent_ids = frozenset(tokenizer.stop_ids)  # control tokens, which are no text of an answer
         self._requests = [self._request(choice) for choice in range(self.choices)]
 
     @property
@@ -162,7 +168,13 @@ class CompletionStream:
             _emitter(self._loop, self._events, choice),
             stop_ids=self._stop_ids,
             log_probabilities=self.options.log_probabilities,
+            form=self._form(),
         )
+
+    def _form(self) -> Form | None:
+        if self.options.grammar:
+            return self.options.grammar.answer()
+        return MinTokens(self.options.min_tokens, self._stop_ids) if self.options.min_tokens else None
 
     def _chunk(self, choice: int, event: Token | FinishReason) -> StreamChunk:
         if not isinstance(event, Token):
@@ -176,7 +188,8 @@ class CompletionStream:
         if event.id in self._stop_ids:
             return replace(self._last_chunk(choice, "stop"), tokens=(token,) if self.options.echo else ())
         answer = self._answers[choice]
-        return StreamChunk(choice, answer.push(event.id), (token,), "stop" if answer.stopped else None)
+        text = "" if event.id in self._silent_ids else answer.push(event.id)
+        return StreamChunk(choice, text, (token,), "stop" if answer.stopped else None)
 
     def _last_chunk(self, choice: int, finish: ChoiceFinishReason) -> StreamChunk:
         answer = self._answers[choice]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from model.generation import graphs
-from model.generation.grammar import JsonAnswer, JsonSchema
+from model.generation.grammar import Form, JsonSchema
 from model.generation.kv_cache import KVCache
 from model.generation.native import Native
-from model.generation.sampling import GREEDY, LogProbability, Sampling, log_probability, sample, sample_rows
+from model.generation.sampling import GREEDY, LogProbability, Sampling, adjust, changes_logits, log_probability, sample, sample_rows
 from model.llama import Transformer
 
 # Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32.
@@ -42,7 +42,8 @@ class SequenceState:
     log_probabilities: int | None  # how many of the likeliest tokens to report; None: no log-probabilities
     generator: torch.Generator | None
     logits: Tensor = field(repr=False)  # [V]; empty until the prefill is complete
-    form: JsonAnswer | None = None  # which tokens may follow, where not all may
+    prompt_length: int = 0
+    form: Form | None = None  # which tokens may follow, where not all may
     chosen: int | None = None  # on a GPU, the next token, sampled with those of the whole batch
 
 
@@ -68,7 +69,7 @@ class Batch:
         settings: Sampling = GREEDY,
         *,
         log_probabilities: int | None = None,
-        form: JsonAnswer | None = None,
+        form: Form | None = None,
     ) -> SequenceState:
         """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
         sequence = self.admit(prompt, settings, log_probabilities=log_probabilities, form=form)
@@ -81,12 +82,13 @@ class Batch:
         settings: Sampling = GREEDY,
         *,
         log_probabilities: int | None = None,
-        form: JsonAnswer | None = None,
+        form: Form | None = None,
     ) -> SequenceState:
         """Allocate a slot for a prompt that ``prefill`` will process. Errors are those of ``add``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
         generator = None if settings.seed is None else torch.Generator().manual_seed(settings.seed)
-        return SequenceState(self.cache.allocate(), list(prompt), settings, log_probabilities, generator, torch.empty(0), form)
+        slot = self.cache.allocate()
+        return SequenceState(slot, list(prompt), settings, log_probabilities, generator, torch.empty(0), len(prompt), form)
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
@@ -102,7 +104,11 @@ class Batch:
         chosen = sequence.chosen
         if chosen is None:
             chosen = sample(
-                _masked(sequence, sequence.logits), sequence.settings, previous_tokens=sequence.tokens, generator=sequence.generator
+                _masked(sequence, sequence.logits),
+                sequence.settings,
+                previous_tokens=sequence.tokens,
+                prompt_length=sequence.prompt_length,
+                generator=sequence.generator,
             )
         if chosen < 0:
             raise ValueError("the model's logits are not finite")
@@ -143,11 +149,12 @@ class Batch:
         for sequence, logits in zip(sequences, logits_NV, strict=True):
             sequence.logits = logits
         if self._graphs:
-            settings, tokens = [s.settings for s in sequences], [s.tokens for s in sequences]
+            settings = [s.settings for s in sequences]
             uniform = [float(torch.rand((), generator=s.generator)) if s.settings.temperature else 0.0 for s in sequences]
-            if any(s.form for s in sequences):
-                logits_NV = torch.stack([_masked(s, logits) for s, logits in zip(sequences, logits_NV, strict=True)])
-            for sequence, chosen in zip(sequences, sample_rows(logits_NV, settings, tokens, uniform), strict=True):
+            if any(s.form or changes_logits(s.settings) for s in sequences):
+                rows = zip(sequences, logits_NV, strict=True)
+                logits_NV = torch.stack([adjust(_masked(s, row), s.settings, s.tokens, s.prompt_length) for s, row in rows])
+            for sequence, chosen in zip(sequences, sample_rows(logits_NV, settings, uniform), strict=True):
                 sequence.chosen = chosen
 
     @torch.inference_mode()

@@ -1,13 +1,13 @@
-"""Answers that fit a JSON Schema: before each token a mask of those that may follow, by llguidance.
+"""Answers in a form: before each token a mask of those that may follow, for JSON and tools by llguidance.
 
-The mask depends on the schema and the answer so far alone. Keys come in the schema's order, without blanks around them, as in the
+The mask depends on the form and the answer so far alone. Keys come in the schema's order, without blanks around them, as in the
 answers that models are trained on here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,45 +19,144 @@ from model.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
+CALL, CALL_END = "<tool_call>\n", "\n</tool_call>"
+# Beside properties these say which others there may be.
+_OPEN = frozenset("additionalProperties unevaluatedProperties patternProperties anyOf oneOf allOf not if $ref $dynamicRef".split())
 _OPTIONS: "JsonCompileOptions" = {"whitespace_flexible": False}
 
 
-class JsonAnswer:
-    """The state of one answer: which tokens may come next."""
-
-    def __init__(self, matcher: LLMatcher, vocabulary: int):
-        self._matcher = matcher
-        self._vocabulary = vocabulary
+class Form(Protocol):
+    """The state of an answer that not every token may continue."""
 
     def masked(self, logits_V: Tensor) -> Tensor:
-        """Logits [V] with those of tokens that cannot follow at minus infinity; once the answer is whole only the first stop id is left."""
+        """Logits [V] with those of tokens that cannot follow at minus infinity."""
+
+    def push(self, token: int) -> None:
+        """Take the next token. ``ValueError`` for one that cannot follow."""
+
+
+class GrammarAnswer:
+    """The state of one answer under a grammar."""
+
+    def __init__(self, matcher: LLMatcher, vocabulary: int, stop_ids: Sequence[int]):
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._end, self._ends = stop_ids[0], list(stop_ids)
+
+    def masked(self, logits_V: Tensor) -> Tensor:
+        """Logits [V] with those of tokens that cannot follow at minus infinity; once the answer is whole only stop ids are left."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         allowed = torch.zeros(len(logits_V), dtype=torch.bool)  # also of rows that the model has beyond the vocabulary
         allowed[: self._vocabulary] = torch.from_numpy(np.unpackbits(bits, count=self._vocabulary, bitorder="little").astype(bool))
+        allowed[self._ends] = bool(allowed[self._end])
         return logits_V.masked_fill(~allowed.to(logits_V.device), -torch.inf)
 
     def push(self, token: int) -> None:
-        """Take the next token. ``ValueError`` for one that cannot follow, or where the schema allows too much to go on."""
-        if not self._matcher.consume_token(token):
+        """Take the next token. ``ValueError`` for one that cannot follow, or where the grammar allows too much to go on."""
+        if not self._matcher.consume_token(self._end if token in self._ends else token):
             raise ValueError(f"the answer cannot go on under its schema: {self._matcher.get_error()}")
 
 
-class JsonSchema:
-    """A JSON Schema, compiled for a tokenizer."""
+class Grammar:
+    """What all answers must fit, compiled for a tokenizer."""
 
-    def __init__(self, schema: Mapping[str, Any], tokenizer: Tokenizer):
-        """``ValueError`` says what in the schema is invalid or cannot be demanded of an answer."""
-        self._vocabulary = tokenizer.n_vocab
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_OPTIONS)
+    def __init__(self, grammar: str, tokenizer: Tokenizer, problem: str):
+        """``ValueError``, which begins with the words ``problem``, says what in the grammar is invalid or cannot be demanded."""
+        self._vocabulary, self._stop_ids = tokenizer.n_vocab, tokenizer.stop_ids
         # Its errors would quote the answer.
         limits = LLParserLimits(verbose_errors=False)
         self._start = LLMatcher(_tokens(tokenizer), grammar, log_level=0, limits=limits)
         if self._start.is_error():
-            raise ValueError(f"the schema cannot be demanded of an answer: {self._start.get_error()}")
+            raise ValueError(f"{problem}: {self._start.get_error()}")
 
-    def answer(self) -> JsonAnswer:
+    def answer(self) -> GrammarAnswer:
         """The state before the first token of an answer."""
-        return JsonAnswer(self._start.deep_copy(), self._vocabulary)
+        return GrammarAnswer(self._start.deep_copy(), self._vocabulary, self._stop_ids)
+
+
+class JsonSchema(Grammar):
+    """A JSON Schema: every answer that ends by itself is JSON that fits it."""
+
+    def __init__(self, schema: Mapping[str, Any], tokenizer: Tokenizer):
+        """``ValueError`` says what in the schema is invalid or cannot be demanded of an answer."""
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=_OPTIONS)
+        super().__init__(grammar, tokenizer, "the schema cannot be demanded of an answer")
+
+
+class ToolCalls(Grammar):
+    """Calls of tools, each as ``{"name":…,"arguments":…}`` between ``CALL`` and ``CALL_END``, or text where no call is demanded.
+
+    The form is that of Hermes' and Qwen's chat templates. Text cannot begin with ``<``, so that every answer that does is made of calls.
+    """
+
+    def __init__(self, parameters: Mapping[str, Mapping[str, Any]], tokenizer: Tokenizer, *, required: bool, several: bool):
+        """``parameters``: of each tool, by its name, the JSON Schema. ``ValueError`` as of ``JsonSchema``."""
+        calls = [_call(name, schema) for name, schema in parameters.items()]
+        rules = [
+            f"start: {'' if required else 'TEXT | '}call" + (r' ("\n" call)*' if several else ""),
+            *([] if required else [r"TEXT: /([^<](.|\n)*)?/"]),
+            f"call: {json.dumps(CALL)} (" + " | ".join(f"tool_{n}" for n in range(len(calls))) + f") {json.dumps(CALL_END)}",
+            *(f"tool_{n}: %json {json.dumps(call)}" for n, call in enumerate(calls)),
+        ]
+        super().__init__(LLMatcher.grammar_from_lark("\n".join(rules)), tokenizer, "the tools cannot be demanded of an answer")
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema of which objects have only the properties that it names: one that may have others, and says so nowhere, seldom ends.
+
+    What fits it fits the given schema too. A schema that joins others by ``allOf`` stays as it is, and so do objects with properties
+    beside ``anyOf`` and its like.
+    """
+    return dict(schema) if _joins(schema) else _closed(schema)
+
+
+def _joins(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(map(_joins, schema))
+    return isinstance(schema, Mapping) and any(
+        _joins(value) or (key == "allOf" and isinstance(value, list) and len(value) > 1) for key, value in schema.items()
+    )
+
+
+def _closed(schema: Any) -> Any:
+    if not isinstance(schema, Mapping):
+        return schema
+    result = dict(schema)
+    if isinstance(schema.get("properties"), Mapping):
+        if not _OPEN & schema.keys():
+            result["additionalProperties"] = False
+    else:
+        result |= {key: list(map(_closed, schema[key])) for key in ("anyOf", "oneOf", "allOf") if isinstance(schema.get(key), list)}
+    named = (key for key in ("properties", "$defs", "definitions") if isinstance(schema.get(key), Mapping))
+    result |= {key: {name: _closed(value) for name, value in schema[key].items()} for key in named}
+    return result | {key: _closed(schema[key]) for key in ("items", "additionalProperties") if key in schema}
+
+
+class MinTokens:
+    """No stop id before an answer has so many tokens."""
+
+    def __init__(self, count: int, stop_ids: Iterable[int]):
+        self._missing = count
+        self._stop_ids = list(stop_ids)
+
+    def masked(self, logits_V: Tensor) -> Tensor:
+        """Logits [V] with those of stop ids at minus infinity while tokens are missing."""
+        if self._missing <= 0 or not self._stop_ids:
+            return logits_V
+        return logits_V.index_fill(0, torch.tensor(self._stop_ids, device=logits_V.device), -torch.inf)
+
+    def push(self, token: int) -> None:  # noqa: ARG002
+        """Take the next token."""
+        self._missing -= 1
+
+
+def _call(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a call; definitions that its parameters refer to stand at its root, where references look for them."""
+    schema = {"type": "object", "properties": {}} | closed(parameters)
+    shared = {key: schema.pop(key) for key in ("$defs", "definitions") if key in schema}
+    properties = {"name": {"const": name}, "arguments": schema}
+    whole = {"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False}
+    return shared | whole | {"x-guidance": _OPTIONS}
 
 
 @lru_cache(4)

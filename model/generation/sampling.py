@@ -1,9 +1,10 @@
 """Sampling the next token: settings, the filters on a distribution, log-probabilities.
 
-The filters are applied in transformers' order: repetition penalty, temperature, top-k, top-p, min-p.
+First biases and penalties change logits; then the filters are applied in transformers' order: temperature, top-k, top-p, min-p.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ class Sampling:
     top_k: int = 0  # the k likeliest; 0: all
     min_p: float = 0.0  # at least this share of the likeliest token's probability (arXiv:2407.01082)
     repetition_penalty: float = 1.0  # divides the logits of tokens seen before (Keskar et al. 2019, arXiv:1909.05858)
+    frequency_penalty: float = 0.0  # subtracted from a token's logit for each time that the answer has it (OpenAI's API)
+    presence_penalty: float = 0.0  # subtracted once, if the answer has it (OpenAI's API)
+    logit_bias: tuple[tuple[int, float], ...] = ()  # id and what is added to its logit
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -29,6 +33,9 @@ class Sampling:
             "top_k must be 0 (off) or more": self.top_k >= 0,
             "min_p must be at least 0 and at most 1": 0 <= self.min_p <= 1,
             "repetition_penalty must be above 0 and finite": 0 < self.repetition_penalty < float("inf"),
+            "frequency_penalty must be finite": math.isfinite(self.frequency_penalty),
+            "presence_penalty must be finite": math.isfinite(self.presence_penalty),
+            "logit_bias must be finite": all(math.isfinite(bias) for _, bias in self.logit_bias),
         }
         for rule, holds in inside.items():
             if not holds:
@@ -48,6 +55,29 @@ def apply_repetition_penalty(logits_V: Tensor, previous_tokens: Sequence[int], p
     return logits_V.scatter(0, ids, torch.where(values < 0, values * penalty, values / penalty))
 
 
+def changes_logits(settings: Sampling) -> bool:
+    """Whether biases or penalties change logits."""
+    return settings.repetition_penalty != 1 or bool(settings.frequency_penalty or settings.presence_penalty or settings.logit_bias)
+
+
+def adjust(logits_V: Tensor, settings: Sampling, previous_tokens: Sequence[int] = (), prompt_length: int = 0) -> Tensor:
+    """Logits [V] with the bias added and the penalties taken off.
+
+    ``previous_tokens``: the prompt, of ``prompt_length`` tokens, and the answer so far. The repetition penalty counts both, as in
+    transformers, the other two the answer alone, as in OpenAI's API.
+    """
+    if settings.logit_bias:
+        ids, values = zip(*settings.logit_bias, strict=True)
+        bias = torch.tensor(values, device=logits_V.device, dtype=logits_V.dtype)
+        logits_V = logits_V.index_add(0, torch.tensor(ids, device=logits_V.device), bias)
+    logits_V = apply_repetition_penalty(logits_V, previous_tokens, settings.repetition_penalty)
+    if (settings.frequency_penalty or settings.presence_penalty) and (counts := Counter(previous_tokens[prompt_length:])):
+        lowered = [settings.presence_penalty + settings.frequency_penalty * count for count in counts.values()]
+        penalty = torch.tensor(lowered, device=logits_V.device, dtype=logits_V.dtype)
+        logits_V = logits_V.index_add(0, torch.tensor(list(counts), device=logits_V.device), -penalty)
+    return logits_V
+
+
 def candidates(logits_V: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     """Token ids and probabilities, likeliest first, that the filters leave at a temperature above 0; they sum to 1."""
     vocab_size = logits_V.shape[-1]
@@ -65,26 +95,28 @@ def candidates(logits_V: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     return ids[: len(probs)], probs / probs.sum()
 
 
-def sample(logits_V: Tensor, settings: Sampling, *, previous_tokens: Sequence[int] = (), generator: torch.Generator | None = None) -> int:
-    """The next token's id. ``logits_V`` are raw; ``previous_tokens`` are those that the repetition penalty lowers."""
-    logits_V = apply_repetition_penalty(logits_V, previous_tokens, settings.repetition_penalty)
+def sample(
+    logits_V: Tensor,
+    settings: Sampling,
+    *,
+    previous_tokens: Sequence[int] = (),
+    prompt_length: int = 0,
+    generator: torch.Generator | None = None,
+) -> int:
+    """The next token's id. ``logits_V`` are raw; ``previous_tokens`` and ``prompt_length`` are those of ``adjust``."""
+    logits_V = adjust(logits_V, settings, previous_tokens, prompt_length)
     if settings.temperature == 0:
         return int(logits_V.argmax())
     ids, probs = candidates(logits_V, settings)
     return int(ids[torch.multinomial(probs, 1, generator=generator)])
 
 
-def sample_rows(
-    logits_NV: Tensor, settings: Sequence[Sampling], previous_tokens: Sequence[Sequence[int]], uniform: Sequence[float]
-) -> list[int]:
+def sample_rows(logits_NV: Tensor, settings: Sequence[Sampling], uniform: Sequence[float]) -> list[int]:
     """The next token's id of every row, -1 where its logits are not finite. What a row draws does not depend on the others.
 
-    ``uniform``: a random number in [0, 1) per row, which picks from the distribution that ``candidates`` gives, likeliest token first.
-    On a GPU the host waits once, but for the tokens that a repetition penalty lowers.
+    ``logits_NV`` are adjusted already. ``uniform``: a random number in [0, 1) per row, which picks from the distribution that
+    ``candidates`` gives, likeliest token first. On a GPU the host waits once.
     """
-    if any(s.repetition_penalty != 1 for s in settings):
-        rows = zip(logits_NV, previous_tokens, settings, strict=True)
-        logits_NV = torch.stack([apply_repetition_penalty(row, tokens, s.repetition_penalty) for row, tokens, s in rows])
     likeliest = torch.where(logits_NV.amax(-1) < math.inf, logits_NV.argmax(-1), -1)
     if all(s.temperature == 0 for s in settings):
         return likeliest.tolist()

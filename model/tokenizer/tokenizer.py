@@ -128,13 +128,23 @@ class Tokenizer:
         controls = [Segment(i, (), supervised=False) for i in self.prefix]
         return (*controls, Segment(None, text, supervised=True), Segment(self.stop_ids[0], (), supervised=True))
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation up to the point where the assistant answers."""
+    def chat_prompt(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+    ) -> list[int]:
+        """Ids of a conversation up to the point where the assistant answers, by default after the marker of its turn.
+
+        With ``continue_final_message`` they end with the content of the last message, which the answer goes on with. ``ValueError``
+        for a template that does not write that content.
+        """
+        roles, contents = tuple(m["role"] for m in messages), [m["content"] for m in messages]
+        segments: Sequence[Segment]
+        if continue_final_message:
+            segments = _up_to_content(self.compile_chat_template(roles), len(messages) - 1)
+        else:
+            segments = self.compile_chat_template(roles, add_generation_prompt=add_generation_prompt)
         ids: list[int] = []
-        for segment in self.compile_chat_template(tuple(m["role"] for m in messages), add_generation_prompt=True):
-            ids += (
-                [segment.control] if segment.control is not None else self.encode(render_segment(segment, [m["content"] for m in messages]))
-            )
+        for segment in segments:
+            ids += [segment.control] if segment.control is not None else self.encode(render_segment(segment, contents))
         return ids
 
     def _compile(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[Segment, ...]:
@@ -204,6 +214,16 @@ class TextStream:
     def finish(self) -> str:
         """U+FFFD where the last character is incomplete, else empty."""
         return self._decoder.decode(b"", final=True)
+
+
+def _up_to_content(segments: Sequence[Segment], message: int) -> list[Segment]:
+    """The segments up to the end of a message's content."""
+    for index in reversed(range(len(segments))):
+        text = segments[index].text
+        ends = [at for at, part in enumerate(text) if isinstance(part, Placeholder) and part.message == message]
+        if ends:
+            return [*segments[:index], replace(segments[index], text=text[: ends[-1] + 1])]
+    raise ValueError("the chat template does not write the content of the last message, which cannot be continued")
 
 
 def render_segment(segment: Segment, contents: Sequence[str]) -> str:

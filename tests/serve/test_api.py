@@ -160,7 +160,7 @@ class TestOpenAI:
 
     def test_errors_are_its_exceptions(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as missing:
-            client.completions.create(**(COMPLETION | {"model": "../../etc/passwd"}))
+            client.models.retrieve("../../etc/passwd")
         assert missing.value.code == "model_not_found" and missing.value.param == "model"
         with pytest.raises(openai.BadRequestError) as bad:
             client.completions.create(**(COMPLETION | {"temperature": 9}))

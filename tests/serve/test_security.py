@@ -12,7 +12,7 @@ from serve.security import HEADERS
 
 pytestmark = pytest.mark.slow
 
-EXISTING = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json"}
+EXISTING = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json", "/tokenize", "/detokenize"}
 
 
 class TestSecurity:
@@ -31,7 +31,8 @@ class TestSecurity:
         assert ("post", "/v1/chat/completions") in routes and ("get", "/healthz") in routes
         for method, template in routes:
             path = template.replace("{model}", "medical-llm")
-            body = {"chat": CHAT, "comp": COMPLETION}.get(path.removeprefix("/v1/")[:4])
+            bodies = {"chat": CHAT, "comp": COMPLETION, "/tok": {"prompt": "fever"}, "/det": {"tokens": [5]}}
+            body = bodies.get(path.removeprefix("/v1/")[:4])
             answers = [
                 locked.client.request(method, path, json=body, headers=headers)
                 for headers in ({}, bearer("wrong"), {"Authorization": "Basic right-key"}, bearer("right-key"), bearer("other-key"))

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from model.generation import graphs
 from model.generation.completion import Llama
 from model.generation.generate import Batch, Native, generate
-from model.generation.grammar import JsonSchema
+from model.generation.grammar import CALL, CALL_END, Form, JsonSchema, MinTokens, ToolCalls, closed
 from model.generation.sampling import GREEDY, Sampling
 
 NAMES = st.text('abc_ é"\\{', min_size=1, max_size=6)
@@ -74,6 +74,58 @@ def test_every_answer_that_ends_is_valid_and_has_no_control_token(llama: Llama, 
     assert not {*answer.ids} & {*llama.tokenizer.special.values()}
     if answer.finish_reason == "stop":
         Draft202012Validator(schema).validate(json.loads(answer.text))
+
+
+LABS = {"type": "object", "properties": {"lab": {"$ref": "#/$defs/lab"}}, "required": ["lab"], "$defs": {"lab": {"enum": ["Na", "K"]}}}
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_with_tools_is_calls_that_fit_them_or_text(llama: Llama, *, required: bool, seed: int) -> None:
+    parameters = {"get_lab": LABS, "stop": {}}
+    grammar = ToolCalls(parameters, llama.tokenizer, required=required, several=True)
+    bias = ((llama.tokenizer.encode("<")[0], 0.0 if seed % 2 else 100.0),)
+    settings = Sampling(temperature=1.0, top_p=1.0, seed=seed, logit_bias=() if required else bias)
+    options: Any = {"max_new_tokens": 150, "stop_ids": llama.tokenizer.stop_ids, "schema": grammar}
+    ids = [token.id for (token,) in generate(llama.model, [[5, 9, 30]], settings, **options) if token]
+    text = llama.tokenizer.decode(ids)
+    assert required <= text.startswith(CALL)
+    calls = text.split(CALL)[1:] if text.startswith("<") else []
+    if len(ids) == 150:
+        calls = calls[:-1]
+    for call in calls:
+        called = json.loads(call.removesuffix("\n").removesuffix(CALL_END))
+        assert list(called) == ["name", "arguments"]
+        Draft202012Validator(parameters[called["name"]]).validate(called["arguments"])
+        assert set(called["arguments"]) <= {"lab"}
+
+
+def test_objects_have_the_properties_that_their_schema_names() -> None:
+    person = {"type": "object", "properties": {"items": {"type": "object", "properties": {}}}}
+    shut = {"type": "object", "properties": {"items": {"type": "object", "properties": {}, "additionalProperties": False}}}
+    assert closed(person) == shut | {"additionalProperties": False}
+    assert closed({"items": person})["items"]["additionalProperties"] is False
+    assert closed({"anyOf": [person, {"type": "null"}]})["anyOf"][0]["additionalProperties"] is False
+    assert closed({"$ref": "#/$defs/p", "$defs": {"p": person}})["$defs"]["p"]["additionalProperties"] is False
+    others: tuple[dict[str, Any], ...] = (
+        {"type": "object"},
+        {"allOf": [person, person]},
+        {"properties": {"a": True}, "anyOf": [person]},
+        {"properties": {"a": {"enum": [{"properties": {}}]}}, "additionalProperties": {"type": "string"}},
+        {"properties": {"a": {}}, "patternProperties": {"^x": {}}},
+        {"const": {"properties": {}}},
+    )
+    for other in others:
+        assert closed(other) == other
+
+
+def test_no_answer_ends_before_it_has_so_many_tokens(llama: Llama) -> None:
+    stop_ids = llama.tokenizer.stop_ids
+    form: Form = MinTokens(2, stop_ids)
+    logits = torch.zeros(llama.tokenizer.n_vocab)
+    for allowed in (False, False, True):
+        assert bool(torch.isfinite(form.masked(logits)[list(stop_ids)]).all()) == allowed
+        form.push(5)
 
 
 @pytest.mark.usefixtures("_stepping")

@@ -14,7 +14,17 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.generation.sampling import GREEDY, Sampling, apply_repetition_penalty, candidates, log_probability, sample, sample_rows
+from model.generation.sampling import (
+    GREEDY,
+    Sampling,
+    adjust,
+    apply_repetition_penalty,
+    candidates,
+    changes_logits,
+    log_probability,
+    sample,
+    sample_rows,
+)
 
 
 def reference(logits: torch.Tensor, settings: Sampling, previous_tokens: list[int]) -> torch.Tensor:
@@ -119,10 +129,10 @@ SETTINGS = st.builds(
 def test_rows_together_draw_what_each_row_would_draw(seed: int, spread: float, rows: list[Sampling], draw: st.DataObject) -> None:
     logits = torch.randn(len(rows), 1000, generator=torch.Generator().manual_seed(seed)) * spread
     uniform = [draw.draw(st.floats(0, 1, exclude_max=True, width=32)) for _ in rows]
-    tokens = [[3, 5, 3, 999]] * len(rows)
-    drawn = sample_rows(logits, rows, tokens, uniform)
+    adjusted = torch.stack([adjust(row, settings, [3, 5, 3, 999], 1) for row, settings in zip(logits, rows, strict=True)])
+    drawn = sample_rows(adjusted, rows, uniform)
     for row, settings, number, token in zip(logits, rows, uniform, drawn, strict=True):
-        penalized = apply_repetition_penalty(row, tokens[0], settings.repetition_penalty)
+        penalized = apply_repetition_penalty(row, [3, 5, 3, 999], settings.repetition_penalty)
         if settings.temperature == 0:
             assert token == int(penalized.argmax())
             continue
@@ -140,9 +150,9 @@ def test_what_a_row_draws_does_not_depend_on_the_settings_of_others() -> None:
     logits[:, :60] += 6
     uniform = torch.rand(40).tolist()
     settings = [Sampling(temperature=1.0, top_p=0.9)] * 40
-    alone = [sample_rows(logits[n : n + 1], settings[:1], [[]], uniform[n : n + 1])[0] for n in range(40)]
+    alone = [sample_rows(logits[n : n + 1], settings[:1], uniform[n : n + 1])[0] for n in range(40)]
     for other in (Sampling(top_p=1.0), Sampling(top_k=300), GREEDY):
-        together = [sample_rows(logits[[n, 0]], [settings[0], other], [[]] * 2, [uniform[n], 0.5])[0] for n in range(40)]
+        together = [sample_rows(logits[[n, 0]], [settings[0], other], [uniform[n], 0.5])[0] for n in range(40)]
         assert together == alone
 
 
@@ -150,5 +160,22 @@ def test_rows_that_are_not_finite_concern_themselves_alone() -> None:
     logits = torch.randn(4, 300)
     logits[1, 7], logits[2, 8] = float("nan"), float("inf")
     for settings in (GREEDY, Sampling()):
-        ids = sample_rows(logits, [settings] * 4, [[1]] * 4, [0.5] * 4)
+        ids = sample_rows(logits, [settings] * 4, [0.5] * 4)
         assert [token < 0 for token in ids] == [False, True, True, False]
+
+
+def test_biases_and_penalties_are_those_of_openais_api() -> None:
+    """logit[t] + bias[t] - count(t) * frequency - (count(t) > 0) * presence; the counts are those of the answer, not of the prompt."""
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(1))
+    prompt, answer = [7, 8, 8], [8, 9, 9, 9]
+    settings = Sampling(frequency_penalty=0.5, presence_penalty=-1.25, logit_bias=((3, 100.0), (9, -2.0)))
+    expected = logits.clone()
+    for token in range(50):
+        count = answer.count(token)
+        expected[token] += {3: 100.0, 9: -2.0}.get(token, 0.0) - 0.5 * count - (-1.25 if count else 0.0)
+    torch.testing.assert_close(adjust(logits, settings, prompt + answer, len(prompt)), expected)
+    assert changes_logits(settings) and not changes_logits(Sampling(temperature=0.3, top_p=0.5))
+    assert sample(logits, Sampling(temperature=0.0, logit_bias=((3, 100.0),))) == 3
+    for wrong in ({"frequency_penalty": float("nan")}, {"logit_bias": ((1, float("inf")),)}):
+        with pytest.raises(ValueError, match="must be finite"):
+            Sampling(**wrong)

@@ -2,7 +2,7 @@
 
 What is run is a function of a module with paths and small values as arguments; it writes files and returns little. Cluster workers
 need this project's code in their working directory and the same paths. How many processes run here is said by ``WORKERS``, by
-default one per core. Neither changes what comes out.
+default one per core that may be used. Neither changes what comes out.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
+from model.openmp import available_cores
 from tasks.runtime.processes import end_with_parent, interrupts_held
 from tasks.runtime.progress import progress
 from tasks.runtime.settings import setting
@@ -73,7 +74,7 @@ def are_processes_kept() -> bool:
 
 def workers() -> int:
     """Processes to use on this machine; ``ValueError`` where ``WORKERS`` is not a positive number."""
-    count = os.environ.get("WORKERS", str(len(os.sched_getaffinity(0))))
+    count = os.environ.get("WORKERS", str(available_cores()))
     if not count.isdecimal() or int(count) < 1:
         raise ValueError(f"WORKERS is {count!r}; it says how many processes to use, a number from 1 on")
     return int(count)

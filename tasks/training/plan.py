@@ -30,7 +30,7 @@ from tasks.training.packing import consumed, epoch_tokens
 from tasks.training.params import FinetuneParams, TrainingMode
 from tasks.training.preflight import RUNTIME, Machine
 
-ENOUGH_TOKENS = 256  # in a product on a CPU; with more its rate is the same, and those of a large model take half a minute
+ENOUGH_TOKENS = 256  # in a product on a CPU; with more it may be a third faster, in float32, but those of a large model take half a minute
 # Shares of the data sheet's rate that training reached on an H100 SXM (bench/results); other GPUs are taken to reach as much.
 MFU_IN_FULL, MFU_OF_ADAPTERS, MFU_IN_4_BITS = 0.36, 0.44, 0.19
 SHOWN: dict[str, dict[str, Any]] = {

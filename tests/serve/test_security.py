@@ -12,7 +12,17 @@ from serve.security import HEADERS
 
 pytestmark = pytest.mark.slow
 
-EXISTING = {"/v1/models", "/v1/models/medical-llm", "/v1/completions", "/v1/chat/completions", "/passport", "/metrics", "/openapi.json", "/tokenize", "/detokenize"}
+EXISTING = {
+    "/v1/models",
+    "/v1/models/medical-llm",
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/passport",
+    "/metrics",
+    "/openapi.json",
+    "/tokenize",
+    "/detokenize",
+}
 
 
 class TestSecurity:

@@ -61,6 +61,7 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     origin_help = "origin of pages that may use the server, as http://localhost:3000; may be given several times"
     parser.add_argument("--allow-origin", metavar="ORIGIN", action="append", default=[], help=origin_help)
     parser.add_argument("--slots", type=int, default=16, help="sequences that are decoded at the same time (default 16)")
+    parser.add_argument("--quantize", choices=["int8"], help="serve with 8-bit weights, which are read faster")
     parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt and its answer together, at most (default 2048)")
     parser.add_argument("--unverified", action="store_true", help="also serve a model that does not verify, or has no passport")
     parser.add_argument(
@@ -84,7 +85,7 @@ def _serve(options: argparse.Namespace) -> None:
     keys, loopback = read_api_keys(os.environ), is_loopback(options.host)
     if not (keys or loopback):
         raise ValueError(f"on {options.host} others can reach it: set {API_KEYS} or {API_KEYS_FILE}")
-    engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified)
+    engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified, options.quantize)
     sources = _sources(options.model, options.compare_with)
     rollouts = {name: Rollout(source, engine_options, poll_seconds=POLL_SECONDS) for name, source in sources.items()}
     limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)

@@ -13,6 +13,7 @@ from serve.completions import CompletionService, find_name, find_rollout
 from serve.metrics import Metrics
 from serve.model_info import model_info
 from serve.models import ServedModel
+from serve.responses_api import ResponsesRequest
 from serve.rollout import Rollout
 from serve.schema import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from serve.security import PUBLIC_ROUTES, Limits, SecurityMiddleware
@@ -73,6 +74,11 @@ def _add_completion_routes(app: FastAPI, service: CompletionService) -> None:
     @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         return await service.chat(body, request)
+
+    @app.post("/responses", include_in_schema=False)
+    @app.post("/v1/responses", responses=STREAMED)
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        return await service.respond(body, request)
 
 
 def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from model.generation.generate import ContextError
@@ -16,6 +18,7 @@ from serve.errors import ApiError, queue_full, unavailable
 from serve.metrics import Metrics
 from serve.models import ServedModel
 from serve.responses import ChatResponseBuilder, CompletionResponseBuilder, ResponseBuilder, ToolResponseBuilder
+from serve.responses_api import ResponsesBuilder, ResponsesRequest
 from serve.rollout import Rollout
 from serve.schema import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from serve.security import Limits
@@ -42,7 +45,15 @@ class CompletionService:
         max_tokens = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
         return await self._answer(body, request, CompletionResponseBuilder, tokenize, max_tokens, top=body.logprobs, echo=body.echo)
 
-    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+    async def respond(self, body: ResponsesRequest, request: Request) -> Response:
+        """Answer ``/v1/responses``, as a chat. ``ApiError`` as in ``complete``."""
+        try:
+            chat = body.chat
+        except ValidationError as error:
+            raise RequestValidationError([problem | {"loc": ("body", *problem["loc"])} for problem in error.errors()]) from None
+        return await self.chat(chat, request, ResponsesBuilder)
+
+    async def chat(self, body: ChatCompletionRequest, request: Request, builder_type: type[ResponseBuilder] | None = None) -> Response:
         """Answer ``/v1/chat/completions``, through the model's chat template. ``ApiError`` as in ``complete``."""
 
         def tokenize(served: ServedModel) -> list[list[int]]:
@@ -56,8 +67,8 @@ class CompletionService:
 
         max_tokens = body.max_completion_tokens or body.max_tokens
         top = (body.top_logprobs or 0) if body.logprobs else None
-        builder = ToolResponseBuilder if body.offered_tools else ChatResponseBuilder
-        return await self._answer(body, request, builder, tokenize, max_tokens, top=top)
+        builder_type = builder_type or (ToolResponseBuilder if body.offered_tools else ChatResponseBuilder)
+        return await self._answer(body, request, builder_type, tokenize, max_tokens, top=top)
 
     async def _answer(
         self,

@@ -43,6 +43,7 @@ class EngineOptions:
     max_len: int | None
     max_waiting: int
     unverified: bool  # also open models that do not verify
+    quantize: str | None = None  # "int8": with 8-bit weights, whatever is stored
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class ServedModel:
     engine: Engine
     tokenizer: Tokenizer
     defaults: Mapping[str, float]  # of sampling settings that a request does not give, from generation_config.json
+    quantized: str | None  # as of EngineOptions
     opened: int = field(default_factory=lambda: int(time.time()))  # Unix time
 
     @property
@@ -69,8 +71,12 @@ class ServedModel:
 
     @property
     def fingerprint(self) -> str:
-        """The version's number and the first 12 digits of its passport's SHA-256, or ``unverified`` if it has neither."""
-        return "-".join(part for part in (self.location.version, (self.digest or "")[:12]) if part) or "unverified"
+        """The version's number and the first 12 digits of its passport's SHA-256, or ``unverified`` if it has neither.
+
+        With quantized weights, which answer in another way, it ends with their name.
+        """
+        version = "-".join(part for part in (self.location.version, (self.digest or "")[:12]) if part) or "unverified"
+        return f"{version}-{self.quantized}" if self.quantized else version
 
 
 def model_id(source: str, *, compared: bool) -> str:
@@ -132,7 +138,7 @@ def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
         message = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise ModelRefused(f"{_display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
     card, defaults, tokenizer, engine = loaded
-    served = ServedModel(location, verification, card, engine, tokenizer, defaults)
+    served = ServedModel(location, verification, card, engine, tokenizer, defaults, options.quantize)
     try:
         smoke_test(served)
     except ModelRefused:
@@ -168,7 +174,7 @@ def _read_card(directory: Path) -> str | None:
 
 
 def _load(directory: Path, weights: dict[str, str] | None, options: EngineOptions) -> tuple[Tokenizer, Engine]:
-    llama = Llama.build(directory, max_seq_len=options.max_len, weights_sha256=weights)
+    llama = Llama.build(directory, max_seq_len=options.max_len, quantize=options.quantize, weights_sha256=weights)
     max_len = llama.model.config.max_seq_len
     return llama.tokenizer, Engine(llama.model, slots=options.slots, max_len=max_len, max_waiting=options.max_waiting)
 

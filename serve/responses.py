@@ -64,9 +64,14 @@ class ResponseBuilder(ABC):
             return None
         return self._chunk([self._delta(chunk.text) | self._common(chunk.choice, chunk.tokens, chunk.finish)])
 
-    def usage_chunk(self, stream: CompletionStream) -> dict[str, Any]:
-        """The last event of a stream with ``include_usage``: no choices, and the usage."""
-        return self._chunk([]) | {"usage": usage(stream)}
+    def events(self, chunk: StreamChunk) -> list[dict[str, Any]]:
+        """The streamed events of a chunk."""
+        built = self.build_chunk(chunk)
+        return [built] if built else []
+
+    def final_events(self, stream: CompletionStream, *, include_usage: bool) -> list[dict[str, Any]]:
+        """The last events of a stream: with ``include_usage`` one without choices, with the usage."""
+        return [self._chunk([]) | {"usage": usage(stream)}] if include_usage else []
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return self._shared | {"object": self.chunk_object_name, "choices": choices}

@@ -73,11 +73,10 @@ async def server_sent_events(stream: CompletionStream, builder: ResponseBuilder,
             yield _event(event | no_usage_yet)
         async for chunk in stream:
             large = len(chunk.tokens) >= LARGE_CHUNK
-            built = await asyncio.to_thread(builder.build_chunk, chunk) if large else builder.build_chunk(chunk)
-            if built:
-                yield _event(built | no_usage_yet)
-        if include_usage:
-            yield _event(builder.usage_chunk(stream))
+            for event in await asyncio.to_thread(builder.events, chunk) if large else builder.events(chunk):
+                yield _event(event | no_usage_yet)
+        for event in builder.final_events(stream, include_usage=include_usage):
+            yield _event(event)
     except GenerationFailed:
         yield _event(internal_error().body)
     except DeadlineExceeded:
@@ -89,7 +88,8 @@ async def server_sent_events(stream: CompletionStream, builder: ResponseBuilder,
 
 
 def _event(content: dict[str, Any]) -> str:
-    return f"data: {_json(content)}\n\n"
+    name = f"event: {content['type']}\n" if "type" in content else ""  # of the Responses API
+    return f"{name}data: {_json(content)}\n\n"
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 It knows nothing of text; completion.py has the tokenizer and the stop strings.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.generation import graphs
+from model.generation.draft import PromptLookup
 from model.generation.grammar import Form, JsonSchema
 from model.generation.kv_cache import KVCache
 from model.generation.native import Native
@@ -18,6 +20,8 @@ from model.llama import Transformer
 
 # Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32.
 MAX_NATIVE_TOKENS = 32
+# Up to so many rows, drafts included, a step in C takes little longer than for one: the weights are read once.
+MAX_DRAFT_ROWS = 4
 
 
 class ContextError(ValueError):
@@ -45,16 +49,20 @@ class SequenceState:
     prompt_length: int = 0
     form: Form | None = None  # which tokens may follow, where not all may
     chosen: int | None = None  # on a GPU, the next token, sampled with those of the whole batch
+    lookup: PromptLookup | None = None  # drafts its next tokens, where the step is in C
+    drafted: deque[tuple[int, Tensor]] = field(default_factory=deque, repr=False)  # next tokens, if they are, each with the logits after it
 
 
 class Batch:
     """Sequences that are decoded together. Adding or releasing one does not change the tokens of the others.
 
-    ``compiled``: on a GPU, decode with fused layers, which takes seconds at the start.
+    ``compiled``: on a GPU, decode with fused layers, which takes seconds at the start. ``drafts``: where steps are in C and few, compute
+    likely tokens beside the next one. That changes no token.
     """
 
-    def __init__(self, model: Transformer, *, slots: int, max_len: int, compiled: bool = False):
+    def __init__(self, model: Transformer, *, slots: int, max_len: int, compiled: bool = False, drafts: bool = True):
         self.model = model
+        self._drafts = drafts
         self.max_len = min(max_len, model.config.max_seq_len)
         weight = model.norm.weight
         recorded = graphs.suits(weight.device)
@@ -88,7 +96,9 @@ class Batch:
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
         generator = None if settings.seed is None else torch.Generator().manual_seed(settings.seed)
         slot = self.cache.allocate()
-        return SequenceState(slot, list(prompt), settings, log_probabilities, generator, torch.empty(0), len(prompt), form)
+        lookup = PromptLookup(prompt, form.hints if form else ()) if self._native and self._drafts else None
+        logits = torch.empty(0)
+        return SequenceState(slot, list(prompt), settings, log_probabilities, generator, logits, len(prompt), form, lookup=lookup)
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
@@ -115,18 +125,21 @@ class Batch:
         if sequence.form:
             sequence.form.push(chosen)
         sequence.tokens.append(chosen)
+        if sequence.lookup:
+            sequence.lookup.push(chosen)
         top = sequence.log_probabilities
         return Token(chosen, None if top is None else log_probability(sequence.logits, chosen, top))
 
     @torch.inference_mode()
     def step(self, sequences: Sequence[SequenceState]) -> None:
         """Process the last token of each of these sequences, so that the next can be sampled."""
+        if self._native:
+            self._native_step(self._native, [sequence for sequence in sequences if not self._was_drafted(sequence)])
+            return
         slots, tokens = [sequence.slot for sequence in sequences], [sequence.tokens[-1] for sequence in sequences]
         positions = [self.cache.lengths[slot] for slot in slots]
         if self._graphs:
             logits = self._graphs.logits(tokens, slots, positions)
-        elif self._native:
-            logits = self._logits(self._native.step(tokens, slots, positions, self.cache))
         else:
             hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions))
             logits = self._logits(hidden[:, 0])
@@ -143,6 +156,34 @@ class Batch:
     def is_full(self, sequence: SequenceState) -> bool:
         """Whether no position is left for the last sampled token."""
         return self.cache.lengths[sequence.slot] >= self.max_len
+
+    def _was_drafted(self, sequence: SequenceState) -> bool:
+        """Whether the last token was computed as a draft already; then the next can be sampled. Drafts that were wrong are dropped."""
+        if not sequence.drafted:
+            return False
+        token, logits = sequence.drafted.popleft()
+        if token != sequence.tokens[-1]:
+            sequence.drafted.clear()
+            return False
+        sequence.logits = logits
+        self.cache.lengths[sequence.slot] += 1
+        return True
+
+    def _native_step(self, native: Native, sequences: Sequence[SequenceState]) -> None:
+        """A step in C: of each sequence its last token, and those drafted behind it, each a row."""
+        if not sequences:
+            return
+        room = max(MAX_DRAFT_ROWS // len(sequences) - 1, 0)
+        lengths = [self.cache.lengths[sequence.slot] for sequence in sequences]
+        drafts = [s.lookup.propose(min(room, self.max_len - n - 1)) if s.lookup else [] for s, n in zip(sequences, lengths, strict=True)]
+        rows = list(zip(sequences, lengths, drafts, strict=True))
+        tokens = [token for sequence, _, draft in rows for token in (sequence.tokens[-1], *draft)]
+        slots = [sequence.slot for sequence, _, draft in rows for _ in range(1 + len(draft))]
+        positions = [position for _, n, draft in rows for position in range(n, n + 1 + len(draft))]
+        logits = self._logits(native.step(tokens, slots, positions, self.cache)).split([1 + len(draft) for draft in drafts])
+        for (sequence, _, draft), own in zip(rows, logits, strict=True):
+            self.cache.lengths[sequence.slot] += 1
+            sequence.logits, sequence.drafted = own[0], deque(zip(draft, own[1:], strict=True))
 
     def _set_logits(self, sequences: Sequence[SequenceState], logits_NV: Tensor) -> None:
         """Logits of sequences and, on a GPU, the tokens that follow, so that the host waits once for all of them."""

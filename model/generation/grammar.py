@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
 CALL, CALL_END = "<tool_call>\n", "\n</tool_call>"
+MAX_EXAMPLE_DEPTH = 20
 # Beside properties these say which others there may be.
 _OPEN = frozenset("additionalProperties unevaluatedProperties patternProperties anyOf oneOf allOf not if $ref $dynamicRef".split())
 _OPTIONS: "JsonCompileOptions" = {"whitespace_flexible": False}
 
 
 class Form(Protocol):
-    """The state of an answer that not every token may continue."""
+    """The state of an answer that not every token may continue; ``hints`` are tokens that it may have."""
+
+    hints: Sequence[int]
 
     def masked(self, logits_V: Tensor) -> Tensor:
         """Logits [V] with those of tokens that cannot follow at minus infinity."""
@@ -38,8 +41,9 @@ class Form(Protocol):
 class GrammarAnswer:
     """The state of one answer under a grammar."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int, stop_ids: Sequence[int]):
+    def __init__(self, matcher: LLMatcher, vocabulary: int, stop_ids: Sequence[int], hints: Sequence[int]):
         self._matcher = matcher
+        self.hints = hints
         self._vocabulary = vocabulary
         self._end, self._ends = stop_ids[0], list(stop_ids)
 
@@ -60,8 +64,9 @@ class GrammarAnswer:
 class Grammar:
     """What all answers must fit, compiled for a tokenizer."""
 
-    def __init__(self, grammar: str, tokenizer: Tokenizer, problem: str):
-        """``ValueError``, which begins with the words ``problem``, says what in the grammar is invalid or cannot be demanded."""
+    def __init__(self, grammar: str, tokenizer: Tokenizer, problem: str, example: str):
+        """``example``: an answer, whose words others may have. ``ValueError``, which begins with ``problem``, says what is invalid."""
+        self._hints = tokenizer.encode(example)
         self._vocabulary, self._stop_ids = tokenizer.n_vocab, tokenizer.stop_ids
         # Its errors would quote the answer.
         limits = LLParserLimits(verbose_errors=False)
@@ -71,7 +76,7 @@ class Grammar:
 
     def answer(self) -> GrammarAnswer:
         """The state before the first token of an answer."""
-        return GrammarAnswer(self._start.deep_copy(), self._vocabulary, self._stop_ids)
+        return GrammarAnswer(self._start.deep_copy(), self._vocabulary, self._stop_ids, self._hints)
 
 
 class JsonSchema(Grammar):
@@ -80,7 +85,7 @@ class JsonSchema(Grammar):
     def __init__(self, schema: Mapping[str, Any], tokenizer: Tokenizer):
         """``ValueError`` says what in the schema is invalid or cannot be demanded of an answer."""
         grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=_OPTIONS)
-        super().__init__(grammar, tokenizer, "the schema cannot be demanded of an answer")
+        super().__init__(grammar, tokenizer, "the schema cannot be demanded of an answer", _to_text(_example(schema)))
 
 
 class ToolCalls(Grammar):
@@ -98,7 +103,8 @@ class ToolCalls(Grammar):
             f"call: {json.dumps(CALL)} (" + " | ".join(f"tool_{n}" for n in range(len(calls))) + f") {json.dumps(CALL_END)}",
             *(f"tool_{n}: %json {json.dumps(call)}" for n, call in enumerate(calls)),
         ]
-        super().__init__(LLMatcher.grammar_from_lark("\n".join(rules)), tokenizer, "the tools cannot be demanded of an answer")
+        example = "\n".join(f"{CALL}{_to_text(_example(call))}{CALL_END}" for call in calls)
+        super().__init__(LLMatcher.grammar_from_lark("\n".join(rules)), tokenizer, "the tools cannot be demanded of an answer", example)
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,8 +138,27 @@ def _closed(schema: Any) -> Any:
     return result | {key: _closed(schema[key]) for key in ("items", "additionalProperties") if key in schema}
 
 
+def _example(schema: Any, depth: int = 0) -> Any:
+    """A value with all keys of a schema, though not one that fits it: its text tells what answers may look like."""
+    if not isinstance(schema, Mapping) or depth > MAX_EXAMPLE_DEPTH:
+        return 0
+    if "const" in schema:
+        return schema["const"]
+    if isinstance(properties := schema.get("properties"), Mapping):
+        return {name: _example(value, depth + 1) for name, value in properties.items()}
+    if schema.get("type") == "array":
+        return [_example(schema.get("items"), depth + 1)]
+    return "" if schema.get("type") == "string" else 0
+
+
+def _to_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 class MinTokens:
     """No stop id before an answer has so many tokens."""
+
+    hints: Sequence[int] = ()
 
     def __init__(self, count: int, stop_ids: Iterable[int]):
         self._missing = count

@@ -1,8 +1,8 @@
 """An answer in JSON beside the truth: does it parse, which of its values are right, and which does the note state nowhere?
 
 An answer parses where it ends by itself, is one JSON object without repeated keys and is valid under the task's schema; one that does not
-counts as an answer without values. Values are the leaves below the schema's properties. A list is a multiset of values, and an object
-in a list is one value. Numbers are equal within the schema's ``x-tolerance``, strings but for case and blanks. It knows no model.
+counts as an answer without values. Values are the leaves below the schema's properties. A list is a multiset of values, or under
+``x-unique`` a set, and an object in a list is one value. Numbers are equal within the schema's ``x-tolerance``, strings but for case and blanks. It knows no model.
 """
 
 import json
@@ -117,7 +117,10 @@ def _walk(value: Any, schema: Schema, path: str, exempt: bool) -> Iterator[tuple
         for key, member in value.items():
             yield from _walk(member, schema.get("properties", {}).get(key, {}), f"{path}.{key}" if path else key, exempt)
     elif isinstance(value, list):
-        yield from ((path, _Leaf(member, schema.get("items", {}), exempt)) for member in value if member is not None)
+        of_items, members = schema.get("items", {}), [member for member in value if member is not None]
+        if schema.get("x-unique"):
+            members = [m for n, m in enumerate(members) if not any(equal(m, before, of_items) for before in members[:n])]
+        yield from ((path, _Leaf(member, of_items, exempt)) for member in members)
     elif value is not None:
         yield path, _Leaf(value, schema, exempt)
 

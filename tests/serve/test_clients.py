@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from model.generation.completion import Llama
 
 pytestmark = pytest.mark.slow
+NO_SCHEMA = {"text": {"format": {"type": "json_schema", "name": "x"}}}
 VITALS = {
     "type": "object",
     "properties": {"pulse": {"type": "integer", "minimum": 0, "maximum": 300}, "fever": {"type": "boolean"}},
@@ -239,6 +240,48 @@ class TestChats:
     def test_arguments_that_the_template_does_not_read_change_nothing(self, server: RunningServer) -> None:
         plain = text_of(post(server, "/v1/chat/completions"))
         assert text_of(post(server, "/v1/chat/completions", chat_template_kwargs={"enable_thinking": False})) == plain
+
+
+class TestResponses:
+    def test_an_answer_is_that_of_a_chat(self, client: openai.OpenAI) -> None:
+        options: Any = {"model": "medical-llm", "max_output_tokens": 12, "temperature": 0}
+        chat = client.chat.completions.create(**CHAT)
+        whole = client.responses.create(input=QUESTION, **options)
+        assert whole.output_text == chat.choices[0].message.content and whole.usage and chat.usage
+        assert (whole.usage.input_tokens, whole.usage.output_tokens) == (chat.usage.prompt_tokens, 12)
+        assert whole.status == "incomplete" and whole.incomplete_details and whole.incomplete_details.reason == "max_output_tokens"
+        system: Any = [{"role": "system", "content": "Be brief."}, *CHAT["messages"]]
+        instructed = client.responses.create(input=[{"role": "user", "content": QUESTION}], instructions="Be brief.", **options)
+        assert instructed.output_text == client.chat.completions.create(**(CHAT | {"messages": system})).choices[0].message.content
+        again: Any = [{"role": "user", "content": QUESTION}, *[item.model_dump() for item in whole.output], *CHAT["messages"]]
+        assert client.responses.create(input=again, **options).output_text
+
+    def test_a_stream_has_all_of_its_events(self, client: openai.OpenAI) -> None:
+        options: Any = {"model": "medical-llm", "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
+        with client.responses.stream(**options) as stream:
+            events = list(stream)
+            final = stream.get_final_response()
+        assert final.output_text == client.responses.create(**options).output_text
+        assert final.output_text == "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        assert [event.sequence_number for event in client.responses.create(**options, stream=True)] == list(range(len(events)))
+        assert [events[0].type, events[-1].type] == ["response.created", "response.incomplete"]
+
+    def test_an_answer_in_a_form(self, client: openai.OpenAI) -> None:
+        wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS, "strict": True}}
+        answer = client.responses.create(model="medical-llm", input=QUESTION, text=wanted, temperature=1.0, max_output_tokens=100)
+        assert answer.status == "completed"
+        Draft202012Validator(VITALS).validate(json.loads(answer.output_text))
+
+    def test_what_needs_a_memory_or_tools_is_refused(self, server: RunningServer) -> None:
+        for fields in (
+            {"previous_response_id": "resp_1"},
+            {"tools": [{"type": "web_search"}]},
+            {"background": True},
+            {"typical_p": 0.5},
+            NO_SCHEMA,
+        ):
+            refused = server.client.post("/v1/responses", json={"input": QUESTION} | fields)
+            assert refused.status_code == 400 and error_of(refused)
 
 
 class TestRoutes:

@@ -14,6 +14,7 @@ from helpers.builders import write_tiny_checkpoint
 from helpers.project import ROOT, free_port, wait_for
 from helpers.serving import COMPLETION, refused
 
+from model.generation.completion import Llama
 from serve.__main__ import _parser
 from serve.models import EngineOptions, ModelRefused, model_id, open_model, resolve
 from serve.security import is_loopback, read_api_keys
@@ -65,6 +66,27 @@ def test_others_reach_it_with_a_key_alone(tiny_checkpoint: Path, tmp_path: Path)
     with program(str(tiny_checkpoint), "--unverified", "--host", "0.0.0.0", SERVE_API_KEYS_FILE=str(tmp_path / "keys")) as (_, client):
         assert client.get("/v1/models").status_code == 401
         assert client.get("/v1/models", headers={"Authorization": "Bearer two", "Host": "model.example"}).status_code == 200
+
+
+def test_pages_of_named_origins_may_use_it(tiny_checkpoint: Path) -> None:
+    assert "lets every page" in refused(str(tiny_checkpoint), "--unverified", "--allow-origin", "*")
+    assert "without a path" in refused(str(tiny_checkpoint), "--unverified", "--allow-origin", "http://ward.example/page")
+    with program(str(tiny_checkpoint), "--unverified", "--allow-origin", "http://ward.example:3000", SERVE_API_KEYS="one") as (_, client):
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        for origin, allowed in (("http://ward.example:3000", "http://ward.example:3000"), ("http://other.example", None)):
+            preflight = client.options("/v1/completions", headers={"Origin": origin} | asked)
+            assert preflight.headers.get("access-control-allow-origin") == allowed
+            answer = client.post("/v1/completions", json=COMPLETION, headers={"Origin": origin, "Authorization": "Bearer one"})
+            assert answer.status_code == 200 and answer.headers.get("access-control-allow-origin") == allowed
+        assert client.post("/v1/completions", json=COMPLETION, headers={"Origin": "http://ward.example:3000"}).status_code == 401
+
+
+def test_8_bit_weights_answer_as_the_librarys_and_say_so(tiny_checkpoint: Path) -> None:
+    options = {"max_gen_len": 12, "temperature": 0.0}
+    (expected,) = Llama.build(tiny_checkpoint, quantize="int8").text_completion([COMPLETION["prompt"]], **options)  # type: ignore[arg-type]
+    with program(str(tiny_checkpoint), "--unverified", "--quantize", "int8") as (_, client):
+        answer = client.post("/v1/completions", json=COMPLETION).json()
+    assert answer["choices"][0]["text"] == expected.text and answer["system_fingerprint"] == "unverified-int8"
 
 
 def test_settings_and_names() -> None:

@@ -61,6 +61,8 @@ class NamesField(Params):
     scope: Literal["encounter", "patient"] = "encounter"
     # The record should hold every name that a note states: no question is asked about a note with a name that only other records have.
     complete: bool = False
+    # Answers hold at most so many, so that each ends; no question is asked about a note with more.
+    max_items: int | None = Field(None, ge=1)
 
 
 class Definition(Params):
@@ -92,7 +94,11 @@ class Task:
 
     @cached_property
     def schema(self) -> Json:
-        """The JSON Schema of an answer. ``x-stated: false`` marks what no note need state; ``x-unit`` is a UCUM unit."""
+        """The JSON Schema of an answer.
+
+        ``x-stated: false`` marks what no note need state; ``x-unit`` is a UCUM unit; in an array with ``x-unique`` a value counts once,
+        however often it stands there (``uniqueItems`` cannot be demanded of an answer).
+        """
         fields = {name: _schema_of(field) for name, field in self.definition.fields.items()}
         return _object(fields, required=list(fields))
 
@@ -169,7 +175,8 @@ def _schema_of(field: NumbersField | NamesField) -> Json:
         return _object({name: {"type": "number"} | unit for name, unit in units.items()}, required=[])
     name: Json = {"type": "string", "minLength": 1}
     coded = _object({"name": name, "code": {"type": "string", "x-stated": False}}, required=["name", "code"])
-    return {"type": "array", "items": coded if field.code else name}
+    limit: Json = {} if field.max_items is None else {"maxItems": field.max_items}
+    return {"type": "array", "items": coded if field.code else name, "x-unique": True} | limit
 
 
 def _object(properties: Json, required: Sequence[str]) -> Json:

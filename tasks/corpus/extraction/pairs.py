@@ -69,7 +69,10 @@ def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) 
     own = recorded(path, field.scope)
     if field.complete and _has_other_names(note, own, all_names(path)):
         raise NotAskedError("states a name that other records have and its own has not")
-    return [{"name": named.name, "code": named.code} if field.code else named.name for named in _names(note, field, own)]
+    stated = _names(note, field, own)
+    if field.max_items is not None and len(stated) > field.max_items:
+        raise NotAskedError("states more names than the task's max_items")
+    return [{"name": named.name, "code": named.code} if field.code else named.name for named in stated]
 
 
 def _number(note: str, source: NumberSource, recorded: Sequence[Fact]) -> int | float | None:

@@ -26,6 +26,7 @@ SCHEMA: dict[str, Any] = {
                 "properties": {"code": {"type": "string", "x-stated": False}, "name": {"type": "string"}},
             },
         },
+        "drugs": {"type": "array", "items": {"type": "string"}, "x-unique": True},
         "smoker": {"type": "boolean"},
     },
 }
@@ -62,6 +63,7 @@ def test_the_truth_itself_is_exact() -> None:
         (TRUTH | {"medications": ["sertraline "]}, "medications", Counts(2, 1, 1, 1, 0)),
         (TRUTH | {"medications": ["ATORVASTATIN\tCalcium", "Sertraline"]}, "medications", Counts(2, 2, 2, 2, 0)),
         (TRUTH | {"medications": ["Sertraline", "Sertraline"]}, "medications", Counts(2, 2, 1, 2, 0)),  # a multiset
+        (TRUTH | {"drugs": ["Sertraline", "sertraline ", "Sertraline"]}, "drugs", Counts(0, 1, 0, 1, 0)),  # a set
         (TRUTH | {"medications": ["Sertraline", "Aspirin"]}, "medications", Counts(2, 2, 1, 2, 1)),  # an invented drug
         (TRUTH | {"medications": ["Sertra"]}, "medications", Counts(2, 1, 0, 1, 1)),  # a part of a word is not stated
         (TRUTH | {"medications": [""]}, "medications", Counts(2, 1, 0, 1, 1)),

@@ -93,6 +93,16 @@ def test_nothing_is_asked_where_the_note_states_nothing_or_is_long(tmp_path: Pat
     )
 
 
+def test_answers_have_at_most_so_many_names(tmp_path: Path) -> None:
+    names = [f"Drugname{letter}" for letter in "abcdefghijklm"]
+    record = [drug(name) for name in names]
+    (answer,), _ = asked(tmp_path, ", ".join(names[:12]), *record)
+    assert answer["medications"] == names[:12]
+    assert asked(tmp_path, ", ".join(names), *record) == ([], ["measurements: states more names than the task's max_items"])
+    schema = load_tasks(("measurements",), tmp_path)["measurements"].schema["properties"]["medications"]
+    assert schema["maxItems"] == 12 and schema["x-unique"]
+
+
 def test_problems_have_codes_the_longer_name_counts_and_refuted_ones_do_not(tmp_path: Path) -> None:
     refuted = {"verificationStatus": {"coding": [{"code": "refuted"}]}}
     record = [condition("N18", "Chronic kidney disease"), condition("N18.9", "Chronic kidney disease, unspecified")]

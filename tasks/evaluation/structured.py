@@ -2,7 +2,8 @@
 
 An answer parses where it ends by itself, is one JSON object without repeated keys and is valid under the task's schema; one that does not
 counts as an answer without values. Values are the leaves below the schema's properties. A list is a multiset of values, or under
-``x-unique`` a set, and an object in a list is one value. Numbers are equal within the schema's ``x-tolerance``, strings but for case and blanks. It knows no model.
+``x-unique`` a set, and an object in a list is one value. Numbers are equal within the schema's ``x-tolerance``, strings but for case and
+blanks. It knows no model.
 """
 
 import json

@@ -96,7 +96,9 @@ def test_tokens_and_logits_have_the_same_bits(llama: Llama, setting: Sampling, c
     assert all(torch.equal(one, other) for one, other in zip(logits, plain_logits, strict=True))
 
 
-def test_an_answer_that_copies_takes_fewer_steps_also_at_the_end_of_the_context(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def rows_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of rows of each step in C."""
     rows: list[int] = []
     native_step = generation.Native.step
 
@@ -105,42 +107,41 @@ def test_an_answer_that_copies_takes_fewer_steps_also_at_the_end_of_the_context(
         return native_step(self, tokens, *rest)
 
     monkeypatch.setattr(generation.Native, "step", counted)
+    return rows
+
+
+def test_an_answer_that_copies_takes_fewer_steps_also_at_the_end_of_the_context(llama: Llama, rows_of_steps: list[int]) -> None:
     bias = tuple((token, 10_000.0) for token in (20, 21))
     setting = Sampling(temperature=0.0, logit_bias=bias, frequency_penalty=50.0)  # the two in turn
     prompt, limit = [20, 21] * 4, 48
     answers = []
     for drafts in (False, True):
-        rows.clear()
+        rows_of_steps.clear()
         batch = Batch(llama.model, slots=1, max_len=limit, drafts=drafts)
         sequence = batch.add(prompt, setting)
-        rows.clear()
+        rows_of_steps.clear()
         while True:
             batch.sample(sequence)
             if batch.is_full(sequence):
                 break
             batch.step([sequence])
-        answers.append((sequence.tokens, list(rows)))
+        answers.append((sequence.tokens, list(rows_of_steps)))
     (plain, plain_rows), (drafted, drafted_rows) = answers
     assert plain == drafted and len(plain) == limit + 1
     assert set(plain_rows) == {1} and len(drafted_rows) * 2 < len(plain_rows) and max(drafted_rows) == MAX_DRAFT_ROWS
 
 
-def test_the_keys_of_a_form_are_drafted(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[int] = []
-    native_step = generation.Native.step
-    monkeypatch.setattr(
-        generation.Native, "step", lambda self, tokens, *rest: (steps.append(len(tokens)), native_step(self, tokens, *rest))[1]
-    )
+def test_the_keys_of_a_form_are_drafted(llama: Llama, rows_of_steps: list[int]) -> None:
     schema = JsonSchema(FORM, llama.tokenizer)
     texts, counts = [], []
     for drafts in (True, False):
         batch = Batch(llama.model, slots=1, max_len=200, drafts=drafts)
         sequence = batch.add([5, 9, 30], form=schema.answer())
-        steps.clear()
+        rows_of_steps.clear()
         while batch.sample(sequence).id not in llama.tokenizer.stop_ids:
             batch.step([sequence])
         texts.append(llama.tokenizer.decode(sequence.tokens[3:-1]))
-        counts.append(len(steps))
+        counts.append(len(rows_of_steps))
     assert texts[0] == texts[1] and counts[0] * 1.5 < counts[1]
     Draft202012Validator(FORM).validate(json.loads(texts[0]))
 

@@ -24,6 +24,7 @@ export class Answer {
   reset() {
     this.text = "";
     this.failed = false;
+    this.tooLong = false;
     this.tokenCount = 0;
     this.startedAt = performance.now();
     this.finishReason = "";
@@ -62,6 +63,14 @@ export class Answer {
     this.body.append(span);
   }
 
+  // Shows an answer as it was kept, without the probabilities of its words.
+  show({ text, version, finishReason, failed }) {
+    Object.assign(this, { text, version, finishReason, failed });
+    this.body.append(text);
+    this.element.removeAttribute("aria-busy");
+    this.foot.textContent = [version && `version ${version}`, failed ? "not complete" : ""].filter(Boolean).join(" · ");
+  }
+
   // `note`: why it ended, if not by itself.
   finish(note) {
     this.element.removeAttribute("aria-busy");
@@ -76,6 +85,7 @@ export class Answer {
   // Shows an ApiError, with a button for another try.
   fail(error) {
     this.failed = true;
+    this.tooLong = error.kind === "long";
     this.finish("not complete");
     if (!this.text) this.foot.textContent = "";
     const message = element("span", {}, error.message);

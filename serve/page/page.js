@@ -3,6 +3,7 @@
 import { Answer, explainTokens, hideToken } from "./answer.js";
 import { events, request, saveKey } from "./api.js";
 import { $, element } from "./dom.js";
+import { contentOf, keep, restore } from "./keep.js";
 import { showPassport } from "./passport.js";
 
 const MODES = {
@@ -56,7 +57,7 @@ function askForKey(error) {
 function send() {
   const prompt = $("prompt").value;
   if (!prompt.trim() || aborter || $("send").disabled) return;
-  const turn = newTurn(mode(), prompt);
+  const turn = newTurn(mode(), prompt, $("compare").checked ? [$("model").value, $("second-model").value] : [$("model").value]);
   $("turns").append(turnElement(turn));
   turns.push(turn);
   $("prompt").value = "";
@@ -65,8 +66,7 @@ function send() {
   streamAnswers(turn, turn.answers);
 }
 
-function newTurn(turnMode, prompt) {
-  const models = $("compare").checked ? [$("model").value, $("second-model").value] : [$("model").value];
+function newTurn(turnMode, prompt, models) {
   const turn = { mode: turnMode, prompt };
   const options = {
     prompt: turnMode === "text" ? prompt : undefined,
@@ -80,7 +80,58 @@ function newTurn(turnMode, prompt) {
 function turnElement(turn) {
   const answers = element("div", { className: "answers" }, ...turn.answers.map((answer) => answer.element));
   const question = turn.mode === "chat" ? [element("p", { className: "question" }, turn.prompt)] : [];
-  return element("section", { className: turn.answers.length > 1 ? "turn compared" : "turn" }, ...question, answers);
+  const className = turn.answers.length > 1 ? "turn compared" : "turn";
+  turn.element = element("section", { className }, ...question, answers, turnActions(turn));
+  return turn.element;
+}
+
+function turnActions(turn) {
+  const actions = [
+    ["Again", () => streamAnswers(turn, turn.answers)],
+    ["Edit", () => edit(turn)],
+    ["Delete", () => remove([turn])],
+  ];
+  // Browsers let only pages of this machine or over TLS write to the clipboard.
+  if (navigator.clipboard) actions.unshift(["Copy", () => navigator.clipboard.writeText(turn.answers.map(({ text }) => text).join("\n\n"))]);
+  const buttons = actions.map(([label, action]) => {
+    const button = element("button", { type: "button", className: "secondary" }, label);
+    button.addEventListener("click", () => aborter || action());
+    return button;
+  });
+  return element("div", { className: "turn-actions" }, ...buttons);
+}
+
+// Takes a question and all that came after it out of the conversation, and back into the text field.
+function edit(turn) {
+  remove(turns.slice(turns.indexOf(turn)));
+  document.querySelector(`[name=mode][value=${turn.mode}]`).checked = true;
+  putBack(turn.prompt);
+}
+
+function putBack(prompt) {
+  $("prompt").value = prompt;
+  fitPrompt();
+  updateView();
+  $("prompt").focus();
+}
+
+function remove(gone) {
+  turns = turns.filter((turn) => !gone.includes(turn));
+  for (const turn of gone) turn.element.remove();
+  updateView();
+  keep(turns);
+}
+
+// The conversation as a file, made here.
+function exportConversation() {
+  const shown = turns.map(({ mode, prompt, answers }) => ({
+    mode,
+    prompt,
+    answers: answers.map(contentOf),
+  }));
+  const href = URL.createObjectURL(new Blob([JSON.stringify(shown, null, 1)], { type: "application/json" }));
+  element("a", { href, download: "conversation.json" }).click();
+  URL.revokeObjectURL(href);
 }
 
 async function streamAnswers(turn, answers) {
@@ -93,6 +144,8 @@ async function streamAnswers(turn, answers) {
   $("status").textContent = answers.some((answer) => answer.failed) ? "No complete answer" : "The answer is complete";
   aborter = null;
   updateView();
+  keep(turns);
+  if (answers.every((answer) => answer.tooLong) && !$("prompt").value) putBack(turn.prompt); // to be shortened
 }
 
 async function streamAnswer(turn, answer, signal) {
@@ -120,7 +173,7 @@ function keepingScroll(change) {
 
 // The conversation so far with this model, without answers that failed.
 function chatBody(turn, model) {
-  const messages = [];
+  const messages = $("system").value.trim() ? [{ role: "system", content: $("system").value }] : [];
   for (const earlier of turns.slice(0, turns.indexOf(turn)).filter((other) => other.mode === "chat")) {
     const answer = earlier.answers.find((other) => other.model === model && other.text && !other.failed);
     if (answer) messages.push({ role: "user", content: earlier.prompt }, { role: "assistant", content: answer.text });
@@ -134,6 +187,7 @@ function textBody(turn) {
 
 function settings() {
   const chosen = { temperature: $("temperature").valueAsNumber, top_p: $("top-p").valueAsNumber, max_tokens: $("length").valueAsNumber };
+  for (const input of document.querySelectorAll("[data-field]")) if (input.value !== "") chosen[input.dataset.field] = input.valueAsNumber;
   return $("seed").value === "" ? chosen : { ...chosen, seed: $("seed").valueAsNumber };
 }
 
@@ -141,12 +195,13 @@ function settings() {
 function updateView() {
   const streaming = Boolean(aborter);
   $("welcome").hidden = turns.length > 0;
-  $("clear").hidden = !turns.length;
+  $("clear").hidden = $("export").hidden = !turns.length;
   $("clear").disabled = streaming;
   $("send").hidden = streaming;
   $("stop").hidden = !streaming;
   $("second-model").hidden = !$("compare").checked;
   document.body.classList.toggle("shaded", $("shade").checked);
+  document.documentElement.dataset.theme = $("theme").value;
   const { label, placeholder } = MODES[mode()];
   $("prompt-label").textContent = label;
   $("prompt").placeholder = placeholder;
@@ -164,6 +219,7 @@ function clearConversation() {
   turns = [];
   $("turns").replaceChildren();
   updateView();
+  keep(turns);
   $("prompt").focus();
 }
 
@@ -192,7 +248,11 @@ function useExample(button) {
 
 function onKeyDown(event) {
   const passportOpen = $("passport").open;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !passportOpen) send();
+  const sends = event.ctrlKey || event.metaKey || (event.target === $("prompt") && !event.shiftKey);
+  if (event.key === "Enter" && sends && !event.isComposing && !passportOpen) {
+    event.preventDefault();
+    send();
+  }
   if (event.key !== "Escape") return;
   hideToken();
   if (!passportOpen) aborter?.abort();
@@ -208,16 +268,28 @@ function onSubmit(form, action) {
 onSubmit($("composer"), send);
 onSubmit($("key-form"), useKey);
 $("composer").addEventListener("input", updateView);
+$("composer").addEventListener("change", () => keep(turns));
 $("prompt").addEventListener("input", fitPrompt);
 $("compare").addEventListener("change", updateView);
 $("stop").addEventListener("click", () => aborter?.abort());
 $("clear").addEventListener("click", clearConversation);
+$("export").addEventListener("click", exportConversation);
 $("open-settings").addEventListener("click", toggleSettings);
 $("open-passport").addEventListener("click", () => showPassport($("model").value));
 $("close-passport").addEventListener("click", () => $("passport").close());
 for (const button of $("examples").querySelectorAll("button")) button.addEventListener("click", () => useExample(button));
 document.addEventListener("keydown", onKeyDown);
 
+function showKept() {
+  for (const { mode: turnMode, prompt, answers } of restore()) {
+    const turn = newTurn(turnMode, prompt, answers.map(({ model }) => model));
+    $("turns").append(turnElement(turn));
+    turns.push(turn);
+    turn.answers.forEach((answer, index) => answer.show(answers[index]));
+  }
+}
+
 explainTokens($("conversation"));
+showKept();
 updateView();
 loadModels();

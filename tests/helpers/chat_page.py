@@ -46,7 +46,8 @@ def open_chat_page(devtools: int, address: str, *, width: int = 1100, scheme: st
 
 
 def send(page: Page, text: str) -> None:
-    """Type a question and send it by Ctrl+Enter."""
+    """Type a question, in place of what stands there, and send it by the Enter key."""
+    page.evaluate("document.querySelector('#prompt').value = ''")
     page.focus("#prompt")
     page.type(text)
-    page.press("Enter", "Control")
+    page.press("Enter")

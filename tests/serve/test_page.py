@@ -1,5 +1,6 @@
 """The web page in a real browser, before a server that speaks the API's contract."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,98 @@ def test_a_question_is_answered_as_it_is_written(page: Page, server: Server) -> 
     send(page, "Something else")
     page.wait(ANSWERED)
     assert len(server.bodies[2]["messages"]) == 1
+
+
+def test_all_settings_and_a_system_prompt_are_sent(page: Page, server: Server) -> None:
+    chosen = {"top-k": 40, "min-p": 0.05, "repetition": 1.1, "frequency": 0.5, "presence": -0.5}
+    for name, value in chosen.items():
+        set_value(page, f"#{name}", str(value))
+    set_value(page, "#system", "Be brief.")
+    send(page, "What is arachnodactyly?")
+    page.wait(ANSWERED)
+    (body,) = server.bodies
+    names = ("top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
+    assert [body[name] for name in names] == list(chosen.values())
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."} and len(body["messages"]) == 2
+
+
+def test_enter_sends_and_shift_enter_breaks_the_line(page: Page, server: Server) -> None:
+    page.focus("#prompt")
+    page.type("one")
+    page.press("Enter", "Shift")
+    assert not server.bodies
+    page.type("two")
+    page.press("Enter")
+    page.wait(ANSWERED)
+    assert server.bodies[0]["messages"][0]["content"] == "one\ntwo"
+
+
+def test_a_turn_is_answered_again_edited_or_deleted(page: Page, server: Server) -> None:
+    def act(turn: int, label: str) -> None:
+        buttons = f"[...document.querySelectorAll('.turn')[{turn}].querySelectorAll('.turn-actions button')]"
+        page.evaluate(f"{buttons}.find(button => button.innerText === '{label}').click()")
+
+    for question in ("First?", "Second?"):
+        send(page, question)
+        page.wait(ANSWERED)
+    act(1, "Again")
+    page.wait(ANSWERED)
+    assert server.bodies[2]["messages"] == server.bodies[1]["messages"] and page.evaluate(TURNS) == 2
+    act(0, "Delete")
+    assert page.evaluate(TURNS) == 1
+    act(0, "Edit")
+    assert page.evaluate(TURNS) == 0 and page.evaluate("document.querySelector('#prompt').value") == "Second?"
+    page.focus("#prompt")
+    page.press("Enter")
+    page.wait(ANSWERED)
+    assert [message["content"] for message in server.bodies[3]["messages"]] == ["Second?"]
+
+
+def test_a_question_that_is_too_long_stays_in_the_text_field(page: Page) -> None:
+    send(page, "long")
+    page.wait(ERROR)
+    page.wait("document.querySelector('#prompt').value === 'long'")
+
+
+def test_conversation_and_settings_stay_where_the_user_allows_it(devtools: int, server: Server) -> None:
+    page = open_chat_page(devtools, server.address)
+    send(page, "What is arachnodactyly?")
+    page.wait(ANSWERED)
+    page.open(server.address)
+    page.wait(READY)
+    assert page.evaluate(TURNS) == 0 and page.evaluate("localStorage.length") == 0
+    page.click("#open-settings")
+    page.click("#keep")
+    set_value(page, "#temperature", "1.25")
+    set_value(page, "#system", "Be brief.")
+    set_value(page, "#theme", "dark")
+    send(page, "What is arachnodactyly?")
+    page.wait(ANSWERED)
+    page.open(server.address)
+    page.wait(READY)
+    assert page.evaluate(TURNS) == 1 and "39 °C and naïve are no signs." in page.text(".answer .text")
+    assert page.evaluate("['temperature', 'system', 'theme'].map(id => document.getElementById(id).value)") == ["1.25", "Be brief.", "dark"]
+    assert page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
+    send(page, "And why?")
+    page.wait(f"{TURNS} === 2 && {ANSWERED}")
+    assert [message["role"] for message in server.bodies[-1]["messages"]] == ["system", "user", "assistant", "user"]
+    page.click("#open-settings")
+    page.click("#keep")
+    assert page.evaluate("localStorage.length") == 0
+    page.open(server.address)
+    page.wait(READY)
+    assert page.evaluate(TURNS) == 0
+
+
+def test_the_conversation_is_a_file(page: Page) -> None:
+    send(page, "What is arachnodactyly?")
+    page.wait(ANSWERED)
+    page.evaluate("URL.createObjectURL = blob => { blob.text().then(text => { window.exported = text }); return 'data:,' }")
+    page.click("#export")
+    page.wait("window.exported")
+    (turn,) = json.loads(page.evaluate("window.exported"))
+    assert turn["prompt"] == "What is arachnodactyly?" and turn["answers"][0]["model"] == "medical-llm"
+    assert "39 °C and naïve are no signs." in turn["answers"][0]["text"] and page.complaints == []
 
 
 def test_a_text_is_completed_behind_its_beginning(page: Page, server: Server) -> None:

@@ -1,0 +1,25 @@
+// What stays in this browser where the user allows it: the conversation and the settings, until the box is unchecked. Off by default.
+
+import { $ } from "./dom.js";
+
+const KEPT = "kept"; // in localStorage
+const FIELDS = ["temperature", "top-p", "length", "seed", "top-k", "min-p", "repetition", "frequency", "presence", "system", "theme"];
+
+export function keep(turns) {
+  if (!$("keep").checked) return localStorage.removeItem(KEPT);
+  const settings = Object.fromEntries(FIELDS.map((name) => [name, $(name).value]));
+  const shown = turns.map(({ mode, prompt, answers }) => ({ mode, prompt, answers: answers.map(contentOf) }));
+  localStorage.setItem(KEPT, JSON.stringify({ settings, shade: $("shade").checked, turns: shown }));
+}
+
+export const contentOf = ({ model, version, text, finishReason, failed }) => ({ model, version, text, finishReason, failed });
+
+// Fills in the settings that were kept; the turns that were, or none.
+export function restore() {
+  const kept = JSON.parse(localStorage.getItem(KEPT) ?? "null");
+  if (kept === null) return [];
+  $("keep").checked = true;
+  for (const name of FIELDS) $(name).value = kept.settings[name] ?? $(name).value;
+  $("shade").checked = kept.shade;
+  return kept.turns;
+}

@@ -100,12 +100,12 @@ class ResponsesRequest(Strict):
         messages = [{"role": "system", "content": self.instructions}] if self.instructions else []
         listed = [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
         messages += [{"role": message.role, "content": message.text} for message in listed]
-        wanted = self.text.format if self.text else None
-        form: dict[str, Any] | None = {"type": wanted.type} if wanted else None
-        if form and wanted and wanted.json_schema is not None:
-            form["json_schema"] = {"schema": wanted.json_schema}
+        text_format = self.text.format if self.text else None
+        response_format: dict[str, Any] | None = {"type": text_format.type} if text_format else None
+        if response_format and text_format and text_format.json_schema is not None:
+            response_format["json_schema"] = {"schema": text_format.json_schema}
         fields = {"model": self.model, "messages": messages, "max_tokens": self.max_output_tokens, "stream": self.stream}
-        fields |= {"temperature": self.temperature, "top_p": self.top_p, "response_format": form} | (self.model_extra or {})
+        fields |= {"temperature": self.temperature, "top_p": self.top_p, "response_format": response_format} | (self.model_extra or {})
         return ChatCompletionRequest.model_validate(fields)
 
 

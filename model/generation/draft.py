@@ -36,11 +36,11 @@ class PromptLookup:
     def propose(self, count: int) -> list[int]:
         """Up to ``count`` tokens that may come next; none where nothing like the last tokens stood before."""
         self._drafted = []
-        for length, most in LENGTHS.items():
+        for length, limit in LENGTHS.items():
             if self._tried[length] >= TRIES and self._right[length] < ACCEPTED * self._tried[length]:
                 continue
             if start := self._next.get(tuple(self._tokens[-length:])):
-                drafted = self._tokens[start : start + min(count, most)]
+                drafted = self._tokens[start : start + min(count, limit)]
                 if _BORDER in drafted:
                     drafted = drafted[: drafted.index(_BORDER)]
                 self._length, self._drafted = length, drafted

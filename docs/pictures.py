@@ -23,7 +23,10 @@ from tasks.registry import tracking
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 MAX_BYTES = 200_000
-QUESTION = "What is arachnodactyly?"
+QUESTION = (
+    "Extract the vital signs, laboratory values and medications of this note as JSON.\n\nBP 129/66 mmHg, HR 102/min, T 38.5°C, "
+    "SpO2 96% (RA), RR 19/min. WBC 15780.0 /uL [H], CRP 181.9 mg/L [H]. Continue Ceftriaxone, Amlodipine."
+)
 MODEL = "medical-llm"
 NOTE = """DISCHARGE SUMMARY
 Patient: HOLLOWAY, MARGARET  R     MRN: 00482913      DOB: 04/17/1951

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from serve.errors import ApiError
 
 IGNORED_HEADER = "X-Ignored-Fields"
-MAX_NAMED = 20
+MAX_UNKNOWN, MAX_NAMED, MAX_NAME = 64, 20, 64
 SLIP = 0.8  # of a name's letters that another name has; difflib's ratio
 # Of fields that would change the answer: the values with which they do not.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -21,12 +23,14 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "bad_words": ([],),
     "chat_template": (),
     "choice": (),
+    "conversation": (),
     "diversity_penalty": (0,),
     "documents": ([],),
     "dry_multiplier": (0,),
     "dynatemp_range": (0,),
     "early_stopping": (False,),
     "ebnf": (),
+    "echo": (False,),
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
     "function_call": ("none",),
@@ -40,20 +44,29 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "json_schema": ({},),
     "length_penalty": (0, 1),
     "lora": ([],),
+    "max_completion_tokens": (),
     "max_new_tokens": (),
+    "max_tokens": (),
+    "messages": (),
     "mirostat": (0,),
+    "n": (1,),
     "n_predict": (),
     "no_repeat_ngram_size": (0,),
     "num_beams": (1,),
+    "prompt": (),
     "prompt_logprobs": (),
     "regex": ("",),
+    "response_format": ({"type": "text"},),
     "repeat_penalty": (1,),
     "skip_special_tokens": (True,),
     "stop_sequences": ([],),
     "structured_outputs": (),
     "tfs_z": (1,),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
     "top_a": (0,),
     "truncate_prompt_tokens": (),
+    "typ_p": (0, 1),
     "typical_p": (0, 1),
     "use_beam_search": (False,),
     "web_search_options": (),
@@ -64,25 +77,31 @@ _INSTEAD = {
     "functions": "tools",
     "guided_json": "response_format",
     "json_schema": "response_format",
+    "max_completion_tokens": "max_tokens",
     "max_new_tokens": "max_tokens",
+    "max_tokens": "max_output_tokens",
     "n_predict": "max_tokens",
     "repeat_penalty": "repetition_penalty",
+    "response_format": "text",
     "stop_sequences": "stop",
     "structured_outputs": "response_format",
 }
 
 
-def check(unknown: Mapping[str, Any], known: Iterable[str]) -> tuple[str, ...]:
-    """The names of unknown fields, which are ignored.
+def check(unknown: Mapping[str, Any], request: type[BaseModel]) -> tuple[str, ...]:
+    """The names of fields that a kind of requests does not have, which are ignored.
 
-    ``ApiError`` 400 for one that would change the answer, or whose name is nearly that of a ``known`` field.
+    ``ApiError`` 400 for one that would change the answer, for one whose name is nearly that of a field, and for very many.
     """
+    if len(unknown) > MAX_UNKNOWN:
+        raise ApiError(400, f"{len(unknown)} unknown fields are more than {MAX_UNKNOWN}", code="unknown_field")
+    known = sorted(request.model_fields)
     for name, value in unknown.items():
         if name in _NEUTRAL:
             if not any(value == neutral for neutral in _NEUTRAL[name]):
-                instead = f"; use {_INSTEAD[name]}" if name in _INSTEAD else ""
+                instead = f"; use {_INSTEAD[name]}" if _INSTEAD.get(name) in known else ""
                 raise ApiError(400, f"{name} would change the answer and is not supported{instead}", param=name, code="unsupported_field")
-        elif closest := difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=SLIP):
+        elif closest := difflib.get_close_matches(name[:MAX_NAME].lower(), known, n=1, cutoff=SLIP):
             raise ApiError(400, f"there is no such field; did you mean {closest[0]}?", param=printable(name), code="unknown_field")
     return tuple(unknown)
 

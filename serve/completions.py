@@ -51,7 +51,10 @@ class CompletionService:
             chat = body.chat
         except ValidationError as error:
             raise RequestValidationError([problem | {"loc": ("body", *problem["loc"])} for problem in error.errors()]) from None
-        return await self.chat(chat, request, ResponsesBuilder)
+        ignored = compatibility.check(body.unknown, ResponsesRequest)
+        response = await self.chat(chat, request, ResponsesBuilder)
+        response.headers.update(compatibility.header(ignored))
+        return response
 
     async def chat(self, body: ChatCompletionRequest, request: Request, builder_type: type[ResponseBuilder] | None = None) -> Response:
         """Answer ``/v1/chat/completions``, through the model's chat template. ``ApiError`` as in ``complete``."""
@@ -83,7 +86,7 @@ class CompletionService:
     ) -> Response:
         """``top``: alternatives per token, ``None`` for no log-probabilities."""
         name = find_name(self._rollouts, body.model)
-        ignored = [*compatibility.check(body.model_extra or {}, type(body).model_fields), *([] if body.model in ("", name) else ["model"])]
+        ignored = [*compatibility.check(body.model_extra or {}, type(body)), *([] if body.model in ("", name) else ["model"])]
         served, stream = await self._start(self._rollouts[name], body, tokenize, max_tokens, top, echo)
         builder = builder_type(name, served.fingerprint, served.tokenizer, with_logprobs=top is not None)
         headers = {"X-Model-Version": served.fingerprint} | compatibility.header(ignored)
@@ -181,7 +184,8 @@ def _max_new_tokens(max_tokens: int | None, served: ServedModel) -> int:
 def _grammar(body: GenerationRequest, served: ServedModel) -> Grammar | None:
     """What answers must fit; ``ValueError`` for what cannot be demanded."""
     if isinstance(body, ChatCompletionRequest) and (offered := body.offered_tools):
-        return tools.grammar(offered, body.tool_choice, served.tokenizer, parallel=body.parallel_tool_calls)
+        parallel, answer = body.parallel_tool_calls, body.schema_of_answers
+        return tools.grammar(offered, body.tool_choice, served.tokenizer, parallel=parallel, answer=answer)
     schema = body.schema_of_answers
     return None if schema is None else JsonSchema(schema, served.tokenizer)
 

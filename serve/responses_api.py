@@ -11,28 +11,29 @@ from pydantic import ConfigDict, Field, model_validator
 
 from model.tokenizer.tokenizer import Tokenizer
 from serve.responses import ChatResponseBuilder
-from serve.schema import MAX_MESSAGES, ChatCompletionRequest
-from serve.strict import Ignored, JsonSchemaField, Strict, Text
+from serve.schema import MAX_MESSAGES, ChatCompletionRequest, with_numbers
+from serve.strict import Ignored, JsonSchemaField, Lenient, Strict, Text
 from serve.text import CompletionStream, StreamChunk
 
+# Fields of chats that OpenAI's Responses API does not have, and this one takes.
+SAMPLING = frozenset(
+    "top_k min_p repetition_penalty frequency_penalty presence_penalty logit_bias seed stop stop_token_ids min_tokens ignore_eos".split()
+)
 
-class InputPart(Strict):
+
+class InputPart(Lenient):
     """A part of a message; only text is supported."""
 
     type: Literal["input_text", "output_text"]
     text: Text
-    annotations: Ignored = None
-    logprobs: Ignored = None
 
 
-class InputMessage(Strict):
+class InputMessage(Lenient):
     """A message of ``input``. A client may send back an item of an answer as it got it."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[InputPart], Field(fail_fast=True, max_length=MAX_MESSAGES)]
-    id: Ignored = None
-    status: Ignored = None
 
     @property
     def text(self) -> str:
@@ -50,11 +51,10 @@ class TextFormat(Strict):
     json_schema: JsonSchemaField | None = Field(None, alias="schema")
 
 
-class TextOptions(Strict):
+class TextOptions(Lenient):
     """OpenAI's ``text``."""
 
     format: TextFormat | None = None
-    verbosity: Ignored = None
 
 
 class ResponsesRequest(Strict):
@@ -85,6 +85,13 @@ class ResponsesRequest(Strict):
     user: Ignored = None
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
+    top_logprobs: Ignored = None  # of what include asks for, which is not given
+
+    @model_validator(mode="before")
+    @classmethod
+    def with_numbers(cls, fields: Any) -> Any:
+        """As of a chat."""
+        return with_numbers(fields)
 
     @model_validator(mode="before")
     @classmethod
@@ -104,9 +111,15 @@ class ResponsesRequest(Strict):
         response_format: dict[str, Any] | None = {"type": text_format.type} if text_format else None
         if response_format and text_format and text_format.json_schema is not None:
             response_format["json_schema"] = {"schema": text_format.json_schema}
-        fields = {"model": self.model, "messages": messages, "max_tokens": self.max_output_tokens, "stream": self.stream}
-        fields |= {"temperature": self.temperature, "top_p": self.top_p, "response_format": response_format} | (self.model_extra or {})
+        fields: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": self.max_output_tokens, "stream": self.stream}
+        fields |= {"temperature": self.temperature, "top_p": self.top_p, "response_format": response_format}
+        fields |= {name: value for name, value in (self.model_extra or {}).items() if name in SAMPLING}
         return ChatCompletionRequest.model_validate(fields)
+
+    @property
+    def unknown(self) -> dict[str, Any]:
+        """Fields that neither this API has nor is taken from chats."""
+        return {name: value for name, value in (self.model_extra or {}).items() if name not in SAMPLING}
 
 
 class ResponsesBuilder(ChatResponseBuilder):

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from model.generation.sampling import Sampling
 from model.tokenizer.tokenizer import Message, Tokenizer
-from serve.strict import WHOLE_CHARACTERS, Ignored, JsonSchemaField, Strict, Text
+from serve.strict import WHOLE_CHARACTERS, Ignored, JsonSchemaField, Lenient, Strict, Text
 from serve.tools import MAX_TOOLS, PastCall, Tool, ToolChoice, call_text, introduced, offered, result_text
 
 MAX_N, MAX_STOPS, MAX_STOP_LENGTH, MAX_MESSAGES, MAX_PROMPTS = 16, 16, 200, 128, 128
@@ -53,19 +53,23 @@ class ResponseFormat(Strict):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
+    own_schema: JsonSchemaField | None = Field(None, alias="schema", description="llama.cpp's place of it")
 
     @model_validator(mode="after")
     def check_schema(self) -> "ResponseFormat":
         """``ValueError`` where a schema is missing, or has no use."""
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("the type json_schema, and no other, has a json_schema")
+        given = (self.json_schema is not None) + (self.own_schema is not None)
+        if given != 1 and self.type == "json_schema":
+            raise ValueError("the type json_schema has one json_schema")
+        if self.type == "text" and given:
+            raise ValueError("the type text has no schema")
         return self
 
     @property
     def schema_of_answers(self) -> Mapping[str, Any] | None:
         """The JSON Schema that answers must fit; ``None``: they may be any text."""
-        if self.json_schema:
-            return self.json_schema.json_schema
+        if schema := self.json_schema.json_schema if self.json_schema else self.own_schema:
+            return schema
         return {"type": "object"} if self.type == "json_object" else None
 
 
@@ -105,9 +109,7 @@ class GenerationRequest(Strict):
     @classmethod
     def with_numbers(cls, fields: Any) -> Any:
         """Numbers that some clients send as strings, and whole ones with a point."""
-        return (
-            {name: _number(value) if name in _NUMERIC else value for name, value in fields.items()} if isinstance(fields, dict) else fields
-        )
+        return with_numbers(fields)
 
     @model_validator(mode="after")
     def check_generation(self) -> "GenerationRequest":
@@ -180,28 +182,20 @@ class CompletionRequest(GenerationRequest):
         return list(self.prompt)
 
 
-class ContentPart(Strict):
+class ContentPart(Lenient):
     """A part of a message's content; only text is supported."""
 
     type: Literal["text"]
     text: Text
-    cache_control: Ignored = None
 
 
-class ChatMessage(Strict):
+class ChatMessage(Lenient):
     """A message of a chat. A client may send back an answer as it got it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[ContentPart], Field(fail_fast=True, max_length=MAX_MESSAGES)] = ""
     tool_calls: Annotated[list[PastCall], Field(fail_fast=True, max_length=MAX_TOOLS)] = Field(default_factory=list)
     tool_call_id: Ignored = None  # the order says which call a result belongs to
-    name: Ignored = None
-    id: Ignored = None
-    refusal: Ignored = None
-    reasoning_content: Ignored = None
-    cache_control: Ignored = None
-    type: Literal["text", "message"] | None = None  # some versions of lm-evaluation-harness send it
-    annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def check_calls(self) -> "ChatMessage":
@@ -242,9 +236,10 @@ class ChatCompletionRequest(GenerationRequest):
     tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS)] = Field(default_factory=list)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
+    add_special_tokens: Ignored = None  # the template writes them
     add_generation_prompt: bool = True
     continue_final_message: bool = Field(False, description="the answer goes on with the last message")
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def check_combinations(self) -> "ChatCompletionRequest":
@@ -257,8 +252,8 @@ class ChatCompletionRequest(GenerationRequest):
             raise ValueError("max_tokens must be at least 1")
         if len({tool.function.name for tool in self.tools}) < len(self.tools):
             raise ValueError("two tools have one name")
-        if self.offered_tools and (self.schema_of_answers is not None or self.min_tokens or self.ignore_eos):
-            raise ValueError("tools do not go together with response_format, min_tokens or ignore_eos; tool_choice: none switches them off")
+        if self.offered_tools and (self.min_tokens or self.ignore_eos):
+            raise ValueError("tools do not go together with min_tokens or ignore_eos; tool_choice: none switches them off")
         return self
 
     @property
@@ -273,14 +268,15 @@ class ChatCompletionRequest(GenerationRequest):
         return introduced(messages, offered_tools) if offered_tools else messages
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(Lenient):
     """The body of ``POST /tokenize``: a text as ``prompt`` or ``content``, or a chat as ``messages``."""
 
     model: str = Field("", max_length=200)
     prompt: Text | None = None
     content: Text | None = None
     messages: Annotated[list[ChatMessage], Field(fail_fast=True, max_length=MAX_MESSAGES)] = Field(default_factory=list)
-    add_special_tokens: bool = Field(True, description="with the tokens that a text begins with; not of content, where it is said")
+    add_special_tokens: bool | None = Field(None, description="with the tokens that a text begins with; by default of a prompt alone")
+    add_special: bool = False  # llama.cpp's name of it
     add_generation_prompt: bool = True
 
     @model_validator(mode="after")
@@ -295,19 +291,25 @@ class TokenizeRequest(Strict):
         if self.messages:
             return tokenizer.chat_prompt(template_messages(self.messages), add_generation_prompt=self.add_generation_prompt)
         text = self.prompt if self.prompt is not None else self.content or ""
-        return tokenizer.prompt(text) if self.add_special_tokens else tokenizer.encode(text)
+        begins = (self.prompt is not None or self.add_special) if self.add_special_tokens is None else self.add_special_tokens
+        return tokenizer.prompt(text) if begins else tokenizer.encode(text)
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Lenient):
     """The body of ``POST /detokenize``."""
 
     model: str = Field("", max_length=200)
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 
+def with_numbers(fields: Any) -> Any:
+    """A body's numeric fields as numbers, where they are strings, and whole numbers without a point."""
+    return {name: _number(value) if name in _NUMERIC else value for name, value in fields.items()} if isinstance(fields, dict) else fields
+
+
 _NUMERIC = frozenset(
-    "max_tokens max_completion_tokens min_tokens n best_of seed temperature top_p top_k min_p repetition_penalty frequency_penalty "
-    "presence_penalty logprobs top_logprobs".split()
+    "max_tokens max_completion_tokens max_output_tokens min_tokens n best_of seed temperature top_p top_k min_p repetition_penalty "
+    "frequency_penalty presence_penalty logprobs top_logprobs".split()
 )
 
 

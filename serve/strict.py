@@ -36,6 +36,18 @@ def field_names(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(names).union(*(field_names(kind) for kind in model.__subclasses__()))
 
 
+class Lenient(BaseModel):
+    """A part of a request, whose unknown fields change nothing: clients send back what other servers gave them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_nulls(cls, fields: Any) -> Any:
+        """Drop fields that are ``null``, so that they get their defaults."""
+        return _without_nulls(fields)
+
+
 class Strict(BaseModel):
     """A model without conversions between types, unknown fields, NaN or infinity."""
 
@@ -45,4 +57,8 @@ class Strict(BaseModel):
     @classmethod
     def without_nulls(cls, fields: Any) -> Any:
         """Drop fields that are ``null``, so that they get their defaults."""
-        return {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        return _without_nulls(fields)
+
+
+def _without_nulls(fields: Any) -> Any:
+    return {name: value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else fields

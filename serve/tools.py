@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from model.generation.grammar import CALL, CALL_END, ToolCalls
 from model.tokenizer.tokenizer import Message, Tokenizer
-from serve.strict import JsonSchemaField, Strict, Text
+from serve.strict import JsonSchemaField, Lenient, Strict, Text
 
 MAX_TOOLS = 64
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -24,16 +24,16 @@ _INTRODUCTION = (
 )
 
 
-class Function(Strict):
+class Function(Lenient):
     """A function that the model may call; ``parameters`` is a JSON Schema."""
 
     name: ToolName
     description: Text = ""
     parameters: JsonSchemaField = Field(default_factory=dict)
-    strict: bool = False  # calls fit their schema in any case
+    strict: bool = False  # true: a schema of which a part cannot be demanded is refused; false: that part is not demanded
 
 
-class Tool(Strict):
+class Tool(Lenient):
     """OpenAI's ``tools``; only functions are supported."""
 
     type: Literal["function"]
@@ -56,7 +56,7 @@ class NamedTool(Strict):
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 
-class CalledFunction(Strict):
+class CalledFunction(Lenient):
     """A call's function; ``arguments`` is JSON."""
 
     name: ToolName
@@ -68,14 +68,14 @@ class CalledFunction(Strict):
         """``ValueError`` for what is no JSON object."""
         try:
             valid = isinstance(json.loads(arguments or "{}"), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             valid = False
         if not valid:
             raise ValueError("arguments are a JSON object as text")
         return arguments or "{}"
 
 
-class PastCall(Strict):
+class PastCall(Lenient):
     """A call in an earlier answer."""
 
     id: str = ""
@@ -97,11 +97,20 @@ def offered(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Tool]:
     return list(tools)
 
 
-def grammar(tools: Sequence[Tool], choice: ToolChoice | None, tokenizer: Tokenizer, *, parallel: bool) -> ToolCalls:
-    """What an answer with these tools must fit."""
-    parameters = {tool.function.name: tool.function.parameters for tool in tools}
+def grammar(
+    tools: Sequence[Tool], choice: ToolChoice | None, tokenizer: Tokenizer, *, parallel: bool, answer: Mapping[str, Any] | None
+) -> ToolCalls:
+    """What an answer with these tools must fit; ``answer``: the JSON Schema of one that calls none."""
+    functions = [tool.function for tool in tools]
     is_named = isinstance(choice, NamedTool)
-    return ToolCalls(parameters, tokenizer, required=is_named or choice == "required", several=parallel and not is_named)
+    return ToolCalls(
+        {function.name: function.parameters for function in functions},
+        tokenizer,
+        required=is_named or choice == "required",
+        several=parallel and not is_named,
+        strict=[function.name for function in functions if function.strict],
+        answer=answer,
+    )
 
 
 def introduced(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
@@ -132,7 +141,7 @@ def parse_calls(text: str) -> list[dict[str, Any]]:
         try:
             call = json.loads(part.partition(CALL_END)[0])
             function = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return []
         calls.append({"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function})
     return calls

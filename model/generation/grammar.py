@@ -5,7 +5,8 @@ answers that models are trained on here.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
 CALL, CALL_END = "<tool_call>\n", "\n</tool_call>"
-MAX_EXAMPLE_DEPTH = 20
+MAX_EXAMPLE_DEPTH, MAX_EXAMPLE_CHARS = 20, 4000
 # Beside properties these say which others there may be.
 _OPEN = frozenset("additionalProperties unevaluatedProperties patternProperties anyOf oneOf allOf not if $ref $dynamicRef".split())
 _OPTIONS: "JsonCompileOptions" = {"whitespace_flexible": False}
@@ -66,13 +67,13 @@ class Grammar:
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, problem: str, example: str):
         """``example``: an answer, whose words others may have. ``ValueError``, which begins with ``problem``, says what is invalid."""
-        self._hints = tokenizer.encode(example)
+        self._hints = tokenizer.encode(example[:MAX_EXAMPLE_CHARS])
         self._vocabulary, self._stop_ids = tokenizer.n_vocab, tokenizer.stop_ids
         # Its errors would quote the answer.
         limits = LLParserLimits(verbose_errors=False)
         self._start = LLMatcher(_tokens(tokenizer), grammar, log_level=0, limits=limits)
         if self._start.is_error():
-            raise ValueError(f"{problem}: {self._start.get_error()}")
+            raise ValueError(f"{problem}: {_reason(str(self._start.get_error()))}")
 
     def answer(self) -> GrammarAnswer:
         """The state before the first token of an answer."""
@@ -94,12 +95,25 @@ class ToolCalls(Grammar):
     The form is that of Hermes' and Qwen's chat templates. Text cannot begin with ``<``, so that every answer that does is made of calls.
     """
 
-    def __init__(self, parameters: Mapping[str, Mapping[str, Any]], tokenizer: Tokenizer, *, required: bool, several: bool):
-        """``parameters``: of each tool, by its name, the JSON Schema. ``ValueError`` as of ``JsonSchema``."""
-        calls = [_call(name, schema) for name, schema in parameters.items()]
+    def __init__(
+        self,
+        parameters: Mapping[str, Mapping[str, Any]],
+        tokenizer: Tokenizer,
+        *,
+        required: bool,
+        several: bool,
+        strict: Collection[str] = (),
+        answer: Mapping[str, Any] | None = None,
+    ):
+        """``parameters``: of each tool, by its name, the JSON Schema. What cannot be demanded in those that are not ``strict`` is not.
+
+        ``answer``: the JSON Schema of an answer that calls none. ``ValueError`` as of ``JsonSchema``.
+        """
+        calls = [_call(name, schema, lenient=name not in strict) for name, schema in parameters.items()]
+        text = r"text: /([^<](.|\n)*)?/" if answer is None else f"text: %json {json.dumps(closed(answer) | {'x-guidance': _OPTIONS})}"
         rules = [
-            f"start: {'' if required else 'TEXT | '}call" + (r' ("\n" call)*' if several else ""),
-            *([] if required else [r"TEXT: /([^<](.|\n)*)?/"]),
+            f"start: {'' if required else 'text | '}call" + (r' ("\n" call)*' if several else ""),
+            *([] if required else [text]),
             f"call: {json.dumps(CALL)} (" + " | ".join(f"tool_{n}" for n in range(len(calls))) + f") {json.dumps(CALL_END)}",
             *(f"tool_{n}: %json {json.dumps(call)}" for n, call in enumerate(calls)),
         ]
@@ -128,8 +142,8 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     result = dict(schema)
-    if isinstance(schema.get("properties"), Mapping):
-        if not _OPEN & schema.keys():
+    if isinstance(properties := schema.get("properties"), Mapping):
+        if not _OPEN & schema.keys() and all(name in properties for name in schema.get("required") or ()):
             result["additionalProperties"] = False
     else:
         result |= {key: list(map(_closed, schema[key])) for key in ("anyOf", "oneOf", "allOf") if isinstance(schema.get(key), list)}
@@ -175,13 +189,30 @@ class MinTokens:
         self._missing -= 1
 
 
-def _call(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _call(name: str, parameters: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     """The schema of a call; definitions that its parameters refer to stand at its root, where references look for them."""
-    schema = {"type": "object", "properties": {}} | closed(parameters)
+    schema = closed({"type": "object", "properties": {}} | dict(parameters))
+    schema = _without_lookaround(schema) if lenient else schema
     shared = {key: schema.pop(key) for key in ("$defs", "definitions") if key in schema}
     properties = {"name": {"const": name}, "arguments": schema}
     whole = {"type": "object", "properties": properties, "required": ["name", "arguments"], "additionalProperties": False}
-    return shared | whole | {"x-guidance": _OPTIONS}
+    return shared | whole | {"x-guidance": {**_OPTIONS, "lenient": lenient}}
+
+
+def _reason(error: str) -> str:
+    """What is wrong with a schema, in words that are not of the schema's own."""
+    known = re.search(r"Unimplemented keys: \[[^\]\n]{1,200}\]|Unknown format: [\w-]{1,40}", error)
+    return known[0] if known else "it is no valid JSON Schema, or uses what cannot be demanded"
+
+
+def _without_lookaround(schema: Any) -> Any:
+    """A schema without patterns that look around, which no automaton can follow."""
+    if isinstance(schema, list):
+        return [_without_lookaround(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    looks = isinstance(pattern := schema.get("pattern"), str) and re.search(r"\(\?(?:[=!]|<[=!])", pattern)
+    return {key: _without_lookaround(value) for key, value in schema.items() if not (looks and key == "pattern")}
 
 
 @lru_cache(4)

@@ -6,6 +6,14 @@ const KEPT = "kept"; // in localStorage
 const FIELDS = ["temperature", "top-p", "length", "seed", "top-k", "min-p", "repetition", "frequency", "presence", "system", "theme"];
 
 export function keep(turns) {
+  try {
+    write(turns);
+  } catch {
+    // The browser keeps nothing, or has no room for it; the conversation is in the tab all the same.
+  }
+}
+
+function write(turns) {
   if (!$("keep").checked) return localStorage.removeItem(KEPT);
   const settings = Object.fromEntries(FIELDS.map((name) => [name, $(name).value]));
   const shown = turns.map(({ mode, prompt, answers }) => ({ mode, prompt, answers: answers.map(contentOf) }));
@@ -16,6 +24,14 @@ export const contentOf = ({ model, version, text, finishReason, failed }) => ({ 
 
 // Fills in the settings that were kept; the turns that were, or none.
 export function restore() {
+  try {
+    return read();
+  } catch {
+    return []; // nothing that this page wrote
+  }
+}
+
+function read() {
   const kept = JSON.parse(localStorage.getItem(KEPT) ?? "null");
   if (kept === null) return [];
   $("keep").checked = true;

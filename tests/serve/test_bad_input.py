@@ -70,6 +70,7 @@ BAD_FIELDS: dict[str, dict[str, Any]] = {
     "negative tokens as a prompt": {"prompt": [-1]},
     "prompts times choices": {"prompt": ["a"] * 100, "n": 16},
     "unknown field": {"temprature": 1},
+    "very many unknown fields": {f"unheard_of_{n}": n for n in range(100)},
     "what would change the answer": {"typical_p": 0.5},
     "another server's name": {"n_predict": 5},
     "a large penalty": {"frequency_penalty": 3},
@@ -102,19 +103,24 @@ BAD_CHATS: dict[str, dict[str, Any]] = {
     "no content": {"messages": [{"role": "user"}]},
     "a user's call": {"messages": [{"role": "user", "content": "a", "tool_calls": [CALL]}]},
     "a call of no JSON": {"messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}]},
-    "a field of a message": {"messages": [{"role": "user", "content": "a", "temperature": 1}]},
+    "deep arguments of a call": {
+        "messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "[" * 100_000}}]}]
+    },
+    "an endless answer with tools": {"tools": [{"type": "function", "function": {"name": "f"}}], "ignore_eos": True},
     "a picture": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9"}}]}]},
     "too many messages": {"messages": [{"role": "user", "content": "a"}] * 1000},
     "a tool that is no function": {"tools": [{"type": "web_search"}]},
     "a tool's name": {"tools": [{"type": "function", "function": {"name": "f g"}}]},
     "two tools of one name": {"tools": [{"type": "function", "function": {"name": "f"}}] * 2},
     "a tool's parameters": {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "word"}}}]},
+    "a strict tool's parameters": {
+        "tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {"properties": {"a": {"not": {}}}}}}]
+    },
     "a call of no tool": {"tool_choice": "required"},
     "a call of another tool": {
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "tool_choice": {"type": "function", "function": {"name": "g"}},
     },
-    "tools and a format": {"tools": [{"type": "function", "function": {"name": "f"}}], "response_format": {"type": "json_object"}},
     "what the template reads": {"chat_template_kwargs": {"add_generation_prompt": False}},
     "two limits": {"max_tokens": 5, "max_completion_tokens": 6},
     "tops alone": {"top_logprobs": 2},

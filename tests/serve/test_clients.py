@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from model.generation.completion import Llama
 
 pytestmark = pytest.mark.slow
+OF_CHATS: Any = ({"n": 2}, {"messages": CHAT["messages"]}, {"max_tokens": 5}, {"conversation": "c"}, {"prompt": {"id": "p"}})
 NO_SCHEMA = {"text": {"format": {"type": "json_schema", "name": "x"}}}
 VITALS = {
     "type": "object",
@@ -69,7 +70,7 @@ class TestFields:
         extended = post(server, reasoning_effort="low", verbosity="high", typical_p=1.0, mirostat=0, **{"a b\n": 1})
         assert text_of(extended) == text_of(plain)
         assert extended.headers["x-ignored-fields"] == "mirostat, other, reasoning_effort, typical_p, verbosity"
-        many = post(server, **{f"unheard_of_{n}": n for n in range(60)})
+        many = post(server, **{f"unheard_of_{n}": n for n in range(50)})
         assert many.headers["x-ignored-fields"].endswith("and more") and len(many.headers["x-ignored-fields"]) < 1000
 
     @pytest.mark.parametrize(
@@ -158,6 +159,11 @@ class TestForms:
         plain = client.completions.create(**(COMPLETION | {"max_tokens": 60}), extra_body={"response_format": wanted})
         Draft202012Validator(VITALS).validate(json.loads(plain.choices[0].text))
 
+    def test_the_place_of_a_schema_that_llama_cpp_has(self, server: RunningServer) -> None:
+        for kind in ("json_object", "json_schema"):
+            answer = post(server, max_tokens=60, response_format={"type": kind, "schema": VITALS})
+            Draft202012Validator(VITALS).validate(json.loads(text_of(answer)))
+
     def test_any_json_object(self, client: openai.OpenAI) -> None:
         options: Any = CHAT | {"max_tokens": 300, "response_format": {"type": "json_object"}, "temperature": 1.0, "n": 4, "seed": 1}
         choices = client.chat.completions.create(**options).choices
@@ -204,6 +210,45 @@ class TestTools:
         off = client.chat.completions.create(**(options | {"tool_choice": "none"})).choices[0].message.content
         plain: Any = {name: value for name, value in options.items() if name != "tools"}
         assert off == client.chat.completions.create(**plain).choices[0].message.content
+
+    def test_an_answer_in_a_form_beside_tools(self, client: openai.OpenAI) -> None:
+        wanted: Any = {"type": "json_schema", "json_schema": {"name": "vitals", "schema": VITALS}}
+        options: Any = CHAT | {"max_tokens": 200, "tools": TOOLS, "response_format": wanted, "temperature": 1.0, "n": 6, "seed": 1}
+        kinds = set()
+        for choice in client.chat.completions.create(**options).choices:
+            kinds.add(choice.finish_reason)
+            if choice.finish_reason == "stop":
+                Draft202012Validator(VITALS).validate(json.loads(choice.message.content or ""))
+        assert "stop" in kinds
+
+    def test_a_part_of_a_schema_that_cannot_be_demanded_is_not_unless_it_is_strict(self, server: RunningServer) -> None:
+        properties: Any = {"codes": {"type": "array", "uniqueItems": True, "maxItems": 1, "items": {"enum": ["a"]}}}
+        properties |= {"price": {"type": "string", "pattern": "^(?!-)[0-9]$", "maxLength": 2}, "key": {"const": "x", "format": "password"}}
+        function = {"name": "f", "parameters": {"type": "object", "properties": properties, "required": ["codes"]}, "returns": "nothing"}
+        for strict, status in ((False, 200), (True, 400)):
+            tools = [{"type": "function", "function": function | {"strict": strict}}]
+            response = post(server, "/v1/chat/completions", tools=tools, tool_choice="required", max_tokens=100)
+            assert response.status_code == status, response.text
+        assert "tool_0" not in response.text and "codes" not in response.text
+
+    def test_a_tool_without_parameters_is_called_without_arguments(self, server: RunningServer) -> None:
+        options = {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "stop"}}, "max_tokens": 60}
+        (call,) = post(server, "/v1/chat/completions", **options).json()["choices"][0]["message"]["tool_calls"]
+        assert call["function"]["arguments"] == "{}"
+
+    def test_parsed_messages_of_openais_client_can_be_sent_back(self, client: openai.OpenAI) -> None:
+        class Vitals(BaseModel):
+            pulse: int
+            fever: bool
+
+        options: Any = CHAT | {"max_tokens": 100, "temperature": 1.0, "seed": 4}
+        parsed = client.chat.completions.parse(**options, response_format=Vitals).choices[0].message
+        tool: Any = openai.pydantic_function_tool(Vitals)
+        called = client.chat.completions.parse(**options, tools=[tool], tool_choice="required").choices[0].message
+        assert called.tool_calls
+        result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "80"}
+        history: Any = [*CHAT["messages"], parsed, CHAT["messages"][0], called, result]
+        assert client.chat.completions.create(**(CHAT | {"messages": history})).choices[0].message.content
 
     def test_calls_and_results_in_the_history(self, server: RunningServer, llama: Llama) -> None:
         call = {"id": "call_1", "type": "function", "function": {"name": "get_vitals", "arguments": '{"pulse": 80}'}}
@@ -257,14 +302,25 @@ class TestResponses:
         assert client.responses.create(input=again, **options).output_text
 
     def test_a_stream_has_all_of_its_events(self, client: openai.OpenAI) -> None:
-        options: Any = {"model": "medical-llm", "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
+        wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS}}
+        options: Any = {"model": "medical-llm", "input": QUESTION, "max_output_tokens": 100, "temperature": 0, "text": wanted}
         with client.responses.stream(**options) as stream:
             events = list(stream)
             final = stream.get_final_response()
         assert final.output_text == client.responses.create(**options).output_text
         assert final.output_text == "".join(event.delta for event in events if event.type == "response.output_text.delta")
-        assert [event.sequence_number for event in client.responses.create(**options, stream=True)] == list(range(len(events)))
-        assert [events[0].type, events[-1].type] == ["response.created", "response.incomplete"]
+        raw = list(client.responses.create(**options, stream=True))
+        assert [event.sequence_number for event in raw] == list(range(len(raw)))
+        assert [raw[0].type, raw[-1].type] == ["response.created", "response.completed"]
+        cut = list(client.responses.create(**(options | {"max_output_tokens": 3}), stream=True))
+        assert cut[-1].type == "response.incomplete"
+
+    def test_other_settings_are_those_of_a_chat(self, server: RunningServer) -> None:
+        chat = post(server, "/v1/chat/completions", temperature=1.0, seed=3, top_k=4, max_tokens=9)
+        body = {"input": QUESTION, "temperature": "1.0", "seed": 3, "top_k": 4, "max_output_tokens": "9", "unheard_of": 1}
+        response = server.client.post("/v1/responses", json=body)
+        assert response.json()["output"][0]["content"][0]["text"] == text_of(chat)
+        assert response.headers["x-ignored-fields"] == "unheard_of"
 
     def test_an_answer_in_a_form(self, client: openai.OpenAI) -> None:
         wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS, "strict": True}}
@@ -279,6 +335,7 @@ class TestResponses:
             {"background": True},
             {"typical_p": 0.5},
             NO_SCHEMA,
+            *OF_CHATS,
         ):
             refused = server.client.post("/v1/responses", json={"input": QUESTION} | fields)
             assert refused.status_code == 400 and error_of(refused)
@@ -295,16 +352,17 @@ class TestRoutes:
 
     def test_tokens_of_a_text_and_back(self, server: RunningServer, llama: Llama) -> None:
         ids = llama.tokenizer.prompt(QUESTION)
-        for field in ("prompt", "content"):
-            answer = server.client.post("/tokenize", json={"model": "medical-llm", field: QUESTION}).json()
+        for body in ({"prompt": QUESTION, "return_token_strs": False}, {"content": QUESTION, "add_special": True}):
+            answer = server.client.post("/tokenize", json={"model": "medical-llm", **body}).json()
             assert answer == {"tokens": ids, "count": len(ids), "max_model_len": llama.model.config.max_seq_len}
+        assert server.client.post("/tokenize", json={"content": QUESTION}).json()["tokens"] == llama.tokenizer.encode(QUESTION)
         chat = server.client.post("/tokenize", json={"messages": CHAT["messages"]}).json()
         assert chat["tokens"] == llama.tokenizer.chat_prompt(CHAT["messages"])
         bare = server.client.post("/tokenize", json={"content": QUESTION, "add_special_tokens": False}).json()["tokens"]
         back = server.client.post("/detokenize", json={"tokens": bare}).json()
         assert back == {"prompt": QUESTION, "content": QUESTION}
-        for path, body in (("/tokenize", {}), ("/tokenize", {"prompt": "a", "content": "b"}), ("/detokenize", {"tokens": [10**7]})):
-            refused = server.client.post(path, json=body)
+        for path, wrong in (("/tokenize", {}), ("/tokenize", {"prompt": "a", "content": "b"}), ("/detokenize", {"tokens": [10**7]})):
+            refused = server.client.post(path, json=wrong)
             assert refused.status_code == 400 and error_of(refused)
 
 

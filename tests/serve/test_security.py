@@ -17,6 +17,7 @@ EXISTING = {
     "/v1/models/medical-llm",
     "/v1/completions",
     "/v1/chat/completions",
+    "/v1/responses",
     "/passport",
     "/metrics",
     "/openapi.json",
@@ -41,7 +42,7 @@ class TestSecurity:
         assert ("post", "/v1/chat/completions") in routes and ("get", "/healthz") in routes
         for method, template in routes:
             path = template.replace("{model}", "medical-llm")
-            bodies = {"chat": CHAT, "comp": COMPLETION, "/tok": {"prompt": "fever"}, "/det": {"tokens": [5]}}
+            bodies = {"chat": CHAT, "comp": COMPLETION, "/tok": {"prompt": "fever"}, "/det": {"tokens": [5]}, "resp": {"input": "fever"}}
             body = bodies.get(path.removeprefix("/v1/")[:4])
             answers = [
                 locked.client.request(method, path, json=body, headers=headers)

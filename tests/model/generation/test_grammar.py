@@ -66,7 +66,7 @@ def _stepping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(Native, "of", lambda model: None)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(schema=SCHEMAS, seed=st.integers(0, 1 << 30))
 def test_every_answer_that_ends_is_valid_and_has_no_control_token(llama: Llama, schema: dict[str, Any], seed: int) -> None:
     dialogs = [[{"role": "user", "content": "Answer as JSON."}]]

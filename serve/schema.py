@@ -17,12 +17,10 @@ from serve.tools import MAX_TOOLS, PastCall, Tool, ToolChoice, call_text, introd
 
 MAX_N, MAX_STOPS, MAX_STOP_LENGTH, MAX_MESSAGES, MAX_PROMPTS = 16, 16, 200, 128, 128
 MIN_TEMPERATURE = 1e-5  # below it logits overflow; the request is answered greedily
-
-
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH), WHOLE_CHARACTERS]
-Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(fail_fast=True, min_length=1)]
 DEFAULTS: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}  # OpenAI's
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 MAX_BIASES = 1024
@@ -39,8 +37,6 @@ class StreamOptions(Strict):
 
 class JsonSchemaFormat(Strict):
     """The ``json_schema`` of a ``response_format``."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
 
     name: Ignored = None
     description: Ignored = None
@@ -68,9 +64,8 @@ class ResponseFormat(Strict):
     @property
     def schema_of_answers(self) -> Mapping[str, Any] | None:
         """The JSON Schema that answers must fit; ``None``: they may be any text."""
-        if schema := self.json_schema.json_schema if self.json_schema else self.own_schema:
-            return schema
-        return {"type": "object"} if self.type == "json_object" else None
+        schema = self.json_schema.json_schema if self.json_schema else self.own_schema
+        return {"type": "object"} if schema is None and self.type == "json_object" else schema
 
 
 class GenerationRequest(Strict):

@@ -164,6 +164,12 @@ class TestForms:
             answer = post(server, max_tokens=60, response_format={"type": kind, "schema": VITALS})
             Draft202012Validator(VITALS).validate(json.loads(text_of(answer)))
 
+    def test_an_empty_schema_is_any_json(self, server: RunningServer) -> None:
+        answer = post(server, max_tokens=200, response_format={"type": "json_schema", "json_schema": {"schema": {}}}).json()["choices"][0]
+        if answer["finish_reason"] == "stop":
+            json.loads(answer["text"])
+        assert answer["text"][0] in '"{[0123456789-tfn'
+
     def test_any_json_object(self, client: openai.OpenAI) -> None:
         options: Any = CHAT | {"max_tokens": 300, "response_format": {"type": "json_object"}, "temperature": 1.0, "n": 4, "seed": 1}
         choices = client.chat.completions.create(**options).choices

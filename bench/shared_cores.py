@@ -51,7 +51,7 @@ def measured(checkpoint: Path, settings: dict[str, str]) -> Speeds:
 
 def measure(checkpoint: Path) -> Speeds:
     """The speeds in this process, of each task for some seconds after a first turn."""
-    import model.openmp  # noqa: F401, I001  before torch, which reads what it sets
+    import model.system.openmp  # noqa: F401, I001  before torch, which reads what it sets
     import torch
 
     from model.checkpoint.load import load_model

@@ -1,5 +1,5 @@
 """A library of Llama-family models: layers, adapters, loss. It knows nothing of pipelines, trackers or networks."""
 
-from model.openmp import set_defaults
+from model.system.openmp import set_defaults
 
 set_defaults()

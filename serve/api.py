@@ -17,7 +17,7 @@ from serve.responses_api import ResponsesRequest
 from serve.rollout import Rollout
 from serve.schema import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from serve.security import PUBLIC_ROUTES, Limits, SecurityMiddleware
-from serve.strict import Strict, field_names
+from serve.strict import Lenient, field_names
 
 PAGE = Path(__file__).with_name("page")
 MEDIA_TYPES = {
@@ -45,7 +45,7 @@ def application(
         responses=errors.RESPONSES,
     )
     metrics = Metrics(lambda: {name: rollout.current.engine.load() for name, rollout in rollouts.items()})
-    errors.install(app, field_names(Strict))
+    errors.install(app, field_names(Lenient))
     _add_completion_routes(app, CompletionService(rollouts, metrics, limits))
     page = _add_page(app)
     _add_model_routes(app, rollouts)

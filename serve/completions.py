@@ -53,7 +53,8 @@ class CompletionService:
             raise RequestValidationError([problem | {"loc": ("body", *problem["loc"])} for problem in error.errors()]) from None
         ignored = compatibility.check(body.unknown, ResponsesRequest)
         response = await self.chat(chat, request, ResponsesBuilder)
-        response.headers.update(compatibility.header(ignored))
+        for name, value in compatibility.header(ignored).items():
+            response.headers.append(name, value)
         return response
 
     async def chat(self, body: ChatCompletionRequest, request: Request, builder_type: type[ResponseBuilder] | None = None) -> Response:

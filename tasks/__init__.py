@@ -1,3 +1,3 @@
 """The stages of the pipeline, one file each, and the rooms that do their work. Stages know nothing of each other."""
 
-from model import openmp  # noqa: F401  before torch, for its settings
+from model.system import openmp  # noqa: F401  before torch, for its settings

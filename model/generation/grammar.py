@@ -143,7 +143,8 @@ def _closed(schema: Any) -> Any:
         return schema
     result = dict(schema)
     if isinstance(properties := schema.get("properties"), Mapping):
-        if not _OPEN & schema.keys() and all(name in properties for name in schema.get("required") or ()):
+        required = schema.get("required", [])
+        if not _OPEN & schema.keys() and isinstance(required, list) and all(name in [*properties] for name in required):
             result["additionalProperties"] = False
     else:
         result |= {key: list(map(_closed, schema[key])) for key in ("anyOf", "oneOf", "allOf") if isinstance(schema.get(key), list)}

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model import ownership
 from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear
 from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
+from model.system import ownership
 
 SOURCE = Path(__file__).with_name("decode.c")
 _MAC = platform.system() == "Darwin"

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from model import ownership
+from model.system import ownership
 from tasks.runtime.settings import setting
 
 # What holds text of records, names of raw files or keys, or may be asked for them.

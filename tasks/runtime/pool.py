@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from model.openmp import available_cores
+from model.system.openmp import available_cores
 from tasks.runtime.processes import end_with_parent, interrupts_held
 from tasks.runtime.progress import progress
 from tasks.runtime.settings import setting

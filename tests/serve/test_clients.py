@@ -327,6 +327,8 @@ class TestResponses:
         response = server.client.post("/v1/responses", json=body)
         assert response.json()["output"][0]["content"][0]["text"] == text_of(chat)
         assert response.headers["x-ignored-fields"] == "unheard_of"
+        other = server.client.post("/v1/responses", json=body | {"model": "gpt-4o-mini"})
+        assert other.headers.get_list("x-ignored-fields", split_commas=True) == ["model", "unheard_of"]
 
     def test_an_answer_in_a_form(self, client: openai.OpenAI) -> None:
         wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS, "strict": True}}
@@ -376,7 +378,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("path", "fields", "param", "message"),
         [
-            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "type"),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "0.content.0.type"),
+            (
+                "/v1/completions",
+                {"response_format": {"type": "json_object", "schema": {"const": "\ud800"}}},
+                "response_format",
+                "surrogate",
+            ),
+            ("/v1/completions", {"response_format": {"type": "json_object", "schema": {"required": 5}}}, None, "no valid JSON Schema"),
             ("/v1/completions", {"prompt": "\ud800 secret"}, "prompt", "half of a surrogate pair"),
             ("/v1/completions", {"logit_bias": {"secret": 1}}, "logit_bias", "pattern"),
             ("/v1/completions", {"stop": ["secret" * 100]}, "stop", "characters"),
@@ -384,7 +393,7 @@ class TestRefusals:
         ],
     )
     def test_they_name_the_field_and_neither_code_nor_the_request(
-        self, server: RunningServer, path: str, fields: dict[str, Any], param: str, message: str
+        self, server: RunningServer, path: str, fields: dict[str, Any], param: str | None, message: str
     ) -> None:
         body = json.dumps((CHAT if "chat" in path else COMPLETION) | fields)
         response = server.client.post(path, content=body, headers={"Content-Type": "application/json"})

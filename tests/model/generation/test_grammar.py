@@ -180,6 +180,9 @@ def greedy(llama: Llama, prompt: list[int]) -> list[int]:
         ({"enum": []}, "the schema cannot be demanded of an answer"),
         ({"$ref": "https://example.org/schema.json"}, "no valid JSON Schema"),
         ({"pattern": "(SECRET", "type": "string"}, "no valid JSON Schema"),
+        ({"type": "object", "properties": {"SECRET": {}}, "required": 5}, "no valid JSON Schema"),
+        ({"type": "object", "properties": {"SECRET": {}}, "required": [["SECRET"]]}, "no valid JSON Schema"),
+        ({"type": "array", "items": 5, "properties": 5}, "no valid JSON Schema"),
     ],
 )
 def test_a_schema_that_cannot_be_demanded_is_refused(llama: Llama, schema: dict[str, Any], words: str) -> None:

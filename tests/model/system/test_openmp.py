@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.project import ROOT
 
-from model.openmp import SPIN_COUNT, available_cores
+from model.system.openmp import SPIN_COUNT, available_cores
 
 AFFINITY = len(os.sched_getaffinity(0))
 SHOWN = "import os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_NUM_THREADS'))"

@@ -102,16 +102,16 @@ def check(unknown: Mapping[str, Any], request: type[BaseModel]) -> tuple[str, ..
                 instead = f"; use {_INSTEAD[name]}" if _INSTEAD.get(name) in known else ""
                 raise ApiError(400, f"{name} would change the answer and is not supported{instead}", param=name, code="unsupported_field")
         elif closest := difflib.get_close_matches(name[:MAX_NAME].lower(), known, n=1, cutoff=SLIP):
-            raise ApiError(400, f"there is no such field; did you mean {closest[0]}?", param=printable(name), code="unknown_field")
+            raise ApiError(400, f"there is no such field; did you mean {closest[0]}?", param=header_name(name), code="unknown_field")
     return tuple(unknown)
 
 
 def header(names: Iterable[str]) -> dict[str, str]:
     """The header that names ignored fields; none where none was."""
-    listed = sorted({printable(name) for name in names})
+    listed = sorted({header_name(name) for name in names})
     return {IGNORED_HEADER: ", ".join([*listed[:MAX_NAMED], *(["and more"] if len(listed) > MAX_NAMED else [])])} if listed else {}
 
 
-def printable(name: str) -> str:
+def header_name(name: str) -> str:
     """The name of a field as a header may hold it."""
     return name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "other"

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from model.tokenizer.tokenizer import Tokenizer
 from serve.responses import ChatResponseBuilder
-from serve.schema import MAX_MESSAGES, ChatCompletionRequest, with_numbers
+from serve.schema import MAX_MESSAGES, Body, ChatCompletionRequest
 from serve.strict import Ignored, JsonSchemaField, Lenient, Strict, Text
 from serve.text import CompletionStream, StreamChunk
 
@@ -57,41 +57,23 @@ class TextOptions(Lenient):
     format: TextFormat | None = None
 
 
-class ResponsesRequest(Strict):
+class ResponsesRequest(Body):
     """The body of ``POST /v1/responses``."""
 
-    model_config = ConfigDict(extra="allow")
-
-    model: str = Field("", max_length=200)
     input: Text | Annotated[list[InputMessage], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
     instructions: Text | None = None
     max_output_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
     text: TextOptions | None = None
-    stream: bool = False
     truncation: Literal["disabled", "auto"] = "disabled"
     background: Literal[False] = False
     tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
     tool_choice: Literal["none", "auto"] = "none"
     previous_response_id: None = None
-    metadata: Ignored = None
-    store: Ignored = None
     include: Ignored = None
     reasoning: Ignored = None
     parallel_tool_calls: Ignored = None
-    service_tier: Ignored = None
     stream_options: Ignored = None
-    user: Ignored = None
-    safety_identifier: Ignored = None
-    prompt_cache_key: Ignored = None
     top_logprobs: Ignored = None  # of what include asks for, which is not given
-
-    @model_validator(mode="before")
-    @classmethod
-    def with_numbers(cls, fields: Any) -> Any:
-        """As of a chat."""
-        return with_numbers(fields)
 
     @model_validator(mode="before")
     @classmethod

@@ -68,30 +68,15 @@ class ResponseFormat(Strict):
         return {"type": "object"} if schema is None and self.type == "json_object" else schema
 
 
-class GenerationRequest(Strict):
-    """The fields that both kinds of requests have."""
+class Body(Strict):
+    """What the bodies of all requests for answers have; compatibility.py decides about unknown fields."""
 
     model_config = ConfigDict(extra="allow")
 
     model: str = Field("", max_length=200)
-    max_tokens: int | None = Field(None, ge=-1, description="at most so many new tokens; -1: no limit")
-    n: int = Field(1, ge=1, le=MAX_N)
-    stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
     stream: bool = False
-    stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, le=1 << 20, description="the k likeliest tokens; 0 and -1: all")
-    min_p: float | None = Field(None, ge=0, le=1, description="at least this share of the likeliest token's probability")
-    repetition_penalty: float | None = Field(None, ge=0.1, le=10)
-    seed: int | None = Field(None, ge=-(1 << 62), lt=1 << 62)
-    frequency_penalty: Penalty = 0.0
-    presence_penalty: Penalty = 0.0
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] = Field(default_factory=dict, max_length=MAX_BIASES)
-    min_tokens: int = Field(0, ge=0, description="before an answer may end")
-    ignore_eos: bool = Field(False, description="end no answer before max_tokens")
-    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
-    response_format: ResponseFormat | None = None
     user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
@@ -104,7 +89,29 @@ class GenerationRequest(Strict):
     @classmethod
     def with_numbers(cls, fields: Any) -> Any:
         """Numbers that some clients send as strings, and whole ones with a point."""
-        return with_numbers(fields)
+        return (
+            {name: _number(value) if name in _NUMERIC else value for name, value in fields.items()} if isinstance(fields, dict) else fields
+        )
+
+
+class GenerationRequest(Body):
+    """The fields that both kinds of completion requests have."""
+
+    max_tokens: int | None = Field(None, ge=-1, description="at most so many new tokens; -1: no limit")
+    n: int = Field(1, ge=1, le=MAX_N)
+    stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
+    stream_options: StreamOptions | None = None
+    top_k: int | None = Field(None, ge=-1, le=1 << 20, description="the k likeliest tokens; 0 and -1: all")
+    min_p: float | None = Field(None, ge=0, le=1, description="at least this share of the likeliest token's probability")
+    repetition_penalty: float | None = Field(None, ge=0.1, le=10)
+    seed: int | None = Field(None, ge=-(1 << 62), lt=1 << 62)
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] = Field(default_factory=dict, max_length=MAX_BIASES)
+    min_tokens: int = Field(0, ge=0, description="before an answer may end")
+    ignore_eos: bool = Field(False, description="end no answer before max_tokens")
+    stop_token_ids: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOPS)] = Field(default_factory=list)
+    response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
     def check_generation(self) -> "GenerationRequest":
@@ -295,11 +302,6 @@ class DetokenizeRequest(Lenient):
 
     model: str = Field("", max_length=200)
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
-
-
-def with_numbers(fields: Any) -> Any:
-    """A body's numeric fields as numbers, where they are strings, and whole numbers without a point."""
-    return {name: _number(value) if name in _NUMERIC else value for name, value in fields.items()} if isinstance(fields, dict) else fields
 
 
 _NUMERIC = frozenset(

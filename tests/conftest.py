@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 from helpers.browser import browser
-from helpers.builders import write_tiny_checkpoint
+from helpers.builders import TINY, write_tiny_checkpoint
 from helpers.project import PROJECTS, ROOT, Project, commit, copy_of, free_port, make_project, projects_key, wait_for
 from helpers.training import write_shards_of
 from ruamel.yaml import YAML
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a context for descriptions of tools, which are some thousand tokens of a vocabulary of bytes."""
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("wide") / "checkpoint", replace(TINY, max_seq_len=4096))
 
 
 @pytest.fixture(scope="module")

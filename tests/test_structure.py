@@ -279,6 +279,16 @@ def test_what_is_imported_is_declared() -> None:
     assert not missing
 
 
+def test_what_a_client_imports_is_in_its_lock() -> None:
+    clients = sorted((ROOT / "tests" / "clients").glob("*_client.py"))
+    assert clients
+    for path in clients:
+        locked = set(re.findall(r"^([a-z0-9-]+)==", path.with_name(path.name.replace("_client.py", ".lock")).read_text(), flags=re.M))
+        used = {name.split(".")[0] for file in (path, path.with_name("checks.py")) for name in imported(file)} - sys.stdlib_module_names
+        for name in (top.replace("_", "-") for top in used - {"checks"}):
+            assert name in locked or any(package.startswith(f"{name}-") for package in locked), f"{path.name}: {name}"
+
+
 # Imported where a setting asks for it, which says what to install.
 ON_DEMAND = {"transformers", "onnxruntime", "lm_eval", "datasets"}
 

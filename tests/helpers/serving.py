@@ -25,6 +25,12 @@ QUESTION = "What are the signs of condition 3?"
 COMPLETION: Any = {"model": "medical-llm", "prompt": QUESTION, "max_tokens": 12, "temperature": 0}
 CHAT: Any = {"model": "medical-llm", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 12, "temperature": 0}
 
+VITALS = {
+    "type": "object",
+    "properties": {"pulse": {"type": "integer", "minimum": 0, "maximum": 300}, "fever": {"type": "boolean"}},
+    "required": ["pulse", "fever"],
+}  # a JSON Schema
+
 
 @dataclass
 class RunningServer:
@@ -104,3 +110,16 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
 def bearer(key: str) -> dict[str, str]:
     """The header that sends an API key."""
     return {"Authorization": f"Bearer {key}"}
+
+
+def post(server: RunningServer, path: str = "/v1/completions", /, **fields: Any) -> httpx.Response:
+    """The answer to a request with these fields; ``...`` leaves one out."""
+    body = (CHAT if "chat" in path else COMPLETION) | fields
+    return server.client.post(path, json={name: value for name, value in body.items() if value is not ...})
+
+
+def text_of(response: httpx.Response) -> str:
+    """The text of the first choice."""
+    assert response.status_code == 200, response.text
+    choice = response.json()["choices"][0]
+    return str(choice["text"] if "text" in choice else choice["message"]["content"])

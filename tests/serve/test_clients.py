@@ -2,28 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
-from helpers.builders import TINY, write_tiny_checkpoint
-from helpers.serving import CHAT, COMPLETION, QUESTION, RunningServer, error_of, run_server
+from helpers.builders import write_tiny_checkpoint
+from helpers.serving import CHAT, COMPLETION, QUESTION, VITALS, RunningServer, error_of, post, run_server, text_of
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from model.generation.completion import Llama
 
 pytestmark = pytest.mark.slow
-OF_CHATS: Any = ({"n": 2}, {"messages": CHAT["messages"]}, {"max_tokens": 5}, {"conversation": "c"}, {"prompt": {"id": "p"}})
-NO_SCHEMA = {"text": {"format": {"type": "json_schema", "name": "x"}}}
-VITALS = {
-    "type": "object",
-    "properties": {"pulse": {"type": "integer", "minimum": 0, "maximum": 300}, "fever": {"type": "boolean"}},
-    "required": ["pulse", "fever"],
-}
 TOOLS: Any = [
     {"type": "function", "function": {"name": "get_vitals", "description": "Vital signs.", "parameters": VITALS}},
     {"type": "function", "function": {"name": "stop"}},
@@ -31,14 +22,8 @@ TOOLS: Any = [
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Descriptions of tools have some thousand tokens of a vocabulary of bytes."""
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("clients") / "model", replace(TINY, max_seq_len=4096))
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": checkpoint}) as running:
+def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
+    with run_server({"medical-llm": wide_checkpoint}) as running:
         yield running
 
 
@@ -48,19 +33,8 @@ def client(server: RunningServer) -> openai.OpenAI:
 
 
 @pytest.fixture(scope="module")
-def llama(checkpoint: Path) -> Llama:
-    return Llama.build(checkpoint)
-
-
-def post(server: RunningServer, path: str = "/v1/completions", /, **fields: Any) -> httpx.Response:
-    body = (CHAT if "chat" in path else COMPLETION) | fields
-    return server.client.post(path, json={name: value for name, value in body.items() if value is not ...})
-
-
-def text_of(response: httpx.Response) -> str:
-    assert response.status_code == 200, response.text
-    choice = response.json()["choices"][0]
-    return str(choice["text"] if "text" in choice else choice["message"]["content"])
+def llama(wide_checkpoint: Path) -> Llama:
+    return Llama.build(wide_checkpoint)
 
 
 class TestFields:
@@ -92,13 +66,13 @@ class TestFields:
     def test_numbers_may_be_strings_or_have_a_point(self, server: RunningServer) -> None:
         assert text_of(post(server, temperature="0", max_tokens="12", top_p="1.0")) == text_of(post(server, max_tokens=12.0))
 
-    def test_one_model_answers_to_any_name(self, server: RunningServer, checkpoint: Path) -> None:
+    def test_one_model_answers_to_any_name(self, server: RunningServer, wide_checkpoint: Path) -> None:
         plain = text_of(post(server))
         for model in (..., None, "", "gpt-4o-mini"):
             response = post(server, model=model)
             assert text_of(response) == plain and response.json()["model"] == "medical-llm"
             assert response.headers.get("x-ignored-fields") == ("model" if model == "gpt-4o-mini" else None)
-        with run_server({"first": checkpoint, "second": checkpoint}) as two:
+        with run_server({"first": wide_checkpoint, "second": wide_checkpoint}) as two:
             assert post(two, model=...).json()["model"] == "first"
             assert post(two, model="gpt-4o-mini").status_code == 404
 
@@ -291,62 +265,6 @@ class TestChats:
     def test_arguments_that_the_template_does_not_read_change_nothing(self, server: RunningServer) -> None:
         plain = text_of(post(server, "/v1/chat/completions"))
         assert text_of(post(server, "/v1/chat/completions", chat_template_kwargs={"enable_thinking": False})) == plain
-
-
-class TestResponses:
-    def test_an_answer_is_that_of_a_chat(self, client: openai.OpenAI) -> None:
-        options: Any = {"model": "medical-llm", "max_output_tokens": 12, "temperature": 0}
-        chat = client.chat.completions.create(**CHAT)
-        whole = client.responses.create(input=QUESTION, **options)
-        assert whole.output_text == chat.choices[0].message.content and whole.usage and chat.usage
-        assert (whole.usage.input_tokens, whole.usage.output_tokens) == (chat.usage.prompt_tokens, 12)
-        assert whole.status == "incomplete" and whole.incomplete_details and whole.incomplete_details.reason == "max_output_tokens"
-        system: Any = [{"role": "system", "content": "Be brief."}, *CHAT["messages"]]
-        instructed = client.responses.create(input=[{"role": "user", "content": QUESTION}], instructions="Be brief.", **options)
-        assert instructed.output_text == client.chat.completions.create(**(CHAT | {"messages": system})).choices[0].message.content
-        again: Any = [{"role": "user", "content": QUESTION}, *[item.model_dump() for item in whole.output], *CHAT["messages"]]
-        assert client.responses.create(input=again, **options).output_text
-
-    def test_a_stream_has_all_of_its_events(self, client: openai.OpenAI) -> None:
-        wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS}}
-        options: Any = {"model": "medical-llm", "input": QUESTION, "max_output_tokens": 100, "temperature": 0, "text": wanted}
-        with client.responses.stream(**options) as stream:
-            events = list(stream)
-            final = stream.get_final_response()
-        assert final.output_text == client.responses.create(**options).output_text
-        assert final.output_text == "".join(event.delta for event in events if event.type == "response.output_text.delta")
-        raw = list(client.responses.create(**options, stream=True))
-        assert [event.sequence_number for event in raw] == list(range(len(raw)))
-        assert [raw[0].type, raw[-1].type] == ["response.created", "response.completed"]
-        cut = list(client.responses.create(**(options | {"max_output_tokens": 3}), stream=True))
-        assert cut[-1].type == "response.incomplete"
-
-    def test_other_settings_are_those_of_a_chat(self, server: RunningServer) -> None:
-        chat = post(server, "/v1/chat/completions", temperature=1.0, seed=3, top_k=4, max_tokens=9)
-        body = {"input": QUESTION, "temperature": "1.0", "seed": 3, "top_k": 4, "max_output_tokens": "9", "unheard_of": 1}
-        response = server.client.post("/v1/responses", json=body)
-        assert response.json()["output"][0]["content"][0]["text"] == text_of(chat)
-        assert response.headers["x-ignored-fields"] == "unheard_of"
-        other = server.client.post("/v1/responses", json=body | {"model": "gpt-4o-mini"})
-        assert other.headers.get_list("x-ignored-fields", split_commas=True) == ["model", "unheard_of"]
-
-    def test_an_answer_in_a_form(self, client: openai.OpenAI) -> None:
-        wanted: Any = {"format": {"type": "json_schema", "name": "vitals", "schema": VITALS, "strict": True}}
-        answer = client.responses.create(model="medical-llm", input=QUESTION, text=wanted, temperature=1.0, max_output_tokens=100)
-        assert answer.status == "completed"
-        Draft202012Validator(VITALS).validate(json.loads(answer.output_text))
-
-    def test_what_needs_a_memory_or_tools_is_refused(self, server: RunningServer) -> None:
-        for fields in (
-            {"previous_response_id": "resp_1"},
-            {"tools": [{"type": "web_search"}]},
-            {"background": True},
-            {"typical_p": 0.5},
-            NO_SCHEMA,
-            *OF_CHATS,
-        ):
-            refused = server.client.post("/v1/responses", json={"input": QUESTION} | fields)
-            assert refused.status_code == 400 and error_of(refused)
 
 
 class TestRoutes:

@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from helpers.builders import TINY, write_tiny_checkpoint
 from helpers.project import ROOT
 from helpers.serving import RunningServer, run_server
 
@@ -40,19 +38,14 @@ def environment(name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("clients") / "model", replace(TINY, max_seq_len=4096))
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": checkpoint}) as running:
+def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
+    with run_server({"medical-llm": wide_checkpoint}) as running:
         yield running
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_client_gets_what_it_asks_for(name: str, server: RunningServer, checkpoint: Path) -> None:
-    (brace,) = Tokenizer.from_path(checkpoint).encode("}")
+def test_a_client_gets_what_it_asks_for(name: str, server: RunningServer, wide_checkpoint: Path) -> None:
+    (brace,) = Tokenizer.from_path(wide_checkpoint).encode("}")
     command: list[str | Path] = [environment(name), CLIENTS / f"{name}_client.py", server.url, str(brace)]
     result = subprocess.run(command, env=os.environ | QUIET, capture_output=True, text=True, check=False, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr[-5000:]

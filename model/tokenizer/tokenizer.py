@@ -5,11 +5,13 @@ Text never becomes a control token, whatever it contains: only the template and 
 
 import codecs
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from model.checkpoint.json_file import read_json
@@ -129,30 +131,38 @@ class Tokenizer:
         return (*controls, Segment(None, text, supervised=True), Segment(self.stop_ids[0], (), supervised=True))
 
     def chat_prompt(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[int]:
         """Ids of a conversation up to the point where the assistant answers, by default after the marker of its turn.
 
-        With ``continue_final_message`` they end with the content of the last message, which the answer goes on with. ``ValueError``
-        for a template that does not write that content.
+        The template gets the messages as they are, with ``tools`` and other ``arguments``, as in transformers. With
+        ``continue_final_message`` the ids end with the content of the last message, which the answer goes on with. ``ValueError`` for a
+        template that fails, or does not write that content.
         """
-        roles, contents = tuple(m["role"] for m in messages), [m["content"] for m in messages]
-        segments: Sequence[Segment]
+        for index, message in enumerate(messages):
+            _check_role(message["role"], index, (*ROLES, "tool"))
+        mark = _unused_mark(messages)
+        marked = _replaced(messages, {name: f"{name[:1]}{mark}{name[1:]}" for name in sorted(self.special, key=len, reverse=True)})
+        rendered = self._rendered({"messages": marked, "tools": tools, **arguments}, add_generation_prompt and not continue_final_message)
         if continue_final_message:
-            segments = _up_to_content(self.compile_chat_template(roles), len(messages) - 1)
-        else:
-            segments = self.compile_chat_template(roles, add_generation_prompt=add_generation_prompt)
+            rendered = _up_to_content(rendered, marked[-1]["content"])
         ids: list[int] = []
-        for segment in segments:
-            ids += [segment.control] if segment.control is not None else self.encode(render_segment(segment, contents))
+        for segment in self._with_prefix_spaces(self._split(rendered)):
+            text = "".join(map(str, segment.text)).replace(mark, "")
+            ids += [segment.control] if segment.control is not None else self.encode(text)
         return ids
 
     def _compile(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[Segment, ...]:
         segments: list[Segment] = []
         done = ""
         for index, role in enumerate(roles):
-            if role not in ROLES:
-                raise ValueError(f"message {index} has the unknown role {role!r}; roles are {', '.join(ROLES)}")
+            _check_role(role, index, ROLES)
             if role != "assistant":
                 continue
             before, after = self._render(roles[:index], True), self._render(roles[: index + 1], False)
@@ -179,25 +189,28 @@ class Tokenizer:
                 yield segment
 
     def _render(self, roles: tuple[str, ...], add_generation_prompt: bool) -> str:
-        template = self._settings.template
-        if template is None:
-            raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         if not roles:
             return ""
         messages = [{"role": role, "content": _placeholder(i)} for i, role in enumerate(roles)]
-        variables = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "tools": None, "documents": None}
-        return chat_template.render(template, {"messages": messages, "add_generation_prompt": add_generation_prompt} | variables)
+        return self._rendered({"messages": messages, "tools": None}, add_generation_prompt)
+
+    def _rendered(self, values: Mapping[str, Any], add_generation_prompt: bool) -> str:
+        template = self._settings.template
+        if template is None:
+            raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
+        own = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "documents": None}
+        return chat_template.render(template, {**own, **values, "add_generation_prompt": add_generation_prompt})
 
     def _segments(self, rendered: str, *, supervised: bool) -> list[Segment]:
+        parts = self._split(rendered)
+        return [replace(p, text=tuple(_with_placeholders(str(p.text[0]))) if p.text else (), supervised=supervised) for p in parts]
+
+    def _split(self, rendered: str) -> list[Segment]:
+        """Control tokens and the texts between them."""
         controls = sorted(self.special, key=len, reverse=True)
         pattern = "(" + "|".join(map(re.escape, controls)) + ")" if controls else r"(?!)"
-        segments = []
-        for part in re.split(pattern, rendered):
-            if part in self.special:
-                segments.append(Segment(self.special[part], (), supervised))
-            elif part:
-                segments.append(Segment(None, tuple(_with_placeholders(part)), supervised))
-        return segments
+        parts = [part for part in re.split(pattern, rendered) if part]
+        return [Segment(self.special[p], (), False) if p in self.special else Segment(None, (p,), False) for p in parts]
 
 
 class TextStream:
@@ -216,13 +229,33 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
-def _up_to_content(segments: Sequence[Segment], message: int) -> list[Segment]:
-    """The segments up to the end of a message's content."""
-    for index in reversed(range(len(segments))):
-        text = segments[index].text
-        ends = [at for at, part in enumerate(text) if isinstance(part, Placeholder) and part.message == message]
-        if ends:
-            return [*segments[:index], replace(segments[index], text=text[: ends[-1] + 1])]
+def _check_role(role: str, index: int, roles: Sequence[str]) -> None:
+    if role not in roles:
+        raise ValueError(f"message {index} has the unknown role {role!r}; roles are {', '.join(roles)}")
+
+
+def _unused_mark(messages: Any) -> str:
+    """A private-use character that stands nowhere in the messages; inside of a control token's name it makes text of it."""
+    text = json.dumps(messages, ensure_ascii=False)
+    return next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if mark not in text)
+
+
+def _replaced(value: Any, names: Mapping[str, str]) -> Any:
+    """A value with the names in its strings replaced."""
+    if isinstance(value, str):
+        for name, other in names.items():
+            value = value.replace(name, other)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _replaced(part, names) for key, part in value.items()}
+    return [_replaced(part, names) for part in value] if isinstance(value, Sequence) else value
+
+
+def _up_to_content(rendered: str, content: str) -> str:
+    """The text up to the end of a content, which the template may have stripped."""
+    for written in (content, content.rstrip(), content.strip()):
+        if (at := rendered.rfind(written)) >= 0:
+            return rendered[: at + len(written)]
     raise ValueError("the chat template does not write the content of the last message, which cannot be continued")
 
 

@@ -1,7 +1,6 @@
 """Answers completion requests of both kinds: finds the model, starts a completion stream, and chooses the response's form."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -61,11 +60,13 @@ class CompletionService:
         """Answer ``/v1/chat/completions``, through the model's chat template. ``ApiError`` as in ``complete``."""
 
         def tokenize(served: ServedModel) -> list[list[int]]:
-            _check_template_arguments(body, served)
+            reads_tools = tools.is_read(served.tokenizer.template or "")
             prompt = served.tokenizer.chat_prompt(
-                body.template_messages,
+                [message.own_fields for message in body.messages] if reads_tools else body.template_messages,
                 add_generation_prompt=body.add_generation_prompt,
                 continue_final_message=body.continue_final_message,
+                tools=[tool.model_dump() for tool in body.offered_tools] if reads_tools and body.offered_tools else None,
+                arguments=body.chat_template_kwargs,
             )
             return [prompt]
 
@@ -196,12 +197,3 @@ def _check_biases(body: GenerationRequest, served: ServedModel) -> None:
     for name, ids in (("logit_bias", map(int, body.logit_bias)), ("stop_token_ids", body.stop_token_ids)):
         if any(token >= vocabulary for token in ids):
             raise ApiError(400, f"{name} has a token id outside the vocabulary of {vocabulary}", param=name, code="unknown_token")
-
-
-def _check_template_arguments(body: ChatCompletionRequest, served: ServedModel) -> None:
-    """Arguments that the chat template does not read change nothing."""
-    used = [name for name in body.chat_template_kwargs if re.search(rf"\b{re.escape(name)}\b", served.tokenizer.template or "")]
-    if used:
-        raise ApiError(
-            400, "the chat template reads an argument of chat_template_kwargs, which cannot be set", param="chat_template_kwargs"
-        )

@@ -3,6 +3,7 @@
 ``null`` counts as not given, and a number may be a string. compatibility.py decides about unknown fields.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -207,6 +208,18 @@ class ChatMessage(Lenient):
         if "content" not in self.model_fields_set and self.role != "assistant":
             raise ValueError("content is missing")
         return self
+
+    @property
+    def own_fields(self) -> dict[str, Any]:
+        """The message as templates of transformers expect it, calls with their arguments as objects."""
+        fields: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+        if self.tool_calls:
+            functions = (call.function for call in self.tool_calls)
+            calls = [{"name": function.name, "arguments": json.loads(function.arguments)} for function in functions]
+            fields["tool_calls"] = [{"type": "function", "function": call} for call in calls]
+        if self.tool_call_id is not None:
+            fields["tool_call_id"] = self.tool_call_id
+        return fields
 
     @property
     def text(self) -> str:

@@ -113,6 +113,11 @@ def grammar(
     )
 
 
+def is_read(template: str) -> bool:
+    """Whether a chat template writes tools and calls itself, in the form that answers have here."""
+    return "tools" in template and CALL.strip() in template
+
+
 def introduced(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
     """The messages with a description of the tools at the end of the system message."""
     described = "\n".join(json.dumps({"type": "function", "function": _described(tool)}, ensure_ascii=False) for tool in tools)

@@ -147,11 +147,12 @@ class Tokenizer:
         """
         for index, message in enumerate(messages):
             _check_role(message["role"], index, (*ROLES, "tool"))
-        mark = _unused_mark(messages)
-        marked = _replaced(messages, {name: f"{name[:1]}{mark}{name[1:]}" for name in sorted(self.special, key=len, reverse=True)})
-        rendered = self._rendered({"messages": marked, "tools": tools, **arguments}, add_generation_prompt and not continue_final_message)
+        given = {**arguments, "messages": messages, "tools": tools}
+        mark = _unused_mark(given)
+        marked = _replaced(given, {name: f"{name[:1]}{mark}{name[1:]}" for name in sorted(self.special, key=len, reverse=True)})
+        rendered = self._rendered(marked, add_generation_prompt and not continue_final_message)
         if continue_final_message:
-            rendered = _up_to_content(rendered, marked[-1]["content"])
+            rendered = _up_to_content(rendered, marked["messages"][-1]["content"])
         ids: list[int] = []
         for segment in self._with_prefix_spaces(self._split(rendered)):
             text = "".join(map(str, segment.text)).replace(mark, "")
@@ -199,7 +200,7 @@ class Tokenizer:
         if template is None:
             raise ValueError("the checkpoint has no chat template; add chat_template to its tokenizer_config.json")
         own = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "documents": None}
-        return chat_template.render(template, {**own, **values, "add_generation_prompt": add_generation_prompt})
+        return chat_template.render(template, {**values, **own, "add_generation_prompt": add_generation_prompt})
 
     def _segments(self, rendered: str, *, supervised: bool) -> list[Segment]:
         parts = self._split(rendered)
@@ -234,9 +235,9 @@ def _check_role(role: str, index: int, roles: Sequence[str]) -> None:
         raise ValueError(f"message {index} has the unknown role {role!r}; roles are {', '.join(roles)}")
 
 
-def _unused_mark(messages: Any) -> str:
-    """A private-use character that stands nowhere in the messages; inside of a control token's name it makes text of it."""
-    text = json.dumps(messages, ensure_ascii=False)
+def _unused_mark(values: Any) -> str:
+    """A private-use character that stands nowhere in the values; inside of a control token's name it makes text of it."""
+    text = json.dumps(values, ensure_ascii=False)
     return next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if mark not in text)
 
 

@@ -22,7 +22,7 @@ def arguments(prog: str = "python -m model") -> argparse.ArgumentParser:
     convert_parser.add_argument("target", type=Path, help="must not exist yet")
     convert_parser.add_argument("--format", choices=("hf", "meta", "gguf"), default="hf")
     convert_parser.add_argument("--files", type=int, default=1, help="model-parallel files of Meta's format")
-    convert_parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of the matrices in GGUF")
+    convert_parser.add_argument("--type", choices=("f32", "bf16", "f16", "q8_0"), default="f16", help="of the matrices in GGUF")
     generate_parser = commands.add_parser("generate", help="stream a continuation of a prompt, or with --chat an answer")
     generate_parser.set_defaults(run=generate)
     generate_parser.add_argument("checkpoint", type=Path)

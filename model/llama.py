@@ -18,18 +18,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask, without_cudnn
+from model.rope import RopeScaling, Scaling, frequencies
 
 MAX_SIZE = 1 << 24  # of any size in a configuration; a larger one comes from a damaged file
-
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3.1's stretching of the rotary frequencies (``rope_type: llama3`` in a Hugging Face config)."""
-
-    factor: float = 8.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position_embeddings: int = 8192
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ class LlamaConfig:
     max_seq_len: int = 2048
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: Scaling | None = None
     tied: bool = False
 
     def __post_init__(self) -> None:
@@ -144,16 +135,8 @@ class RMSNorm(nn.Module):
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
-    """Angle per position of each pair of channels, [D/2], float32 (RoFormer, arXiv:2104.09864; scaling: Meta's ``apply_scaling``)."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    freqs = 1.0 / config.rope_theta**exponents
-    scaling = config.rope_scaling
-    if scaling is None:
-        return freqs
-    turns = scaling.original_max_position_embeddings * freqs / (2 * math.pi)  # full turns within the original context
-    smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    smooth = smooth.clamp(0, 1)
-    return (1 - smooth) * freqs / scaling.factor + smooth * freqs
+    """Angle per position of each pair of channels, [D/2], float32."""
+    return frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
 
 
 @cache

@@ -88,6 +88,12 @@ def _check_tokenizer(directory: Path, config: LlamaConfig) -> None:
         raise ValueError(f"{directory}: the tokenizer has {tokenizer.n_vocab} ids, the model only {config.vocab_size}")
     if not tokenizer.stop_ids:
         raise ValueError(f"{directory}: neither tokenizer_config.json nor generation_config.json names an end-of-sequence token")
+    try:
+        tokenizer.check_chat_template()
+    except ValueError as error:
+        raise ValueError(
+            f"{directory}: {error}; base.chat_template in params.yaml chooses between 'chatml' and the source's 'own'"
+        ) from None
     (*_, end) = [piece for piece in tokenizer.compile_chat_template(("user", "assistant")) if piece.supervised]
     if end.control not in tokenizer.stop_ids:
         raise ValueError(

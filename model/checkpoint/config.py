@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from model.checkpoint.json_file import read_json
-from model.llama import LlamaConfig, RopeScaling
+from model.llama import LlamaConfig
+from model.rope import LinearScaling, RopeScaling, Scaling
 
 CONFIG = "config.json"
+MODEL_TYPES = ("llama", "mistral")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -17,8 +19,14 @@ def read_config(directory: Path) -> LlamaConfig:
     """The model configuration in ``config.json``; a missing or unsupported field is an error that names it."""
     path = directory / CONFIG
     raw = read_json(path)
-    if raw.get("model_type") != "llama":
-        raise ValueError(f"{path}: model_type is {raw.get('model_type')!r}; only Llama-family models ('llama') are supported")
+    if raw.get("model_type") not in MODEL_TYPES:
+        raise ValueError(f"{path}: model_type is {raw.get('model_type')!r}; supported are {', '.join(map(repr, MODEL_TYPES))}")
+    if quantization := raw.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise ValueError(
+            f"{path}: quantization_config ({method}): such weights cannot be read; take the model's release without it, or GGUF"
+        )
+    _check_window(raw, path)
     for field in ("attention_bias", "mlp_bias"):
         if raw.get(field):
             raise ValueError(f"{path}: {field} is not supported")
@@ -47,6 +55,16 @@ def read_config(directory: Path) -> LlamaConfig:
         raise ValueError(f"{path}: {error}") from None
 
 
+def _check_window(raw: dict[str, Any], path: Path) -> None:
+    """Mistral's sliding window does nothing where no text is longer than it."""
+    window, context = raw.get("sliding_window"), raw.get("max_position_embeddings", 2048)
+    if raw["model_type"] == "mistral" and window is not None and not (isinstance(context, int) and window >= context):
+        raise ValueError(
+            f"{path}: sliding_window is {window}, below the context of {context}, which is not supported; "
+            "with max_position_embeddings set to the window the model reads texts up to it exactly"
+        )
+
+
 def stored_dtype(raw: dict[str, Any], path: Path) -> torch.dtype:
     """The precision that ``config.json`` names; transformers 5 calls it dtype, earlier versions torch_dtype."""
     name = raw.get("torch_dtype") or raw.get("dtype") or "bfloat16"
@@ -60,18 +78,19 @@ def _rope(raw: dict[str, Any]) -> dict[str, Any]:
     return raw.get("rope_parameters") or raw.get("rope_scaling") or {}
 
 
-def _scaling(rope: dict[str, Any]) -> RopeScaling | None:
+def _scaling(rope: dict[str, Any]) -> Scaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return None
+    if kind == "linear":
+        return LinearScaling(rope["factor"])
     if kind != "llama3":
-        raise ValueError(f"rope_type {kind!r} is not supported; 'default' and 'llama3' are")
+        raise ValueError(f"rope_type {kind!r} is not supported; 'default', 'linear' and 'llama3' are")
     return RopeScaling(**{name: rope[name] for name in asdict(RopeScaling())})
 
 
 def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
     """The contents of ``config.json``, readable by transformers 4 and 5."""
-    scaling = config.rope_scaling
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -86,7 +105,7 @@ def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None =
         "max_position_embeddings": config.max_seq_len,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": None if scaling is None else {"rope_type": "llama3", **asdict(scaling)},
+        "rope_scaling": _scaling_json(config.rope_scaling),
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": config.tied,
@@ -94,3 +113,9 @@ def config_json(config: LlamaConfig, dtype: torch.dtype, *, bos_id: int | None =
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
     }
+
+
+def _scaling_json(scaling: Scaling | None) -> dict[str, Any] | None:
+    if scaling is None:
+        return None
+    return {"rope_type": "linear" if isinstance(scaling, LinearScaling) else "llama3", **asdict(scaling)}

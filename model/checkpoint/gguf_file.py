@@ -22,7 +22,8 @@ from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import open_tensors
 from model.checkpoint.meta_file import from_interleaved, is_rotary, to_interleaved
 from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.llama import PROJECTIONS, LlamaConfig, RopeScaling, rotary_frequencies
+from model.llama import PROJECTIONS, LlamaConfig, rotary_frequencies
+from model.rope import LinearScaling, RopeScaling
 from model.tokenizer.tokenizer import Tokenizer
 
 # GGUF's tensor names, by the name of the parameter inside a layer or of the whole model.
@@ -42,6 +43,8 @@ STORED = {
     GGMLQuantizationType.BF16: torch.bfloat16,
 }  # what is not quantized
 WRITTEN = {
+    "f32": (GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "bf16": (GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "f16": (GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": (GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
@@ -94,10 +97,13 @@ def to_directory(path: Path, directory: Path, *, progress: Progress = iter) -> N
 
 def read_config(fields: dict[str, Any], tensors: dict[str, gguf.ReaderTensor], path: Path) -> LlamaConfig:
     """The configuration in the metadata. ``ValueError`` names a key or tensors that do not fit."""
+    if (parts := fields.get("split.count", 1)) > 1:
+        raise ValueError(f"{path} is one of {parts} parts of a model; join them with 'llama-gguf-split --merge' of llama.cpp first")
     if fields.get("general.architecture") != "llama":
         raise ValueError(f"{path}: general.architecture is {fields.get('general.architecture')!r}; only 'llama' is supported")
-    if fields.get("llama.rope.scaling.type", "none") != "none":
-        raise ValueError(f"{path}: rope scaling {fields['llama.rope.scaling.type']!r} in GGUF files is not supported")
+    scaling = fields.get("llama.rope.scaling.type", "none")
+    if scaling not in ("none", "linear"):
+        raise ValueError(f"{path}: rope scaling {scaling!r} in GGUF files is not supported")
     try:
         dim, heads = fields["llama.embedding_length"], fields["llama.attention.head_count"]
         config = LlamaConfig(
@@ -112,7 +118,7 @@ def read_config(fields: dict[str, Any], tensors: dict[str, gguf.ReaderTensor], p
             # Stored as float32: 1e-5 comes back as 9.99999974e-06.
             norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
             rope_theta=fields.get("llama.rope.freq_base", 10000.0),
-            rope_scaling=None,
+            rope_scaling=LinearScaling(float(fields["llama.rope.scaling.factor"])) if scaling == "linear" else None,
             tied="output.weight" not in tensors,
         )
     except KeyError as error:
@@ -152,7 +158,7 @@ def _tensors(tensors: dict[str, gguf.ReaderTensor], config: LlamaConfig, progres
 
 
 def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
-    """Write a checkpoint directory of either layout as a GGUF file whose matrices are of ``kind``, "f16" or "q8_0".
+    """Write a checkpoint directory of either layout as a GGUF file whose matrices are of ``kind``, one of ``WRITTEN``.
 
     One-dimensional tensors stay in float32, and so do rows that Q8_0's blocks of 32 do not divide, in float16.
     """
@@ -164,7 +170,7 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
     _add_config(writer, config, kind)
     add_vocabulary(writer, read_json(source), Tokenizer.from_path(source), source, config.vocab_size)
     shapes = [(gguf_name(n), s, _tensor_type(s, kind)) for n, s in parameter_shapes(config)]
-    if config.rope_scaling:
+    if isinstance(config.rope_scaling, RopeScaling):
         shapes.insert(0, (FACTORS, (config.head_dim // 2,), GGMLQuantizationType.F32))
     for name, shape, stored in shapes:
         block, width = gguf.GGML_QUANT_SIZES[stored]
@@ -175,7 +181,7 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    if config.rope_scaling:
+    if isinstance(config.rope_scaling, RopeScaling):
         writer.write_tensor_data(rope_factors(config))
     for name, tensor in tensors:
         values = to_interleaved(tensor, config.head_dim) if is_rotary(name) else tensor
@@ -211,3 +217,6 @@ def _add_config(writer: gguf.GGUFWriter, config: LlamaConfig, kind: str) -> None
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
+    if isinstance(config.rope_scaling, LinearScaling):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_scaling.factor)

@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import gguf
 
+from model.checkpoint.json_file import check_no_pointer
+
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a scalar, by its type
 _STRING, _ARRAY = 8, 9
 _NESTED = 4  # arrays in arrays
@@ -79,6 +81,7 @@ def check_header(path: Path) -> None:
     with open(path, "rb") as file:
         header = _Header(file, path.stat().st_size, path)
         if file.read(4) != b"GGUF":
+            check_no_pointer(path)
             raise header.error("it does not begin with 'GGUF'")
         version, tensors, keys = header.integer("I", "the version"), header.integer("Q", "the counts"), header.integer("Q", "the counts")
         if version not in (2, 3):

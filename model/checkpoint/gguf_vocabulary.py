@@ -1,5 +1,6 @@
 """Vocabularies in GGUF's metadata: to a ``tokenizer.json`` that Hugging Face's tokenizers and model.tokenizer read alike, and back."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def tokenizer_json(fields: dict[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(tokens, list) or not isinstance(types, list) or len(tokens) != len(types) or not isinstance(merges, list):
         raise ValueError(f"{path}: tokenizer.ggml.tokens, token_type and merges do not fit together")
     special = {token: i for i, token in enumerate(tokens) if types[i] == TokenType.CONTROL}
+    words = [added_token(token, i) | {"special": False} for i, token in enumerate(tokens) if types[i] == TokenType.USER_DEFINED]
+    vocabulary = {token: i for i, token in enumerate(tokens) if types[i] != TokenType.UNUSED}
     # Where the file does not say, llama.cpp adds it for Llama 3 and not for the others.
     adds_bos = fields.get("tokenizer.ggml.add_bos_token", pre == WHOLE_WORDS) and "tokenizer.ggml.bos_token_id" in fields
     bos = tokens[fields["tokenizer.ggml.bos_token_id"]] if adds_bos else ""
@@ -39,12 +42,12 @@ def tokenizer_json(fields: dict[str, Any], path: Path) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [added_token(token, i) for token, i in special.items()],
+        "added_tokens": sorted([*(added_token(token, i) for token, i in special.items()), *words], key=itemgetter("id")),
         "normalizer": None,
         "pre_tokenizer": PRE_TOKENIZERS[pre][0],
         "post_processor": bos_processor(bos, special[bos]) if bos in special else None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": bpe_model({token: i for i, token in enumerate(tokens)}, [m.split(" ") for m in merges], ignore_merges=pre == WHOLE_WORDS),
+        "model": bpe_model(vocabulary, [m.split(" ") for m in merges], ignore_merges=pre == WHOLE_WORDS),
     }
 
 
@@ -53,12 +56,16 @@ def add_vocabulary(writer: GGUFWriter, source: dict[str, Any], tokenizer: Tokeni
     model = source["model"]
     if model.get("byte_fallback"):
         raise ValueError(f"{path}: a SentencePiece vocabulary cannot be written to GGUF; its scores are not in tokenizer.json")
+    if source.get("normalizer"):
+        raise ValueError(f"{path}: llama.cpp applies no normalizer, and this vocabulary has one")
     pattern = split_pattern(source, path)
     pre = next((name for name, (_, known_pattern) in PRE_TOKENIZERS.items() if known_pattern == pattern), None)
     if pre is None:
         raise ValueError(f"{path}: llama.cpp has no name for its pre-tokenizer")
-    by_id = {i: token for token, i in (model["vocab"] | tokenizer.special).items()}
-    token_types = {i: TokenType.CONTROL if token in tokenizer.special else TokenType.NORMAL for i, token in by_id.items()}
+    by_id = {i: token for token, i in (model["vocab"] | tokenizer.special | tokenizer.words).items()}
+    token_types = dict.fromkeys(by_id, TokenType.NORMAL)
+    token_types |= dict.fromkeys(tokenizer.special.values(), TokenType.CONTROL)
+    token_types |= dict.fromkeys(tokenizer.words.values(), TokenType.USER_DEFINED)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([by_id.get(i, f"[PAD{i}]") for i in range(size)])

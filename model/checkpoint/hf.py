@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.checkpoint.checked_weights import CheckedFile
 from model.checkpoint.config import CONFIG, read_config, stored_dtype
-from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.json_file import check_no_pointer, read_json, write_json
 from model.checkpoint.shapes import expected_shapes, shape_mismatches
 from model.llama import LlamaConfig
 
@@ -68,6 +68,7 @@ def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
         except FileNotFoundError:
             raise ValueError(f"{path} is missing, though {INDEX} names it") from None
         except SafetensorError as error:
+            check_no_pointer(path)
             raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     return shapes
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.config import CONFIG, read_config
-from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.json_file import check_no_pointer, read_json, write_json
 from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.llama import PROJECTIONS, SIZES, LlamaConfig, RopeScaling
+from model.llama import PROJECTIONS, SIZES, LlamaConfig
+from model.rope import LinearScaling, RopeScaling
 
 PARAMS = "params.json"
 # Meta's name inside a layer, and the dimension that model-parallel ranks share; None: every rank has the whole tensor.
@@ -136,6 +137,7 @@ def _open(path: Path) -> dict[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way; none of its code has run
+        check_no_pointer(path)
         raise ValueError(f"{path} is not a whole PyTorch file of tensors alone: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(tensors, dict) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in tensors.items()):
         raise ValueError(f"{path}: expected tensors by name")
@@ -195,6 +197,8 @@ def write(directory: Path, state: dict[str, Tensor], config: LlamaConfig, *, fil
         raise ValueError(
             f"Meta's format has no head size of its own; this model's is {config.head_dim}, not {config.dim // config.n_heads}"
         )
+    if isinstance(config.rope_scaling, LinearScaling):
+        raise ValueError("Meta's format has no linear rope scaling")
     directory.mkdir(parents=True, exist_ok=True)
     state = state if "lm_head.weight" in state else state | {"lm_head.weight": state["embed_tokens.weight"]}
     for name in state:

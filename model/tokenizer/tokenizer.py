@@ -6,7 +6,6 @@ Text never becomes a control token, whatever it contains: only the template and 
 import codecs
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
@@ -16,30 +15,14 @@ from typing import Any
 
 from model.checkpoint.json_file import read_json
 from model.tokenizer import chat_template
+from model.tokenizer.segments import Placeholder, Segment, placeholder, render_segment, with_placeholders
 from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE, Vocabulary, from_tiktoken_file, from_tokenizer_json
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
 TIKTOKEN_FILES: tuple[str, ...] = ("original/tokenizer.model", "tokenizer.model")  # in Hugging Face's layout and in Meta's
+_END = "\uf8ff"  # of a content that is continued; private use
 LLAMA3_BOS, LLAMA3_ENDS = "<|begin_of_text|>", ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
-
-
-@dataclass(frozen=True)
-class Placeholder:
-    """Marks where a message's content goes in a compiled chat template, stripped where the template strips it."""
-
-    message: int  # index
-    stripped: bool  # at both ends
-    end_stripped: bool = False  # at its end alone, as in Llama 2's first turn with a system message
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of a compiled chat template: a control token, or text with placeholders for messages' contents."""
-
-    control: int | None  # id
-    text: tuple[str | Placeholder, ...]
-    supervised: bool  # belongs to an assistant's answer, its end-of-turn token included
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class Tokenizer:
         self._vocabulary = vocabulary
         self._settings = settings
         self._compiled = lru_cache(256)(self._compile)  # bounded: clients choose the orders of roles
-        self.special = vocabulary.special
+        self.special, self.words = vocabulary.added.controls, vocabulary.added.words
         self.n_vocab = vocabulary.size
         self.stop_ids = settings.stop_ids
         self.prefix = settings.prefix
@@ -83,10 +66,10 @@ class Tokenizer:
         if path.suffix == ".json":
             source = read_json(path)
             vocabulary = from_tokenizer_json(source, path)
-            settings = _settings(source, vocabulary.special, path.parent)
+            settings = _settings(source, vocabulary.added.controls, path.parent)
         else:
             vocabulary = from_tiktoken_file(path)
-            settings = _tiktoken_settings(vocabulary.special, path.parent)
+            settings = _tiktoken_settings(vocabulary.added.controls, path.parent)
         return cls(vocabulary, settings, digest=_digest(path, settings))
 
     def encode(self, text: str) -> list[int]:
@@ -123,10 +106,28 @@ class Tokenizer:
         """
         return self._compiled(roles, add_generation_prompt)
 
+    def check_chat_template(self) -> None:
+        """``ValueError`` for a template that training cannot use: it does more with a content than to write it.
+
+        Contents without blanks at their ends are tried, as those of the corpus are.
+        """
+        for roles in (("user", "assistant"), ("system", "user", "assistant"), ("user", "assistant", "user", "assistant")):
+            contents = [f"{index} \n\nA content of two paragraphs, to be cut." for index in range(len(roles))]
+            try:
+                segments = self.compile_chat_template(roles)
+            except ValueError:
+                if len(roles) == 2:  # longer chats may never come
+                    raise
+                continue
+            written = [i for s in segments for i in ([s.control] if s.control is not None else self.encode(render_segment(s, contents)))]
+            messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+            if written != self.chat_prompt(messages, add_generation_prompt=False):
+                raise ValueError("the chat template cuts or tests what messages say; such a template cannot be trained on")
+
     def plain_text_segments(self, message: int) -> tuple[Segment, ...]:
         """Segments of a plain text, the content of message ``message``: prefix, text, end-of-text token."""
         prefix_space = self._vocabulary.prefix_space("text", first=True)
-        text = (prefix_space, Placeholder(message, stripped=False)) if prefix_space else (Placeholder(message, stripped=False),)
+        text = (prefix_space, Placeholder(message)) if prefix_space else (Placeholder(message),)
         controls = [Segment(i, (), supervised=False) for i in self.prefix]
         return (*controls, Segment(None, text, supervised=True), Segment(self.stop_ids[0], (), supervised=True))
 
@@ -148,14 +149,13 @@ class Tokenizer:
         for index, message in enumerate(messages):
             _check_role(message["role"], index, (*ROLES, "tool"))
         given = {**arguments, "messages": messages, "tools": tools}
-        mark = _unused_mark(given)
-        marked = _replaced(given, {name: f"{name[:1]}{mark}{name[1:]}" for name in sorted(self.special, key=len, reverse=True)})
-        rendered = self._rendered(marked, add_generation_prompt and not continue_final_message)
-        if continue_final_message:
-            rendered = _up_to_content(rendered, marked["messages"][-1]["content"])
+        stand_ins = _stand_ins(given, self.special)
+        marked = _replaced(given, {name: stand_ins[name[0]] + name[1:] for name in sorted(self.special, key=len, reverse=True)})
+        originals = {ord(stand_in): character for character, stand_in in stand_ins.items()}
+        rendered = self._up_to_content(marked) if continue_final_message else self._rendered(marked, add_generation_prompt)
         ids: list[int] = []
         for segment in self._with_prefix_spaces(self._split(rendered)):
-            text = "".join(map(str, segment.text)).replace(mark, "")
+            text = "".join(map(str, segment.text)).translate(originals)
             ids += [segment.control] if segment.control is not None else self.encode(text)
         return ids
 
@@ -192,7 +192,7 @@ class Tokenizer:
     def _render(self, roles: tuple[str, ...], add_generation_prompt: bool) -> str:
         if not roles:
             return ""
-        messages = [{"role": role, "content": _placeholder(i)} for i, role in enumerate(roles)]
+        messages = [{"role": role, "content": placeholder(i)} for i, role in enumerate(roles)]
         return self._rendered({"messages": messages, "tools": None}, add_generation_prompt)
 
     def _rendered(self, values: Mapping[str, Any], add_generation_prompt: bool) -> str:
@@ -202,16 +202,23 @@ class Tokenizer:
         own = {"bos_token": self._settings.bos, "eos_token": self._settings.eos, "documents": None}
         return chat_template.render(template, {**values, **own, "add_generation_prompt": add_generation_prompt})
 
+    def _up_to_content(self, values: Mapping[str, Any]) -> str:
+        """What the template writes up to the end of the last message's content, without its last blanks where it strips them."""
+        *before, last = values["messages"]
+        rendered = self._rendered({**values, "messages": [*before, {**last, "content": f"{last['content']}{_END} "}]}, False)
+        if _END not in rendered or last["content"].strip() not in rendered:
+            raise ValueError("the chat template does not write the content of the last message, which cannot be continued")
+        written, after = rendered[: (at := rendered.rindex(_END))], rendered[at + 1 :]
+        return written if after.startswith(" ") else written.rstrip()
+
     def _segments(self, rendered: str, *, supervised: bool) -> list[Segment]:
         parts = self._split(rendered)
-        return [replace(p, text=tuple(_with_placeholders(str(p.text[0]))) if p.text else (), supervised=supervised) for p in parts]
+        return [replace(p, text=tuple(with_placeholders(str(p.text[0]))) if p.text else (), supervised=supervised) for p in parts]
 
     def _split(self, rendered: str) -> list[Segment]:
         """Control tokens and the texts between them."""
-        controls = sorted(self.special, key=len, reverse=True)
-        pattern = "(" + "|".join(map(re.escape, controls)) + ")" if controls else r"(?!)"
-        parts = [part for part in re.split(pattern, rendered) if part]
-        return [Segment(self.special[p], (), False) if p in self.special else Segment(None, (p,), False) for p in parts]
+        parts = self._vocabulary.added.cut_at_controls(rendered)
+        return [Segment(None, (part,), False) if isinstance(part, str) else Segment(part, (), False) for part in parts]
 
 
 class TextStream:
@@ -235,10 +242,11 @@ def _check_role(role: str, index: int, roles: Sequence[str]) -> None:
         raise ValueError(f"message {index} has the unknown role {role!r}; roles are {', '.join(roles)}")
 
 
-def _unused_mark(values: Any) -> str:
-    """A private-use character that stands nowhere in the values; inside of a control token's name it makes text of it."""
-    text = json.dumps(values, ensure_ascii=False)
-    return next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if mark not in text)
+def _stand_ins(values: Any, names: Iterable[str]) -> dict[str, str]:
+    """For each character that a name begins with a private-use one that stands nowhere in the values: with it, a name is text."""
+    written = set(json.dumps(values, ensure_ascii=False))
+    unused = (character for character in map(chr, range(0xE000, ord(_END))) if character not in written)
+    return dict(zip(sorted({name[0] for name in names}), unused, strict=False))
 
 
 def _replaced(value: Any, names: Mapping[str, str]) -> Any:
@@ -248,26 +256,8 @@ def _replaced(value: Any, names: Mapping[str, str]) -> Any:
             value = value.replace(name, other)
         return value
     if isinstance(value, Mapping):
-        return {key: _replaced(part, names) for key, part in value.items()}
+        return {_replaced(key, names): _replaced(part, names) for key, part in value.items()}
     return [_replaced(part, names) for part in value] if isinstance(value, Sequence) else value
-
-
-def _up_to_content(rendered: str, content: str) -> str:
-    """The text up to the end of a content, which the template may have stripped."""
-    for written in (content, content.rstrip(), content.strip()):
-        if (at := rendered.rfind(written)) >= 0:
-            return rendered[: at + len(written)]
-    raise ValueError("the chat template does not write the content of the last message, which cannot be continued")
-
-
-def render_segment(segment: Segment, contents: Sequence[str]) -> str:
-    """The text of a segment, its placeholders replaced by the messages' contents."""
-    return "".join(part if isinstance(part, str) else _content(part, contents) for part in segment.text)
-
-
-def _content(placeholder: Placeholder, contents: Sequence[str]) -> str:
-    content = contents[placeholder.message]
-    return content.strip() if placeholder.stripped else content.rstrip() if placeholder.end_stripped else content
 
 
 def _settings(source: dict[str, Any], special: dict[str, int], directory: Path) -> Settings:
@@ -327,24 +317,3 @@ def _digest(path: Path, settings: Settings) -> str:
     sha = hashlib.sha256(path.read_bytes())
     sha.update(repr(astuple(settings)).encode())
     return sha.hexdigest()
-
-
-# Private-use characters around a message's index, only ever seen by the template, between blanks of a kind that templates do not
-# write: where those are gone the template strips the content.
-_OPEN, _CLOSE, _BLANK = "\ue000", "\ue001", "\u2003"
-_PLACEHOLDER = re.compile(f"({_BLANK}?){_OPEN}([0-9]+){_CLOSE}({_BLANK}?)")
-
-
-def _placeholder(index: int) -> str:
-    return f"{_BLANK}{_OPEN}{index}{_CLOSE}{_BLANK}"
-
-
-def _with_placeholders(text: str) -> Iterable[str | Placeholder]:
-    at = 0
-    for match in _PLACEHOLDER.finditer(text):
-        if match.start() > at:
-            yield text[at : match.start()]
-        yield Placeholder(int(match[2]), stripped=not match[1] and not match[3], end_stripped=bool(match[1]) and not match[3])
-        at = match.end()
-    if at < len(text):
-        yield text[at:]

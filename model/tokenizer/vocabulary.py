@@ -1,4 +1,4 @@
-"""Vocabularies: text to ids and back, for byte-level BPE (tiktoken) and SentencePiece (tokenizers), from the files that hold them.
+"""Vocabularies: text to ids and back, byte-level BPE through tiktoken, and SentencePiece's, from the files that hold them.
 
 Text never becomes a control token here, whatever it contains. It knows nothing of chats.
 """
@@ -6,7 +6,7 @@ Text never becomes a control token here, whatever it contains. It knows nothing 
 import base64
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
@@ -14,6 +14,10 @@ from typing import Any, Protocol
 
 import tiktoken
 import tokenizers
+
+from model.checkpoint.json_file import check_no_pointer
+from model.tokenizer.added_tokens import AddedTokens, without_controls
+from model.tokenizer.sentencepiece import SentencePiece
 
 # GPT-2's split pattern (openai/gpt-2, src/encoder.py).
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -42,6 +46,9 @@ LLAMA3_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
+# Of tokenizers: the normal forms of Unicode, which leave ASCII as it is, and others that look at no neighbours.
+UNICODE_FORMS, OTHER_NORMALIZERS = frozenset({"NFC", "NFD", "NFKC", "NFKD"}), frozenset({"Lowercase", "Replace", "StripAccents"})
+
 # tiktoken needs time quadratic in the length of an unbroken run and panics on a million blanks; Meta's tokenizer.py cuts
 # runs at this length too.
 MAX_RUN = 25_000
@@ -50,10 +57,10 @@ _LONG_RUN = re.compile(rf"(?<!\s)\s{{{MAX_RUN},}}|(?<!\S)\S{{{MAX_RUN},}}")
 
 
 class Vocabulary(Protocol):
-    """``special`` maps control tokens to their ids, which no text is encoded to; ``size`` is one more than the highest id."""
+    """``added.controls`` are tokens that no text is encoded to; ``size`` is one more than the highest id."""
 
     size: int
-    special: dict[str, int]
+    added: AddedTokens
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without a blank or control token before it."""
@@ -72,23 +79,35 @@ class Vocabulary(Protocol):
 
 
 class ByteLevel:
-    """Byte-level BPE through tiktoken, as in Llama 3 and SmolLM2.
+    """Byte-level BPE through tiktoken, as in Llama 3 and SmolLM2; through tokenizers where that does more than tiktoken can.
 
     A byte that the vocabulary lacks (SmolLM2 has no 0xF1 and some C0 controls) is left out, as Hugging Face does.
+    ``pattern``: what tiktoken cuts text with; ``None`` if it cannot. ``normalized``: whether a text is changed first.
     """
 
-    def __init__(self, ranks: dict[bytes, int], pattern: str, special: dict[str, int], source: dict[str, Any] | None = None):
-        self.special = special
-        self.size = max([*ranks.values(), *special.values()]) + 1
-        self._source = source
-        self._ids = frozenset([*ranks.values(), *special.values()])
+    def __init__(
+        self,
+        ranks: dict[bytes, int],
+        pattern: str | None,
+        added: AddedTokens,
+        source: dict[str, Any] | None = None,
+        normalized: Callable[[str], bool] = lambda _: False,
+    ):
+        self.added = added
+        names = added.controls | added.words
+        self.size = max([*ranks.values(), *names.values()]) + 1
+        self._source, self._normalized, self._cuts = source, normalized, pattern is not None
+        self._ids = frozenset([*ranks.values(), *names.values()])
         missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
         # tiktoken needs all 256; _without_extra_bytes() removes these again.
         ranks = ranks | {byte: self.size + i for i, byte in enumerate(missing)}
-        self._encoding = tiktoken.Encoding("vocabulary", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+        # encode_ordinary() makes neither controls nor words of text.
+        self._encoding = tiktoken.Encoding("vocabulary", pat_str=pattern or ".", mergeable_ranks=ranks, special_tokens=names)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; a very long run of blanks or non-blanks is cut first (``MAX_RUN``)."""
+        if not self._cuts or self._normalized(text) or self.added.first_word(text) is not None:
+            return self._hugging_face.encode(text, add_special_tokens=False).ids
         if len(text) < MAX_RUN:
             return self._without_extra_bytes(self._encoding.encode_ordinary(text), text)
         return [i for part in _split_runs(text) for i in self._without_extra_bytes(self._encoding.encode_ordinary(part), part)]
@@ -110,88 +129,12 @@ class ByteLevel:
         """The ids, or where a byte of the text is not in the vocabulary, those of Hugging Face's merges without that byte."""
         if not ids or max(ids) < self.size:
             return ids
-        return self._without_missing_bytes.encode(text, add_special_tokens=False).ids
+        return self._hugging_face.encode(text, add_special_tokens=False).ids
 
     @cached_property
-    def _without_missing_bytes(self) -> tokenizers.Tokenizer:
-        assert self._source is not None, "tiktoken files hold all bytes"
-        return tokenizers.Tokenizer.from_str(json.dumps(self._source | _without_controls(self._source, self.special)))
-
-
-class SentencePiece:
-    """SentencePiece's BPE with bytes for unknown characters, as in Llama 2, through ``tokenizers``.
-
-    ``encode`` adds nothing; the blank that SentencePiece adds comes from ``prefix_space``. A "▁" in text becomes a blank.
-    """
-
-    def __init__(self, source: dict[str, Any], special: dict[str, int], path: Path):
-        vocab: dict[str, int] = source["model"]["vocab"]
-        if missing := [byte for byte in (f"<0x{b:02X}>" for b in range(256)) if byte not in vocab]:
-            raise ValueError(f"{path}: the vocabulary lacks the bytes {', '.join(missing[:5])}, so not all text can be encoded")
-        self.special = special
-        self.size = max([*vocab.values(), *special.values()]) + 1
-        self._blanks, steps = _blanks(source, path)
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(source | steps | _without_controls(source, special)))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(f"{path} is not whole: {error}") from None
-        self._bytes = {i: _piece_bytes(piece) for piece, i in vocab.items()} | {i: name.encode() for name, i in special.items()}
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text; unknown characters become bytes."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, as of ``encode``."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of the ids; ids outside the vocabulary become nothing."""
-        return b"".join(self._bytes.get(i, b"") for i in ids)
-
-    def prefix_space(self, text: str, *, first: bool) -> str:
-        """A blank where the ``tokenizer.json`` adds one before this text."""
-        if not text or self._blanks == "never" or (self._blanks == "first" and not first):
-            return ""
-        # Hugging Face's Metaspace adds none where there is one, its Prepend does.
-        return "" if text[0] in " ▁" and self._blanks != "prepend" else " "
-
-
-_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-
-
-def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
-    """Before which texts a blank is added ("prepend" and "always": any, "first", "never"), and the steps that add none."""
-    normalizer, pre = source.get("normalizer") or {}, source.get("pre_tokenizer") or {}
-    match normalizer.get("normalizers", [normalizer] if normalizer else []), pre:
-        case [{"type": "Prepend", "prepend": "▁"}, replace], {} if replace == _REPLACE and not pre:
-            return "prepend", {"normalizer": _REPLACE}
-        case [replace], {} if replace == _REPLACE and not pre:
-            return "never", {"normalizer": _REPLACE}
-        case [], {"type": "Metaspace", "replacement": "▁"}:
-            scheme = pre.get("prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never")
-            bare = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": pre.get("split", True)}
-            return scheme, {"pre_tokenizer": bare}
-        case _:
-            raise ValueError(f"{path}: normalizer {normalizer} with pre_tokenizer {pre} is not one of Llama 2's")
-
-
-def _without_controls(source: dict[str, Any], special: dict[str, int]) -> dict[str, Any]:
-    """The parts of a ``tokenizer.json`` without its control tokens, so that no text is encoded to one."""
-    model = source["model"]
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or []]
-    vocab = {token: i for token, i in model["vocab"].items() if token not in special}
-    merges = [pair for pair in pairs if not {*pair, "".join(pair)} & special.keys()]
-    text_only = model | {"unk_token": None, "vocab": vocab, "merges": merges}
-    return {"added_tokens": [], "post_processor": None, "model": text_only}
-
-
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-
-
-def _piece_bytes(piece: str) -> bytes:
-    byte = _BYTE.fullmatch(piece)
-    return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode()
+    def _hugging_face(self) -> tokenizers.Tokenizer:
+        assert self._source is not None, "tiktoken files hold all bytes, and no words"
+        return tokenizers.Tokenizer.from_str(json.dumps(self._source | without_controls(self._source, self.added)))
 
 
 def from_tokenizer_json(source: dict[str, Any], path: Path) -> Vocabulary:
@@ -199,33 +142,42 @@ def from_tokenizer_json(source: dict[str, Any], path: Path) -> Vocabulary:
     model = source.get("model") or {}
     if model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
         raise ValueError(f"{path}: only BPE vocabularies can be read, this is {model.get('type')!r}")
-    try:
-        special = {token["content"]: int(token["id"]) for token in source.get("added_tokens") or []}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: added_tokens cannot be read ({error!r})") from None
+    added = AddedTokens.of(source, path)
     if model.get("byte_fallback"):
-        return SentencePiece(source, special, path)
-    return ByteLevel(_byte_ranks(model, special, path), split_pattern(source, path), special, source)
+        return SentencePiece(source, added, path)
+    pattern = split_pattern(source, path) if _merges_by_rank(model) else None
+    return ByteLevel(_byte_ranks(model, added, path), pattern, added, source, _normalization(source, path))
 
 
-def _byte_ranks(model: dict[str, Any], special: dict[str, int], path: Path) -> dict[bytes, int]:
-    """Ranks for tiktoken, which merges the pair whose result has the lowest rank; that is the merge list's order only if the
-    list's results have rising ids, which is checked."""
+def _byte_ranks(model: dict[str, Any], added: AddedTokens, path: Path) -> dict[bytes, int]:
+    """The bytes of every token that text can become by merging."""
     to_byte = {symbol: byte for byte, symbol in byte_symbols().items()}
+    names = added.controls | added.words
     try:
-        ranks = {bytes(to_byte[c] for c in token): int(i) for token, i in model["vocab"].items() if token not in special}
+        return {bytes(to_byte[c] for c in token): int(i) for token, i in model["vocab"].items() if token not in names}
     except KeyError as error:
         raise ValueError(f"{path}: the vocabulary is not byte-level BPE, it holds the character {error}") from None
+
+
+def _merges_by_rank(model: dict[str, Any]) -> bool:
+    """Whether tiktoken merges alike: it takes the pair whose result has the lowest id, Hugging Face the first one in the list."""
     merged = [model["vocab"].get("".join(m.split(" ") if isinstance(m, str) else m), -1) for m in model.get("merges") or []]
-    if any(later < earlier for earlier, later in pairwise(merged)):
-        raise ValueError(f"{path}: the merges' results do not have rising ids, so tiktoken would split differently")
-    return ranks
+    return all(earlier <= later for earlier, later in pairwise(merged))
 
 
-def split_pattern(source: dict[str, Any], path: Path) -> str:
-    """The regular expression that a byte-level ``tokenizer.json`` cuts text with before it merges."""
-    if source.get("normalizer"):
-        raise ValueError(f"{path}: normalizer {source['normalizer'].get('type')!r} is not supported with a byte-level vocabulary")
+def _normalization(source: dict[str, Any], path: Path) -> Callable[[str], bool]:
+    """Whether the normalizer of a byte-level ``tokenizer.json`` may change a text."""
+    normalizer = source.get("normalizer") or {}
+    kinds = {step.get("type") for step in normalizer.get("normalizers", [normalizer] if normalizer else [])}
+    if unknown := kinds - UNICODE_FORMS - OTHER_NORMALIZERS:
+        raise ValueError(f"{path}: normalizer {', '.join(map(repr, unknown))} is not supported with a byte-level vocabulary")
+    if kinds <= UNICODE_FORMS:
+        return (lambda text: not text.isascii()) if kinds else (lambda _: False)
+    return lambda _: True
+
+
+def split_pattern(source: dict[str, Any], path: Path) -> str | None:
+    """The regular expression that a byte-level ``tokenizer.json`` cuts text with before it merges; ``None`` if it is not a single one."""
     pre = source.get("pre_tokenizer") or {}
     match [{"use_regex": True} | step for step in pre.get("pretokenizers", [pre])]:  # the default of tokenizers
         case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
@@ -237,8 +189,14 @@ def split_pattern(source: dict[str, Any], path: Path) -> str:
             {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
         ]:
             return pattern
+        case [*steps, {"type": "ByteLevel", "add_prefix_space": False}] if all(map(_keeps_text, steps)):
+            return None
         case steps:
             raise ValueError(f"{path}: pre_tokenizer {[step.get('type') for step in steps]} with these settings is not known")
+
+
+def _keeps_text(step: dict[str, Any]) -> bool:
+    return step.get("type") in ("Digits", "Punctuation", "Split", "UnicodeScripts") and step.get("behavior") != "Removed"
 
 
 def byte_symbols() -> dict[int, str]:
@@ -254,7 +212,8 @@ def from_tiktoken_file(path: Path) -> Vocabulary:
     Such a file has neither split pattern nor control tokens, so only the one with 128,000 ranks, for which they are known, can be
     used alone.
     """
-    return ByteLevel(read_tiktoken_bpe(path), LLAMA3_PATTERN, llama3_specials())
+    specials = [{"content": name, "id": i, "special": True} for name, i in llama3_specials().items()]
+    return ByteLevel(read_tiktoken_bpe(path), LLAMA3_PATTERN, AddedTokens(specials))
 
 
 def llama3_specials() -> dict[str, int]:
@@ -279,6 +238,7 @@ def read_tiktoken_bpe(path: Path) -> dict[bytes, int]:
                 token, rank = line.split()
                 ranks[base64.b64decode(token, validate=True)] = int(rank)
             except ValueError:
+                check_no_pointer(path)
                 raise ValueError(f"{path}, line {line_number}: expected a base64 token and its rank") from None
             if int(rank) != expected_rank:
                 raise ValueError(f"{path}, line {line_number}: expected rank {expected_rank}, found {int(rank)}")

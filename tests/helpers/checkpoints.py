@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.builders import TINY
-from model.llama import RopeScaling
+from model.rope import LinearScaling, RopeScaling
 
 # The factors and context of Llama 3.1, at sizes where the scaling shows within few positions.
 SCALED = replace(TINY, rope_scaling=RopeScaling(), rope_theta=5e5, tied=False)
@@ -19,6 +19,7 @@ CONFIGS = {
     "eight key/value heads": replace(TINY, dim=64, n_heads=8, n_kv_heads=8, ffn_dim=96, tied=False),
     "odd feed-forward": replace(TINY, ffn_dim=100),
 }
+LINEAR = replace(TINY, rope_scaling=LinearScaling(4.0))
 OWN_HEAD_SIZE = replace(TINY, head_dim=24)
 TEXT = "Condition 3 shows fever, later joint pain: β-blockers ½ 37.5 °C \n\n <|im_end|>"
 

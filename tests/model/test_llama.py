@@ -13,7 +13,8 @@ from model.attention import packed_sequences
 from model.checkpoint.config import config_json
 from model.checkpoint.shapes import parameter_shapes
 from model.generation.kv_cache import KVCache
-from model.llama import SIZES, LlamaConfig, RopeScaling, Transformer
+from model.llama import SIZES, LlamaConfig, Transformer
+from model.rope import LinearScaling, RopeScaling
 
 SCALED = RopeScaling(factor=8.0, original_max_position_embeddings=32)
 CONFIGS = {
@@ -22,6 +23,7 @@ CONFIGS = {
     "multi-query": replace(TINY, n_kv_heads=1),
     "untied": replace(TINY, tied=False),
     "llama3 rope": replace(TINY, rope_scaling=SCALED, rope_theta=5e5),
+    "linear rope": replace(TINY, rope_scaling=LinearScaling(4.0)),
     "llama3 rope, untied": replace(TINY, rope_scaling=SCALED, tied=False),
     "head size of its own": replace(TINY, head_dim=24),
     "odd vocabulary": replace(TINY, vocab_size=397, norm_eps=1e-3),

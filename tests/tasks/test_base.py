@@ -50,6 +50,7 @@ def test_chatml_replaces_the_sources_template(tiny_checkpoint: Path, tmp_path: P
         (lambda d: (d / "tokenizer.json").unlink(), "holds no tokenizer: neither tokenizer.json"),
         (lambda d: change(d / "tokenizer_config.json", chat_template=None), "has no chat template"),
         (lambda d: change(d / "tokenizer_config.json", chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}"), "no end"),
+        (lambda d: change(d / "tokenizer_config.json", chat_template=CHATML.replace("['content']", "['content'][:9]")), "cuts or tests"),
     ],
 )
 def test_a_broken_directory_is_refused_with_its_fault(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:

@@ -1,12 +1,14 @@
 """Documents to shards: what stands in them, and that only what changed is tokenized again."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.builders import sentences, write_cleaning_report
+from helpers.chat_templates import TEMPLATES
 
 from model.tokenizer.tokenizer import Tokenizer
 from tasks import shard as stage
@@ -67,6 +69,18 @@ def test_decoding_gives_back_exactly_the_documents(tiny_checkpoint: Path) -> Non
         turns = [*d.before, ("user", d.question), ("assistant", d.answer)]
         assert whole.rstrip("\n") == "\n".join(f"<|im_start|>{role}\n{text}<|im_end|>" for role, text in turns)
         assert supervised == "".join(f"{text}<|im_end|>" for role, text in turns if role == "assistant")
+
+
+def test_a_thought_that_the_template_would_rewrite_is_refused_by_the_documents_id(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    thought = Document(content_id("t"), "Why?", "<think>Hm.</think> So.", "s", "k", "t", "1", "train")
+    one_turn = documents()[:-1]
+    make(tiny_checkpoint, [*one_turn, thought], "plain")  # this template writes it as it is
+    copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    (copy / "chat_template.jinja").write_text(TEMPLATES["Qwen 3"])
+    make(copy, one_turn, "without")
+    with pytest.raises(ValueError, match=f"document {thought.id} holds </think>, which the base model's chat template rewrites") as raised:
+        make(copy, [*one_turn, thought], "with")
+    assert "Hm." not in str(raised.value)
 
 
 @pytest.mark.slow

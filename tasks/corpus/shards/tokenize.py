@@ -11,13 +11,15 @@ import numpy as np
 import orjson
 
 from model.tokenizer import vocabulary
-from model.tokenizer.tokenizer import Segment, Tokenizer, render_segment
+from model.tokenizer.segments import Segment, render_segment
+from model.tokenizer.tokenizer import Tokenizer
 from tasks.corpus.documents import Document, from_json, partition_of
 from tasks.corpus.shards.format import Entry, TokenizedDocument
 from tasks.runtime.digests import code_digest
 from tasks.runtime.files import whole
 
 CACHE = Path(".cache/tokens")
+THOUGHT_END = "</think>"  # in templates of all models that think
 # What decides which ids a text gets, beside the tokenizer's own files and the text.
 _CODE = (Path(vocabulary.__file__).parent, Path(__file__).parent)
 
@@ -85,6 +87,7 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, loss_on_al
     counts: list[int] = []
     for document in documents:
         contents = document.texts()
+        _check_thoughts(contents, document, tokenizer)
         pieces = _pieces(tokenizer, document)
         texts.append([render_segment(piece, contents) if piece.control is None else piece.control for piece in pieces])
         counts += [int(piece.supervised or loss_on_all) for piece in pieces]
@@ -99,6 +102,15 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, *, loss_on_al
     for document, start, end in zip(documents, borders, borders[1:], strict=False):
         entry = Entry(document.id, document.category, document.source, len(document.answer.encode()))
         yield TokenizedDocument(entry, tokens[start:end], loss[start:end])
+
+
+def _check_thoughts(contents: Sequence[str], document: Document, tokenizer: Tokenizer) -> None:
+    """Templates that know thoughts rewrite them, which a template that was rendered without the contents cannot."""
+    if THOUGHT_END in (tokenizer.template or "") and any(THOUGHT_END in content for content in contents):
+        raise ValueError(
+            f"document {document.id} holds {THOUGHT_END}, which the base model's chat template rewrites; take the thoughts out of the "
+            "text, or set base.chat_template in params.yaml to 'chatml'"
+        )
 
 
 def _pieces(tokenizer: Tokenizer, document: Document) -> tuple[Segment, ...]:

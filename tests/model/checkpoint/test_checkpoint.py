@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from model.checkpoint.convert import convert
 from model.checkpoint.hf import save_like
 from model.checkpoint.load import load_model
 from model.checkpoint.shapes import parameters_of
+from model.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture
@@ -97,8 +99,11 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(copy: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mistral"}, "model_type is 'mistral'"),
+        ({"model_type": "mamba"}, "model_type is 'mamba'; supported are 'llama', 'mistral'"),
         ({"hidden_size": None}, "config.json"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantization_config \(gptq\): such weights cannot be read"),
+        ({"model_type": "mistral", "sliding_window": 128}, "sliding_window is 128, below the context of"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor must be at least 1"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
         ({"attention_bias": True}, "attention_bias"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
@@ -122,3 +127,26 @@ def test_the_real_model_has_transformers_logits(smollm2: Path) -> None:
     reference = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
     with torch.inference_mode():
         torch.testing.assert_close(load_model(smollm2)(ids), reference(ids).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("window", [None, 1 << 20])
+def test_a_mistral_without_a_window_in_effect_has_transformers_logits(copy: Path, window: int | None) -> None:
+    config = json.loads((copy / "config.json").read_text()) | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    (copy / "config.json").write_text(json.dumps(config | {"sliding_window": window}))
+    ids = torch.arange(40)[None]
+    reference = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.float32)
+    assert type(reference).__name__ == "MistralForCausalLM"
+    torch.testing.assert_close(load_model(copy)(ids), reference(ids).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "model.gguf", "consolidated.00.pth"])
+def test_a_pointer_of_git_lfs_is_named(copy: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    if name == "consolidated.00.pth":
+        (copy / "model.safetensors").unlink()
+        (copy / "params.json").write_text("{}")
+    (copy / name).write_text(pointer)
+    with pytest.raises(ValueError, match=f"{name} is a pointer of Git LFS, not the file itself; run 'git lfs pull'"):
+        if name == "tokenizer.json":
+            Tokenizer.from_path(copy)
+        convert(copy / name if name.endswith("gguf") else copy, copy / "out", "hf")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.builders import write_tiny_checkpoint
-from helpers.checkpoints import CONFIGS, OWN_HEAD_SIZE, SCALED, TEXT, weights
+from helpers.checkpoints import CONFIGS, LINEAR, OWN_HEAD_SIZE, SCALED, TEXT, weights
 from helpers.project import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,7 +21,7 @@ from model.checkpoint.config import read_config
 from model.checkpoint.convert import convert, inspect
 from model.checkpoint.load import load_model
 from model.checkpoint.meta_file import MetaFiles, ffn_dim, params_json, read_params
-from model.llama import RopeScaling
+from model.rope import RopeScaling
 from model.tokenizer.tokenizer import Tokenizer
 
 
@@ -112,6 +112,9 @@ def test_published_params_give_the_published_sizes(params: dict[str, Any], expec
 
 def test_a_head_size_of_its_own_cannot_be_said_in_metas_format(tmp_path: Path) -> None:
     write_tiny_checkpoint(tmp_path / "source", OWN_HEAD_SIZE)
+    write_tiny_checkpoint(tmp_path / "linear", LINEAR)
+    with pytest.raises(ValueError, match="Meta's format has no linear rope scaling"):
+        convert(tmp_path / "linear", tmp_path / "meta", "meta")
     with pytest.raises(ValueError, match="no head size of its own"):
         convert(tmp_path / "source", tmp_path / "meta", "meta")
     assert not (tmp_path / "meta").exists()

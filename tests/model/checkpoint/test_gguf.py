@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders import TINY, write_tiny_checkpoint
-from helpers.checkpoints import CONFIGS, OWN_HEAD_SIZE, SCALED, TEXT, weights
+from helpers.checkpoints import CONFIGS, LINEAR, OWN_HEAD_SIZE, SCALED, TEXT, weights
 
 from bench.llamacpp import LlamaCpp
 from model.checkpoint.config import read_config
 from model.checkpoint.convert import convert
 from model.checkpoint.gguf_vocabulary import tokenizer_json
 from model.checkpoint.hf import save_weights
+from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import load_model, weights_dtype
 from model.generation.completion import Llama
 from model.generation.generate import generate
 from model.llama import LlamaConfig
+from model.tokenizer.tokenizer import Tokenizer
+from model.tokenizer.tokenizer_json import added_token
 
 
 class TestGguf:
@@ -31,6 +34,44 @@ class TestGguf:
         assert read_config(tmp_path / "back") == config
         before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
         assert all(torch.equal(before[n].half(), after[n]) for n in before)
+
+    @pytest.mark.parametrize("kind", ["f32", "bf16"])
+    def test_matrices_keep_the_precision_that_they_are_written_in(self, tmp_path: Path, kind: str) -> None:
+        write_tiny_checkpoint(tmp_path / "source", LINEAR)
+        convert(tmp_path / "source", tmp_path / "model.gguf", "gguf", kind=kind)
+        convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
+        assert read_config(tmp_path / "back") == LINEAR
+        dtype = torch.float32 if kind == "f32" else torch.bfloat16
+        before, after = weights(tmp_path / "source"), weights(tmp_path / "back")
+        assert weights_dtype(tmp_path / "back") == dtype and all(torch.equal(before[n].to(dtype), after[n]) for n in before)
+
+    def test_the_kinds_of_tokens_come_back(self, tmp_path: Path) -> None:
+        source = write_tiny_checkpoint(tmp_path / "source")
+        vocabulary = read_json(source / "tokenizer.json")
+        size = TINY.vocab_size - 4
+        vocabulary["model"]["vocab"] = {token: i for token, i in vocabulary["model"]["vocab"].items() if i < size}
+        vocabulary["model"]["merges"] = vocabulary["model"]["merges"][:-4]
+        vocabulary["added_tokens"].append(added_token("<think>", size + 2) | {"special": False})
+        write_json(source / "tokenizer.json", vocabulary)
+        convert(source, tmp_path / "model.gguf", "gguf")
+        types = gguf.GGUFReader(tmp_path / "model.gguf").fields["tokenizer.ggml.token_type"].contents()
+        assert types[size + 2] == gguf.TokenType.USER_DEFINED and types[size + 3] == gguf.TokenType.UNUSED
+        convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
+        before, after = Tokenizer.from_path(source), Tokenizer.from_path(tmp_path / "back")
+        assert (after.special, after.words, after.n_vocab) == (before.special, {"<think>": size + 2}, before.n_vocab)
+        text = f"<think>{TEXT}</think>"
+        assert after.encode(text) == before.encode(text) and after.encode(text)[0] == size + 2
+
+    def test_a_part_of_a_split_file_is_named(self, tmp_path: Path) -> None:
+        writer = gguf.GGUFWriter(tmp_path / "m-00002-of-00003.gguf", "llama")
+        for name, value in (("no", 1), ("count", 3)):
+            writer.add_uint16(f"split.{name}", value)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        with pytest.raises(ValueError, match="00002-of-00003.gguf is one of 3 parts of a model; join them"):
+            convert(tmp_path / "m-00002-of-00003.gguf", tmp_path / "back", "hf")
 
     def test_q8_0_is_near(self, tmp_path: Path) -> None:
         write_tiny_checkpoint(tmp_path / "source", replace(TINY, ffn_dim=40))

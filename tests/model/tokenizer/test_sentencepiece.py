@@ -5,30 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.builders import sentences
+from helpers.sentencepiece import BYTES, LLAMA2, SCHEMES, write_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as TheirTokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from model.checkpoint.json_file import read_json, write_json
-from model.tokenizer.tokenizer import TextStream, Tokenizer, render_segment
+from model.tokenizer.segments import render_segment
+from model.tokenizer.tokenizer import TextStream, Tokenizer
 
-LLAMA2 = (  # the form of Llama 2's own chat template, in words of our own
-    "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set system = messages[0]['content'] %}"
-    "{% else %}{% set rest = messages %}{% set system = '' %}{% endif %}"
-    "{% for m in rest %}{% if loop.first and system %}{% set c = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + m['content'] %}"
-    "{% else %}{% set c = m['content'] %}{% endif %}"
-    "{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + c.strip() + ' [/INST]' }}"
-    "{% else %}{{ ' ' + c.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
-)
 ZEPHYR = (  # control tokens at the ends of turns only
     "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-BYTES = {f"<0x{b:02X}>": b for b in range(256)}
-SCHEMES = ("prepend", "always", "first", "never")
 TURNS = [
     {"role": "system", "content": "Be short."},
     {"role": "user", "content": "What are the signs of condition 5? "},
@@ -37,38 +27,6 @@ TURNS = [
 ]
 # "▁" is SentencePiece's own sign for a blank; no text with it comes back as it was.
 PIECES_TEXT = st.one_of(st.text(st.characters(codec="utf-8", exclude_characters="▁"), max_size=100), st.text("a <s>/x0A\n字é", max_size=60))
-
-
-def write_vocabulary(directory: Path, scheme: str) -> Path:
-    """A vocabulary as transformers' converter writes Llama 2's ("prepend") and later ones; "<s>" is in it and two merges make it."""
-    tokenizer = TheirTokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # SentencePiece learns nothing that reaches over a blank
-    blank = [decoders.Strip(" ", 1, 0)] if scheme != "never" else []
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *blank])
-    specials = ["<unk>", "<s>", "</s>", *BYTES]
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator([*(" ".join(pair) for pair in sentences(60)), "< > / s [INST] [/INST] SYS"], trainer)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False) if scheme != "prepend" else None
-    if scheme == "prepend":
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    source = json.loads(tokenizer.to_str())
-    source["added_tokens"] = [token for token in source["added_tokens"] if token["id"] < 3]
-    source["model"]["vocab"]["<s"] = len(source["model"]["vocab"])
-    source["model"]["merges"] += [["<", "s"], ["<s", ">"]]
-    first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
-    special_tokens = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
-    source["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [bos, first],
-        "pair": [bos, first, second],
-        "special_tokens": special_tokens,
-    }
-    directory.mkdir(exist_ok=True)
-    write_json(directory / "tokenizer.json", source)
-    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": LLAMA2} | names)
-    return directory
 
 
 @pytest.fixture(scope="module")

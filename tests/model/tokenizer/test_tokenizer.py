@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from model.tokenizer.tokenizer import Placeholder, TextStream, Tokenizer, render_segment
+from model.tokenizer.segments import Placeholder, render_segment
+from model.tokenizer.tokenizer import TextStream, Tokenizer
 from model.tokenizer.vocabulary import MAX_RUN, _split_runs
 
 CHAT = [{"role": "user", "content": "What is asthma?"}, {"role": "assistant", "content": "A disease of the airways."}]
@@ -96,9 +97,9 @@ def test_only_the_answer_and_its_end_are_supervised(tokenizer: Tokenizer) -> Non
     supervised = [p for p in tokenizer.compile_chat_template(("user", "assistant", "user", "assistant")) if p.supervised]
     end = tokenizer.special["<|im_end|>"]
     assert [(p.control, p.text) for p in supervised] == [
-        (None, (Placeholder(1, False),)),
+        (None, (Placeholder(1),)),
         (end, ()),
-        (None, (Placeholder(3, False),)),
+        (None, (Placeholder(3),)),
         (end, ()),
     ]
 
@@ -132,7 +133,6 @@ def test_a_million_unbroken_characters_are_encoded(tokenizer: Tokenizer, charact
             {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
             "pre_tokenizer .'ByteLevel'. .*is not known",
         ),
-        ("tokenizer.json", {"normalizer": {"type": "NFC"}}, "normalizer 'NFC' is not supported"),
         ("tokenizer.json", {"added_tokens": [{"id": 1}]}, "added_tokens cannot be read"),
         ("generation_config.json", {"eos_token_id": "two"}, "settings cannot be read"),
     ],

@@ -65,7 +65,7 @@ class CompletionService:
                 [message.own_fields for message in body.messages] if reads_tools else body.template_messages,
                 add_generation_prompt=body.add_generation_prompt,
                 continue_final_message=body.continue_final_message,
-                tools=[tool.model_dump() for tool in body.offered_tools] if reads_tools and body.offered_tools else None,
+                tools=[tool.model_dump(exclude_unset=True) for tool in body.offered_tools] if reads_tools and body.offered_tools else None,
                 arguments=body.chat_template_kwargs,
             )
             return [prompt]

@@ -25,6 +25,7 @@ Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 MAX_BIASES = 1024
+TEMPLATE_VALUES = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})  # that every chat template gets
 _NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?")
 
 
@@ -267,6 +268,8 @@ class ChatCompletionRequest(GenerationRequest):
             raise ValueError("max_tokens must be at least 1")
         if len({tool.function.name for tool in self.tools}) < len(self.tools):
             raise ValueError("two tools have one name")
+        if given := TEMPLATE_VALUES & self.chat_template_kwargs.keys():
+            raise ValueError(f"chat_template_kwargs cannot set {', '.join(sorted(given))}, which other fields or the model decide")
         if self.offered_tools and (self.min_tokens or self.ignore_eos):
             raise ValueError("tools do not go together with min_tokens or ignore_eos; tool_choice: none switches them off")
         return self

@@ -1,6 +1,7 @@
 """What clients of other servers send: the fields, forms and routes that they expect, and errors in words that they understand."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from helpers.builders import write_tiny_checkpoint
+from helpers.chat_templates import TEMPLATES
 from helpers.serving import CHAT, COMPLETION, QUESTION, VITALS, RunningServer, error_of, post, run_server, text_of
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
@@ -30,6 +32,17 @@ def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def client(server: RunningServer) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module", params=["Qwen 2.5", "Qwen 3"])
+def foreign(
+    request: pytest.FixtureRequest, wide_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunningServer, Llama]]:
+    """A server whose template is another family's."""
+    directory = Path(shutil.copytree(wide_checkpoint, tmp_path_factory.mktemp("foreign") / "checkpoint"))
+    (directory / "chat_template.jinja").write_text(TEMPLATES[request.param])
+    with run_server({"medical-llm": directory}) as running:
+        yield running, Llama.build(directory)
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +278,34 @@ class TestChats:
     def test_arguments_that_the_template_does_not_read_change_nothing(self, server: RunningServer) -> None:
         plain = text_of(post(server, "/v1/chat/completions"))
         assert text_of(post(server, "/v1/chat/completions", chat_template_kwargs={"enable_thinking": False})) == plain
+
+    def test_arguments_reach_the_template(self, server: RunningServer, foreign: tuple[RunningServer, Llama]) -> None:
+        running, llama = foreign
+        for thinking in (True, False):
+            ids = llama.tokenizer.chat_prompt(CHAT["messages"], arguments={"enable_thinking": thinking})
+            answer = post(running, "/v1/chat/completions", chat_template_kwargs={"enable_thinking": thinking})
+            assert answer.json()["usage"]["prompt_tokens"] == len(ids)
+        refused = post(server, "/v1/chat/completions", chat_template_kwargs={"tools": []})
+        assert refused.status_code == 400 and "chat_template_kwargs cannot set tools" in refused.json()["error"]["message"]
+
+    def test_a_template_that_writes_tools_gets_them_and_the_calls_as_they_are(self, foreign: tuple[RunningServer, Llama]) -> None:
+        running, llama = foreign
+        if "<tools>" not in (llama.tokenizer.template or ""):
+            pytest.skip("this template writes none")
+        call = {"name": "get_vitals", "arguments": {"pulse": 70}}
+        sent = {"id": "call_1", "type": "function", "function": call | {"arguments": json.dumps(call["arguments"])}}
+        history = [
+            *CHAT["messages"],
+            {"role": "assistant", "content": None, "tool_calls": [sent]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "taken"},
+        ]
+        seen = [
+            *CHAT["messages"],
+            {"role": "assistant", "content": "", "tool_calls": [{"function": call}]},
+            {"role": "tool", "content": "taken"},
+        ]
+        answer = post(running, "/v1/chat/completions", messages=history, tools=TOOLS, max_tokens=200).json()
+        assert answer["usage"]["prompt_tokens"] == len(llama.tokenizer.chat_prompt(seen, tools=TOOLS))
 
 
 class TestRoutes:

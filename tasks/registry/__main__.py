@@ -48,6 +48,9 @@ def _add_version_commands(commands: Any) -> None:
     showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     verifying = _command(commands, verify, "compare every file of a version with its passport")
     command.add_verify_options(verifying)
+    exporting = _command(commands, standards, "write a version's bill of materials, attestations and metadata of its corpus")
+    exporting.add_argument("version", help=VERSION)
+    exporting.add_argument("folder", type=Path, help="a directory that does not exist yet")
     locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
     locating.add_argument("id")
     rebuilding = _command(commands, rebuild, "make a version's weights again from its commit, and compare them bit for bit")
@@ -106,6 +109,14 @@ def show(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> int:
     """Compare a version or a deployed directory with its passport; the exit status says whether they are equal."""
     return command.verify(options)
+
+
+def standards(options: argparse.Namespace) -> None:
+    """Write what a version's passport says in the formats of other tools; also of a version that was registered before they were."""
+    from tasks.registry.standards import export
+
+    for path in export.export(options.version, options.folder):
+        print(path)
 
 
 def record(options: argparse.Namespace) -> None:

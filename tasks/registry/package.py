@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from model.checkpoint.config import read_config
 from tasks.corpus.annotation.figures import Figures
 from tasks.corpus.documents import read_documents
@@ -21,10 +23,12 @@ from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
 from tasks.registry import versions
 from tasks.registry.gate import Decision
+from tasks.registry.lineage import model_signature
 from tasks.registry.lineage import page as lineage_page
 from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
-from tasks.registry.lineage.signature import KEY, sign
-from tasks.registry.model_card import base_terms, card
+from tasks.registry.lineage.signature import KEY, private_key, sign
+from tasks.registry.model_card import BaseTerms, base_terms, card
+from tasks.registry.standards.files import write_standards
 from tasks.registry.versions import Package
 from tasks.runtime.artifacts import DATA_POINTER, DEIDENTIFICATION, DVC_LOCK, DVC_YAML, RAW, REPORTS
 from tasks.runtime.digests import sha256
@@ -35,7 +39,8 @@ from tasks.training.exposure import Seen, read_seen, seen_digest
 from tasks.training.exposure import write_seen as write_seen_file
 
 # What a rebuild needs besides the commit.
-REPRODUCTION = (PARAMS, DVC_YAML, DVC_LOCK, DATA_POINTER, Path("requirements.lock"))
+LOCK = Path("requirements.lock")
+REPRODUCTION = (PARAMS, DVC_YAML, DVC_LOCK, DATA_POINTER, LOCK)
 CODE, LIBRARY = Path(__file__).with_name("pyfunc_model.py"), Path(__file__).parents[2] / "model"
 NEEDED = ("mlflow", "torch", "numpy", "pandas", "tiktoken", "tokenizers", "safetensors", "jinja2")  # by the pyfunc
 
@@ -68,31 +73,38 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     packages = [f"{package}=={metadata.version(package).partition('+')[0]}" for package in NEEDED]
     versions.write_pyfunc(added, CODE, packages, LIBRARY, name=contents.name, number=number)
     corpus = read_manifest(RAW)
-    (added / "README.md").write_text(_card(contents, corpus), encoding="utf-8")
+    terms = _terms(contents)
+    (added / "README.md").write_text(_card(contents, corpus, terms), encoding="utf-8")
     write_seen(contents.shards, contents.variants, contents.training / SEEN, folder / SEEN)
     document = _passport(contents, number, corpus)
     page = folder / "lineage.html"
     runs = {stage: f"run {run}" for stage, run in contents.runs.items()}
     page.write_text(lineage_page.page(contents.name, document, runs), encoding="utf-8")
     folders = [("checkpoint", contents.tuned), ("checkpoint", added), ("evaluation", contents.evaluation), ("gate", contents.gate)]
+    key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
+    document["artifacts"] = listed(folders, [])
+    write_standards(folder / "standards", document, terms, key, lock=LOCK.read_text(encoding="utf-8") if LOCK.exists() else "")
+    folders.append(("standards", folder / "standards"))
     files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *contents.documents]
     document["artifacts"] = listed(folders, files)
     spellings = versions.note_forms(contents.name, number)
     document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in spellings]}
-    signed = _write_signed(folder / FILE, document)
-    for path in signed:
-        (added / path.name).write_bytes(path.read_bytes())
-    tags = {tag: sha256(path) for tag, path in zip(("passport.sha256", "passport.signature"), signed, strict=False)}
+    write_whole(folder / FILE, document)
+    signed, tags = _sign(folder / FILE, key, [contents.tuned, added])
     return Package(folders, [*files, *signed], tags)
 
 
-def _card(contents: Contents, corpus: list[dict[str, Any]]) -> str:
+def _terms(contents: Contents) -> BaseTerms:
+    source = str(contents.records.get("base", {}).get("params", {}).get("source", ""))
+    return base_terms(source, read_config(contents.tuned).vocab_size)
+
+
+def _card(contents: Contents, corpus: list[dict[str, Any]], terms: BaseTerms) -> str:
     """The model card as Markdown."""
     records = contents.records
-    source = str(records.get("base", {}).get("params", {}).get("source", ""))
     return card(
         name=contents.name,
-        terms=base_terms(source, read_config(contents.tuned).vocab_size),
+        terms=terms,
         corpus=corpus,
         raw=sorted(p.relative_to(RAW).as_posix() for p in RAW.rglob("*") if p.is_file() and p.name != MANIFEST),
         records=records,
@@ -127,11 +139,22 @@ def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[s
     return dict(sorted((digests | {path.name: sha256(path) for path in files}).items()))
 
 
-def _write_signed(path: Path, content: Mapping[str, Any]) -> list[Path]:
-    """The passport and, where a key is configured, its signature."""
-    write_whole(path, content)
-    key = os.environ.get(KEY)
-    return [path, sign(path, Path(key))] if key else [path]
+def _sign(document: Path, key: Path | None, checkpoint: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Put the passport into the last folder of the checkpoint, signed where there is a key. The files beside the passport, itself among
+    them, and the version's tags with their digests."""
+    added = checkpoint[-1]
+    (added / FILE).write_bytes(document.read_bytes())
+    tags = {"passport.sha256": sha256(document)}
+    if key is None:
+        return [document], tags
+    opened = private_key(key)
+    if not isinstance(opened, Ed25519PrivateKey):
+        path = added / model_signature.FILE
+        model_signature.sign(checkpoint, key, path, ignored=[versions.NOTE])
+        return [document], tags | {"model.signature": sha256(path)}
+    path = sign(document, opened)
+    (added / path.name).write_bytes(path.read_bytes())
+    return [document, path], tags | {"passport.signature": sha256(path)}
 
 
 def _trees(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:

@@ -59,7 +59,7 @@ def compared(directory: Path) -> dict[str, str]:
     expected = {name.removeprefix("checkpoint/"): digest for name, digest in listed.items() if name.startswith("checkpoint/")}
     weights = {name: digest for name, digest in expected.items() if name.endswith(".safetensors")}
     present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()}
-    differing = set(expected) ^ (set(present) - {"passport.json", "passport.sig"})
+    differing = set(expected) ^ (set(present) - {"passport.json", "passport.sig", "model.sig"})
     differing |= {name for name, path in present.items() if path.is_symlink() or not path.is_file()}
     for name in set(expected) - set(weights) - differing:
         allowed = (expected[name], *alternatives.get(f"checkpoint/{name}", ()))

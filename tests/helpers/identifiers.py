@@ -3,7 +3,7 @@
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import date
 from functools import cached_property
@@ -86,14 +86,14 @@ class Identifiers:
         """Names that are also words: House, Flora."""
         return {word for word in self._words if lexicon().is_word(word)}
 
-    def find(self, text: str) -> Counter[str]:
-        """Which kinds of identifiers stand in a text, and how often; names of one word where they are no other word."""
+    def find(self, text: str, *, but: Collection[str] = ()) -> Counter[str]:
+        """Which kinds of identifiers stand in a text, and how often; names of one word where they are no other word, nor one of ``but``."""
         text = _TAG.sub(" ", html.unescape(text))
         words = _TOKEN.findall(text.lower())
         kinds = Counter(
             kind for i, word in enumerate(words) for phrase, kind in self._phrases.get(word, ()) if (*words[i : i + len(phrase)],) == phrase
         )
-        kinds["name"] = sum(word in self._words - self._ordinary for word in words)
+        kinds["name"] = sum(word in self._words - self._ordinary and word not in but for word in words)
         kinds["phone"] = sum(re.sub(r"\D", "", number[0]) in self._phones for number in _PHONE.finditer(text))
         kinds["birth date"] = sum(not self._birthdays.isdisjoint(_days(match)) for form in _DATES for match in form.finditer(text))
         return +kinds

@@ -140,10 +140,11 @@ def make_project(folder: Path) -> Project:
     return project
 
 
-def key_pair(folder: Path) -> tuple[Path, Path]:
-    """A private and a public key, made as the pages say."""
+def key_pair(folder: Path, *, kind: str = "EC") -> tuple[Path, Path]:
+    """A private and a public key, made as the pages say; or of the kind "ed25519", as older pages said."""
     private, public = folder / "key.pem", folder / "key.pub"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True, capture_output=True)
+    curve = ["-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "EC" else []
+    subprocess.run(["openssl", "genpkey", "-algorithm", kind, *curve, "-out", private], check=True, capture_output=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
     private.chmod(0o600)
     return private, public

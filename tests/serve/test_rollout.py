@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from helpers.project import Project, key_pair
 from helpers.serving import RunningServer, refused, run_server
 from mlflow import MlflowClient
@@ -22,7 +23,8 @@ from serve.model_info import model_info
 from serve.models import EngineOptions, ModelRefused, resolve
 from serve.rollout import Rollout
 from serve.verified import ModelLocation
-from tasks.registry.lineage.signature import sign
+from tasks.registry.lineage import model_signature
+from tasks.registry.lineage.signature import private_key, sign
 from tasks.registry.promotion import objection, promote
 from tasks.runtime.digests import sha256
 
@@ -176,14 +178,20 @@ def test_a_registry_that_does_not_answer_changes_nothing(
 STRICT = EngineOptions(slots=2, max_len=None, max_waiting=8, unverified=False)
 
 
-def test_a_deployed_directory_is_served_where_a_known_key_signed_its_passport(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["EC", "ed25519"])
+def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     served = Path(shutil.copytree(registry.checkpoint("1"), tmp_path / "deployed"))
     with pytest.raises(ModelRefused, match="consistent, origin unknown"):
         Rollout(str(served), STRICT, poll_seconds=1)
-    private, public = key_pair(tmp_path)
-    sign(served / "passport.json", private)
+    private, public = key_pair(tmp_path, kind=kind)
+    if kind == "EC":
+        model_signature.sign([served], private, served / "model.sig", ignored=["registered_model_meta"])
+    else:
+        key = private_key(private)
+        assert isinstance(key, Ed25519PrivateKey)
+        sign(served / "passport.json", key)
     monkeypatch.setenv("PASSPORT_PUBLIC_KEY", str(public))
     rollout = Rollout(str(served), STRICT, poll_seconds=1)
     assert rollout.current.verified and rollout.current.fingerprint == sha256(served / "passport.json")[:12]

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tasks.corpus.annotation.figures import Figures
+from tasks.registry.lineage import model_signature
 from tasks.registry.lineage.signature import SIGNATURE
 from tasks.runtime import artifacts
 from tasks.runtime.digests import dvc_digest, sha256
@@ -236,7 +237,7 @@ def is_unstated(document: Mapping[str, Any], name: str) -> bool:
 
 def compare_version(document: Mapping[str, Any], directory: Path, *, called: str, later: Mapping[str, str]) -> Iterator[Finding]:
     """The files of a version as the registry holds it. ``later``: digests of what came to it after its passport."""
-    others = {name for folder in ("", COPY) for name in (folder + FILE, folder + SIGNATURE)}
+    others = {name for folder in ("", COPY) for name in (folder + FILE, folder + SIGNATURE)} | {COPY + model_signature.FILE}
     expected = {name: _allowed(document, name) for name in document["artifacts"]} | {name: {digest} for name, digest in later.items()}
     for finding in _compare_exactly(expected, directory, called, others):
         yield _of_its_format(document, finding, finding.name)
@@ -245,7 +246,7 @@ def compare_version(document: Mapping[str, Any], directory: Path, *, called: str
 def compare_checkpoint(document: Mapping[str, Any], directory: Path, *, called: str, unread: Container[str] = ()) -> Iterator[Finding]:
     """A version's checkpoint alone, as it was deployed or is to be loaded. ``unread``: files of which only the kind is looked at."""
     expected = {name: _allowed(document, COPY + name) for name in checkpoint_files(document)}
-    for finding in _compare_exactly(expected, directory, called, {FILE, SIGNATURE}, unread):
+    for finding in _compare_exactly(expected, directory, called, {FILE, SIGNATURE, model_signature.FILE}, unread):
         yield _of_its_format(document, finding, COPY + finding.name)
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ruamel.yaml import YAML
 
-from tasks.registry.lineage import passport
+from tasks.registry.lineage import model_signature, passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
+from tasks.registry.lineage.signature import public_key as open_public_key
 from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK
 from tasks.runtime.chain import broken_links
 from tasks.runtime.regular_files import read_regular, regular_sha256
@@ -52,8 +54,9 @@ def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Re
     try:
         content = read_regular(path)
         digest = hashlib.sha256(content).hexdigest()
-        findings += _origin(content, digest, path.with_name(SIGNATURE), version, public_key)
+        findings += _origin(content, digest, directory, version, public_key)
         document = passport.parse_passport(content, passport.FILE)
+        findings += _signed_otherwise(document, digest, directory, public_key)
     except ValueError as error:
         if not any(finding.state == "differs" for finding in findings):
             findings.append(Finding("differs", passport.FILE, "", str(error).replace(f"{directory}/", "")))
@@ -62,31 +65,59 @@ def read(directory: Path, *, version: Any | None, public_key: Path | None) -> Re
     return Read(document, digest, [*findings, *_of_that_version(document, version), *broken])
 
 
-def _origin(content: bytes, digest: str, signature: Path, version: Any | None, public_key: Path | None) -> Iterator[Finding]:
+def _origin(content: bytes, digest: str, directory: Path, version: Any | None, public_key: Path | None) -> Iterator[Finding]:
+    passport_signature, of_model = directory / SIGNATURE, _model_signature(directory)
     if version is not None:
         same = digest == version.tags.get("passport.sha256")
         yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
-        yield from _signature_on(version, signature)
+        yield from _signature_on(version, passport_signature, "passport.signature")
+        yield from _signature_on(version, of_model, "model.signature")
     if public_key is not None:
-        signature_bytes = read_regular(signature) if os.path.lexists(signature) else b""
-        if not signature_bytes:
-            yield Finding("differs", SIGNATURE, "", "the passport is not signed")
-        elif signed_by(content, signature_bytes, public_key):
-            yield Finding("equal", SIGNATURE, "", f"by the owner of {public_key.name}")
+        key = open_public_key(public_key)
+        path = passport_signature if isinstance(key, Ed25519PublicKey) else of_model
+        signature = read_regular(path) if os.path.lexists(path) else b""
+        if not signature:
+            yield Finding("differs", path.name, "", "the version is not signed with a key of this kind")
+            return
+        if isinstance(key, Ed25519PublicKey):
+            signed = signed_by(content, signature, key)
         else:
-            yield Finding("differs", SIGNATURE, "", f"not by the owner of {public_key.name}")
+            signed = (model_signature.signed_files(signature, key) or {}).get(passport.FILE) == digest
+        by = f"by the owner of {public_key.name}"
+        yield Finding("equal", path.name, "", by) if signed else Finding("differs", path.name, "", f"not {by}")
     elif version is None:
         yield Finding("unknown", passport.FILE, "", UNKNOWN_ORIGIN)
 
 
-def _signature_on(version: Any, signature: Path) -> Iterator[Finding]:
-    """The file of the signature, with what the registry says of it."""
-    expected = version.tags.get("passport.signature")
+def _model_signature(directory: Path) -> Path:
+    """Where it is in a version, and in a checkpoint that was deployed alone."""
+    checkpoint = directory / "checkpoint"
+    return (checkpoint if checkpoint.is_dir() else directory) / model_signature.FILE
+
+
+def _signed_otherwise(document: dict[str, Any], digest: str, directory: Path, public_key: Path | None) -> Iterator[Finding]:
+    """Files of the checkpoint for which the model's signature and the passport name different bytes: other tools would refuse them."""
+    path = _model_signature(directory)
+    key = open_public_key(public_key) if public_key else None
+    if key is None or isinstance(key, Ed25519PublicKey) or not os.path.lexists(path):
+        return
+    signed = model_signature.signed_files(read_regular(path), key)
+    if signed is None:
+        return
+    rewritten = {name.removeprefix(passport.COPY) for name in document["alternatives"]}  # by loaders; not signed
+    listed = passport.checkpoint_files(document) | {passport.FILE: digest}
+    names = sorted(name for name in (listed.keys() | signed.keys()) - rewritten if listed.get(name) != signed.get(name))
+    yield from (Finding("differs", path.name, name, "the signature and the passport name different bytes") for name in names)
+
+
+def _signature_on(version: Any, signature: Path, tag: str) -> Iterator[Finding]:
+    """The file of a signature, with what the registry says of it."""
+    expected = version.tags.get(tag)
     if expected is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
         return  # there is none, or the version is older: its tag says only that there is one
     if expected is None or not os.path.lexists(signature) or regular_sha256(signature) != expected:
         note = "the version was registered without one" if expected is None else "not the one that it was registered with"
-        yield Finding("differs", SIGNATURE, "", note)
+        yield Finding("differs", signature.name, "", note)
 
 
 def _of_that_version(document: dict[str, Any], version: Any | None) -> Iterator[Finding]:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from helpers.project import Project, key_pair
 from mlflow import MlflowClient
 
 from tasks.registry import command
-from tasks.registry.lineage.signature import sign, signed_by
+from tasks.registry.lineage.signature import private_key, public_key, sign, signed_by
 from tasks.runtime.digests import dvc_digest
 
 CHAMPION = "models:/medical-llm@champion"
@@ -142,25 +143,23 @@ class TestDeployed:
 def test_a_signature_is_by_the_owner_of_the_key(tmp_path: Path) -> None:
     for name in ("ours", "others"):
         (tmp_path / name).mkdir()
-    own_keys, others = key_pair(tmp_path / "ours"), key_pair(tmp_path / "others")
+    (private, own), (_, other) = (key_pair(tmp_path / name, kind="ed25519") for name in ("ours", "others"))
     document = tmp_path / "passport.json"
     document.write_text("{}")
-    signature = sign(document, own_keys[0]).read_bytes()
-    assert signed_by(b"{}", signature, own_keys[1]) and not signed_by(b"{}", signature, others[1])
-    assert (
-        not signed_by(b"{ }", signature, own_keys[1])
-        and not signed_by(b"{}", b"", own_keys[1])
-        and not signed_by(b"{}", b"\xff", own_keys[1])
-    )
+    key, ours, others = private_key(private), public_key(own), public_key(other)
+    assert isinstance(key, Ed25519PrivateKey) and isinstance(ours, Ed25519PublicKey) and isinstance(others, Ed25519PublicKey)
+    signature = sign(document, key).read_bytes()
+    assert signed_by(b"{}", signature, ours) and not signed_by(b"{}", signature, others)
+    assert not any(signed_by(*changed, ours) for changed in ((b"{ }", signature), (b"{}", b""), (b"{}", b"\xff")))
     with pytest.raises(ValueError, match="holds no private key"):
-        sign(document, own_keys[1])
+        private_key(own)
 
 
 @pytest.mark.slow
-def test_a_configured_key_signs_the_version(copied: Project) -> None:
-    private, public = key_pair(copied.path.parent)
+def test_a_configured_ed25519_key_signs_the_passport(copied: Project) -> None:
+    private, public = key_pair(copied.path.parent, kind="ed25519")
     verify = (sys.executable, "-m", "tasks.registry", "verify", "--public-key", str(public))
-    assert "differs  passport.sig  (the passport is not signed)" in copied.run(*verify, check=False).stdout
+    assert "differs  passport.sig  (the version is not signed with a key of this kind)" in copied.run(*verify, check=False).stdout
     copied.environment["PASSPORT_KEY"] = str(private)
     copied.set_params("finetune", steps=7)
     copied.run("dvc", "repro")

@@ -16,6 +16,7 @@ from tasks.registry.lineage import passport, verification
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import private_key
 from tasks.registry.lineage.tree import deidentification_of
+from tasks.registry.standards.files import BOM, CROISSANT, PROVENANCE
 from tasks.runtime.regular_files import regular_sha256
 
 # One file of each kind that a version holds.
@@ -33,11 +34,12 @@ KINDS = (
             "code/model/__pycache__",
             "registered_model_meta",
             "passport.json",
-            "passport.sig",
+            "model.sig",
         )
     ),
     *("evaluation/report.html", "evaluation/scores.jsonl", "gate/evaluation.json", "gate/evaluation.html"),
-    *("decision-1.json", "decision-1.html", "lineage.html", "seen.txt.gz", "passport.json", "passport.sig"),
+    *("decision-1.json", "decision-1.html", "lineage.html", "seen.txt.gz", "passport.json"),
+    *(f"standards/{name}" for name in (BOM, CROISSANT, PROVENANCE)),
     *("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock"),
 )
 

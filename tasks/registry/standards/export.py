@@ -1,0 +1,29 @@
+"""The standards' files of a registered version, written from its passport."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.registry import tracking, versions
+from tasks.registry.lineage.passport import FILE, read_passport
+from tasks.registry.lineage.signature import KEY
+from tasks.registry.model_card import base_terms
+from tasks.registry.standards.files import write_standards
+
+
+def export(which: str, folder: Path) -> list[Path]:
+    """Write them to a new directory; the files. ``ValueError`` where there is no such version, or the directory is there."""
+    if folder.exists():
+        raise ValueError(f"{folder} exists; give a name that does not")
+    client = tracking.connect()
+    version = versions.find(client, which)
+    artifacts = versions.artifact(client, str(version.run_id), "")
+    document = read_passport(artifacts / FILE)
+    if document["version"] is None:  # format 2
+        made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        document |= {"version": {"name": version.name, "number": int(version.version), "made": made}}
+    source = str((document["stages"].get("base", {}).get("params") or {}).get("source", ""))
+    lock = artifacts / "requirements.lock"
+    key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
+    write_standards(folder, document, base_terms(source, 0), key, lock=lock.read_text(encoding="utf-8") if lock.exists() else "")
+    return sorted(folder.iterdir())

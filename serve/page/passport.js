@@ -66,7 +66,7 @@ function decisionSection({ verdict, reasons = [] }) {
 }
 
 function wholeCard(card) {
-  const body = element("div", { className: "model-card" }, ...toElements(card));
+  const body = element("div", { className: "model-card" }, ...toElements(card.replace(/^---\n[^]*?\n---\n/, ""))); // without front matter, which is for programs
   return element("details", {}, element("summary", {}, "The whole model card"), body);
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 from model.checkpoint.config import read_config
 from tasks.corpus.annotation.figures import Figures
 from tasks.corpus.documents import read_documents
+from tasks.corpus.extraction.definitions import FILE as TASKS
 from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
@@ -69,6 +70,7 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     versions.write_pyfunc(added, CODE, packages, LIBRARY, name=contents.name, number=number)
     corpus = read_manifest(RAW)
     (added / "README.md").write_text(_card(contents, corpus), encoding="utf-8")
+    _copy_tasks(_trees(contents.records).values(), added)
     write_seen(contents.shards, contents.variants, contents.training / SEEN, folder / SEEN)
     document = _passport(contents, number, corpus)
     page = folder / "lineage.html"
@@ -84,6 +86,12 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
         (added / path.name).write_bytes(path.read_bytes())
     tags = {tag: sha256(path) for tag, path in zip(("passport.sha256", "passport.signature"), signed, strict=False)}
     return Package(folders, [*files, *signed], tags)
+
+
+def _copy_tasks(trees: Iterable[Path], folder: Path) -> None:
+    """The extraction tasks of training, for those who ask the model, where there are any."""
+    for path in (tree / TASKS for tree in trees if (tree / TASKS).is_file()):
+        (folder / TASKS).write_bytes(path.read_bytes())
 
 
 def _card(contents: Contents, corpus: list[dict[str, Any]]) -> str:

@@ -25,8 +25,8 @@ BLOCK = 1 << 16  # bytes that are read at a time, to find the end of the last li
 class ComparedAnswer(Strict):
     """One of the two answers, as the client got it, with what was asked: a chat or a text."""
 
-    model: str = Field(max_length=200)
-    fingerprint: str = Field(max_length=200, description="the answer's system_fingerprint")
+    model: Annotated[Text, Field(max_length=200)]
+    fingerprint: Annotated[Text, Field(max_length=200)]  # the answer's system_fingerprint
     prompt: Text | Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
     text: Text
 
@@ -34,8 +34,8 @@ class ComparedAnswer(Strict):
 class Preference(Strict):
     """The body of ``POST /preferences``."""
 
-    choice: Literal["left", "right", "tie", "both_bad"]
-    answers: Annotated[list[ComparedAnswer], Field(min_length=2, max_length=2)]  # left, right
+    choice: Literal["first", "second", "tie", "both_bad"]
+    answers: Annotated[list[ComparedAnswer], Field(min_length=2, max_length=2)]  # first, second
     settings: JsonSchemaField = Field(description="the rest of the request, which both got: sampling settings, seed, response_format")
 
 
@@ -69,7 +69,7 @@ class PreferenceFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record. ``OSError`` if it cannot be stored; then nothing of it stays."""
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             size = os.fstat(self._file).st_size
             try:

@@ -81,6 +81,7 @@ async function streamAnswers(turn, answers) {
   $("conversation").scrollTop = $("conversation").scrollHeight;
   await Promise.all(answers.map((answer) => streamAnswer(turn, answer, aborter.signal)));
   keepingScroll(() => turn.draw());
+  if (turn.mode === "extract") turn.element.scrollIntoView(); // a table is read from its top
   $("status").textContent = answers.some((answer) => answer.failed) ? "No complete answer" : "The answer is complete";
   aborter = null;
   updateView();

@@ -47,7 +47,10 @@ export class Answer {
   // Adds a chunk of a stream, of chat completions or of completions.
   add(chunk) {
     this.version = chunk.system_fingerprint ?? this.version;
-    this.progress = chunk.progress ?? this.progress;
+    if (chunk.progress) {
+      this.progress = chunk.progress;
+      this.#showProgress();
+    }
     const choice = chunk.choices?.[0];
     if (!choice) return;
     const text = choice.delta?.content ?? choice.text ?? "";

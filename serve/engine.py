@@ -209,7 +209,7 @@ class Engine:
 
     def _report_progress(self) -> None:
         with self._changed:
-            states = [(request, Progress(place, 0)) for place, request in enumerate(self._waiting, start=1)]
+            states = [(request, Progress(position, 0)) for position, request in enumerate(self._waiting, start=1)]
         states += [(request, Progress(0, self._batch.cache.lengths[row.slot])) for request, row in self._prefill.items()]
         for request, progress in states:
             if request.on_progress and progress != request.progress:

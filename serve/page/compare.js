@@ -69,7 +69,8 @@ export function voteElement(turn, stores, onVote) {
     }
   };
   if (turn.stored) for (const button of buttons) button.disabled = true;
-  return element("div", { className: "vote", role: "group", "aria-label": "Vote" }, element("span", {}, "Which is better?"), ...buttons, state);
+  const attributes = { className: "vote", role: "group", "aria-label": "Vote" };
+  return element("div", attributes, element("span", {}, "Which is better?"), ...buttons, state);
 }
 
 function preferenceOf(turn, choice) {

@@ -43,8 +43,8 @@ function rowOf({ path, value }, kind, state, probability) {
 
 function probabilityCell(probability) {
   if (probability === undefined) return [];
-  const className = probability < UNSURE ? "unsure" : "";
-  return [element("span", { className, title: "Probability of the value: the product of its tokens'" }, percent(probability)), probabilityBar(probability)];
+  const attributes = { className: probability < UNSURE ? "unsure" : "", title: "Probability of the value: the product of its tokens'" };
+  return [element("span", attributes, percent(probability)), probabilityBar(probability)];
 }
 
 // The product over the tokens that the value is written with; undefined where they are not known.

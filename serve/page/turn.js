@@ -100,7 +100,8 @@ export class Turn {
       ["Delete", () => this.actions.remove(this)],
     ];
     // Browsers let only pages of this machine or over TLS write to the clipboard.
-    if (navigator.clipboard) actions.unshift(["Copy", () => navigator.clipboard.writeText(this.answers.map(({ text }) => text).join("\n\n"))]);
+    const copy = () => navigator.clipboard.writeText(this.answers.map(({ text }) => text).join("\n\n"));
+    if (navigator.clipboard) actions.unshift(["Copy", copy]);
     return actions.map(([label, action]) => {
       const button = element("button", { type: "button", className: "secondary" }, label);
       button.addEventListener("click", action);

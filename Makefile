@@ -38,7 +38,7 @@ ui: setup ## MLflow's and Prefect's web pages on loopback
 	python -m flows.ui
 
 chat: setup ## a page with the base and the tuned model of the last run side by side, on loopback
-	python -m serve artifacts/model --compare-with artifacts/base --unverified
+	python -m serve artifacts/model --compare-with artifacts/base --unverified --tasks artifacts/documents/tasks.json
 
 deploy: setup ## a Prefect server, the deployments of prefect.yaml and a worker that runs them, until Ctrl-C
 	python -m flows.deploy

@@ -82,14 +82,41 @@ def tab(devtools: int, address: str, width: int, height: int) -> Page:
     return page
 
 
-def chat(devtools: int) -> None:
-    """The web page with an answer."""
-    with server(sys.executable, "-m", "serve", f"models:/{MODEL}@champion", health="/readyz") as address:
+def chat(devtools: int, model: str = f"models:/{MODEL}@champion", artifacts: Path = Path("artifacts")) -> None:
+    """The web page with an answer, with values extracted from a note, and with answers of the tuned and the base model."""
+    options = ("--compare-with", str(artifacts / "base"), "--unverified", "--tasks", str(artifacts / "documents" / "tasks.json"))
+    with server(sys.executable, "-m", "serve", model, *options, health="/readyz") as address:
         page = tab(devtools, address, 1100, 520)
         page.wait(READY)
         send(page, QUESTION)
         page.wait(ANSWERED, seconds=120)
         save(page, "chat")
+        extraction(tab(devtools, address, 1100, 800))
+        comparison(tab(devtools, address, 1100, 640))
+
+
+def extraction(page: Page) -> None:
+    """Values from a note, one of them lit up with the words that it came from."""
+    page.wait(READY)
+    page.click("[name=mode][value=extract]")
+    page.wait("document.querySelector('#task').options.length > 1")
+    send(page, QUESTION.partition("\n\n")[2])
+    page.wait(ANSWERED, seconds=120)
+    page.focus(".fields tr:nth-of-type(3) .value")
+    page.evaluate("document.querySelector('#conversation').scrollTop = 0")
+    save(page, "extraction")
+
+
+def comparison(page: Page) -> None:
+    """Answers of two models with one seed, and the words in which they differ."""
+    page.wait(READY)
+    page.click("#compare")
+    page.evaluate("Object.assign(document.querySelector('#seed'), {value: 7}); document.querySelector('#length').value = 64")
+    send(page, "What is arachnodactyly?")
+    page.wait(ANSWERED, seconds=120)
+    page.evaluate("[...document.querySelectorAll('.views button')].find(b => b.innerText === 'Differences').click()")
+    page.evaluate("document.querySelector('.vote').scrollIntoView({block: 'nearest'})")
+    save(page, "comparison")
 
 
 def reports(devtools: int) -> None:

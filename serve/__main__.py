@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -12,7 +13,8 @@ from starlette.types import ASGIApp
 
 from serve.api import application
 from serve.connection import Connection
-from serve.models import EngineOptions, ModelRefused, model_id
+from serve.models import EngineOptions, ModelRefused, model_id, read_tasks
+from serve.preferences import PreferenceFile
 from serve.rollout import Rollout
 from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, allow_origins, is_loopback, read_api_keys
 from tasks.runtime.permissions import close_project
@@ -63,6 +65,10 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=16, help="sequences that are decoded at the same time (default 16)")
     parser.add_argument("--quantize", choices=["int8"], help="serve with 8-bit weights, which are read faster")
     parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt and its answer together, at most (default 2048)")
+    tasks_help = "tasks.json with the extraction tasks of a directory that holds none, for the page"
+    parser.add_argument("--tasks", metavar="FILE", type=Path, help=tasks_help)
+    preferences_help = "file of mode 0600 to which votes on compared answers are appended, with prompts and answers"
+    parser.add_argument("--preferences", metavar="FILE", type=Path, help=preferences_help)
     parser.add_argument("--unverified", action="store_true", help="also serve a model that does not verify, or has no passport")
     parser.add_argument(
         "--max-body", type=int, default=limits.max_body_bytes, help=f"bytes of a request's body (default {limits.max_body_bytes})"
@@ -85,11 +91,13 @@ def _serve(options: argparse.Namespace) -> None:
     keys, loopback = read_api_keys(os.environ), is_loopback(options.host)
     if not (keys or loopback):
         raise ValueError(f"on {options.host} others can reach it: set {API_KEYS} or {API_KEYS_FILE}")
-    engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified, options.quantize)
+    preferences = PreferenceFile(options.preferences) if options.preferences else None
+    tasks = read_tasks(options.tasks) if options.tasks else {}
+    engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified, options.quantize, tasks)
     sources = _sources(options.model, options.compare_with)
     rollouts = {name: Rollout(source, engine_options, poll_seconds=POLL_SECONDS) for name, source in sources.items()}
     limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)
-    middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback)
+    middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback, preferences=preferences)
     app = allow_origins(middleware, options.allow_origin, has_key=bool(keys)) if options.allow_origin else middleware
     for name, rollout in rollouts.items():
         print(f"{name}: {rollout.current.fingerprint}{'' if rollout.current.verified else ', not verified'}", flush=True)

@@ -13,6 +13,7 @@ from serve.completions import CompletionService, find_name, find_rollout
 from serve.metrics import Metrics
 from serve.model_info import model_info
 from serve.models import ServedModel
+from serve.preferences import Preference, PreferenceFile, record
 from serve.responses_api import ResponsesRequest
 from serve.rollout import Rollout
 from serve.schema import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
@@ -30,11 +31,17 @@ STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-strea
 
 
 def application(
-    rollouts: Mapping[str, Rollout], *, keys: tuple[str, ...] = (), limits: Limits, loopback: bool = True
+    rollouts: Mapping[str, Rollout],
+    *,
+    keys: tuple[str, ...] = (),
+    limits: Limits,
+    loopback: bool = True,
+    preferences: PreferenceFile | None = None,
 ) -> SecurityMiddleware:
     """The ASGI application over the models, by the names that clients use. The first one is the page's default.
 
     ``keys``: the API keys, any of which is accepted; none: no key is needed. ``loopback``: whether the server listens on loopback only.
+    ``preferences``: where votes on answers are stored, if anywhere.
     """
     app = FastAPI(
         title="medical-llm",
@@ -48,7 +55,9 @@ def application(
     errors.install(app, field_names(Lenient))
     _add_completion_routes(app, CompletionService(rollouts, metrics, limits))
     page = _add_page(app)
-    _add_model_routes(app, rollouts)
+    _add_model_routes(app, rollouts, stores_preferences=preferences is not None)
+    if preferences:
+        _add_preferences_route(app, rollouts, preferences)
     _add_token_routes(app, rollouts)
     _add_status_routes(app, rollouts, metrics, is_draining=lambda: middleware.draining)
     routes = {str(getattr(route, "path", "")) for route in app.routes} | set(page)
@@ -81,11 +90,12 @@ def _add_completion_routes(app: FastAPI, service: CompletionService) -> None:
         return await service.respond(body, request)
 
 
-def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:
+def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout], *, stores_preferences: bool) -> None:
     @app.get("/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_describe(name, rollout.current) for name, rollout in rollouts.items()]}
+        data = [_describe(name, rollout.current) for name, rollout in rollouts.items()]
+        return {"object": "list", "data": data, "stores_preferences": stores_preferences}
 
     @app.get("/models/{model:path}", include_in_schema=False)
     @app.get("/v1/models/{model:path}")
@@ -96,6 +106,16 @@ def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:
     async def passport(model: str | None = None) -> dict[str, Any]:
         name = next(iter(rollouts)) if model is None else model
         return await asyncio.to_thread(model_info, name, find_rollout(rollouts, name).current)
+
+
+def _add_preferences_route(app: FastAPI, rollouts: Mapping[str, Rollout], file: PreferenceFile) -> None:
+    @app.post("/preferences", status_code=201)
+    async def preferences(body: Preference) -> dict[str, bool]:
+        try:
+            await asyncio.to_thread(file.append, record(body, rollouts))
+        except OSError:
+            raise errors.unavailable("The preference cannot be stored.") from None
+        return {"stored": True}
 
 
 def _add_token_routes(app: FastAPI, rollouts: Mapping[str, Rollout]) -> None:

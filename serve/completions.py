@@ -123,6 +123,7 @@ class CompletionService:
                 min_tokens=body.min_tokens,
                 log_probabilities=top,
                 echo=echo,
+                progress=bool(body.stream_options and body.stream_options.include_progress),
                 seconds=self._limits.answer_seconds,
             )
             try:

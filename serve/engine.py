@@ -26,6 +26,7 @@ from model.llama import Transformer
 CHUNK = 64  # prompt tokens that are prefilled between two decoding steps of the other requests
 GPU_CHUNK = 512  # likewise: a GPU reads all weights for 512 as fast as for 64
 R = TypeVar("R")
+E = TypeVar("E")
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
 _log = logging.getLogger(__name__)
 
@@ -48,9 +49,20 @@ class EngineClosed(Exception):
     """The engine takes no more requests."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a request is at before its first token: its place in the queue, 0 once it has a slot, and the prompt tokens that are read."""
+
+    queue: int
+    read_tokens: int
+
+
 @dataclass(eq=False)
 class Request:
-    """A prompt to continue. ``emit`` gets every token, also the one that stops the sequence, and then the finish reason."""
+    """A prompt to continue. ``emit`` gets every token, also the one that stops the sequence, and then the finish reason.
+
+    ``on_progress`` gets a ``Progress`` each time that it changes, before the first token; it must not block either.
+    """
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -59,6 +71,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     form: Form | None = None  # which tokens may follow, where not all may
+    on_progress: Callable[[Progress], None] | None = None
+    progress: Progress | None = field(default=None, init=False)  # that was emitted last
     cancelled: bool = field(default=False, init=False)
     cached_tokens: int = field(default=0, init=False)  # prompt tokens that came from the prefix cache
     new_tokens: int = field(default=0, init=False)  # sampled so far
@@ -156,6 +170,7 @@ class Engine:
                     self._changed.wait()
             self._drop_cancelled()
             self._admit()
+            self._report_progress()
             self._prefill_step()
             self._decode_step()
 
@@ -191,6 +206,15 @@ class Engine:
             self._batch.cache.copy(source, row.slot, length)
         self._prefix_cache[row.slot] = row.tokens[:length]
         return length
+
+    def _report_progress(self) -> None:
+        with self._changed:
+            states = [(request, Progress(position, 0)) for position, request in enumerate(self._waiting, start=1)]
+        states += [(request, Progress(0, self._batch.cache.lengths[row.slot])) for request, row in self._prefill.items()]
+        for request, progress in states:
+            if request.on_progress and progress != request.progress:
+                request.progress = progress
+                self._deliver(request, request.on_progress, progress)
 
     def _prefill_step(self) -> None:
         """Prefill the next chunk of one prompt. The next call continues another prompt."""
@@ -251,8 +275,11 @@ class Engine:
         return count // self._chunk * self._chunk
 
     def _emit(self, request: Request, event: Token | FinishReason) -> None:
+        self._deliver(request, request.emit, event)
+
+    def _deliver(self, request: Request, emit: Callable[[E], None], event: E) -> None:
         try:
-            request.emit(event)
+            emit(event)
         except Exception as error:  # the receiver is gone
             _log.warning("a request cannot receive its tokens and is cancelled: %s", type(error).__name__)
             request.cancel()

@@ -1,5 +1,6 @@
 """The ``/passport`` route: a model's passport in short, that is its data, its scores and the decision on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from serve.models import ServedModel
@@ -27,6 +28,17 @@ def model_info(model: str, served: ServedModel) -> dict[str, Any]:
         "metrics": [row | {"meaning": label(row["metric"])} for row in decision.get("table", [])],
         "decision": {"verdict": decision.get("verdict"), "reasons": decision.get("reasons", [])} if decision else None,
         "card": served.card,
+        "tasks": {name: _task(task) for name, task in served.tasks.items()},
+    }
+
+
+def _task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """How to ask an extraction task as in training, its answers' schema, and how notes state each number: ``HR #``."""
+    numbers = [number for field in task.get("fields", {}).values() for number in field.get("numbers", {}).items()]
+    return {
+        "instructions": task["instructions"],
+        "schema": task["schema"],
+        "stated": {name: source["stated"] for name, source in numbers},
     }
 
 

@@ -21,9 +21,10 @@ from model.generation.sampling import GREEDY, Sampling
 from model.tokenizer.tokenizer import Tokenizer
 from serve import verified
 from serve.engine import Engine, FinishReason, Request, run_in_fresh_thread
-from serve.verified import CARD, ModelLocation, Verification
+from serve.verified import CARD, TASKS, ModelLocation, Verification
 
-Loaded = tuple[str | None, Mapping[str, float], Tokenizer, Engine]  # card, defaults of sampling
+Tasks = Mapping[str, Any]  # extraction tasks by their names, as preprocess writes them
+Loaded = tuple[str | None, Tasks, Mapping[str, float], Tokenizer, Engine]  # card, tasks, defaults of sampling
 REGISTRY = "models:/"
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # those of transformers that Sampling has
 PROBE_PROMPTS = ("What is arachnodactyly?", "Name three signs of pneumonia.", "The patient was diagnosed with")
@@ -44,6 +45,7 @@ class EngineOptions:
     max_waiting: int
     unverified: bool  # also open models that do not verify
     quantize: str | None = None  # "int8": with 8-bit weights, whatever is stored
+    tasks: Tasks = field(default_factory=dict)  # of a model that brings none
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ServedModel:
     location: ModelLocation
     verification: Verification
     card: str | None
+    tasks: Tasks
     engine: Engine
     tokenizer: Tokenizer
     defaults: Mapping[str, float]  # of sampling settings that a request does not give, from generation_config.json
@@ -137,8 +140,8 @@ def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
     except Exception as error:  # no content of a file may end a running server
         message = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise ModelRefused(f"{_display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
-    card, defaults, tokenizer, engine = loaded
-    served = ServedModel(location, verification, card, engine, tokenizer, defaults, options.quantize)
+    card, tasks, defaults, tokenizer, engine = loaded
+    served = ServedModel(location, verification, card, tasks or options.tasks, engine, tokenizer, defaults, options.quantize)
     try:
         smoke_test(served)
     except ModelRefused:
@@ -153,7 +156,13 @@ def _load_verified(location: ModelLocation, verification: Verification, options:
 
 
 def _read(directory: Path, weights: dict[str, str] | None, options: EngineOptions) -> Loaded:
-    return _read_card(directory), _read_defaults(directory), *run_in_fresh_thread(_load, directory, weights, options)
+    tasks = directory / TASKS
+    return (
+        _read_card(directory),
+        read_tasks(tasks) if tasks.is_file() else {},
+        _read_defaults(directory),
+        *run_in_fresh_thread(_load, directory, weights, options),
+    )
 
 
 def _read_defaults(directory: Path) -> Mapping[str, float]:
@@ -166,6 +175,16 @@ def _read_defaults(directory: Path) -> Mapping[str, float]:
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
     return defaults
+
+
+def read_tasks(path: Path) -> Tasks:
+    """The extraction tasks in a ``tasks.json``; ``ValueError`` for what is none."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; preprocess writes one into artifacts/documents")
+    tasks = read_json(path)
+    if not all(isinstance(task, dict) and {"instructions", "schema"} <= task.keys() for task in tasks.values()):
+        raise ValueError(f"{path.name} is no list of extraction tasks as preprocess writes it")
+    return tasks
 
 
 def _read_card(directory: Path) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from model.generation.grammar import CALL
 from model.generation.sampling import LogProbability
 from model.tokenizer.tokenizer import Tokenizer
+from serve.engine import Progress
 from serve.text import CompletionStream, StreamChunk
 from serve.tools import parse_calls
 
@@ -68,6 +69,12 @@ class ResponseBuilder(ABC):
         """The streamed events of a chunk."""
         built = self.build_chunk(chunk)
         return [built] if built else []
+
+    def progress_chunk(self, choice: int, progress: Progress, stream: CompletionStream) -> dict[str, Any]:
+        """A chunk without choices: how far the prompt of one choice is read."""
+        tokens = len(stream.prompts[choice // stream.options.n])
+        state = {"index": choice, "queue": progress.queue, "prompt_tokens": tokens, "read_tokens": progress.read_tokens}
+        return self._chunk([]) | {"progress": state}
 
     def final_events(self, stream: CompletionStream, *, include_usage: bool) -> list[dict[str, Any]]:
         """The last events of a stream: with ``include_usage`` one without choices, with the usage."""

@@ -33,6 +33,7 @@ class StreamOptions(Strict):
     """OpenAI's ``stream_options``."""
 
     include_usage: bool = False
+    include_progress: bool = Field(False, description="our own: chunks without choices that say how far the prompt is read")
     include_obfuscation: Ignored = None
     continuous_usage_stats: Literal[False] = False
 

@@ -72,6 +72,9 @@ async def server_sent_events(stream: CompletionStream, builder: ResponseBuilder,
         for event in builder.initial_chunks(stream.choices):
             yield _event(event | no_usage_yet)
         async for chunk in stream:
+            if chunk.progress:
+                yield _event(builder.progress_chunk(chunk.choice, chunk.progress, stream) | no_usage_yet)
+                continue
             large = len(chunk.tokens) >= LARGE_CHUNK
             for event in await asyncio.to_thread(builder.events, chunk) if large else builder.events(chunk):
                 yield _event(event | no_usage_yet)

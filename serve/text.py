@@ -15,9 +15,10 @@ from model.generation.generate import Token, check, prompt_log_probabilities
 from model.generation.grammar import Form, Grammar, MinTokens
 from model.generation.sampling import LogProbability, Sampling
 from model.tokenizer.tokenizer import TextStream, Tokenizer
-from serve.engine import Engine, FinishReason, QueueFull, Request, run_in_fresh_thread
+from serve.engine import Engine, FinishReason, Progress, QueueFull, Request, run_in_fresh_thread
 
 ChoiceFinishReason = Literal["stop", "length"]
+Event = Token | FinishReason | Progress
 _scorer = ThreadPoolExecutor(1, thread_name_prefix="scorer")  # one prompt's logits at a time, in parallel to the engine
 _scoring: set["CompletionStream"] = set()
 
@@ -44,12 +45,15 @@ class GenerationOptions:
     grammar: Grammar | None = None  # which answers must fit; without min_tokens and ignore_eos
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     echo: bool = False
+    progress: bool = False  # also chunks that say how far the prompts are read
     seconds: float = 600.0  # then an answer ends with the tokens that it has
 
 
 @dataclass(frozen=True)
 class StreamChunk:
     """The text of one choice that became certain, with its tokens (id, log-probability). The last chunk has the finish reason.
+
+    With the option ``progress`` there are chunks before the first token that have nothing but it.
 
     The token that ends an answer has no text. It is listed with ``echo`` only, where every token counts.
     """
@@ -58,6 +62,7 @@ class StreamChunk:
     text: str
     tokens: tuple[tuple[int, LogProbability | None], ...] = ()
     finish: ChoiceFinishReason | None = None
+    progress: Progress | None = None
 
 
 class CompletionStream:
@@ -73,7 +78,7 @@ class CompletionStream:
         self.first_token_seconds: float | None = None
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[tuple[int, Token | FinishReason] | None] = asyncio.Queue()  # None: the time is over
+        self._events: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()  # None: the time is over
         self._timer = self._loop.call_later(options.seconds, self._events.put_nowait, None)
         self._prompt_scores: list[list[LogProbability | None]] = []
         self._answers = [Answer(TextStream(tokenizer), options.stop) for _ in range(self.choices)]
@@ -140,7 +145,7 @@ class CompletionStream:
             choice, event = message
             if choice not in running:  # a token that was sampled before the cancellation took effect
                 continue
-            chunk = self._chunk(choice, event)
+            chunk = StreamChunk(choice, "", progress=event) if isinstance(event, Progress) else self._chunk(choice, event)
             if chunk.finish:
                 running.remove(choice)
                 self._requests[choice].cancel()
@@ -169,6 +174,7 @@ class CompletionStream:
             stop_ids=self._stop_ids,
             log_probabilities=self.options.log_probabilities,
             form=self._form(),
+            on_progress=_emitter(self._loop, self._events, choice) if self.options.progress else None,
         )
 
     def _form(self) -> Form | None:
@@ -206,15 +212,13 @@ class CompletionStream:
         return StreamChunk(choice, self.tokenizer.decode(visible_ids), tuple(zip(ids, scores, strict=True)))
 
 
-def _emitter(
-    loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[tuple[int, Token | FinishReason] | None]", choice: int
-) -> Callable[[Token | FinishReason], None]:
+def _emitter(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[tuple[int, Event] | None]", choice: int) -> Callable[[Event], None]:
     """Hands the engine's events of one choice to the event loop.
 
     It does not refer to the stream: objects in a reference cycle are freed late, and the engine, its model and its cache with them.
     """
 
-    def emit(event: Token | FinishReason) -> None:  # called in the engine's thread
+    def emit(event: Event) -> None:  # called in the engine's thread
         loop.call_soon_threadsafe(events.put_nowait, (choice, event))
 
     return emit

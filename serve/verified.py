@@ -18,6 +18,7 @@ from tasks.registry.lineage.passport import COPY
 from tasks.runtime.regular_files import read_regular
 
 CARD = "README.md"
+TASKS = "tasks.json"  # the extraction tasks that it was trained on
 NOT_LOADED = "code/"  # the server runs no code of a version
 
 

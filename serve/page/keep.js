@@ -16,11 +16,14 @@ export function keep(turns) {
 function write(turns) {
   if (!$("keep").checked) return localStorage.removeItem(KEPT);
   const settings = Object.fromEntries(FIELDS.map((name) => [name, $(name).value]));
-  const shown = turns.map(({ mode, prompt, answers }) => ({ mode, prompt, answers: answers.map(contentOf) }));
-  localStorage.setItem(KEPT, JSON.stringify({ settings, shade: $("shade").checked, turns: shown }));
+  localStorage.setItem(KEPT, JSON.stringify({ settings, shade: $("shade").checked, turns: turns.map(contentOf) }));
 }
 
-export const contentOf = ({ model, version, text, finishReason, failed }) => ({ model, version, text, finishReason, failed });
+// What a turn holds, to be kept or exported.
+export function contentOf({ mode, prompt, task, seed, vote, stored, answers }) {
+  const contents = answers.map(({ model, version, text, finishReason, failed }) => ({ model, version, text, finishReason, failed }));
+  return { mode, prompt, task, seed, vote, stored, answers: contents };
+}
 
 // Fills in the settings that were kept; the turns that were, or none.
 export function restore() {

@@ -1,6 +1,14 @@
-// The Markdown of model cards as elements: headings, lists, tables, paragraphs, bold and code.
+// Markdown as elements: headings, lists, tables, paragraphs, blocks of code; bold and code within them.
 
 import { element } from "./dom.js";
+
+const KINDS = [
+  ["heading", /^#{1,6} /],
+  ["bullets", /^ *[*+-] /],
+  ["numbers", /^ *\d{1,3}[.)] /],
+  ["table", /^\|/],
+  ["blank", /^\s*$/],
+];
 
 // The lines below a heading of the second level, or "" if there is none.
 export function linesBelow(markdown, title) {
@@ -9,27 +17,38 @@ export function linesBelow(markdown, title) {
 }
 
 export function toElements(markdown) {
-  const body = markdown.replace(/^---\n[^]*?\n---\n/, ""); // the front matter, which is for programs
-  return body
-    .split(/\n{2,}|(?<=^#.*)\n/m)
-    .map((text) => text.trim())
-    .filter(Boolean)
-    .map(block);
+  const blocks = [];
+  let fence = null; // the lines of a block of code that is not closed yet
+  for (const line of markdown.split("\n")) {
+    if (/^ {0,3}```/.test(line)) {
+      if (!fence) blocks.push({ kind: "code", lines: [] });
+      fence = fence ? null : blocks.at(-1).lines;
+    } else if (fence) fence.push(line);
+    else addLine(blocks, line);
+  }
+  return blocks.filter(({ kind }) => kind !== "blank").map(({ kind, lines }) => BLOCKS[kind](lines));
 }
 
-function block(text) {
-  const lines = text.split("\n");
-  const heading = /^(#{1,4}) (.*)$/.exec(lines[0]);
-  if (heading) return element(`h${Math.min(6, heading[1].length + 2)}`, {}, ...inline(heading[2]));
-  if (lines[0].startsWith("* ")) return list(text);
-  if (lines[0].startsWith("|")) return table(lines);
-  return element("p", {}, ...inline(text));
+// Lines of one kind make one block, except headings; a list's lines may go on, indented.
+function addLine(blocks, line) {
+  const last = blocks.at(-1);
+  const kind = KINDS.find(([, pattern]) => pattern.test(line))?.[0] ?? "text";
+  const goesOn = kind === "text" && /^ +\S/.test(line) && ["bullets", "numbers"].includes(last?.kind);
+  if (goesOn) last.lines.push(`${last.lines.pop()}\n${line.trim()}`);
+  else if (last?.kind === kind && kind !== "heading") last.lines.push(line);
+  else blocks.push({ kind, lines: [line] });
 }
 
-function list(text) {
-  const items = text.split(/\n\* |^\* /).filter(Boolean);
-  return element("ul", {}, ...items.map((item) => element("li", {}, ...inline(item))));
-}
+const BLOCKS = {
+  heading: ([line]) => element(`h${Math.min(6, line.indexOf(" ") + 2)}`, {}, ...inline(line.replace(/^#+ /, ""))),
+  bullets: (lines) => element("ul", {}, ...items(lines)),
+  numbers: (lines) => element("ol", { start: Number.parseInt(lines[0], 10) }, ...items(lines)),
+  table: (lines) => (lines.length > 1 ? table(lines) : BLOCKS.text(lines)),
+  code: (lines) => element("pre", { tabindex: 0 }, element("code", {}, lines.join("\n"))),
+  text: (lines) => element("p", {}, ...inline(lines.join("\n"))),
+};
+
+const items = (lines) => lines.map((line) => element("li", {}, ...inline(line.replace(/^ *(?:[*+-]|\d+[.)]) /, ""))));
 
 function table([head, , ...rows]) {
   const cells = (line, tag) =>
@@ -49,7 +68,7 @@ export function scrollable(label, table) {
 
 function inline(text) {
   return text.split(/(\*\*[^*]+\*\*|`[^`]+`)/).map((part) => {
-    if (part.startsWith("**")) return element("strong", {}, part.slice(2, -2));
-    return part.startsWith("`") ? element("code", {}, part.slice(1, -1)) : part;
+    if (part.length > 4 && part.startsWith("**") && part.endsWith("**")) return element("strong", {}, part.slice(2, -2));
+    return part.length > 2 && part.startsWith("`") && part.endsWith("`") ? element("code", {}, part.slice(1, -1)) : part;
   });
 }

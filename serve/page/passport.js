@@ -66,7 +66,8 @@ function decisionSection({ verdict, reasons = [] }) {
 }
 
 function wholeCard(card) {
-  const body = element("div", { className: "model-card" }, ...toElements(card));
+  const text = card.replace(/^---\n[^]*?\n---\n/, ""); // without the front matter, which is for programs
+  const body = element("div", { className: "model-card" }, ...toElements(text));
   return element("details", {}, element("summary", {}, "The whole model card"), body);
 }
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from model.checkpoint.config import read_config
 from tasks.corpus.annotation.figures import Figures
 from tasks.corpus.documents import read_documents
+from tasks.corpus.extraction.definitions import FILE as TASKS
 from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
@@ -75,6 +76,7 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     corpus = read_manifest(RAW)
     terms = _terms(contents)
     (added / "README.md").write_text(_card(contents, corpus, terms), encoding="utf-8")
+    _copy_tasks(_trees(contents.records).values(), added)
     write_seen(contents.shards, contents.variants, contents.training / SEEN, folder / SEEN)
     document = _passport(contents, number, corpus)
     page = folder / "lineage.html"
@@ -92,6 +94,12 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     write_whole(folder / FILE, document)
     signed, tags = _sign(folder / FILE, key, [contents.tuned, added])
     return Package(folders, [*files, *signed], tags)
+
+
+def _copy_tasks(trees: Iterable[Path], folder: Path) -> None:
+    """The extraction tasks of training, for those who ask the model, where there are any."""
+    for path in (tree / TASKS for tree in trees if (tree / TASKS).is_file()):
+        (folder / TASKS).write_bytes(path.read_bytes())
 
 
 def _terms(contents: Contents) -> BaseTerms:

@@ -1,6 +1,7 @@
 """A server with the page and a fake API, for answers that a real model does not give on demand: markup, endless answers, refusals.
 
-The last line of a prompt chooses the scenario: "markup", "endless", "busy", "long" or "cut"; anything else gets a short answer.
+The last line of a prompt chooses the scenario: "markup", "markdown", "queued", "endless", "busy", "long" or "cut"; anything else gets a
+short answer, and a request with a JSON Schema the extraction from ``NOTE``.
 """
 
 import codecs
@@ -25,6 +26,42 @@ SHORT = (
     "Arach|no|dact|yly| is| a| condition| in| which| the| fingers| and| toes| are| unusually| long| and| slender|, like| those| of| a|"
     " spider|.| It| may| occur| alone| or| as| a| feature| of| Mar|fan| syndrome|, for| which| 39| °C| and| naïve| are| no| signs|."
 )
+MARKDOWN = (
+    "# Signs|\n\n|**Fev|er**| and| cough|:\n|*| one|\n*| two|\n\n|1.| rest|\n\n|```|\nBP|  120|/80\n|```|\n\n"
+    "¦| a| ¦| b| ¦\n|¦-¦-¦\n|¦| 1| ¦| 2| ¦\n"
+)  # tokens end at |; ¦ is written as |
+NOTE = """Day 3 of Mrs. Holloway, 86 years old. <b>BP</b> 131/68 mmHg, HR 104/min, T 37.6°C.
+WBC 15,780 /uL. Continue Ceftriaxone, amlodipine."""
+EXTRACTED = (
+    '{"vital_signs":{"|systolic|_bp":131|,"diastolic_bp":|68|,"heart_rate":86|,"temperature":37|.|6|},"laboratory":{"wbc":|15780.0|},'
+    '"medications":["Ceftri|axone|","Amlodipine|","Hep|arin|"]}'
+)
+TASK = {
+    "instructions": ["Extract the values of this note as JSON.", "Which values does it state?"],
+    "schema": {
+        "type": "object",
+        "properties": {
+            "vital_signs": {
+                "type": "object",
+                "properties": {
+                    "systolic_bp": {"type": "number", "x-unit": "mm[Hg]"},
+                    "diastolic_bp": {"type": "number", "x-unit": "mm[Hg]"},
+                    "heart_rate": {"type": "number", "x-unit": "/min"},
+                    "temperature": {"type": "number", "x-unit": "Cel"},
+                },
+            },
+            "laboratory": {"type": "object", "properties": {"wbc": {"type": "number", "x-unit": "/uL"}}},
+            "medications": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "stated": {
+        "systolic_bp": ["BP #/*"],
+        "diastolic_bp": ["BP */#", "blood pressure */#"],
+        "heart_rate": ["HR #"],
+        "temperature": ["T #"],
+        "wbc": ["WBC #"],
+    },
+}
 FIGURE = {"value": 2.4137, "low": 2.3516, "high": 2.4702}
 METRICS = [
     {
@@ -78,6 +115,7 @@ PASSPORT = {
     "metrics": METRICS,
     "decision": {"verdict": "champion", "reasons": ["better on answer_nll by more than 0.005"]},
     "card": CARD,
+    "tasks": {"measurements": TASK},
 }
 
 
@@ -89,7 +127,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *, key: str = "", models: tuple[str, ...] = ("medical-llm", "medical-llm@previous"), pause: float = 0.0):
         super().__init__(("127.0.0.1", 0), Handler)
         self.key, self.models, self.pause = key, models, pause
-        self.bodies: list[dict[str, Any]] = []  # of all POST requests
+        self.bodies: list[dict[str, Any]] = []  # of all POST requests for answers
+        self.preferences: list[dict[str, Any]] | None = None  # that were stored, if they are
+        self.answers: dict[str, str] = {}  # of models that answer otherwise than with SHORT
         self.client_left = threading.Event()  # set when a client disconnects before its answer is complete
         self.busy = 1  # how many "busy" requests are refused before one is answered
         self.address = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -117,9 +157,8 @@ class Handler(BaseHTTPRequestHandler):
         elif not self._allowed():
             return
         elif address.path == "/v1/models":
-            self._json(
-                200, {"object": "list", "data": [{"id": model, "object": "model", "max_model_len": 512} for model in self.server.models]}
-            )
+            models = [{"id": model, "object": "model", "max_model_len": 512} for model in self.server.models]
+            self._json(200, {"object": "list", "data": models, "stores_preferences": self.server.preferences is not None})
         elif address.path == "/passport":
             self._json(200, PASSPORT | {"model": parse_qs(address.query)["model"][0]})
         else:
@@ -129,6 +168,10 @@ class Handler(BaseHTTPRequestHandler):
         """A stream, or the refusal that the prompt asks for."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._allowed():
+            return
+        if self.path == "/preferences" and self.server.preferences is not None:
+            self.server.preferences.append(body)
+            self._json(201, {"stored": True})
             return
         self.server.bodies.append(body)
         chat = self.path == "/v1/chat/completions"
@@ -144,8 +187,13 @@ class Handler(BaseHTTPRequestHandler):
     def _stream(self, body: dict[str, Any], chat: bool, scenario: str) -> None:
         self._head(200, "text/event-stream")
         try:
+            for place, read in ((2, 0), (0, 64), (0, 448)) if scenario == "queued" else ():
+                progress = {"index": 0, "queue": place, "prompt_tokens": 900, "read_tokens": read}
+                self._event({"model": body["model"], "choices": [], "progress": progress})
+                time.sleep(0.8)
+            text = EXTRACTED if "response_format" in body else self.server.answers.get(body["model"]) or TEXTS.get(scenario, SHORT)
             letters = codecs.getincrementaldecoder("utf-8")()
-            for token in tokens(scenario):
+            for token in tokens(scenario, text):
                 self._event(
                     {
                         "model": body["model"],
@@ -192,13 +240,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def tokens(scenario: str) -> Iterator[bytes]:
+TEXTS = {"markup": MARKUP.replace(" ", "| "), "markdown": MARKDOWN}
+
+
+def tokens(scenario: str, text: str) -> Iterator[bytes]:
     """The answer's tokens. A character of several bytes is spread over as many tokens."""
     if scenario == "endless":
         yield from (f" {n}".encode() for n in range(100_000))
-    text = MARKUP.replace(" ", "| ") if scenario == "markup" else SHORT
-    for token in text.split("|")[: 3 if scenario == "cut" else None]:
-        content = token.encode()
+    for token in text.split("|")[: 4 if scenario == "cut" else None]:
+        content = token.replace("¦", "|").encode()
         yield from ([content] if content.isascii() else [bytes([byte]) for byte in content])
 
 

@@ -18,6 +18,7 @@ from helpers.project import ROOT, free_port
 from serve.api import application
 from serve.connection import Connection
 from serve.models import EngineOptions
+from serve.preferences import PreferenceFile
 from serve.rollout import Rollout
 from serve.security import Limits, SecurityMiddleware
 
@@ -65,11 +66,12 @@ def run_server(
     keys: tuple[str, ...] = (),
     limits: Limits | None = None,
     poll_seconds: float = 0.2,
+    preferences: PreferenceFile | None = None,
 ) -> Iterator[RunningServer]:
     """A server for ``models``, sources by the names that clients use; it ends with the context."""
     options = EngineOptions(slots=slots, max_len=None, max_waiting=max_waiting, unverified=unverified)
     rollouts = {name: Rollout(str(source), options, poll_seconds=poll_seconds) for name, source in models.items()}
-    middleware = application(rollouts, keys=keys, limits=limits or Limits())
+    middleware = application(rollouts, keys=keys, limits=limits or Limits(), preferences=preferences)
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(middleware, host="127.0.0.1", port=port, log_config=None, access_log=False, http=Connection, ws="none")

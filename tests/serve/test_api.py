@@ -15,6 +15,7 @@ from helpers.serving import CHAT, COMPLETION, QUESTION, RunningServer, error_of,
 
 from model.generation.completion import Llama
 from model.generation.generate import prompt_log_probabilities
+from serve.engine import CHUNK
 from serve.security import Limits
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,22 @@ class TestOpenAI:
         assert client.chat.completions.create(**(CHAT | {"messages": parts})).choices[0].message.content == expected.text
         again = [*CHAT["messages"], completion.choices[0].message.model_dump(), CHAT["messages"][0]]
         assert client.chat.completions.create(**(CHAT | {"messages": again})).choices[0].finish_reason
+
+    def test_a_stream_says_how_far_its_prompt_is_read_where_it_is_asked_to(self, server: RunningServer, llama: Llama) -> None:
+        def events(**fields: Any) -> list[dict[str, Any]]:
+            body = COMPLETION | {"prompt": "Is it a fever? " * 20, "stream": True} | fields
+            with server.client.stream("POST", "/v1/completions", json=body) as answer:
+                return [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")]
+
+        asked = events(stream_options={"include_progress": True, "include_usage": True})
+        count = len(llama.tokenizer.prompt("Is it a fever? " * 20))
+        states = [event["progress"] for event in asked if "progress" in event]
+        assert states == [{"index": 0, "queue": 0, "prompt_tokens": count, "read_tokens": CHUNK * n} for n in range(len(states))]
+        assert len(states) == -(-count // CHUNK) and all(event["choices"] == [] for event in asked[: len(states)])
+        plain = events()
+        assert [c["choices"] for c in plain] == [c["choices"] for c in asked if c["choices"]] and "progress" not in json.dumps(plain)
+        refusal = server.client.post("/v1/completions", json=COMPLETION | {"stream_options": {"include_progress": True}})
+        assert refusal.status_code == 400 and "only for stream" in error_of(refusal)["message"]
 
     def test_streams_have_the_text_of_whole_answers(self, client: openai.OpenAI) -> None:
         whole, chat = client.completions.create(**COMPLETION), client.chat.completions.create(**CHAT)

@@ -12,7 +12,7 @@ from model.generation import graphs
 from model.generation.generate import SequenceState, Token, generate
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
-from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, QueueFull, Request
+from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, Progress, QueueFull, Request
 
 MODEL = random_model(TINY)
 CONTEXT = TINY.max_seq_len
@@ -81,6 +81,28 @@ def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     assert token.log_probability.logprob == pytest.approx(exact.log_probability.logprob, abs=1e-5)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20)[1:], "length")
     assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
+
+
+def test_a_request_hears_of_its_place_in_the_queue_and_of_the_tokens_that_are_read(engine: Engine) -> None:
+    prompt = prompts(1, seed=8)[0][:1] * (3 * CHUNK + 5)
+    recorded = [Recorded([n + 1, *prompt], count=40) for n in range(6)]
+    progress: list[list[Progress]] = [[] for _ in recorded]
+    for one, states in zip(recorded, progress, strict=True):
+        one.request.on_progress = states.append
+    engine.submit(*(one.request for one in recorded))
+    assert all(one.answer()[1] == "length" for one in recorded)
+    assert {tuple(state.read_tokens for state in states if not state.queue) for states in progress} == {(0, CHUNK, 2 * CHUNK, 3 * CHUNK)}
+    assert [[state.queue for state in states if state.queue] for states in progress[4:]] in ([[1], [2, 1]], [[1], [2]])
+
+
+def test_a_receiver_of_progress_that_fails_ends_its_own_request_alone(engine: Engine) -> None:
+    def fail(_: Progress) -> None:
+        raise RuntimeError
+
+    one, other = Recorded(prompts(1, seed=9)[0]), Recorded(prompts(1, seed=9)[0])
+    one.request.on_progress = fail
+    engine.submit(one.request, other.request)
+    assert one.answer()[1] == "cancelled" and other.answer()[1] == "length"
 
 
 def test_a_stop_id_ends_a_sequence_and_is_its_last_token(engine: Engine) -> None:

@@ -1,9 +1,10 @@
 """The web page in a real browser, before the real server with tiny models: what the page and the server must agree on."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +18,10 @@ pytestmark = pytest.mark.system
 
 
 @contextmanager
-def served(*models: Path, key: str = "") -> Iterator[str]:
+def served(*models: Path, key: str = "", options: Sequence[str] = ()) -> Iterator[str]:
     """The server in a process of its own; where it answers. Tiny models have no passport."""
     port = free_port()
-    command = [sys.executable, "-m", "serve", str(models[0]), "--port", str(port), "--unverified", "--slots", "4"]
+    command = [sys.executable, "-m", "serve", str(models[0]), "--port", str(port), "--unverified", "--slots", "4", *options]
     command += [word for model in models[1:] for word in ("--compare-with", str(model))]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | ({"SERVE_API_KEYS": key} if key else {}), stderr=subprocess.DEVNULL)
     try:
@@ -31,10 +32,25 @@ def served(*models: Path, key: str = "") -> Iterator[str]:
         process.wait(120)
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"day": {"enum": [1, 2, 3]}, "fever": {"enum": ["yes", "no"]}},
+    "required": ["day", "fever"],
+    "additionalProperties": False,
+}
+
+
 @pytest.fixture(scope="module")
-def address(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    other = write_tiny_checkpoint(tmp_path_factory.mktemp("other") / "previous", seed=1)
-    with served(tiny_checkpoint, other) as url:
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("votes") / "votes.jsonl"
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint: Path, votes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("other")
+    other = write_tiny_checkpoint(folder / "previous", seed=1)
+    (folder / "tasks.json").write_text(json.dumps({"days": {"instructions": ["Which day?"], "schema": SCHEMA}}))
+    with served(tiny_checkpoint, other, options=["--preferences", str(votes), "--tasks", str(folder / "tasks.json")]) as url:
         yield url
 
 
@@ -70,6 +86,39 @@ def test_the_same_seed_gives_two_models_each_its_own_answer_twice(page: Page) ->
 
     first = answers()
     assert first[0] != first[1] and answers() == first
+
+
+def test_a_note_becomes_fields_that_fit_the_tasks_schema(page: Page) -> None:
+    page.click("[name=mode][value=extract]")
+    page.wait("document.querySelector('#task').value === 'days'")
+    send(page, "It shows fever on day 3.")
+    page.wait(ANSWERED)
+    assert page.evaluate("[...document.querySelectorAll('.fields th')].map(head => head.innerText)") == ["day", "fever"]
+    assert page.text(".fields tr:nth-of-type(2) .value") in ("yes", "no")
+    shares = page.evaluate("[...document.querySelectorAll('.probability')].map(cell => cell.innerText)")
+    assert len(shares) == 2 and all(share.endswith("%") for share in shares) and page.complaints == []
+
+
+def test_a_long_question_shows_how_far_it_is_read(page: Page) -> None:
+    page.evaluate("""new MutationObserver(() => (window.waits ??= []).push(document.querySelector('.wait')?.textContent ?? ''))
+        .observe(document.querySelector('#turns'), {childList: true, subtree: true})""")
+    page.evaluate("document.querySelector('#length').value = 16")
+    send(page, "signs and symptoms " * 14)
+    page.wait(ANSWERED)
+    assert page.evaluate("performance.getEntriesByType('resource').filter(e => e.name.endsWith('completions')).length") == 1  # no polling
+    assert page.evaluate("window.waits.some(text => /^reading: \\d+ of \\d+ tokens · \\d+ s$/.test(text))")
+
+
+def test_a_vote_is_in_the_servers_file(page: Page, votes: Path) -> None:
+    page.click("#compare")
+    send(page, "What are the signs of condition 3?")
+    page.wait(f"document.querySelector('.vote') && {ANSWERED}")
+    page.evaluate("[...document.querySelectorAll('.vote button')].find(b => b.innerText === 'Tie').click()")
+    page.wait("document.querySelector('.vote').innerText.includes('stored by the server')")
+    (record,) = map(json.loads, votes.read_text().splitlines())
+    assert record["choice"] == "tie" and [answer["fingerprint"] for answer in record["answers"]] == ["unverified"] * 2
+    texts = page.evaluate("[...document.querySelectorAll('.answer .text')].map(text => text.textContent)")
+    assert len(texts) == 2 and isinstance(record["settings"]["seed"], int) and page.complaints == []
 
 
 def test_an_answer_can_be_stopped(page: Page) -> None:

@@ -1,6 +1,7 @@
 """The server as a program: what it refuses to serve, and how it ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from model.generation.completion import Llama
 from serve.__main__ import _parser
 from serve.models import EngineOptions, ModelRefused, model_id, open_model, resolve
 from serve.security import is_loopback, read_api_keys
+from tasks.corpus.extraction.definitions import load_tasks, write_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +89,21 @@ def test_8_bit_weights_answer_as_the_librarys_and_say_so(tiny_checkpoint: Path) 
     with program(str(tiny_checkpoint), "--unverified", "--quantize", "int8") as (_, client):
         answer = client.post("/v1/completions", json=COMPLETION).json()
     assert answer["choices"][0]["text"] == expected.text and answer["system_fingerprint"] == "unverified-int8"
+
+
+def test_the_extraction_tasks_of_training_are_offered(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    write_tasks(load_tasks(["measurements"], tmp_path), tmp_path)
+    (task,) = load_tasks(["measurements"], tmp_path).values()
+    carries = Path(shutil.copytree(tiny_checkpoint, tmp_path / "carries"))
+    shutil.copy(tmp_path / "tasks.json", carries)
+    for arguments in ([str(carries)], [str(tiny_checkpoint), "--tasks", str(tmp_path / "tasks.json")]):
+        with program(*arguments, "--unverified") as (_, client):
+            offered = client.get("/passport").json()["tasks"]["measurements"]
+        assert offered["schema"] == task.schema and offered["instructions"] == list(task.definition.instructions)
+        assert offered["stated"]["heart_rate"] == ["HR #", "heart rate #", "pulse #", "pulse rate #"]
+    (carries / "tasks.json").write_text('{"measurements": {}}')
+    assert "tasks.json is no list of extraction tasks" in refused(str(carries), "--unverified")
+    assert "nowhere is no file" in refused(str(tiny_checkpoint), "--unverified", "--tasks", "nowhere")
 
 
 def test_settings_and_names() -> None:

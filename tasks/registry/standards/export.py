@@ -20,8 +20,8 @@ def export(which: str, folder: Path) -> list[Path]:
     artifacts = versions.artifact(client, str(version.run_id), "")
     document = read_passport(artifacts / FILE)
     if document["version"] is None:  # format 2
-        made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
-        document |= {"version": {"name": version.name, "number": int(version.version), "made": made}}
+        registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        document |= {"version": {"name": version.name, "number": int(version.version), "made": registered}}
     source = str((document["stages"].get("base", {}).get("params") or {}).get("source", ""))
     lock = artifacts / "requirements.lock"
     key = Path(os.environ[KEY]) if os.environ.get(KEY) else None

@@ -194,6 +194,10 @@ class TestVersion:
         for name in ("documents_seen", "tokens_seen", "tokens_with_loss_seen", "epochs_seen"):
             assert stages["finetune"]["metrics"][name] == run.data.metrics[name] == counted[name]
 
+    def test_it_carries_the_extraction_tasks_of_training(self, finished: Project, folder: Path) -> None:
+        written = finished.path / "artifacts" / "documents" / "tasks.json"
+        assert (folder / "checkpoint" / "tasks.json").read_bytes() == written.read_bytes()
+
     @pytest.mark.slow
     def test_mlflow_opens_it_as_a_pyfunc(self, finished: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.path / 'mlflow.db'}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.corpus.annotation import figures
 from tasks.evaluation import findings
-from tasks.registry import unchanged
+from tasks.registry import descriptions, unchanged
 from tasks.registry.challenge import Challenge, Scored
 from tasks.registry.gate import Decision
 from tasks.registry.params import RegisterParams
@@ -145,6 +145,9 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
         outcome = version.tags.get(f"decision.{number}.outcome", "")
     else:
         outcome = promotion.apply_decision(client, name, version.version, number, decision, sign_off=sign_off)
+        commit = version.tags.get("code.commit", "")
+        descriptions.describe_version(client, version, descriptions.of_version(decision, number, outcome, candidate.behind, commit))
+        descriptions.describe_model(client, name)
     # A pure function of the version: what it carries, not what is here now.
     carried = {tag: value for tag, value in version.tags.items() if tag in digests or tag.startswith("dvc.")}
     stated = {"number": number, "outcome": outcome} | {key: decision[key] for key in ("verdict", "reasons", "champion", "comparisons")}

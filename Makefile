@@ -22,7 +22,7 @@ export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
 endif
 
-.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock bundle data setup setup-dev torch-build
+.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock sbom bundle data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ CLIENT_LOCK := --universal --python-version 3.11 --quiet --no-header --no-annota
 LOCK := pyproject.toml --universal --quiet --no-header --no-annotate --generate-hashes --no-emit-package torch
 
 BUNDLE ?=
+sbom: setup ## the bill of materials of this project as CycloneDX, from requirements.lock, in sbom.cdx.json
+	python -m tasks.registry sbom sbom.cdx.json
+
 bundle: setup ## one file that sets up and runs without a network; BUNDLE="--machine aarch64 --python 3.12" for another machine
 	python -m setup.bundle $(BUNDLE)
 

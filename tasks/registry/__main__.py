@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,14 @@ def _add_version_commands(commands: Any) -> None:
     showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     verifying = _command(commands, verify, "compare every file of a version with its passport")
     command.add_verify_options(verifying)
+    auditing = _command(commands, audit, "verify the audit trail, or export it as CSV")
+    auditing.add_argument("action", choices=("verify", "export"))
+    auditing.add_argument("--head", default="", metavar="SHA256", help="a digest that was noted, which must be in the trail")
     exporting = _command(commands, standards, "write a version's bill of materials, attestations and metadata of its corpus")
     exporting.add_argument("version", help=VERSION)
     exporting.add_argument("folder", type=Path, help="a directory that does not exist yet")
+    listing = _command(commands, sbom, "write the bill of materials of this project, from requirements.lock")
+    listing.add_argument("file", type=Path)
     locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
     locating.add_argument("id")
     rebuilding = _command(commands, rebuild, "make a version's weights again from its commit, and compare them bit for bit")
@@ -109,6 +115,30 @@ def show(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> int:
     """Compare a version or a deployed directory with its passport; the exit status says whether they are equal."""
     return command.verify(options)
+
+
+def sbom(options: argparse.Namespace) -> None:
+    """Write the bill of materials of this project."""
+    from tasks.registry.standards.bom import project_bom
+    from tasks.runtime.files import write_whole
+
+    write_whole(options.file, project_bom(Path("requirements.lock").read_text(encoding="utf-8")))
+
+
+def audit(options: argparse.Namespace) -> "str | None":
+    """Print what is wrong with the audit trail and its last digest, or print it as CSV."""
+    from tasks.registry import audit as trail
+    from tasks.registry import tracking
+
+    client, name = tracking.connect(), _name()
+    if options.action == "export":
+        trail.write_csv(client, name, sys.stdout)
+        return None
+    if problems := list(trail.problems(client, name, head=options.head)):
+        return "\n".join(f"audit: {problem}" for problem in problems)
+    print(f"audit: {len(trail.events(client, name))} entries, each follows the one before")
+    print(f"audit: the last one's digest is {trail.head(client, name)}")
+    return None
 
 
 def standards(options: argparse.Namespace) -> None:

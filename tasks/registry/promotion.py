@@ -1,28 +1,26 @@
 """Who is champion, and how that came to be: ``python -m tasks.registry promote|rollback|list``.
 
 The aliases of the registered model are `champion`, `challenger` (the newest version that may still become champion) and `previous`. What
-happened to them is appended, as numbered tags ``event.<n>`` of the registered model, and never changed; the champions' order, which a
-rollback goes back along, is read from those. Whether a version is good enough is not decided here.
+happened to them stands in the audit trail (audit.py); the champions' order, which a rollback goes back along, is read from that. Whether
+a version is good enough is not decided here.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from tasks.corpus.params import PreprocessParams
 from tasks.evaluation.scores import read_scores
 from tasks.registry import tracking, versions
-from tasks.runtime.git import code_version
+from tasks.registry.audit import append, events
 from tasks.runtime.params import read_section
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, read_seen, seen_digest
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-EVENT = "event."
 EXPOSURE = "2"  # of what a taint follows from: a version that was asked before it is asked again
 TRAINING = ("train", "validation")  # the splits that training reads
 PROMOTABLE = ("first", "better")
@@ -43,19 +41,6 @@ class Outcome(StrEnum):
 CLOSED = (Outcome.REFUSED, Outcome.TAINTED, Outcome.PROMOTED)  # outcomes after which the version is no challenger
 
 
-def events(client: tracking.MlflowClient, name: str) -> list[dict[str, Any]]:
-    """Everything that happened to the aliases, oldest first."""
-    tags = client.get_registered_model(name).tags
-    return [json.loads(tags[tag]) for tag in sorted(tag for tag in tags if tag.startswith(EVENT))]
-
-
-def _append(client: tracking.MlflowClient, name: str, verb: str, version: str, who: str, why: str) -> None:
-    number = len(events(client, name)) + 1
-    event = {"verb": verb, "version": int(version), "who": who, "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-    event |= {"commit": code_version().get("commit")}
-    client.set_registered_model_tag(name, f"{EVENT}{number:05d}", json.dumps(event))
-
-
 def champions(happened: Iterable[dict[str, Any]]) -> list[str]:
     """Who was champion before whom, the present one last; those that were rolled back are not among them."""
     line: list[str] = []
@@ -67,13 +52,13 @@ def champions(happened: Iterable[dict[str, Any]]) -> list[str]:
     return line
 
 
-def promote(client: tracking.MlflowClient, name: str, version: str, *, who: str, why: str) -> None:
-    """Make a version champion; one that is already stays it."""
+def promote(client: tracking.MlflowClient, name: str, version: str, *, who: str, why: str, evidence: str = "") -> None:
+    """Make a version champion; one that is already stays it. ``evidence``: the SHA-256 of the decision."""
     version = str(version)  # MLflow gives numbers, and wants text
     line = champions(events(client, name))
     if line[-1:] != [version]:
         # The event first: aliases follow from the events, whatever a process that was killed left of them.
-        _append(client, name, "promote", version, who, why)
+        append(client, name, "promote", version, who=who, why=why, evidence=evidence)
         line.append(version)
     _set_aliases(client, name, line)
     if versions.aliases(client, name).get(CHALLENGER) == version:
@@ -88,7 +73,7 @@ def rollback(client: tracking.MlflowClient, name: str, *, who: str, why: str) ->
     mark_tainted(client, name, withdrawn())
     if tainted := client.get_model_version(name, line[-2]).tags.get("tainted"):
         raise ValueError(f"{name} version {line[-2]} is tainted ({tainted}); promote another version instead")
-    _append(client, name, "rollback", line[-1], who, why)
+    append(client, name, "rollback", line[-1], who=who, why=why)
     _set_aliases(client, name, line[:-1])
     return line[-2]
 
@@ -109,7 +94,8 @@ def apply_decision(client: tracking.MlflowClient, name: str, version: str, numbe
         return earlier
     outcome = _outcome(client, name, version, decision, tags, sign_off=sign_off)
     if outcome is Outcome.PROMOTED:
-        promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}")
+        evidence = tags.get(f"decision.{number}.sha256", "")
+        promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}", evidence=evidence)
     newest = str(version) == str(versions.versions_of(client, name)[-1].version)
     if outcome not in CLOSED and newest and str(version) not in champions(events(client, name)):
         client.set_registered_model_alias(name, CHALLENGER, version)
@@ -193,8 +179,10 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
         raise ValueError(f"{label} was compared with {then}, and version {present or 'none'} is champion now; say --why")
     if version.tags.get("code.dirty") != "false" and not allow_dirty:
         raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
-    word = f"signed off on decision-{number}.json ({version.tags[f'decision.{number}.sha256'][:12]})" + (f": {why}" if why else "")
-    promote(client, name, version.version, who=by, why=word + (" (dirty allowed)" if allow_dirty else ""))
+    evidence = version.tags[f"decision.{number}.sha256"]
+    word = f"signed off on decision-{number}.json ({evidence[:12]})" + (f": {why}" if why else "")
+    append(client, name, "sign-off", version.version, who=by, why=word, evidence=evidence)
+    promote(client, name, version.version, who=by, why=word + (" (dirty allowed)" if allow_dirty else ""), evidence=evidence)
     client.set_model_version_tag(name, version.version, f"decision.{number}.outcome", Outcome.PROMOTED.value)
     return version.version
 
@@ -251,11 +239,11 @@ def mark_tainted(client: tracking.MlflowClient, name: str, ids: Iterable[str]) -
         if word := _tainted_by(exposures):
             if version.tags.get("tainted") != word:
                 client.set_model_version_tag(name, version.version, "tainted", word)
-                _append(client, name, "taint", version.version, "register", word)
+                append(client, name, "taint", version.version, who="register", why=word, evidence=asked)
                 marked.append(version.version)
         elif exposures and version.tags.get("spared") != (word := f"{_records(len(exposures))} in its splits, which it did not come to"):
             client.set_model_version_tag(name, version.version, "spared", word)
-            _append(client, name, "spare", version.version, "register", word)
+            append(client, name, "spare", version.version, who="register", why=word, evidence=asked)
         client.set_model_version_tag(name, version.version, "taint.asked", asked)
     return marked
 

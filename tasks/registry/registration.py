@@ -4,17 +4,19 @@ Nothing is done twice: the identity of a version is the digest of its checkpoint
 gate's params. What is decided is gate.py's matter, what the aliases do is promotion.py's.
 """
 
+import getpass
 import hashlib
 import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.corpus.annotation import figures
 from tasks.evaluation import findings
-from tasks.registry import descriptions, unchanged
+from tasks.registry import audit, descriptions, unchanged
 from tasks.registry.challenge import Challenge, Scored
 from tasks.registry.gate import Decision
 from tasks.registry.params import RegisterParams
@@ -144,6 +146,7 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
     if dry_run:
         outcome = version.tags.get(f"decision.{number}.outcome", "")
     else:
+        _keep_trail(client, candidate, version)
         outcome = promotion.apply_decision(client, name, version.version, number, decision, sign_off=sign_off)
         commit = version.tags.get("code.commit", "")
         descriptions.describe_version(client, version, descriptions.of_version(decision, number, outcome, candidate.behind, commit))
@@ -154,6 +157,20 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
     result = {"name": name, "version": int(version.version), "digests": dict(sorted(carried.items())), "decision": stated}
     _say(result, digests)
     return result
+
+
+def _keep_trail(client: Any, candidate: Candidate, version: Any) -> None:
+    """The audit trail's entries on a version's registration, and on params of the gate that are others than before."""
+    name, who, happened = candidate.params.name, getpass.getuser(), audit.events(client, candidate.params.name)
+    if version.version not in [str(event["version"]) for event in happened if event["verb"] == "register"]:
+        made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        evidence = version.tags.get("passport.sha256", "")
+        audit.append(client, name, "register", version.version, who=who, why=f"registered at {made}", evidence=evidence)
+    digest = hashlib.sha256(candidate.params.model_dump_json().encode()).hexdigest()
+    noted = [event["evidence"] for event in happened if event["verb"] == "configure"]
+    if noted[-1:] != [digest]:
+        why = "params.yaml: register is another than before" if noted else "params.yaml: register"
+        audit.append(client, name, "configure", version.version, who=who, why=why, evidence=digest)
 
 
 def _say(result: dict[str, Any], digests: dict[str, str]) -> None:

@@ -53,6 +53,20 @@ def ml_bom(document: Mapping[str, Any], lock: str, terms: BaseTerms) -> Json:
     }
 
 
+def project_bom(lock: str) -> Json:
+    """The bill of materials of the pipeline itself: the packages of its lock file."""
+    packages = list(_packages(lock))
+    project: Json = {"type": "application", "bom-ref": "medllama", "name": "medllama"}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": SPEC,
+        "version": 1,
+        "metadata": {"component": project},
+        "components": packages,
+        "dependencies": [{"ref": "medllama", "dependsOn": [package["bom-ref"] for package in packages]}],
+    }
+
+
 def _model_card(document: Mapping[str, Any], data: list[str]) -> Json:
     trained = document["stages"].get("finetune", {})
     return {

@@ -1,5 +1,6 @@
 """Versions, decisions on them, and the aliases: the real pipeline on a tiny corpus, with a real tracking store."""
 
+import csv
 import json
 import sys
 from html import unescape
@@ -10,6 +11,7 @@ import mlflow
 import pytest
 from helpers.builders import sentences, write_table
 from helpers.project import Project, commit
+from helpers.versions import version_of
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from ruamel.yaml import YAML
@@ -19,6 +21,7 @@ from tasks.evaluation.findings import findings, tags
 from tasks.evaluation.scores import Score, read_scores
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.challenge import _held_out
+from tasks.runtime.digests import sha256
 
 
 def store(project: Project) -> MlflowClient:
@@ -83,8 +86,15 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     assert store(copied).get_model_version("medical-llm", "3").tags["code.dirty"] == "false"
     ask(copied, "promote", "models:/medical-llm@challenger", "--by", "Dr. Who")
     assert versions.aliases(store(copied), "medical-llm") == {"champion": "3", "previous": "2"}
-    signed = promotion.events(store(copied), "medical-llm")[-1]
-    assert signed["who"] == "Dr. Who" and "signed off on decision-1.json" in signed["why"]
+    signed, promoted = promotion.events(store(copied), "medical-llm")[-2:]
+    assert (signed["verb"], promoted["verb"]) == ("sign-off", "promote") and signed["who"] == promoted["who"] == "Dr. Who"
+    assert "signed off on decision-1.json" in signed["why"]
+    assert signed["evidence"] == sha256(versions.artifact(store(copied), version_of(copied, "3").run_id, "decision-1.json"))
+    trail = list(csv.DictReader(ask(copied, "audit", "export").splitlines()))
+    assert [row["version"] for row in trail if row["verb"] == "register"] == ["1", "2", "3"]
+    assert len([row for row in trail if row["verb"] == "configure"]) >= 2
+    assert f"{len(trail)} entries, each follows the one before" in ask(copied, "audit", "verify", "--head", trail[0]["sha256"])
+    assert "no entry has the digest" in ask(copied, "audit", "verify", "--head", "0" * 64, fails=True)
 
     # A decision that is carried out late, after another version became champion.
     number, late = promotion.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -12,7 +13,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import json_format
-from helpers.project import Project, key_pair
+from helpers.project import ROOT, Project, key_pair
 from helpers.versions import artifacts_of
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement
@@ -21,6 +22,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from tasks.registry.lineage.signature import private_key, public_key
+from tasks.registry.standards.bom import project_bom
 from tasks.registry.standards.files import BOM, CROISSANT, PROVENANCE
 from tasks.runtime.digests import sha256
 
@@ -44,6 +46,13 @@ class TestBillOfMaterials:
         text = (version / "standards" / BOM).read_text(encoding="utf-8")
         assert validator.validate_str(text) is None
         assert validator.validate_str(text.replace('"machine-learning-model"', '"machine-learning-modem"', 1))
+
+    def test_that_of_the_project_lists_its_lock_file(self) -> None:
+        lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+        bom = project_bom(lock)
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bom)) is None
+        assert len(bom["components"]) == len(re.findall(r"^[A-Za-z0-9]", lock, re.M)) > 200
+        assert sum(len(component["hashes"]) for component in bom["components"]) == lock.count("--hash=")
 
     def test_it_names_what_the_version_is_made_of(self, version: Path) -> None:
         bom, passport = read(version / "standards" / BOM), read(version / "passport.json")

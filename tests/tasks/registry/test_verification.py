@@ -179,6 +179,18 @@ class TestOrigin:
         messages = [str(f) for f in actual.findings if f.state == "differs"]
         assert messages == ["differs  passport.json  (it is that of medical-llm version 1)"]
 
+    def test_openssfs_own_command_accepts_the_signature_and_no_changed_byte(self, here: Project, store: Path) -> None:
+        checkpoint, key = store / "checkpoint", here.path.parent / "key.pub"
+        signature = ("--signature", str(checkpoint / "model.sig"), "--public_key", str(key))
+        command = (sys.executable, "-m", "model_signing", "verify", "key", str(checkpoint), *signature)
+        assert "Verification succeeded" in here.run(*command).stdout
+        for name in ("model.safetensors", "passport.json", "README.md", "tokenizer.json"):
+            flip(checkpoint / name)
+            assert here.run(*command, check=False).returncode != 0, name
+            flip(checkpoint / name)
+        (checkpoint / "added").write_text("x")
+        assert here.run(*command, check=False).returncode != 0
+
     def test_a_key_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
         private, _ = key_pair(tmp_path)
         assert private_key(private)

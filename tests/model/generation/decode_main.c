@@ -41,7 +41,7 @@ int main(void) {
     for (int at = 0; at < LEN - ROWS; at += ROWS) {
         int32_t slot[ROWS] = {0, 0, 0, 1, 1}, position[ROWS] = {at, at + 1, at + 2, at, at + 1};
         float *x = floats(ROWS * DIM, 0);
-        step(&model, &view, ROWS, slot, position, x, scratch, 2);
+        step(&model, &view, ROWS, slot, position, 0, 0, x, scratch, 2);
         for (int i = 0; i < ROWS * DIM; i++) printf("%.9g\n", x[i]);
     }
     for (int kind = F32; kind <= INT8; kind++) {

@@ -121,6 +121,7 @@ class CompletionService:
                 ignore_eos=body.ignore_eos,
                 min_tokens=body.min_tokens,
                 log_probabilities=top,
+                adapter=served.adapter,
                 echo=echo,
                 seconds=self._limits.answer_seconds,
             )

@@ -59,9 +59,10 @@ def _low_rank(layer: nn.Module, name: str, tensors: dict[str, Tensor], config: l
     assert isinstance(weight, Tensor)
 
     def tensor(part: str) -> Tensor:
-        return tensors[f"{lora.PREFIX}{name}.{part}"].to(weight.device, torch.float32)
+        # A copy: what was read may still be the file's memory.
+        return tensors[f"{lora.PREFIX}{name}.{part}"].to(weight.device, torch.float32, copy=True)
 
-    down, up = tensor("lora_A.weight").contiguous(), tensor("lora_B.weight") * config.scale
+    down, up = tensor("lora_A.weight"), tensor("lora_B.weight") * config.scale
     if not config.dora:
         return LowRank(down, up, None)
     plain = layer.dequantized() if isinstance(layer, QuantizedLinear) else weight.float()

@@ -170,7 +170,7 @@ def test_the_library_answers_by_the_adapters_name(tiny_checkpoint: Path, tmp_pat
     assert echoed.ids == (*ids, *texts["two"].ids) and echoed.log_probabilities
     assert echoed.log_probabilities[: len(ids)] == tuple(prompt_log_probabilities(llama.model, ids, 1, llama.adapters["two"]))
     assert [token for token, _ in llama.stream(ids, max_gen_len=8, adapter="two", temperature=0)][:-1] == list(texts["two"].ids)
-    chats = [llama.chat_completion(messages, max_gen_len=8, adapter=name, temperature=0)[0].ids for name in (None, "two")]  # type: ignore[arg-type]
+    chats = [llama.chat_completion(messages, max_gen_len=8, adapter=name, temperature=0)[0].ids for name in (None, "two")]
     assert chats[0] != chats[1]
     with pytest.raises(ValueError, match="there is no adapter 'three'; there are: one, two"):
         llama.text_completion(prompts, adapter="three")

@@ -39,11 +39,11 @@ typedef struct {
     const float *norm, *cos, *sin; /* cos, sin: [max_seq_len, head_dim / 2] */
 } Model;
 typedef struct { float *keys, *values; int64_t slots, len; } Cache; /* [layers, slots, kv_heads, len, head_dim] */
-/* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], padded with zeros;
- * magnitude: [outs] or NULL, for 1. rank is 0 where it leaves the projection as it is. */
+/* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], outs and rank rounded up
+ * to whole blocks of 4 and padded with zeros; magnitude: [outs] or NULL, for 1. rank is 0 where it leaves the projection as it is. */
 typedef struct { const float *down, *up, *magnitude; int64_t rank; } LowRank;
 enum { Q, K, V, O, GATE, UP, DOWN, PROJECTIONS }; /* an adapter is LowRank [layers, PROJECTIONS] */
-/* of the rows: [rows], NULL for a row without one; NULL where no row has any. inner: down x, [rows, 3, max_rank] */
+/* of the rows: [rows], NULL for a row without one; NULL where no row has any. inner: down x, [rows, 3, max_rank, BLOCK], each BLOCK times */
 typedef struct { const LowRank *const *of; float *inner; int64_t max_rank; } Adapters;
 
 #define AHEAD 8192 /* bytes; the processor's own prefetching stops at page borders: measured, half the speed without */
@@ -171,7 +171,9 @@ static void reduce(const Adapters *adapters, int layer, int first, int count, co
         const int r = n % rows, i = n / rows % rank, p = n / rows / rank;
         if (!adapters->of[r]) continue;
         const LowRank *low = adapters->of[r] + layer * PROJECTIONS + first + p;
-        if (i < low->rank) adapters->inner[(r * 3 + p) * rank + i] = dot(low->down + i * ins, x + (int64_t)r * ins, ins);
+        if (i >= low->rank) continue;
+        const float value = dot(low->down + i * ins, x + (int64_t)r * ins, ins);
+        for (int o = 0; o < BLOCK; o++) adapters->inner[((r * 3 + p) * rank + i) * BLOCK + o] = value;
     }
 }
 
@@ -182,13 +184,14 @@ static void adapt(const Adapters *adapters, int layer, int projection, int p, in
     for (int r = 0; r < rows; r++) {
         const LowRank *low = adapters->of[r] ? adapters->of[r] + layer * PROJECTIONS + projection : 0;
         if (!low || !low->rank) continue;
-        const float *inner = adapters->inner + (r * 3 + p) * adapters->max_rank, *up = low->up + first * low->rank;
-        float sums[BLOCK] = {0};
-        for (int64_t i = 0; i < low->rank; i++)
-            for (int o = 0; o < BLOCK; o++) sums[o] += inner[i] * up[i * BLOCK + o];
+        const float *inner = adapters->inner + (r * 3 + p) * adapters->max_rank * BLOCK, *up = low->up + first * low->rank;
+        fv sums[PARTS] = {0}; /* of each output four, of every fourth of the rank */
+        for (int64_t i = 0; i < low->rank * BLOCK; i += 16)
+            for (int part = 0; part < PARTS; part++) sums[part] += load(inner + i + part * LANES) * load(up + i + part * LANES);
+        float lanes[16]; memcpy(lanes, sums, sizeof lanes);
         for (int o = 0; o < count; o++) {
             float *to = out + (int64_t)r * stride + o;
-            *to += sums[o];
+            *to += (lanes[o] + lanes[o + 8]) + (lanes[o + 4] + lanes[o + 12]);
             if (low->magnitude) *to *= low->magnitude[first + o];
         }
     }
@@ -255,7 +258,7 @@ static void attend(const float *q, const float *keys, const float *values, int c
 
 /* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r is at position[r] of
  * cache slot slot[r]; rows may share a slot. `adapters` has an adapter or NULL for each row, or is NULL. scratch holds rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim)
- * floats; then, for each thread, the cache's len; then, with adapters, rows * 3 * max_rank. */
+ * floats; then, for each thread, the cache's len; then, with adapters, rows * 3 * max_rank * BLOCK. */
 void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position,
           const LowRank *const *adapter, int max_rank, float *x, float *scratch, int threads) {
     const int dim = model->dim, size = model->head_dim, half = size / 2, group = model->heads / model->kv_heads;

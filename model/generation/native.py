@@ -169,8 +169,8 @@ class Native:
         if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
             raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
         x = self._embed(torch.tensor(tokens)).float().contiguous()
-        rank = max((adapter.rank for adapter in adapters if adapter), default=0)
-        scratch_size = rows * self._per_row + threads * kv.keys.shape[3] + 3 * rows * rank
+        rank = max((_whole_blocks(adapter.rank) for adapter in adapters if adapter), default=0)
+        scratch_size = rows * self._per_row + threads * kv.keys.shape[3] + 3 * rows * rank * BLOCK
         if self._scratch.numel() < scratch_size:
             self._scratch = torch.empty(scratch_size)
         integers = c_int32 * rows
@@ -227,11 +227,16 @@ class _NativeAdapter:
     def _low_rank(self, low_rank: LowRank | None) -> _LowRank:
         if low_rank is None:
             return _LowRank(None, None, None, 0)
-        up = nn.functional.pad(low_rank.up, (0, 0, 0, -len(low_rank.up) % BLOCK))
+        (outs, rank), magnitude = low_rank.up.shape, low_rank.magnitude
+        down = nn.functional.pad(low_rank.down, (0, 0, 0, _whole_blocks(rank) - rank))
+        up = nn.functional.pad(low_rank.up, (0, _whole_blocks(rank) - rank, 0, _whole_blocks(outs) - outs))
         up = up.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
-        self._keep_alive += [low_rank.down, up, *([] if low_rank.magnitude is None else [low_rank.magnitude])]
-        magnitude = None if low_rank.magnitude is None else low_rank.magnitude.data_ptr()
-        return _LowRank(low_rank.down.data_ptr(), up.data_ptr(), magnitude, len(low_rank.down))
+        self._keep_alive += [down, up, *([] if magnitude is None else [magnitude])]
+        return _LowRank(down.data_ptr(), up.data_ptr(), None if magnitude is None else magnitude.data_ptr(), len(down))
+
+
+def _whole_blocks(count: int) -> int:
+    return -(-count // BLOCK) * BLOCK
 
 
 def _pointer(tensor: Tensor) -> c_void_p:

@@ -136,6 +136,8 @@ def test_clients_see_what_is_served(registry: Registry, server: RunningServer) -
     }
     info = server.client.get("/passport", params={"model": "cardiology"}).json()
     assert (info["version"], info["passport_sha256"]) == ("3", sha256(registry.checkpoint("3") / "passport.json"))
+    info = server.client.get("/passport", params={"model": "base"}).json()
+    assert (info["version"], info["verified"], info["problems"], info["decision"]) == (None, True, [], None)
     answer = post(server, model="oncology")
     assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
     assert server.client.post("/tokenize", json={"model": "notes", "prompt": QUESTION}).json()["count"] > 1

@@ -50,11 +50,11 @@ int main(void) {
                             matrix(INT8, FFN, DIM), matrix(F32, DIM, FFN)};
     Model model = {LAYERS, DIM, HEADS, KV_HEADS, SIZE, FFN, 1e-5f, layers, floats(DIM, 1), floats(LEN * SIZE / 2, 0), floats(LEN * SIZE / 2, 0)};
     Cache view = {cache[0], cache[1], SLOTS, LEN};
-    const LowRank *one = adapter(5, 0), *other = adapter(18, 1), *adapters[ROWS] = {one, NULL, other, one, one};
+    const LowRank *one = adapter(8, 0), *other = adapter(20, 1), *adapters[ROWS] = {one, NULL, other, one, one};
     for (int at = 0; at < LEN - ROWS; at += ROWS) {
         int32_t slot[ROWS] = {0, 0, 0, 1, 1}, position[ROWS] = {at, at + 1, at + 2, at, at + 1};
         float *x = floats(ROWS * DIM, 0);
-        step(&model, &view, ROWS, slot, position, at % 2 ? adapters : NULL, 18, x, scratch, 2);
+        step(&model, &view, ROWS, slot, position, at % 2 ? adapters : NULL, 20, x, scratch, 2);
         for (int i = 0; i < ROWS * DIM; i++) printf("%.9g\n", x[i]);
     }
     for (int kind = F32; kind <= INT8; kind++) {

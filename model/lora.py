@@ -5,7 +5,7 @@ It does not know how adapters are trained nor where the base model came from.
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -94,7 +94,7 @@ class LoraLinear(nn.Module):
         device = next(chain(base.parameters(), base.buffers())).device
         self.lora_A.weight = nn.Parameter(down.to(device))
         self.lora_B.weight = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
-        self.lora_magnitude_vector = nn.Parameter(_row_norms(self.direction())) if config.dora else None
+        self.lora_magnitude_vector = nn.Parameter(row_norms(self.direction())) if config.dora else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of the base layer's result.
@@ -106,7 +106,7 @@ class LoraLinear(nn.Module):
         out = torch.add(plain, self.lora_B(self.lora_A(dropped)), alpha=self.config.scale)
         if self.lora_magnitude_vector is not None:
             # The length is a constant to the gradient: section 4.3 of the paper.
-            out = out * (self.lora_magnitude_vector / _row_norms(self.direction()))
+            out = out * (self.lora_magnitude_vector / row_norms(self.direction()))
         return out.to(plain.dtype)
 
     @torch.no_grad()
@@ -122,7 +122,7 @@ class LoraLinear(nn.Module):
         """A plain layer whose weight is what this layer multiplies by, in the base layer's precision."""
         weight = self.direction()
         if self.lora_magnitude_vector is not None:
-            weight *= (self.lora_magnitude_vector / _row_norms(weight))[:, None]
+            weight *= (self.lora_magnitude_vector / row_norms(weight))[:, None]
         if isinstance(self.base_layer, nn.Linear):
             self.base_layer.weight.copy_(weight)
             return self.base_layer
@@ -137,7 +137,7 @@ def _weight(layer: nn.Linear | Nf4Linear) -> Tensor:
     return layer.weight if isinstance(layer, nn.Linear) else layer.dequantized()
 
 
-def _row_norms(weight: Tensor) -> Tensor:
+def row_norms(weight: Tensor) -> Tensor:
     """Euclidean length of each row. Models with added layers have rows of zeros (LLaMA Pro, arXiv:2401.02415): not quite 0."""
     return torch.linalg.vector_norm(weight, dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
 
@@ -261,8 +261,7 @@ def load(model: Transformer, directory: Path) -> LoraConfig:
     floats; the model is not changed then. Shapes are compared before a tensor is read.
     """
     config = read_config(directory)
-    expected = {name: shape for module, linear in _targeted(model, config).items() for name, shape in _shapes(module, linear, config)}
-    tensors = _read(directory / WEIGHTS, expected)
+    tensors = read_tensors(directory, config, _targeted(model, config))
     add(model, config, seed=0)
     with torch.no_grad():
         for name, parameter in _parameters(adapters(model)):
@@ -270,7 +269,13 @@ def load(model: Transformer, directory: Path) -> LoraConfig:
     return config
 
 
-def _shapes(name: str, linear: nn.Linear | Nf4Linear, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def read_tensors(directory: Path, config: LoraConfig, layers: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a directory by PEFT's names. ``layers``: the linear layers that they must fit, by name. Errors as of ``load``."""
+    expected = {name: shape for module, linear in layers.items() for name, shape in _shapes(module, linear, config)}
+    return _read(directory / WEIGHTS, expected)
+
+
+def _shapes(name: str, linear: Any, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{PREFIX}{name}.lora_A.weight", (config.rank, linear.in_features)
     yield f"{PREFIX}{name}.lora_B.weight", (linear.out_features, config.rank)
     if config.dora:

@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +15,7 @@ from serve.api import application
 from serve.connection import Connection
 from serve.models import EngineOptions, ModelRefused, model_id, read_tasks
 from serve.preferences import PreferenceFile
-from serve.rollout import Rollout
+from serve.rollout import ModelRollout, Rollout
 from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, allow_origins, is_loopback, read_api_keys
 from tasks.runtime.permissions import close_project
 
@@ -58,6 +58,11 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     parser.add_argument("model", help="models:/NAME@ALIAS, which is followed, models:/NAME/NUMBER, or a checkpoint directory")
     parser.add_argument("--compare-with", metavar="MODEL", help="a second model to compare with")
     parser.add_argument("--beside", dest="compare_with", help=argparse.SUPPRESS)  # the older name of --compare-with
+    adapter_help = (
+        "an adapter of MODEL that clients call NAME; SOURCE is as MODEL, of a version that was trained with one, or a directory in PEFT's "
+        "format; may be given several times"
+    )
+    parser.add_argument("--adapter", metavar="NAME=SOURCE", action="append", default=[], help=adapter_help)
     parser.add_argument("--host", default="127.0.0.1", help=key_help)
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
     origin_help = "origin of pages that may use the server, as http://localhost:3000; may be given several times"
@@ -95,12 +100,12 @@ def _serve(options: argparse.Namespace) -> None:
     tasks = read_tasks(options.tasks) if options.tasks else {}
     engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified, options.quantize, tasks)
     sources = _sources(options.model, options.compare_with)
-    rollouts = {name: Rollout(source, engine_options, poll_seconds=POLL_SECONDS) for name, source in sources.items()}
+    rollouts = _open(sources, _adapters(options.adapter, sources), engine_options)
     limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)
     middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback, preferences=preferences)
     app = allow_origins(middleware, options.allow_origin, has_key=bool(keys)) if options.allow_origin else middleware
     for name, rollout in rollouts.items():
-        print(f"{name}: {rollout.current.fingerprint}{'' if rollout.current.verified else ', not verified'}", flush=True)
+        print(f"{name}: {_state(rollout)}", flush=True)
     Server(_uvicorn_config(app, options.host, options.port), middleware).run()
     for rollout in rollouts.values():
         rollout.close(0)
@@ -114,6 +119,33 @@ def _sources(model: str, compare_with: str | None) -> dict[str, str]:
         if sources[name] != compare_with or len(sources) < 2:
             raise ValueError(f"both models would be called {name}")
     return sources
+
+
+def _adapters(arguments: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:
+    """Sources of adapters by name; ``ValueError`` for one that has no name of its own."""
+    adapters: dict[str, str] = {}
+    for argument in arguments:
+        name, _, source = argument.partition("=")
+        if not name or not source:
+            raise ValueError(f"--adapter {argument} must be NAME=SOURCE")
+        if name in (*sources, *adapters):
+            raise ValueError(f"two models would be called {name}")
+        adapters[name] = source
+    return adapters
+
+
+def _open(sources: Mapping[str, str], adapters: Mapping[str, str], options: EngineOptions) -> dict[str, Rollout]:
+    """The models, then the adapters, which are of the first."""
+    models: dict[str, Rollout] = {}
+    for name, source in sources.items():
+        models[name] = ModelRollout(source, options, poll_seconds=POLL_SECONDS, adapters={} if models else adapters)
+    return models | {name: adapter for model in models.values() for name, adapter in model.adapters.items()}
+
+
+def _state(rollout: Rollout) -> str:
+    if not (served := rollout.served):
+        return "withdrawn, no version has its alias"
+    return served.fingerprint + ("" if served.verified else ", not verified")
 
 
 def _uvicorn_config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:

@@ -51,7 +51,9 @@ def application(
         description="Not a medical device.",
         responses=errors.RESPONSES,
     )
-    metrics = Metrics(lambda: {name: rollout.current.engine.load() for name, rollout in rollouts.items()})
+    # An adapter's requests are counted with its base model's, in whose engine they are.
+    engines = {name: rollout for name, rollout in rollouts.items() if _parent(name, rollouts) is None}
+    metrics = Metrics(lambda: {name: rollout.current.engine.load() for name, rollout in engines.items()})
     errors.install(app, field_names(Lenient))
     _add_completion_routes(app, CompletionService(rollouts, metrics, limits))
     page = _add_page(app)
@@ -94,13 +96,14 @@ def _add_model_routes(app: FastAPI, rollouts: Mapping[str, Rollout], *, stores_p
     @app.get("/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        data = [_describe(name, rollout.current) for name, rollout in rollouts.items()]
+        present = [(name, served) for name, rollout in rollouts.items() if (served := rollout.served)]
+        data = [_describe(name, served, _parent(name, rollouts)) for name, served in present]
         return {"object": "list", "data": data, "stores_preferences": stores_preferences}
 
     @app.get("/models/{model:path}", include_in_schema=False)
     @app.get("/v1/models/{model:path}")
     async def model(model: str) -> dict[str, Any]:
-        return _describe(model, find_rollout(rollouts, model).current)
+        return _describe(model, find_rollout(rollouts, model).current, _parent(model, rollouts))
 
     @app.get("/passport")
     async def passport(model: str | None = None) -> dict[str, Any]:
@@ -170,14 +173,20 @@ def _file_endpoint(path: Path) -> Callable[[], FileResponse]:
     return lambda: FileResponse(path, media_type=MEDIA_TYPES[path.suffix])
 
 
-def _describe(name: str, served: ServedModel) -> dict[str, Any]:
+def _parent(name: str, rollouts: Mapping[str, Rollout]) -> str | None:
+    """The name of an adapter's base model; ``None`` of a model."""
+    return next((base for base, rollout in rollouts.items() if name in rollout.adapters), None)
+
+
+def _describe(name: str, served: ServedModel, parent: str | None) -> dict[str, Any]:
     """An entry of ``/v1/models``: OpenAI's fields, and which version it is."""
     return {
         "id": name,
         "object": "model",
         "created": served.opened,
         "owned_by": "local",
-        "root": name,
+        "root": name if parent is None else "/".join(part for part in (served.location.name, served.location.version) if part),
+        "parent": parent,
         "version": served.location.version or None,
         "fingerprint": served.fingerprint,
         "verified": served.verified,

@@ -122,6 +122,7 @@ class CompletionService:
                 ignore_eos=body.ignore_eos,
                 min_tokens=body.min_tokens,
                 log_probabilities=top,
+                adapter=served.adapter,
                 echo=echo,
                 progress=bool(body.stream_options and body.stream_options.include_progress),
                 seconds=self._limits.answer_seconds,

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from model.generation.adapters import Adapter
 from model.generation.generate import Batch, SequenceState, Token, check
 from model.generation.grammar import Form
 from model.generation.sampling import Sampling
@@ -71,6 +72,7 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
     form: Form | None = None  # which tokens may follow, where not all may
+    adapter: Adapter | None = None  # of the engine's model, with which it is answered
     on_progress: Callable[[Progress], None] | None = None
     progress: Progress | None = field(default=None, init=False)  # that was emitted last
     cancelled: bool = field(default=False, init=False)
@@ -105,8 +107,9 @@ class Engine:
         self.max_len = self._batch.max_len
         self._slots, self.max_waiting = slots, max_waiting
         self._chunk = GPU_CHUNK if model.norm.weight.is_cuda else CHUNK
-        # The prefix cache: by slot, the prompt tokens (whole chunks) whose keys and values it holds, also after its sequence has ended.
-        self._prefix_cache: dict[int, list[int]] = {}
+        # The prefix cache: by slot, the prompt tokens (whole chunks) whose keys and values it holds, also after its sequence has ended, and
+        # the adapter's key that they were computed with.
+        self._prefix_cache: dict[int, tuple[object, list[int]]] = {}
         self._waiting: deque[Request] = deque()
         # A request is in at most one of these three; it has a slot while it is in one of the next two.
         self._prefill: dict[Request, SequenceState] = {}
@@ -189,8 +192,13 @@ class Engine:
                     return
                 request = self._waiting.popleft()
             try:
-                log_probabilities = request.log_probabilities
-                row = self._batch.admit(request.prompt, request.sampling, log_probabilities=log_probabilities, form=request.form)
+                row = self._batch.admit(
+                    request.prompt,
+                    request.sampling,
+                    log_probabilities=request.log_probabilities,
+                    form=request.form,
+                    adapter=request.adapter,
+                )
                 with self._changed:
                     self._prefill[request] = row
                 request.cached_tokens = self._reuse_prefix(row)
@@ -199,12 +207,13 @@ class Engine:
 
     def _reuse_prefix(self, row: SequenceState) -> int:
         """Copy the keys and values of the longest cached prefix, in whole chunks, into the row's slot; how many tokens these are."""
-        lengths = ((_common_prefix(tokens, row.tokens), slot) for slot, tokens in self._prefix_cache.items())
+        cached = ((slot, tokens) for slot, (key, tokens) in self._prefix_cache.items() if key is _key(row))
+        lengths = ((_common_prefix(tokens, row.tokens), slot) for slot, tokens in cached)
         length, source = max(lengths, default=(0, 0))
         length = self._whole_chunks(min(length, len(row.tokens) - 1))  # the last token is always computed, for the logits after it
         if length:
             self._batch.cache.copy(source, row.slot, length)
-        self._prefix_cache[row.slot] = row.tokens[:length]
+        self._prefix_cache[row.slot] = _key(row), row.tokens[:length]
         return length
 
     def _report_progress(self) -> None:
@@ -226,7 +235,7 @@ class Engine:
         except Exception as error:
             self._fail(error, request)
             return
-        self._prefix_cache[row.slot] = row.tokens[: self._whole_chunks(self._batch.cache.lengths[row.slot])]
+        self._prefix_cache[row.slot] = _key(row), row.tokens[: self._whole_chunks(self._batch.cache.lengths[row.slot])]
         with self._changed:
             del self._prefill[request]
             (self._running if complete else self._prefill)[request] = row
@@ -283,6 +292,10 @@ class Engine:
         except Exception as error:  # the receiver is gone
             _log.warning("a request cannot receive its tokens and is cancelled: %s", type(error).__name__)
             request.cancel()
+
+
+def _key(row: SequenceState) -> object:
+    return row.adapter.key if row.adapter else None
 
 
 def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from serve.rollout import ModelWithdrawn
+
 RETRY = {"Retry-After": "1"}
 _KEYED = frozenset({"logit_bias"})  # objects of which requests choose the keys
 
@@ -79,6 +81,7 @@ def install(app: FastAPI, fields: Collection[str]) -> None:
     ``fields``: the names that requests may have. Messages name no others, which would be of the request.
     """
     app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(ModelWithdrawn, _on_withdrawn)
     app.add_exception_handler(RequestValidationError, partial(_on_validation_error, frozenset(fields)))
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_unexpected_error)
@@ -87,6 +90,10 @@ def install(app: FastAPI, fields: Collection[str]) -> None:
 async def _on_api_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return error.response
+
+
+async def _on_withdrawn(*_: Any) -> JSONResponse:
+    return ApiError(404, "This model is withdrawn now; /readyz says more.", param="model", code="model_not_found").response
 
 
 async def _on_validation_error(fields: Collection[str], _: Request, error: Exception) -> JSONResponse:

@@ -9,12 +9,15 @@ import math
 import queue
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint.json_file import read_json
+from model.generation.adapters import Adapter
 from model.generation.completion import Llama
 from model.generation.generate import Token
 from model.generation.sampling import GREEDY, Sampling
@@ -22,6 +25,7 @@ from model.tokenizer.tokenizer import Tokenizer
 from serve import verified
 from serve.engine import Engine, FinishReason, Request, run_in_fresh_thread
 from serve.verified import CARD, TASKS, ModelLocation, Verification
+from tasks.runtime.digests import sha256
 
 Tasks = Mapping[str, Any]  # extraction tasks by their names, as preprocess writes them
 Loaded = tuple[str | None, Tasks, Mapping[str, float], Tokenizer, Engine]  # card, tasks, defaults of sampling
@@ -60,12 +64,22 @@ class ServedModel:
     tokenizer: Tokenizer
     defaults: Mapping[str, float]  # of sampling settings that a request does not give, from generation_config.json
     quantized: str | None  # as of EngineOptions
+    adapter: Adapter | None = None  # with which the engine is to answer
     opened: int = field(default_factory=lambda: int(time.time()))  # Unix time
 
     @property
     def verified(self) -> bool:
         """Whether nothing spoke against the model."""
         return not self.verification.problems
+
+    @cached_property
+    def base_files(self) -> Mapping[str, str]:
+        """SHA-256 of the files of a base model that decide what an adapter of it means, by name."""
+        if self.verified:
+            files = verified.files_of(self.verification)
+        else:
+            files = {path.name: sha256(path) for path in self.location.directory.iterdir() if path.is_file()}
+        return verified.deciding(files)
 
     @property
     def digest(self) -> str | None:
@@ -97,6 +111,13 @@ def current_version(source: str) -> str:
     return str(versions.find(tracking.connect(), source).version)
 
 
+def version_with_alias(source: str) -> str | None:
+    """The version number at the alias that a ``models:/`` source names; ``None`` where the alias is not set."""
+    from tasks.registry import tracking, versions
+
+    return versions.aliases(tracking.connect(), registered_name(source)).get(alias_of(source))
+
+
 def current_objection(location: ModelLocation) -> str:
     """What the registry says against a version that is served already; empty if nothing."""
     from tasks.registry import promotion, tracking
@@ -123,24 +144,35 @@ def resolve(source: str, *, alias: str = "") -> ModelLocation:
     return replace(location, alias=alias or alias_of(source))
 
 
+def with_number(source: str, version: str) -> str:
+    """A ``models:/`` source of the same model by a version's number."""
+    return f"{REGISTRY}{registered_name(source)}/{version}"
+
+
 def alias_of(source: str) -> str:
     """The alias that a ``models:/`` source names; empty if none."""
     return source.rpartition("@")[2] if source.startswith(REGISTRY) and "@" in source else ""
 
 
-def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
-    """Verify a model, load it, and run the smoke test. ``ModelRefused`` says in one line why it is not served."""
+def registered_name(source: str) -> str:
+    """The registered model that a ``models:/`` source names."""
+    return source.removeprefix(REGISTRY).replace("@", "/").rpartition("/")[0]
+
+
+def open_model(location: ModelLocation, options: EngineOptions, vouched_by: Iterable[ModelLocation] = ()) -> ServedModel:
+    """Verify a model, load it, and run the smoke test. ``ModelRefused`` says in one line why it is not served.
+
+    ``vouched_by``: adapters, the passports of which list the files of their base model. One that verifies is a passport for that model.
+    """
     verification = verified.check(location)
-    if (problems := verification.problems) and not options.unverified:
-        listed = "; ".join(problems[:MAX_PROBLEMS])
-        more = f" and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-        raise ModelRefused(f"{_display_name(location)} does not verify: {listed}{more}")
-    try:
-        loaded = _read(location.directory, None, options) if problems else _load_verified(location, verification, options)
-    except Exception as error:  # no content of a file may end a running server
-        message = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise ModelRefused(f"{_display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
-    card, tasks, defaults, tokenizer, engine = loaded
+    if verification.problems:
+        others = (verified.check_as_base(location, adapter) for adapter in vouched_by)
+        verification = next((other for other in others if other), verification)
+    refuse_unverified(location, verification, options)
+    with refusing(location):
+        card, tasks, defaults, tokenizer, engine = (
+            _read(location.directory, None, options) if verification.problems else _load_verified(location, verification, options)
+        )
     served = ServedModel(location, verification, card, tasks or options.tasks, engine, tokenizer, defaults, options.quantize)
     try:
         smoke_test(served)
@@ -148,6 +180,24 @@ def open_model(location: ModelLocation, options: EngineOptions) -> ServedModel:
         engine.close(0)
         raise
     return served
+
+
+def refuse_unverified(location: ModelLocation, verification: Verification, options: EngineOptions) -> None:
+    """``ModelRefused`` if something speaks against a model, and the options do not allow that."""
+    if (problems := verification.problems) and not options.unverified:
+        listed = "; ".join(problems[:MAX_PROBLEMS])
+        more = f" and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise ModelRefused(f"{display_name(location)} does not verify: {listed}{more}")
+
+
+@contextmanager
+def refusing(location: ModelLocation) -> Iterator[None]:
+    """Make every error a ``ModelRefused``: no content of a file may end a running server."""
+    try:
+        yield
+    except Exception as error:
+        message = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise ModelRefused(f"{display_name(location)} cannot be opened: {verified.without_path(location.directory, message)}") from None
 
 
 def _load_verified(location: ModelLocation, verification: Verification, options: EngineOptions) -> Loaded:
@@ -202,10 +252,12 @@ def smoke_test(served: ServedModel) -> None:
     """Let the model answer the probe prompts. ``ModelRefused`` if one fails, takes too long, or gives logits that are not finite."""
     events: queue.Queue[Token | FinishReason] = queue.Queue()
     stop_ids = frozenset(served.tokenizer.stop_ids)
-    name = _display_name(served.location)
+    name = display_name(served.location)
     for question in PROBE_PROMPTS:
         prompt = served.tokenizer.prompt(question)[-(served.engine.max_len - 1) :]
-        served.engine.submit(Request(prompt, GREEDY, PROBE_TOKENS, events.put, stop_ids=stop_ids, log_probabilities=0))
+        served.engine.submit(
+            Request(prompt, GREEDY, PROBE_TOKENS, events.put, stop_ids=stop_ids, log_probabilities=0, adapter=served.adapter)
+        )
         try:
             while isinstance(event := events.get(timeout=PROBE_SECONDS), Token):
                 if event.log_probability is None or not math.isfinite(event.log_probability.logprob):
@@ -231,5 +283,6 @@ def delete_download(location: ModelLocation) -> None:
         versions.without_copy(location.directory)
 
 
-def _display_name(location: ModelLocation) -> str:
+def display_name(location: ModelLocation) -> str:
+    """What messages call a model."""
     return f"{location.name} version {location.version}" if location.version else location.name

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from model.generation.adapters import Adapter
 from model.generation.completion import Answer
 from model.generation.generate import Token, check, prompt_log_probabilities
 from model.generation.grammar import Form, Grammar, MinTokens
@@ -44,6 +45,7 @@ class GenerationOptions:
     min_tokens: int = 0  # before a stop id
     grammar: Grammar | None = None  # which answers must fit; without min_tokens and ignore_eos
     log_probabilities: int | None = None  # alternatives per token; None: no log-probabilities
+    adapter: Adapter | None = None  # of the engine's model
     echo: bool = False
     progress: bool = False  # also chunks that say how far the prompts are read
     seconds: float = 600.0  # then an answer ends with the tokens that it has
@@ -161,7 +163,8 @@ class CompletionStream:
         _scoring.discard(self)
 
     def _score(self, prompt: Sequence[int]) -> list[LogProbability | None]:
-        return run_in_fresh_thread(prompt_log_probabilities, self.engine.model, prompt, self.options.log_probabilities)
+        options = self.options
+        return run_in_fresh_thread(prompt_log_probabilities, self.engine.model, prompt, options.log_probabilities, options.adapter)
 
     def _request(self, choice: int) -> Request:
         prompt, copy = divmod(choice, self.options.n)
@@ -175,6 +178,7 @@ class CompletionStream:
             log_probabilities=self.options.log_probabilities,
             form=self._form(),
             on_progress=_emitter(self._loop, self._events, choice) if self.options.progress else None,
+            adapter=self.options.adapter,
         )
 
     def _form(self) -> Form | None:

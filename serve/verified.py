@@ -7,18 +7,22 @@ while they are loaded.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model import lora
 from tasks.registry.lineage import passport
 from tasks.registry.lineage.passport import COPY
+from tasks.runtime import artifacts
 from tasks.runtime.regular_files import read_regular
 
 CARD = "README.md"
 TASKS = "tasks.json"  # the extraction tasks that it was trained on
+ADAPTER = "adapter/"  # in the checkpoint of a version
+DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json")
 NOT_LOADED = "code/"  # the server runs no code of a version
 
 
@@ -43,11 +47,47 @@ class Verification:
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of each file of weights that the passport lists."""
-        return {name: digest for name, digest in passport.checkpoint_files(self.document).items() if name.endswith(".safetensors")}
+        return {name: digest for name, digest in files_of(self).items() if name.endswith(".safetensors")}
+
+
+def files_of(verification: Verification) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint, as its passport lists them."""
+    return passport.checkpoint_files(verification.document)
+
+
+def base_files(verification: Verification) -> dict[str, str]:
+    """SHA-256 of each file of the base model on which a version was trained; empty where its passport does not list them."""
+    tree = verification.document.get("trees", {}).get(str(artifacts.BASE), {"files": {}})
+    return dict(tree["files"])
+
+
+def deciding(files: Mapping[str, str]) -> dict[str, str]:
+    """Those of a base model's files that decide what an adapter of it means: weights, shapes, tokenizer and chat template."""
+    return {name: digest for name, digest in files.items() if name in DECIDING or ("/" not in name and name.endswith(".safetensors"))}
 
 
 def check(location: ModelLocation) -> Verification:
     """Verify everything except the bytes of the weights, which are compared while they are loaded."""
+    return _check(location, whole=True)
+
+
+def check_adapter(location: ModelLocation) -> Verification:
+    """Verify the passport of an adapter. The bytes of its files are compared by ``adapter_copy``, which loads no others."""
+    return _check(location, whole=False)
+
+
+def check_as_base(location: ModelLocation, adapter: ModelLocation) -> Verification | None:
+    """The verification of a directory by the passport of an adapter, which lists the files of the base model; ``None`` if they differ."""
+    vouching = check_adapter(adapter)
+    if location.version or vouching.problems or not (files := base_files(vouching)):
+        return None
+    document = {"format": passport.FORMAT, "artifacts": {COPY + name: digest for name, digest in files.items()}, "alternatives": {}}
+    verification = Verification(document, vouching.digest, ())
+    findings = passport.compare_deployed(document, location.directory, unread=verification.weights)
+    return None if any(finding.state == "differs" for finding in findings) else verification
+
+
+def _check(location: ModelLocation, *, whole: bool) -> Verification:
     from tasks.registry.lineage import verification
 
     version, client = None, None
@@ -59,7 +99,7 @@ def check(location: ModelLocation) -> Verification:
     try:
         report = verification.read(location.directory, version=version, public_key=verification.public_key())
         findings = list(report.findings)
-        if report.document:
+        if report.document and whole:
             weights = Verification(report.document, None, ()).weights
             findings += passport.compare_deployed(report.document, location.directory, unread=weights)
     except (ValueError, OSError) as error:
@@ -101,6 +141,26 @@ def private_copy(location: ModelLocation, verification: Verification) -> Iterato
                 raise ValueError(f"{name} changed while it was read")
             path.write_bytes(content)
         yield Path(folder)
+
+
+@contextmanager
+def adapter_copy(location: ModelLocation, verification: Verification) -> Iterator[Path]:
+    """As ``private_copy``, of an adapter. ``ValueError`` if a file is not the one that the passport lists."""
+    listed = files_of(verification)
+    with tempfile.TemporaryDirectory(prefix="adapter-") as folder:
+        for name in (lora.CONFIG, lora.WEIGHTS):
+            if ADAPTER + name not in listed:
+                raise ValueError(f"its passport lists no {ADAPTER}{name}; it was not trained with an adapter")
+            content = read_regular(adapter_folder(location.directory) / name)
+            if hashlib.sha256(content).hexdigest() != listed[ADAPTER + name]:
+                raise ValueError(f"{name} is not the file that its passport lists")
+            (Path(folder) / name).write_bytes(content)
+        yield Path(folder)
+
+
+def adapter_folder(directory: Path) -> Path:
+    """Where an adapter's files are: in the checkpoint of a version, or in a directory of their own."""
+    return directory / ADAPTER if (directory / ADAPTER).is_dir() else directory
 
 
 def without_path(directory: Path, message: str) -> str:

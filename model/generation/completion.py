@@ -6,12 +6,14 @@ It does not know how tokens are computed; generate.py does.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
 import torch
 
 from model.checkpoint.load import load_model, open_tensors, weights_dtype
 from model.generation import native, quantize
+from model.generation.adapters import Adapter, read_adapter
 from model.generation.generate import Token, generate, prompt_log_probabilities
 from model.generation.grammar import JsonSchema
 from model.generation.sampling import LogProbability, Sampling
@@ -86,10 +88,18 @@ class Answer:
 class Llama:
     """A model with its tokenizer, ready to complete text."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, max_batch_size: int = 8):
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        max_batch_size: int = 8,
+        adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    ):
         self.model = model
         self.tokenizer = tokenizer
         self.max_batch_size = max_batch_size
+        self.adapters = dict(adapters)
 
     @classmethod
     def build(
@@ -102,13 +112,15 @@ class Llama:
         dtype: torch.dtype | None = None,
         quantize: str | None = None,
         weights_sha256: Mapping[str, str] | None = None,
+        adapters: Mapping[str, str | Path] = MappingProxyType({}),
     ) -> "Llama":
         """Open a checkpoint directory.
 
         ``tokenizer_path``: a directory, a ``tokenizer.json`` or Llama 3's tiktoken BPE file; default: the checkpoint's own.
         ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
         may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: the digests that the weight files
-        must have, by file name. ``ValueError`` names the file and field that do not fit.
+        must have, by file name. ``adapters``: directories in PEFT's format by the names that requests choose them by. ``ValueError``
+        names the file and field that do not fit.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         directory = Path(ckpt_dir)
@@ -118,7 +130,8 @@ class Llama:
         model = _open(directory, device, dtype, quantize, max_seq_len, weights_sha256)
         if tokenizer.n_vocab > model.config.vocab_size:
             raise ValueError(f"the tokenizer has {tokenizer.n_vocab} ids, the model in {ckpt_dir} only {model.config.vocab_size}")
-        return cls(model, tokenizer, max_batch_size=max_batch_size)
+        loaded = {name: read_adapter(Path(adapter), model) for name, adapter in adapters.items()}
+        return cls(model, tokenizer, max_batch_size=max_batch_size, adapters=loaded)
 
     def text_completion(
         self,
@@ -128,15 +141,18 @@ class Llama:
         stop: Sequence[str] = (),
         log_probabilities: int | None = None,
         echo: bool = False,
+        adapter: str | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """Continuations of plain text; ``log_probabilities`` is the number of alternatives to report for each token.
 
-        ``ValueError`` for more than ``max_batch_size`` prompts, an empty stop string or a prompt that fills the context.
+        ``adapter``: the name of the one that answers. ``ValueError`` for a name that is unknown, more than ``max_batch_size`` prompts, an
+        empty stop string or a prompt that fills the context.
         """
         if isinstance(prompts, str):
             raise ValueError("prompts is one string; give a list of prompts")
-        return self._complete([self.tokenizer.prompt(p) for p in prompts], max_gen_len, stop, log_probabilities, echo, sampling)
+        ids = [self.tokenizer.prompt(p) for p in prompts]
+        return self._complete(ids, max_gen_len, stop, log_probabilities, echo, sampling, adapter=adapter)
 
     def chat_completion(
         self,
@@ -146,6 +162,7 @@ class Llama:
         stop: Sequence[str] = (),
         log_probabilities: int | None = None,
         json_schema: Mapping[str, Any] | None = None,
+        adapter: str | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """Answers to conversations, through the checkpoint's chat template. Arguments and errors as of ``text_completion``.
@@ -154,14 +171,20 @@ class Llama:
         """
         prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
         schema = None if json_schema is None else JsonSchema(json_schema, self.tokenizer)
-        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling, schema)
+        return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling, schema, adapter)
 
     def stream(
-        self, prompt: Sequence[int], *, max_gen_len: int, stop: Sequence[str] = (), **sampling: Unpack[SamplingOptions]
+        self,
+        prompt: Sequence[int],
+        *,
+        max_gen_len: int,
+        stop: Sequence[str] = (),
+        adapter: str | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> Iterator[tuple[int | None, str]]:
         """Ids of one continuation, each with the text that became certain; at the end the rest of the text with None."""
         answer = self._answer(stop)
-        for (token,) in self._generate([prompt], [answer], max_gen_len, None, sampling):
+        for (token,) in self._generate([prompt], [answer], max_gen_len, None, sampling, adapter=adapter):
             assert token is not None
             yield token.id, answer.push(token.id)
         yield None, answer.finish()
@@ -175,13 +198,14 @@ class Llama:
         echo: bool,
         sampling: SamplingOptions,
         schema: JsonSchema | None = None,
+        adapter: str | None = None,
     ) -> list[Completion]:
         if len(prompts) > self.max_batch_size:
             raise ValueError(f"{len(prompts)} prompts are more than max_batch_size of {self.max_batch_size}")
         answers = [self._answer(stop) for _ in prompts]
         rows: list[list[int]] = [[] for _ in prompts]
         log_probs: list[list[LogProbability | None]] = [[] for _ in prompts]
-        for step in self._generate(prompts, answers, max_gen_len, top, sampling, schema):
+        for step in self._generate(prompts, answers, max_gen_len, top, sampling, schema, adapter):
             for index, token in enumerate(step):
                 if token is not None:
                     rows[index].append(token.id)
@@ -193,13 +217,14 @@ class Llama:
             room = min(max_gen_len, self.model.config.max_seq_len - len(prompt) + 1)
             finish_reason = "length" if len(ids) >= room and not answer.stopped else "stop"
             completion = Completion(answer.text, tuple(ids), finish_reason, None if top is None else tuple(values))
-            completions.append(self._echoed(prompt, completion, top) if echo else completion)
+            completions.append(self._echoed(prompt, completion, top, adapter) if echo else completion)
         return completions
 
-    def _echoed(self, prompt: list[int], completion: Completion, top: int | None) -> Completion:
+    def _echoed(self, prompt: list[int], completion: Completion, top: int | None, adapter: str | None) -> Completion:
         log_probs = None
         if top is not None and completion.log_probabilities is not None:
-            log_probs = (*prompt_log_probabilities(self.model, prompt, top), *completion.log_probabilities)
+            prompt_log_probs = prompt_log_probabilities(self.model, prompt, top, self._adapter(adapter))
+            log_probs = (*prompt_log_probs, *completion.log_probabilities)
         text = self.tokenizer.decode(prompt[len(self.tokenizer.prefix) :]) + completion.text
         return Completion(text, (*prompt, *completion.ids), completion.finish_reason, log_probs)
 
@@ -216,6 +241,7 @@ class Llama:
         top: int | None,
         sampling: SamplingOptions,
         schema: JsonSchema | None = None,
+        adapter: str | None = None,
     ) -> Iterator[list[Token | None]]:
         return generate(
             self.model,
@@ -226,7 +252,13 @@ class Llama:
             stop=lambda index, token: answers[index].stopped,
             log_probabilities=top,
             schema=schema,
+            adapter=self._adapter(adapter),
         )
+
+    def _adapter(self, name: str | None) -> Adapter | None:
+        if name is not None and name not in self.adapters:
+            raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
+        return None if name is None else self.adapters[name]
 
 
 def _open(

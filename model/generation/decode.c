@@ -2,7 +2,8 @@
  *
  * For few rows a step is bound by reading the weights; torch's cost per operation would add as much again. Activations are
  * float32, weights float32, bfloat16 or int8 with a scale per output channel. Layouts are those of llama.py; the same formulas
- * are documented there. A row's result does not depend on the other rows of the step, bit for bit. It allocates nothing.
+ * are documented there. Each row may have an adapter (adapters.py). A row's result does not depend on the other rows of the step, bit for
+ * bit, nor on their adapters. It allocates nothing.
  */
 #include <math.h>
 #include <stdint.h>
@@ -38,6 +39,12 @@ typedef struct {
     const float *norm, *cos, *sin; /* cos, sin: [max_seq_len, head_dim / 2] */
 } Model;
 typedef struct { float *keys, *values; int64_t slots, len; } Cache; /* [layers, slots, kv_heads, len, head_dim] */
+/* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], outs and rank rounded up
+ * to whole blocks of 4 and padded with zeros; magnitude: [outs] or NULL, for 1. rank is 0 where it leaves the projection as it is. */
+typedef struct { const float *down, *up, *magnitude; int64_t rank; } LowRank;
+enum { Q, K, V, O, GATE, UP, DOWN, PROJECTIONS }; /* an adapter is LowRank [layers, PROJECTIONS] */
+/* of the rows: [rows], NULL for a row without one; NULL where no row has any. inner: down x, [rows, 3, max_rank, BLOCK], each BLOCK times */
+typedef struct { const LowRank *const *of; float *inner; int64_t max_rank; } Adapters;
 
 #define AHEAD 8192 /* bytes; the processor's own prefetching stops at page borders: measured, half the speed without */
 #define INLINE static inline __attribute__((always_inline))
@@ -141,10 +148,61 @@ static void dots(const Matrix *m, int first, const float *x, int rows, float *ou
     }
 }
 
-/* The same, added to x. */
-static void add(const Matrix *m, int first, const float *inner, int rows, float *x, int stride) {
+/* Two sums of 16 lanes, so that a product need not wait for the one before. */
+INLINE float dot(const float *x, const float *y, int n) {
+    fv sums[2][PARTS];
+    memset(sums, 0, sizeof sums);
+    int i = 0;
+    for (; i + 32 <= n; i += 32)
+        for (int k = 0; k < 2; k++)
+            for (int p = 0; p < PARTS; p++) sums[k][p] += load(x + i + 16 * k + p * LANES) * load(y + i + 16 * k + p * LANES);
+    for (int p = 0; p < PARTS; p++) sums[0][p] += sums[1][p];
+    float s = sum16(sums[0]);
+    for (; i < n; i++) s += x[i] * y[i];
+    return s;
+}
+
+/* down x of `count` projections from `first` on, for the rows with an adapter; every thread calls it, and waits for the others. */
+static void reduce(const Adapters *adapters, int layer, int first, int count, const float *x, int ins, int rows) {
+    if (!adapters->of) return;
+    const int64_t rank = adapters->max_rank, all = count * rank * rows;
+    #pragma omp for schedule(static)
+    for (int64_t n = 0; n < all; n++) { /* rows are next to each other: they mostly share an adapter */
+        const int r = n % rows, i = n / rows % rank, p = n / rows / rank;
+        if (!adapters->of[r]) continue;
+        const LowRank *low = adapters->of[r] + layer * PROJECTIONS + first + p;
+        if (i >= low->rank) continue;
+        const float value = dot(low->down + i * ins, x + (int64_t)r * ins, ins);
+        for (int o = 0; o < BLOCK; o++) adapters->inner[((r * 3 + p) * rank + i) * BLOCK + o] = value;
+    }
+}
+
+/* What the adapters make of up to BLOCK outputs of a projection; p counts from the `first` of reduce. */
+static void adapt(const Adapters *adapters, int layer, int projection, int p, int first, int outs, int rows, float *out, int stride) {
+    if (!adapters->of) return;
+    const int count = outs - first < BLOCK ? outs - first : BLOCK;
+    for (int r = 0; r < rows; r++) {
+        const LowRank *low = adapters->of[r] ? adapters->of[r] + layer * PROJECTIONS + projection : 0;
+        if (!low || !low->rank) continue;
+        const float *inner = adapters->inner + (r * 3 + p) * adapters->max_rank * BLOCK, *up = low->up + first * low->rank;
+        fv sums[PARTS] = {0}; /* of each output four, of every fourth of the rank */
+        for (int64_t i = 0; i < low->rank * BLOCK; i += 16)
+            for (int part = 0; part < PARTS; part++) sums[part] += load(inner + i + part * LANES) * load(up + i + part * LANES);
+        float lanes[16]; memcpy(lanes, sums, sizeof lanes);
+        for (int o = 0; o < count; o++) {
+            float *to = out + (int64_t)r * stride + o;
+            *to += (lanes[o] + lanes[o + 8]) + (lanes[o + 4] + lanes[o + 12]);
+            if (low->magnitude) *to *= low->magnitude[first + o];
+        }
+    }
+}
+
+/* dots with what adapters make of them, added to x. */
+static void add(const Matrix *m, int first, const float *inner, int rows, float *x, int stride, const Adapters *adapters, int layer,
+                int projection) {
     float part[rows * BLOCK];
     dots(m, first, inner, rows, part, BLOCK);
+    adapt(adapters, layer, projection, 0, first, m->outs, rows, part, BLOCK);
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < BLOCK && first + o < m->outs; o++) x[(int64_t)r * stride + o] += part[r * BLOCK + o];
 }
@@ -168,20 +226,6 @@ static void rotate(float *x, const float *cos, const float *sin, int half) {
         x[i] = first * cos[i] - second * sin[i];
         x[i + half] = second * cos[i] + first * sin[i];
     }
-}
-
-/* Two sums of 16 lanes, so that a product need not wait for the one before. */
-INLINE float dot(const float *x, const float *y, int n) {
-    fv sums[2][PARTS];
-    memset(sums, 0, sizeof sums);
-    int i = 0;
-    for (; i + 32 <= n; i += 32)
-        for (int k = 0; k < 2; k++)
-            for (int p = 0; p < PARTS; p++) sums[k][p] += load(x + i + 16 * k + p * LANES) * load(y + i + 16 * k + p * LANES);
-    for (int p = 0; p < PARTS; p++) sums[0][p] += sums[1][p];
-    float s = sum16(sums[0]);
-    for (; i < n; i++) s += x[i] * y[i];
-    return s;
 }
 
 /* out[0 to 16 * wide) = the sum over t of share[t] * values[t * stride + …], in registers. */
@@ -213,14 +257,15 @@ static void attend(const float *q, const float *keys, const float *values, int c
 }
 
 /* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r is at position[r] of
- * cache slot slot[r]; rows may share a slot. scratch holds rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim)
- * floats and then, for each thread, the cache's len. */
-void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position, float *x, float *scratch,
-          int threads) {
+ * cache slot slot[r]; rows may share a slot. `adapter` has one or NULL for each row, or is NULL. scratch holds
+ * rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim) floats; then, for each thread, the cache's len; then, with adapters, rows * 3 * max_rank * BLOCK. */
+void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position,
+          const LowRank *const *adapter, int max_rank, float *x, float *scratch, int threads) {
     const int dim = model->dim, size = model->head_dim, half = size / 2, group = model->heads / model->kv_heads;
     const int q_dim = model->heads * size, kv_dim = model->kv_heads * size, qkv = q_dim + 2 * kv_dim, ffn = model->ffn_dim;
     float *normed = scratch, *heads = normed + (int64_t)rows * dim, *mixed = heads + (int64_t)rows * qkv;
     float *inner = mixed + (int64_t)rows * q_dim, *scores = inner + (int64_t)rows * ffn;
+    const Adapters adapters = {adapter, scores + threads * cache->len, max_rank};
     #pragma omp parallel num_threads(threads)
     for (int l = 0; l < model->layers; l++) {
         const Layer *layer = &model->layer[l];
@@ -228,12 +273,22 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
         float *keys = cache->keys + l * per_layer, *values = cache->values + l * per_layer;
         #pragma omp for schedule(static)
         for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->attention_norm, dim, model->eps, normed + (int64_t)r * dim);
+        reduce(&adapters, l, Q, 3, normed, dim, rows);
         #pragma omp for schedule(static) nowait
-        for (int o = 0; o < q_dim; o += BLOCK) dots(&layer->q, o, normed, rows, heads + o, qkv);
+        for (int o = 0; o < q_dim; o += BLOCK) {
+            dots(&layer->q, o, normed, rows, heads + o, qkv);
+            adapt(&adapters, l, Q, 0, o, q_dim, rows, heads + o, qkv);
+        }
         #pragma omp for schedule(static) nowait
-        for (int o = 0; o < kv_dim; o += BLOCK) dots(&layer->k, o, normed, rows, heads + q_dim + o, qkv);
+        for (int o = 0; o < kv_dim; o += BLOCK) {
+            dots(&layer->k, o, normed, rows, heads + q_dim + o, qkv);
+            adapt(&adapters, l, K, 1, o, kv_dim, rows, heads + q_dim + o, qkv);
+        }
         #pragma omp for schedule(static)
-        for (int o = 0; o < kv_dim; o += BLOCK) dots(&layer->v, o, normed, rows, heads + q_dim + kv_dim + o, qkv);
+        for (int o = 0; o < kv_dim; o += BLOCK) {
+            dots(&layer->v, o, normed, rows, heads + q_dim + kv_dim + o, qkv);
+            adapt(&adapters, l, V, 2, o, kv_dim, rows, heads + q_dim + kv_dim + o, qkv);
+        }
         #pragma omp for schedule(static) collapse(2)
         for (int r = 0; r < rows; r++)
             for (int k = 0; k < model->kv_heads; k++) {
@@ -252,23 +307,28 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
                 attend(heads + (int64_t)r * qkv + h * size, keys + at, values + at, position[r] + 1, size,
                        scores + omp_get_thread_num() * cache->len, mixed + (int64_t)r * q_dim + h * size);
             }
+        reduce(&adapters, l, O, 1, mixed, q_dim, rows);
         #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->o, o, mixed, rows, x + o, dim);
+        for (int o = 0; o < dim; o += BLOCK) add(&layer->o, o, mixed, rows, x + o, dim, &adapters, l, O);
         #pragma omp for schedule(static)
         for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->mlp_norm, dim, model->eps, normed + (int64_t)r * dim);
+        reduce(&adapters, l, GATE, 2, normed, dim, rows);
         #pragma omp for schedule(static)
         for (int o = 0; o < ffn; o += BLOCK) {
             float up[rows * BLOCK];
             dots(&layer->gate, o, normed, rows, inner + o, ffn);
+            adapt(&adapters, l, GATE, 0, o, ffn, rows, inner + o, ffn);
             dots(&layer->up, o, normed, rows, up, BLOCK);
+            adapt(&adapters, l, UP, 1, o, ffn, rows, up, BLOCK);
             for (int r = 0; r < rows; r++)
                 for (int i = 0; i < BLOCK && o + i < ffn; i++) {
                     float *g = inner + (int64_t)r * ffn + o + i;
                     *g = *g / (1 + expf(-*g)) * up[r * BLOCK + i];
                 }
         }
+        reduce(&adapters, l, DOWN, 1, inner, ffn, rows);
         #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->down, o, inner, rows, x + o, dim);
+        for (int o = 0; o < dim; o += BLOCK) add(&layer->down, o, inner, rows, x + o, dim, &adapters, l, DOWN);
     }
     for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, model->norm, dim, model->eps, x + (int64_t)r * dim);
 }

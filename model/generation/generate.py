@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.generation import graphs
+from model.generation.adapters import AdaptedModel, Adapter
 from model.generation.draft import PromptLookup
 from model.generation.grammar import Form, JsonSchema
 from model.generation.kv_cache import KVCache
@@ -49,6 +50,7 @@ class SequenceState:
     prompt_length: int = 0
     form: Form | None = None  # which tokens may follow, where not all may
     chosen: int | None = None  # on a GPU, the next token, sampled with those of the whole batch
+    adapter: Adapter | None = None  # what it is computed with, beside the model's weights
     lookup: PromptLookup | None = None  # drafts its next tokens, where the step is in C
     drafted: deque[tuple[int, Tensor]] = field(default_factory=deque, repr=False)  # next tokens, if they are, each with the logits after it
 
@@ -68,6 +70,7 @@ class Batch:
         recorded = graphs.suits(weight.device)
         positions = graphs.positions_for(self.max_len) if recorded else self.max_len
         self.cache = KVCache(model.config, slots, positions, dtype=weight.dtype, device=weight.device)
+        self._adapted_model: AdaptedModel | None = None
         self._native = Native.of(model) if weight.dtype == torch.float32 else None
         self._graphs = graphs.GraphedStep(model, self.cache, compiled=compiled) if recorded else None
 
@@ -78,9 +81,10 @@ class Batch:
         *,
         log_probabilities: int | None = None,
         form: Form | None = None,
+        adapter: Adapter | None = None,
     ) -> SequenceState:
         """Prefill a prompt in a free slot. ``ValueError`` for one that is empty, too long or not of the vocabulary."""
-        sequence = self.admit(prompt, settings, log_probabilities=log_probabilities, form=form)
+        sequence = self.admit(prompt, settings, log_probabilities=log_probabilities, form=form, adapter=adapter)
         self.prefill(sequence, len(prompt))
         return sequence
 
@@ -91,6 +95,7 @@ class Batch:
         *,
         log_probabilities: int | None = None,
         form: Form | None = None,
+        adapter: Adapter | None = None,
     ) -> SequenceState:
         """Allocate a slot for a prompt that ``prefill`` will process. Errors are those of ``add``."""
         check(prompt, vocabulary=self.model.config.vocab_size, context=self.max_len)
@@ -98,12 +103,14 @@ class Batch:
         slot = self.cache.allocate()
         lookup = PromptLookup(prompt, form.hints if form else ()) if self._native and self._drafts else None
         logits = torch.empty(0)
-        return SequenceState(slot, list(prompt), settings, log_probabilities, generator, logits, len(prompt), form, lookup=lookup)
+        return SequenceState(
+            slot, list(prompt), settings, log_probabilities, generator, logits, len(prompt), form, adapter=adapter, lookup=lookup
+        )
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
         start = self.cache.lengths[sequence.slot]
-        hidden = self._forward(sequence.slot, sequence.tokens[start : start + count])
+        hidden = self._forward(sequence.slot, sequence.tokens[start : start + count], sequence.adapter)
         if self.cache.lengths[sequence.slot] < len(sequence.tokens):
             return False
         self._set_logits([sequence], self._logits(hidden[-1:]))
@@ -138,10 +145,11 @@ class Batch:
             return
         slots, tokens = [sequence.slot for sequence in sequences], [sequence.tokens[-1] for sequence in sequences]
         positions = [self.cache.lengths[slot] for slot in slots]
-        if self._graphs:
+        adapters = [sequence.adapter for sequence in sequences]
+        if self._graphs and not any(adapters):  # what is recorded has no adapters
             logits = self._graphs.logits(tokens, slots, positions)
         else:
-            hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions))
+            hidden = self._hidden(self._ids(tokens)[:, None], slots, self._ids(positions)[:, None], max(positions), adapters)
             logits = self._logits(hidden[:, 0])
         self._set_logits(sequences, logits)
         for sequence in sequences:
@@ -180,7 +188,9 @@ class Batch:
         tokens = [token for sequence, _, draft in rows for token in (sequence.tokens[-1], *draft)]
         slots = [sequence.slot for sequence, _, draft in rows for _ in range(1 + len(draft))]
         positions = [position for _, n, draft in rows for position in range(n, n + 1 + len(draft))]
-        logits = self._logits(native.step(tokens, slots, positions, self.cache)).split([1 + len(draft) for draft in drafts])
+        adapters = [sequence.adapter for sequence, _, draft in rows for _ in range(1 + len(draft))]
+        hidden = native.step(tokens, slots, positions, self.cache, adapters)
+        logits = self._logits(hidden).split([1 + len(draft) for draft in drafts])
         for (sequence, _, draft), own in zip(rows, logits, strict=True):
             self.cache.lengths[sequence.slot] += 1
             sequence.logits, sequence.drafted = own[0], deque(zip(draft, own[1:], strict=True))
@@ -199,18 +209,27 @@ class Batch:
                 sequence.chosen = chosen
 
     @torch.inference_mode()
-    def _forward(self, slot: int, tokens: Sequence[int]) -> Tensor:
+    def _forward(self, slot: int, tokens: Sequence[int], adapter: Adapter | None = None) -> Tensor:
         """Hidden states [T, C] of tokens that continue the slot's sequence."""
         start = self.cache.lengths[slot]
         positions = range(start, start + len(tokens))
         self.cache.lengths[slot] += len(tokens)
         if self._native and len(tokens) <= MAX_NATIVE_TOKENS:
-            return self._native.step(tokens, [slot] * len(tokens), positions, self.cache)
-        return self._hidden(self._ids(tokens)[None], [slot], self._ids(positions)[None], positions[-1])[0]
+            return self._native.step(tokens, [slot] * len(tokens), positions, self.cache, [adapter] * len(tokens))
+        return self._hidden(self._ids(tokens)[None], [slot], self._ids(positions)[None], positions[-1], [adapter])[0]
 
-    def _hidden(self, tokens_BT: Tensor, slots: Sequence[int], positions_BT: Tensor, last: int) -> Tensor:
+    def _hidden(
+        self, tokens_BT: Tensor, slots: Sequence[int], positions_BT: Tensor, last: int, adapters: Sequence[Adapter | None]
+    ) -> Tensor:
         """Hidden states [B, T, C]; ``last`` is the largest position, which the device need not be asked for."""
-        return self.model.hidden(tokens_BT, cache=self.cache.layers, slots_B=self._ids(slots), positions_BT=positions_BT, span=last + 1)
+        model = self._with_adapters(adapters)
+        return model.hidden(tokens_BT, cache=self.cache.layers, slots_B=self._ids(slots), positions_BT=positions_BT, span=last + 1)
+
+    def _with_adapters(self, adapters: Sequence[Adapter | None]) -> Transformer:
+        if not any(adapters):
+            return self.model
+        self._adapted_model = self._adapted_model or AdaptedModel(self.model)
+        return self._adapted_model.for_rows(adapters)
 
     @torch.inference_mode()
     def _logits(self, hidden_NC: Tensor) -> Tensor:
@@ -234,12 +253,13 @@ def generate(
     stop: Callable[[int, int], bool] = lambda index, token: False,
     log_probabilities: int | None = None,
     schema: JsonSchema | None = None,
+    adapter: Adapter | None = None,
 ) -> Iterator[list[Token | None]]:
     """Yield the next token of every prompt, step by step; None for one that has ended.
 
     A sequence ends at a stop id, which is not yielded, after ``max_new_tokens``, when its context is full, or after a token for
     which ``stop(index of the prompt, id)`` is true. Prompts may differ in length, and each may have settings of its own.
-    With a ``schema`` every answer that ends by itself is JSON that fits it.
+    With a ``schema`` every answer that ends by itself is JSON that fits it. An ``adapter`` must be one of this model.
     ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
     """
     if not prompts:
@@ -251,7 +271,7 @@ def generate(
         check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, index=index)
     batch = Batch(model, slots=len(prompts), max_len=max(map(len, prompts)) + max_new_tokens)
     sequences = [
-        batch.add(p, s, log_probabilities=log_probabilities, form=schema.answer() if schema else None)
+        batch.add(p, s, log_probabilities=log_probabilities, form=schema.answer() if schema else None, adapter=adapter)
         for p, s in zip(prompts, settings_by_prompt, strict=True)
     ]
     running = set(range(len(sequences)))
@@ -268,9 +288,13 @@ def generate(
 
 
 @torch.inference_mode()
-def prompt_log_probabilities(model: Transformer, prompt: Sequence[int], top: int) -> list[LogProbability | None]:
+def prompt_log_probabilities(
+    model: Transformer, prompt: Sequence[int], top: int, adapter: Adapter | None = None
+) -> list[LogProbability | None]:
     """Log-probability of every token of a prompt given those before it; None for the first."""
     ids = torch.tensor(prompt, device=model.norm.weight.device)
+    if adapter:
+        model = AdaptedModel(model).for_rows([adapter])
     hidden = model.hidden(ids[None])[0, :-1]
     # In chunks: the logits of a long prompt would take gigabytes.
     logits = (row for chunk in hidden.split(64) for row in model.lm_head(chunk))

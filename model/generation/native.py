@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from model.generation.adapters import Adapter, LowRank
 from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear
 from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
@@ -34,6 +36,7 @@ FLAGS = (
 # Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both. What clang compiles calls others
 # than torch's Linux builds bring, and takes them from the library that comes with clang.
 LINKS = (("-undefined", "dynamic_lookup"),) if _MAC else ((), ("-fopenmp",))
+BLOCK = 4  # as in decode.c
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
@@ -56,6 +59,10 @@ class _Model(Structure):
         ("layer", POINTER(_Layer)),
         *((name, c_void_p) for name in ("norm", "cos", "sin")),
     )
+
+
+class _LowRank(Structure):
+    _fields_ = (("down", c_void_p), ("up", c_void_p), ("magnitude", c_void_p), ("rank", c_int64))
 
 
 class _Cache(Structure):
@@ -134,6 +141,7 @@ class Native:
         heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self._per_row = config.dim + heads + config.ffn_dim
         self._scratch = torch.empty(0)
+        self._adapters: WeakKeyDictionary[Adapter, _NativeAdapter] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, model: Transformer) -> "Native | None":
@@ -144,21 +152,41 @@ class Native:
             return None
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int], kv: KVCache) -> Tensor:
-        """Hidden states [N, C], float32, of one token per row, each at its own position in its cache slot."""
+    def step(
+        self,
+        tokens: Sequence[int],
+        slots: Sequence[int],
+        positions: Sequence[int],
+        kv: KVCache,
+        adapters: Sequence[Adapter | None] = (),
+    ) -> Tensor:
+        """Hidden states [N, C], float32, of one token per row, each at its own position in its cache slot.
+
+        ``adapters``: that of each row, or none at all.
+        """
         rows, threads = len(tokens), torch.get_num_threads()
         # C does not check an index as torch does.
         if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
             raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
         x = self._embed(torch.tensor(tokens)).float().contiguous()
-        scratch_size = rows * self._per_row + threads * kv.keys.shape[3]
+        rank = max((_whole_blocks(adapter.rank) for adapter in adapters if adapter), default=0)
+        scratch_size = rows * self._per_row + threads * kv.keys.shape[3] + 3 * rows * rank * BLOCK
         if self._scratch.numel() < scratch_size:
             self._scratch = torch.empty(scratch_size)
         integers = c_int32 * rows
         view = _Cache(kv.keys.data_ptr(), kv.values.data_ptr(), kv.keys.shape[1], kv.keys.shape[3])
         indices = (integers(*slots), integers(*positions))
-        self._library.step(byref(self._model), byref(view), rows, *indices, _pointer(x), _pointer(self._scratch), threads)
+        by_row = (c_void_p * rows)(*map(self._adapter, adapters)) if rank else None
+        scratch = _pointer(self._scratch)
+        self._library.step(byref(self._model), byref(view), rows, *indices, by_row, rank, _pointer(x), scratch, threads)
         return x
+
+    def _adapter(self, adapter: Adapter | None) -> int | None:
+        if adapter is None:
+            return None
+        if adapter not in self._adapters:
+            self._adapters[adapter] = _NativeAdapter(adapter, self._model.layers)
+        return ctypes.addressof(self._adapters[adapter].projections)
 
     @torch.inference_mode()
     def logits(self, hidden_NC: Tensor) -> Tensor:
@@ -186,6 +214,29 @@ class Native:
         floats = values.detach().float().contiguous()
         self._keep_alive.append(floats)
         return floats.data_ptr()
+
+
+class _NativeAdapter:
+    """An adapter as decode.c reads it: of each layer its seven projections."""
+
+    def __init__(self, adapter: Adapter, layers: int):
+        self._keep_alive: list[Tensor] = []
+        names = [f"layers.{layer}.{projection.path}" for layer in range(layers) for projection in PROJECTIONS.values()]
+        self.projections = (_LowRank * len(names))(*(self._low_rank(adapter.projections.get(name)) for name in names))
+
+    def _low_rank(self, low_rank: LowRank | None) -> _LowRank:
+        if low_rank is None:
+            return _LowRank(None, None, None, 0)
+        (outs, rank), magnitude = low_rank.up.shape, low_rank.magnitude
+        down = nn.functional.pad(low_rank.down, (0, 0, 0, _whole_blocks(rank) - rank))
+        up = nn.functional.pad(low_rank.up, (0, _whole_blocks(rank) - rank, 0, _whole_blocks(outs) - outs))
+        up = up.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
+        self._keep_alive += [down, up, *([] if magnitude is None else [magnitude])]
+        return _LowRank(down.data_ptr(), up.data_ptr(), None if magnitude is None else magnitude.data_ptr(), len(down))
+
+
+def _whole_blocks(count: int) -> int:
+    return -(-count // BLOCK) * BLOCK
 
 
 def _pointer(tensor: Tensor) -> c_void_p:

@@ -25,8 +25,13 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, scale: Tensor | None = None):
         super().__init__()
+        self.out_features, self.in_features = weight.shape
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
+
+    def dequantized(self) -> Tensor:
+        """The weight in float32."""
+        return self.weight.float() if self.scale is None else self.weight.float() * self.scale[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of ``x``."""

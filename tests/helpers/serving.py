@@ -19,7 +19,7 @@ from serve.api import application
 from serve.connection import Connection
 from serve.models import EngineOptions
 from serve.preferences import PreferenceFile
-from serve.rollout import Rollout
+from serve.rollout import ModelRollout, Rollout
 from serve.security import Limits, SecurityMiddleware
 
 QUESTION = "What are the signs of condition 3?"
@@ -49,7 +49,7 @@ class RunningServer:
         """Wait up to ``seconds`` for all slots to be free; whether they are."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            loads = [rollout.current.engine.load() for rollout in self.rollouts.values()]
+            loads = [rollout.served.engine.load() for rollout in self.rollouts.values() if rollout.served]
             if not any(load.waiting + load.prefill + load.running for load in loads):
                 return True
             time.sleep(0.01)
@@ -60,6 +60,7 @@ class RunningServer:
 def run_server(
     models: dict[str, Path | str],
     *,
+    adapters: dict[str, Path | str] | None = None,
     slots: int = 4,
     max_waiting: int = 64,
     unverified: bool = True,
@@ -68,9 +69,13 @@ def run_server(
     poll_seconds: float = 0.2,
     preferences: PreferenceFile | None = None,
 ) -> Iterator[RunningServer]:
-    """A server for ``models``, sources by the names that clients use; it ends with the context."""
+    """A server for ``models``, sources by the names that clients use, the first with ``adapters``; it ends with the context."""
     options = EngineOptions(slots=slots, max_len=None, max_waiting=max_waiting, unverified=unverified)
-    rollouts = {name: Rollout(str(source), options, poll_seconds=poll_seconds) for name, source in models.items()}
+    rollouts: dict[str, Rollout] = {}
+    for name, source in models.items():
+        own = {} if rollouts else {adapter: str(path) for adapter, path in (adapters or {}).items()}
+        rollouts[name] = ModelRollout(str(source), options, poll_seconds=poll_seconds, adapters=own)
+    rollouts |= next(iter(rollouts.values())).adapters
     middleware = application(rollouts, keys=keys, limits=limits or Limits(), preferences=preferences)
     port = free_port()
     server = uvicorn.Server(

@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.adapters import IDS, LORA, SUPERVISED, adapted, loss_of, train
+from helpers.adapters import CONFIGS, IDS, LORA, SUPERVISED, adapted, loss_of, pefts_own, reference, train
 from helpers.builders import TINY, random_model, sentences
-from peft import LoraConfig as PeftConfig
-from peft import PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from peft import PeftModel
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from model import lora
-from model.checkpoint.config import config_json
 from model.checkpoint.hf import save_like
 from model.checkpoint.load import load_model
 from model.checkpoint.shapes import parameters_of
@@ -27,24 +23,9 @@ from model.llama import Transformer
 from model.lora import TARGETS, LoraConfig
 from tasks.training import optim
 
-ATTENTION, MLP = TARGETS[:4], TARGETS[4:]
-CONFIGS = {
-    "lora": LORA,
-    "lora-mlp": LoraConfig(rank=1, alpha=2, dropout=0.0, targets=MLP, dora=False),
-    "lora-all-rslora": LoraConfig(rank=5, alpha=2.5, dropout=0.0, targets=TARGETS, dora=False, rslora=True),
-    "dora": LoraConfig(rank=4, alpha=8, dropout=0.0, targets=("k_proj", "down_proj"), dora=True),
-    "dora-all": LoraConfig(rank=3, alpha=3, dropout=0.0, targets=TARGETS, dora=True),
-}
 DORA_ALL = CONFIGS["dora-all"]
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-
-
-def reference() -> Any:
-    """transformers' model with the tiny model's weights."""
-    model = LlamaForCausalLM(LlamaConfig(**config_json(TINY, torch.float32)))
-    model.load_state_dict({(n if n.startswith("lm_head") else f"model.{n}"): p for n, p in random_model(TINY).state_dict().items()})
-    return model.eval()
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -151,29 +132,6 @@ def test_what_peft_made_opens_here_with_its_logits(config: LoraConfig, dtype: to
     logits = peft_model(IDS).logits
     torch.testing.assert_close(model(IDS), logits, atol=1e-4, rtol=0)
     assert (logits - random_model(TINY)(IDS)).abs().max() > 0.1, "the adapter does something"
-
-
-def pefts_own(config: LoraConfig, directory: Path, dtype: torch.dtype) -> Any:
-    """A random adapter made and saved by PEFT, in the given precision."""
-    torch.manual_seed(3)
-    targets = "all-linear" if config.targets == TARGETS else list(config.targets)
-    settings: dict[str, Any] = {
-        "lora_alpha": config.alpha,
-        "use_dora": config.dora,
-        "use_rslora": config.rslora,
-        "task_type": "CAUSAL_LM",
-        "init_lora_weights": False,
-    }
-    peft_model = get_peft_model(reference(), PeftConfig(r=config.rank, target_modules=targets, **settings))
-    with torch.no_grad():
-        for name, parameter in peft_model.named_parameters():
-            if "lora_" in name:
-                changed = parameter * 1.3 if "magnitude" in name else 0.2 * torch.randn_like(parameter)
-                parameter.copy_(changed.to(dtype))
-    peft_model.save_pretrained(str(directory))
-    tensors = load_file(directory / lora.WEIGHTS)
-    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, directory / lora.WEIGHTS)
-    return peft_model.eval()
 
 
 @every_config

@@ -21,7 +21,7 @@ from model.generation.completion import Llama
 from serve import verified
 from serve.model_info import model_info
 from serve.models import EngineOptions, ModelRefused, resolve
-from serve.rollout import Rollout
+from serve.rollout import ModelRollout
 from serve.verified import ModelLocation
 from tasks.registry.lineage import model_signature
 from tasks.registry.lineage.signature import private_key, sign
@@ -184,7 +184,7 @@ def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
 ) -> None:
     served = Path(shutil.copytree(registry.checkpoint("1"), tmp_path / "deployed"))
     with pytest.raises(ModelRefused, match="consistent, origin unknown"):
-        Rollout(str(served), STRICT, poll_seconds=1)
+        ModelRollout(str(served), STRICT, poll_seconds=1)
     private, public = key_pair(tmp_path, kind=kind)
     if kind == "EC":
         model_signature.sign([served], private, served / "model.sig", ignored=["registered_model_meta"])
@@ -193,7 +193,7 @@ def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
         assert isinstance(key, Ed25519PrivateKey)
         sign(served / "passport.json", key)
     monkeypatch.setenv("PASSPORT_PUBLIC_KEY", str(public))
-    rollout = Rollout(str(served), STRICT, poll_seconds=1)
+    rollout = ModelRollout(str(served), STRICT, poll_seconds=1)
     assert rollout.current.verified and rollout.current.fingerprint == sha256(served / "passport.json")[:12]
     rollout.close(0)
     interval = {"value": 1.0, "low": 0.0, "high": 2.0}
@@ -202,7 +202,7 @@ def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
     assert model_info("a model", rollout.current)["metrics"] == [row | {"meaning": "right choices of four"}]
     (served / "tokenizer.json").write_text((served / "tokenizer.json").read_text() + " ")
     with pytest.raises(ModelRefused, match="does not verify: tokenizer.json"):
-        Rollout(str(served), STRICT, poll_seconds=1)
+        ModelRollout(str(served), STRICT, poll_seconds=1)
 
 
 class TestVerifiedIsWhatIsLoaded:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from helpers.adapters import CONFIGS, pefts_own
 from helpers.builders import write_tiny_checkpoint
 from helpers.project import ROOT, free_port, wait_for
 from helpers.serving import COMPLETION, refused
@@ -104,6 +106,22 @@ def test_the_extraction_tasks_of_training_are_offered(tiny_checkpoint: Path, tmp
     (carries / "tasks.json").write_text('{"measurements": {}}')
     assert "tasks.json is no list of extraction tasks" in refused(str(carries), "--unverified")
     assert "nowhere is no file" in refused(str(tiny_checkpoint), "--unverified", "--tasks", "nowhere")
+
+
+def test_an_adapter_answers_beside_8_bit_weights_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    pefts_own(CONFIGS["dora-all"], tmp_path / "notes", torch.float32)
+    expected = Llama.build(tiny_checkpoint, quantize="int8", adapters={"notes": tmp_path / "notes"})
+    with program(str(tiny_checkpoint), "--unverified", "--quantize", "int8", "--adapter", f"notes={tmp_path / 'notes'}") as (
+        process,
+        client,
+    ):
+        for name, adapter in ((tiny_checkpoint.name, None), ("notes", "notes")):
+            answer = client.post("/v1/completions", json=COMPLETION | {"model": name}).json()
+            text = expected.text_completion([COMPLETION["prompt"]], max_gen_len=12, temperature=0, adapter=adapter)[0].text
+            assert answer["choices"][0]["text"] == text and answer["system_fingerprint"] == "unverified-int8"
+        process.terminate()
+        assert process.wait(120) == 0 and process.stdout
+        assert "notes: unverified-int8, not verified" in process.stdout.read().decode()
 
 
 def test_settings_and_names() -> None:

@@ -29,6 +29,18 @@ static Matrix matrix(int kind, int outs, int ins) {
     return (Matrix){values, floats(outs, 0.01f), kind, outs, ins};
 }
 
+/* An adapter of some of the projections; up is padded with numbers that no result may depend on. */
+static const LowRank *adapter(int rank, int from) {
+    static const int outs[] = {HEADS * SIZE, KV_HEADS * SIZE, KV_HEADS * SIZE, DIM, FFN, FFN, DIM};
+    static const int ins[] = {DIM, DIM, DIM, HEADS * SIZE, DIM, DIM, FFN};
+    LowRank *all = calloc(LAYERS * PROJECTIONS, sizeof(LowRank));
+    for (int n = from; n < LAYERS * PROJECTIONS; n += 2) {
+        const int out = outs[n % PROJECTIONS], in = ins[n % PROJECTIONS];
+        all[n] = (LowRank){floats(rank * in, 0), floats(rank * (out + BLOCK), 0), n % 4 < 2 ? floats(out, 1) : NULL, rank};
+    }
+    return all;
+}
+
 int main(void) {
     static Layer layers[LAYERS];
     static float cache[2][LAYERS * SLOTS * KV_HEADS * LEN * SIZE], scratch[100000], out[ROWS * 300];
@@ -38,10 +50,11 @@ int main(void) {
                             matrix(INT8, FFN, DIM), matrix(F32, DIM, FFN)};
     Model model = {LAYERS, DIM, HEADS, KV_HEADS, SIZE, FFN, 1e-5f, layers, floats(DIM, 1), floats(LEN * SIZE / 2, 0), floats(LEN * SIZE / 2, 0)};
     Cache view = {cache[0], cache[1], SLOTS, LEN};
+    const LowRank *one = adapter(8, 0), *other = adapter(20, 1), *adapters[ROWS] = {one, NULL, other, one, one};
     for (int at = 0; at < LEN - ROWS; at += ROWS) {
         int32_t slot[ROWS] = {0, 0, 0, 1, 1}, position[ROWS] = {at, at + 1, at + 2, at, at + 1};
         float *x = floats(ROWS * DIM, 0);
-        step(&model, &view, ROWS, slot, position, x, scratch, 2);
+        step(&model, &view, ROWS, slot, position, at % 2 ? adapters : NULL, 20, x, scratch, 2);
         for (int i = 0; i < ROWS * DIM; i++) printf("%.9g\n", x[i]);
     }
     for (int kind = F32; kind <= INT8; kind++) {

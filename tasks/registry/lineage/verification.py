@@ -70,8 +70,8 @@ def _origin(content: bytes, digest: str, directory: Path, version: Any | None, p
     if version is not None:
         same = digest == version.tags.get("passport.sha256")
         yield Finding("equal" if same else "differs", passport.FILE, "", "its digest on the version")
-        yield from _signature_on(version, passport_signature, "passport.signature")
-        yield from _signature_on(version, of_model, "model.signature")
+        yield from _signature_on(version, directory, passport_signature, "passport.signature")
+        yield from _signature_on(version, directory, of_model, "model.signature")
     if public_key is not None:
         key = open_public_key(public_key)
         path = passport_signature if isinstance(key, Ed25519PublicKey) else of_model
@@ -110,14 +110,14 @@ def _signed_otherwise(document: dict[str, Any], digest: str, directory: Path, pu
     yield from (Finding("differs", path.name, name, "the signature and the passport name different bytes") for name in names)
 
 
-def _signature_on(version: Any, signature: Path, tag: str) -> Iterator[Finding]:
+def _signature_on(version: Any, directory: Path, signature: Path, tag: str) -> Iterator[Finding]:
     """The file of a signature, with what the registry says of it."""
     expected = version.tags.get(tag)
     if expected is None and not (os.path.lexists(signature) and "passport.signed" not in version.tags):
         return  # there is none, or the version is older: its tag says only that there is one
     if expected is None or not os.path.lexists(signature) or regular_sha256(signature) != expected:
         note = "the version was registered without one" if expected is None else "not the one that it was registered with"
-        yield Finding("differs", signature.name, "", note)
+        yield Finding("differs", signature.relative_to(directory).as_posix(), "", note)
 
 
 def _of_that_version(document: dict[str, Any], version: Any | None) -> Iterator[Finding]:

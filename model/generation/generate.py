@@ -214,7 +214,7 @@ class Batch:
         start = self.cache.lengths[slot]
         positions = range(start, start + len(tokens))
         self.cache.lengths[slot] += len(tokens)
-        if self._native and len(tokens) <= MAX_NATIVE_TOKENS:
+        if self._native and (self._native.is_int8 or len(tokens) <= MAX_NATIVE_TOKENS):
             return self._native.step(tokens, [slot] * len(tokens), positions, self.cache, [adapter] * len(tokens))
         return self._hidden(self._ids(tokens)[None], [slot], self._ids(positions)[None], positions[-1], [adapter])[0]
 

@@ -17,7 +17,7 @@ enum { PANEL = 16, GROUP = 32, STEPS = GROUP / 4 };
 typedef int8_t act;
 typedef __m512i weights4;
 typedef __m512i sums4;
-enum { ROWS = 12 };
+enum { TILE_ROWS = 12 };
 /* The instruction takes one factor without sign: 128 is added to the weights and taken from the sum. */
 INLINE sums4 start(int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
 INLINE weights4 weights_of(const int8_t *p) { return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128)); }
@@ -31,7 +31,7 @@ INLINE void whole(const sums4 *s, fv *out) { out[0] = (fv)_mm512_cvtepi32_ps(*s)
 typedef int16_t act;
 typedef struct { __m256i of[4]; } weights4;
 typedef struct { __m256i of[4]; } sums4;
-enum { ROWS = 2 };
+enum { TILE_ROWS = 2 };
 INLINE sums4 start(int32_t sum) { (void)sum; return (sums4){{_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}}; }
 INLINE weights4 weights_of(const int8_t *p) {
     weights4 w;
@@ -54,7 +54,7 @@ INLINE void whole(const sums4 *s, fv *out) {
 typedef int8_t act;
 typedef struct { int8x16_t of[4]; } weights4;
 typedef struct { int32x4_t of[4]; } sums4;
-enum { ROWS = 4 };
+enum { TILE_ROWS = 4 };
 INLINE sums4 start(int32_t sum) { (void)sum; return (sums4){{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }
 INLINE weights4 weights_of(const int8_t *p) {
     weights4 w;
@@ -74,7 +74,7 @@ typedef int32_t act;
 typedef int32_t i4 __attribute__((vector_size(16)));
 typedef struct { i4 of[4]; } weights4; /* of an output each 32 bits, its 4 inputs */
 typedef struct { i4 of[4]; } sums4;
-enum { ROWS = 2 };
+enum { TILE_ROWS = 2 };
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #error "the weights of an output are read as a little-endian number"
 #endif
@@ -122,13 +122,13 @@ static void quantize(const float *x, int ins, Group *out) {
     }
 }
 
-/* out[r * stride + o] = <weight[o], x[r]> of a panel's `outs` outputs; `rows` is a constant of at most ROWS. */
+/* out[r * stride + o] = <weight[o], x[r]> of a panel's `outs` outputs; `rows` is a constant of at most TILE_ROWS. */
 INLINE void panel_tile(const int8_t *w, const uint16_t *scale, const Group *x, int count, int rows, float *out, int stride, int outs, int fetch) {
-    fv total[ROWS][PARTS];
+    fv total[TILE_ROWS][PARTS];
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < PARTS; p++) total[r][p] = (fv){0};
     for (int g = 0; g < count; g++, w += PANEL * GROUP, scale += PANEL) {
-        sums4 sums[ROWS];
+        sums4 sums[TILE_ROWS];
         #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) sums[r] = start(x[(int64_t)r * count + g].sum);
         #pragma GCC unroll 8
@@ -158,7 +158,7 @@ static void panel(const int8_t *weight, const uint16_t *scale, int outs, int ins
     const int count = groups(ins), of_panel = outs - first < PANEL ? outs - first : PANEL;
     const int8_t *w = weight + (int64_t)first * count * GROUP;
     const uint16_t *s = scale + (int64_t)first * count;
-    for (int r = 0; r < rows; r += ROWS) {
+    for (int r = 0; r < rows; r += TILE_ROWS) {
         const Group *from = x + (int64_t)r * count;
         float *to = out + (int64_t)r * stride;
 #define TILE(n) case n: panel_tile(w, s, from, count, n, to, stride, of_panel, r == 0); break
@@ -169,7 +169,7 @@ static void panel(const int8_t *weight, const uint16_t *scale, int outs, int ins
 #elif defined __ARM_FEATURE_DOTPROD
             TILE(2); TILE(3);
 #endif
-            default: panel_tile(w, s, from, count, ROWS, to, stride, of_panel, r == 0);
+            default: panel_tile(w, s, from, count, TILE_ROWS, to, stride, of_panel, r == 0);
         }
 #undef TILE
     }

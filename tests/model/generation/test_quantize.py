@@ -25,7 +25,9 @@ def exact_product(layer: QuantizedLinear, x: Tensor) -> Tensor:
     """In float64, of activations that are rounded to 255 values per 32 inputs."""
     groups = F.pad(x, (0, -x.shape[1] % 32)).unflatten(1, (-1, 32))
     largest = groups.abs().amax(-1, keepdim=True)
-    rounded = (groups.double() * (127 / largest)).round() * largest / 127  # in float64, as the C multiplies and adds without rounding between
+    rounded = (
+        (groups.double() * (127 / largest)).round() * largest / 127
+    )  # in float64, as the C multiplies and adds without rounding between
     return rounded.flatten(1)[:, : x.shape[1]] @ layer.dequantized().double().T
 
 

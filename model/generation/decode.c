@@ -241,8 +241,10 @@ typedef int32_t i8 __attribute__((vector_size(32)));
 /* sum() of each of eight. */
 INLINE f8 sums_of(const f8 *v) {
     f8 x[4], y[2];
-    for (int i = 0; i < 4; i++) x[i] = SHUFFLE(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    for (int i = 0; i < 2; i++) y[i] = SHUFFLE(x[i], x[i + 2], 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE(x[i], x[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    for (int i = 0; i < 4; i++) x[i] = SHUFFLE(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11)
+                                              + SHUFFLE(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    for (int i = 0; i < 2; i++) y[i] = SHUFFLE(x[i], x[i + 2], 0, 1, 8, 9, 4, 5, 12, 13)
+                                              + SHUFFLE(x[i], x[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
     return SHUFFLE(y[0], y[1], 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE(y[0], y[1], 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
@@ -338,7 +340,8 @@ INLINE void mix_heads(const float *share, int64_t len, const float *values, int 
 }
 
 /* The query heads of a key/value head over its positions 0 to count - 1; score holds a row of `len` floats, a multiple of 16, for each. */
-static void attend(const float *q, const float *keys, const float *values, int count, int size, int heads, float *score, int64_t len, float *out) {
+static void attend(const float *q, const float *keys, const float *values, int count, int size, int heads, float *score, int64_t len,
+                   float *out) {
     const float scale = 1 / sqrtf((float)size);
     for (int t = 0; t < count; t += 8)
         for (int h = 0; h < heads; h++) {

@@ -129,10 +129,11 @@ class Native:
         return _Layer(*norms, *map(self._matrix, linears))
 
     def _matrix(self, linear: nn.Module) -> Matrix:
-        if type(linear) not in (nn.Linear, QuantizedLinear):
-            raise ValueError(f"decode.c knows no {type(linear).__name__}")
-        weight, scale = linear.weight, getattr(linear, "scale", None)
-        return Matrix.of(weight, scale, (linear.out_features, linear.in_features))
+        if isinstance(linear, QuantizedLinear):
+            return linear.matrix()
+        if type(linear) is nn.Linear:
+            return Matrix.of(linear.weight, None, (linear.out_features, linear.in_features))
+        raise ValueError(f"decode.c knows no {type(linear).__name__}")
 
     def _floats(self, values: Tensor) -> int:
         floats = values.detach().float().contiguous()

@@ -77,8 +77,8 @@ class QuantizedEmbedding(nn.Module):
         """Ids [...] to float32 [..., C]."""
         if self.scale is None:
             return F.embedding(tokens, self.weight).float()
-        panel, output = tokens // PANEL, tokens % PANEL
-        rows = self.weight[panel, :, :, output].float() * self.scale[panel, :, output].float()[..., None, None]
+        index, output = tokens // PANEL, tokens % PANEL  # of the panel, and within it
+        rows = self.weight[index, :, :, output].float() * self.scale[index, :, output].float()[..., None, None]
         return rows.flatten(-3)[..., : self.width]
 
 

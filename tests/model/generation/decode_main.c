@@ -1,4 +1,4 @@
-/* A small model of random weights through decode.c, without torch: the hidden states and a product of each kind of float weights, one a line. */
+/* A small model of random weights through decode.c, without torch: the hidden states, and products of float weights, one a line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "decode.c"

@@ -1,4 +1,5 @@
-/* Products of int8.h, in shapes with all kinds of ends, beside the same sums in 64 bits: ends with 1 and a line at the first that differs. */
+/* Products of int8.h, in shapes with all kinds of ends, beside the same sums in 64 bits: it ends with 1 and a line
+ * at the first that differs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "decode.c"
@@ -35,7 +36,8 @@ static int check(int outs, int ins, int rows, int extreme) {
                 size += fabs((double)sum * factor * group->scale);
             }
             wrong = !(fabs(total - out[r * outs + o]) <= 1e-6 * size);
-            if (wrong) printf("outs %d, ins %d, row %d of %d, output %d: %.9g is not %.9g\n", outs, ins, r, rows, o, out[r * outs + o], total);
+            if (wrong)
+                printf("outs %d, ins %d, row %d of %d, output %d: %.9g is not %.9g\n", outs, ins, r, rows, o, out[r * outs + o], total);
         }
     free(weight); free(scale); free(x); free(out); free(rounded);
     return wrong;

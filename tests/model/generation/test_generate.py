@@ -135,11 +135,11 @@ def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig,
     assert batch._native
     reference._native = None
     # A last digit may round an activation to the next of 255 values.
-    tolerance = {"atol": 5e-3, "rtol": 1e-5} if kind == "int8" else {"atol": 2e-5, "rtol": 1e-5}
+    atol = 5e-3 if kind == "int8" else 2e-5
     hidden = [b._forward(b.cache.allocate(), list(range(3, 17))) for b in (batch, reference)]
-    torch.testing.assert_close(*hidden, **tolerance)
-    torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), **tolerance)
-    torch.testing.assert_close(batch.cache.keys, reference.cache.keys, **tolerance)
+    torch.testing.assert_close(*hidden, atol=atol, rtol=1e-5)
+    torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=atol, rtol=1e-5)
+    torch.testing.assert_close(batch.cache.keys, reference.cache.keys, atol=atol, rtol=1e-5)
 
 
 def test_a_rows_result_does_not_depend_on_the_others_bit_for_bit() -> None:

@@ -3,7 +3,8 @@
     python -m bench.serve_speed artifacts/base --llama-server PATH
 
 1, 4 and 16 clients each send a few requests one after another: random token ids, greedy decoding, as many new tokens at most. Servers
-run in processes of their own and stream; generate answers one request after another, as does our library alone, for one client.
+run in processes of their own and stream; generate answers one request after another, as does our library alone, for one client. Then
+one client sends a long prompt, and the seconds to its first token count. Ours with 8-bit weights is compared with Q8_0, else with F16.
 Tokens/s is over all clients, from the first request to the last answer. The best of the rounds counts, because other work on the
 machine can only slow one down. The last line is one JSON document. Read the ratios, and those only from an idle machine.
 
@@ -42,8 +43,12 @@ from serve.engine import run_in_fresh_thread
 
 CLIENTS = (1, 4, 16)
 SLOTS = max(CLIENTS)
-NO_SERVER = "ours, no server"
+OURS, OURS_INT8 = "ours", "ours, int8"
+NO_SERVER, NO_SERVER_INT8 = "ours, no server", "ours, int8, no server"
+Q8_0, F16 = "llama-server, q8_0", "llama-server, f16"
+PAIRS = ((OURS, F16), (OURS, "transformers"), (OURS, NO_SERVER), (OURS_INT8, Q8_0), (OURS_INT8, NO_SERVER_INT8))
 LOADING_SECONDS = 120
+FIRST_TOKENS = 4  # of a long prompt; the first may be a part of a letter, which is not sent
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             yield json.loads(line.removeprefix(b"data: "))
 
 
-def no_server(directory: Path, length: int) -> Contender:
+def no_server(directory: Path, length: int, quantize: str | None) -> Contender:
     """Our library without a server."""
-    llama = run_in_fresh_thread(Llama.build, directory, max_seq_len=length)
+    llama = run_in_fresh_thread(Llama.build, directory, max_seq_len=length, quantize=quantize)
 
     def ask(prompt: list[int], count: int) -> Answer:
         sent = time.perf_counter()
@@ -160,18 +165,21 @@ def wait_for(process: subprocess.Popen[bytes], port: int, health: str) -> None:
 
 def contenders(options: argparse.Namespace, folder: Path, opened: ExitStack) -> Iterator[tuple[str, Contender]]:
     """Everything that is compared, running."""
-    directory, threads, length = options.checkpoint, options.threads, options.prompt + options.tokens + 1
-    port = free_port()
-    command = [sys.executable, "-m", "serve", str(directory), "--unverified", "--slots", str(SLOTS), "--max-len", str(length)]
-    yield "ours", opened.enter_context(server([*command, "--port", str(port)], port, "/readyz", threads))
-    yield NO_SERVER, no_server(directory, length)
+    directory, threads = options.checkpoint, options.threads
+    length = max(options.prompt + options.tokens, options.long_prompt + FIRST_TOKENS) + 1
+    for name, library, quantize in ((OURS, NO_SERVER, None), (OURS_INT8, NO_SERVER_INT8, "int8")):
+        port = free_port()
+        command = [sys.executable, "-m", "serve", str(directory), "--unverified", "--slots", str(SLOTS), "--max-len", str(length)]
+        command += ["--quantize", quantize] if quantize else []
+        yield name, opened.enter_context(server([*command, "--port", str(port)], port, "/readyz", threads))
+        yield library, no_server(directory, length, quantize)
     yield "transformers", transformers(directory)
-    for kind in ("q8_0", "f16") if options.llama_server else ():
+    for name, kind in ((Q8_0, "q8_0"), (F16, "f16")) if options.llama_server else ():
         file, port = folder / f"{kind}.gguf", free_port()
         run_in_fresh_thread(convert, directory, file, "gguf", kind=kind)
         command = [str(options.llama_server), "-m", str(file), "-np", str(SLOTS), "-t", str(threads), "-c", str(SLOTS * length)]
         command += options.llama_options.split()
-        yield f"llama-server, {kind}", opened.enter_context(server([*command, "--port", str(port)], port, "/health", threads))
+        yield name, opened.enter_context(server([*command, "--port", str(port)], port, "/health", threads))
 
 
 def free_port() -> int:
@@ -211,10 +219,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2, help="of each client (default 2)")
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt (default 64)")
     parser.add_argument("--tokens", type=int, default=64, help="new tokens, at most (default 64)")
+    parser.add_argument("--long-prompt", type=int, default=1500, help="tokens of a long prompt (default 1500)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     vocabulary = read_config(options.checkpoint).vocab_size
     best: dict[tuple[str, int], Result] = {}
+    first_token: dict[str, float] = {}  # seconds, of a long prompt
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         running = dict(contenders(options, Path(folder), opened))
         count = sum(CLIENTS) * options.requests
@@ -224,29 +234,39 @@ def main() -> None:
             for clients in CLIENTS:
                 questions = [next(fresh) for _ in range(clients * options.requests)]
                 for name, ask in running.items():
-                    if clients == 1 or name != NO_SERVER:
+                    if clients == 1 or name not in (NO_SERVER, NO_SERVER_INT8):
                         result = measured(ask, clients, questions, options.tokens)
                         best[name, clients] = max(result, best.get((name, clients), result), key=lambda r: r["tokens_per_second"])
                         print(".", end="", file=sys.stderr, flush=True)
-    report(best, options)
+            long = prompts(options.rounds, options.long_prompt, vocabulary)[turn]
+            for name, ask in running.items():
+                seconds = ask(long, FIRST_TOKENS).arrivals[0]
+                first_token[name] = min(seconds, first_token.get(name, seconds))
+    report(best, first_token, options)
 
 
-def report(best: dict[tuple[str, int], Result], options: argparse.Namespace) -> None:
+def report(best: dict[tuple[str, int], Result], first_token: dict[str, float], options: argparse.Namespace) -> None:
     """Print the table, the ratios and the JSON document."""
     print(f"\n{'':24}{'clients':>8}{'tokens/s':>10}{'first token, ms: p50':>22}{'p99':>8}{'next, ms: p50':>15}{'p99':>8}")
     for (name, clients), r in best.items():
         first, following = (r["first_p50"], r["first_p99"]), (r["next_p50"], r["next_p99"])
         print(f"{name:24}{clients:8}{r['tokens_per_second']:10.1f}{first[0] * 1e3:22.0f}{first[1] * 1e3:8.0f}", end="")
         print(f"{following[0] * 1e3:15.1f}{following[1] * 1e3:8.1f}")
+    for name, seconds in first_token.items():
+        print(f"{name}: first token of a prompt of {options.long_prompt} after {seconds * 1e3:.0f} ms")
     speed = {name: result["tokens_per_second"] for name, result in best.items()}
-    ratios = {f"clients {c}: ours / {name}": speed["ours", c] / value for (name, c), value in speed.items() if name != "ours"}
+    pairs = [(ours, other) for ours, other in PAIRS if other in first_token]
+    ratios = {f"clients {c}: {a} / {b}": speed[a, c] / speed[b, c] for a, b in pairs for c in CLIENTS if (b, c) in speed}
+    ratios |= {f"seconds to the first token of {options.long_prompt}: {a} / {b}": first_token[a] / first_token[b] for a, b in pairs}
     for comparison, ratio in ratios.items():
         print(f"{comparison}: {ratio:.2f}")
     if not any(name.startswith("llama") for name, _ in best):
         print("llama-server was not found and is left out")
     rows = [{"contender": name, "clients": clients, **result} for (name, clients), result in best.items()]
-    settings = {name: getattr(options, name) for name in ("threads", "rounds", "requests", "prompt", "tokens", "llama_options")}
-    print(json.dumps({**settings, "cpu": os.uname().machine, "results": rows, "ratios": ratios}))
+    settings = {
+        name: getattr(options, name) for name in ("threads", "rounds", "requests", "prompt", "tokens", "long_prompt", "llama_options")
+    }
+    print(json.dumps({**settings, "cpu": os.uname().machine, "results": rows, "first_token": first_token, "ratios": ratios}))
 
 
 if __name__ == "__main__":

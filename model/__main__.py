@@ -69,11 +69,11 @@ def generate(options: argparse.Namespace) -> None:
     """Stream a continuation or an answer to standard output, and its speed to standard error."""
     import torch
 
-    from model.generation import native
+    from model.generation import compiled
     from model.generation.completion import Llama, SamplingOptions
 
     llama = Llama.build(options.checkpoint, tokenizer_path=options.tokenizer, quantize=options.quantize)
-    if isinstance(why := native.library(), str) and not torch.cuda.is_available():
+    if isinstance(why := compiled.library(), str) and not torch.cuda.is_available():
         print(f"[slower, through torch: {why}]", file=sys.stderr)
     if options.chat:
         prompt = llama.tokenizer.chat_prompt([{"role": "user", "content": options.prompt}])

@@ -1,9 +1,10 @@
 """Continuous batching over one model: requests are added and released between decoding steps, each with its own sampling settings.
 
-    submit ──► waiting ──(a slot is free)──► prefill, CHUNK prompt tokens per turn ──► running, a token per turn ──► finished
+    submit ──► waiting ──(a slot is free)──► prefill, a chunk of the prompt per turn ──► running, a token per turn ──► finished
 
 The tokens of a request do not depend on the other requests. A prompt is always prefilled in the same chunks, whether its prefix is
-cached or not, because a matrix product of another shape rounds differently.
+cached or not, because a matrix product of another shape rounds differently. int8 products on the CPU do not: their prompts are read in
+small chunks beside other requests, in large ones while there are none, and continue a cached prefix of any length.
 
 One thread does all the work. It reports to a request through the request's own ``emit``, which must not block. An error ends only the
 requests that it concerns. The engine knows nothing of HTTP or text; a stop string of a text arrives here as a cancellation.
@@ -24,8 +25,11 @@ from model.generation.grammar import Form
 from model.generation.sampling import Sampling
 from model.llama import Transformer
 
-CHUNK = 64  # prompt tokens that are prefilled between two decoding steps of the other requests
+# Prompt tokens that are prefilled between two decoding steps of the other requests. In chunks of 64, a prompt of 1,500 took 1.22 times the
+# CPU time that it takes at once, in these 1.07.
+CHUNK = 128
 GPU_CHUNK = 512  # likewise: a GPU reads all weights for 512 as fast as for 64
+SMALL_CHUNK, LARGE_CHUNK = 64, 512  # where any will do: beside other requests, and while there are none
 R = TypeVar("R")
 E = TypeVar("E")
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
@@ -231,7 +235,7 @@ class Engine:
             return
         request, row = next(iter(self._prefill.items()))
         try:
-            complete = self._batch.prefill(row, self._chunk)
+            complete = self._batch.prefill(row, self._next_chunk())
         except Exception as error:
             self._fail(error, request)
             return
@@ -279,9 +283,14 @@ class Engine:
             self._batch.release(row, clear=reason == "failed")
         self._emit(request, reason)
 
+    def _next_chunk(self) -> int:
+        if not self._batch.reads_in_any_chunks:
+            return self._chunk
+        return LARGE_CHUNK if len(self._prefill) + len(self._running) == 1 else SMALL_CHUNK
+
     def _whole_chunks(self, count: int) -> int:
-        """``count`` tokens, rounded down to whole chunks."""
-        return count // self._chunk * self._chunk
+        """``count`` tokens, rounded down to whole chunks where these matter."""
+        return count if self._batch.reads_in_any_chunks else count // self._chunk * self._chunk
 
     def _emit(self, request: Request, event: Token | FinishReason) -> None:
         self._deliver(request, request.emit, event)

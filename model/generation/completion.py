@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from model.checkpoint.load import load_model, open_tensors, weights_dtype
-from model.generation import native, quantize
+from model.generation import compiled, quantize
 from model.generation.adapters import Adapter, read_adapter
 from model.generation.generate import Token, generate, prompt_log_probabilities
 from model.generation.grammar import JsonSchema
@@ -276,7 +276,7 @@ def _open(
     if device.type != "cpu":
         model = load_model(directory, dtype=dtype, device=device, max_seq_len=max_seq_len, sha256=sha256)
         return quantize.quantize_(model, quantization) if quantization else model
-    if isinstance(native.library(), str) and not quantization:
+    if isinstance(compiled.library(), str) and not quantization:
         weight_dtype = None  # torch alone would convert bfloat16 weights at every step
     model = load_model(directory, dtype=torch.bfloat16 if weight_dtype else torch.float32, max_seq_len=max_seq_len, sha256=sha256)
     return quantize.quantize_(model, weight_dtype) if weight_dtype else model

@@ -1,7 +1,7 @@
 /* One step of the transformer on the CPU for a few tokens, and a matrix product: where generation spends its time.
  *
  * For few rows a step is bound by reading the weights; torch's cost per operation would add as much again. Activations are
- * float32, weights float32, bfloat16 or int8 with a scale per output channel. Layouts are those of llama.py; the same formulas
+ * float32, weights float32, bfloat16 or int8 in panels (int8.h). Layouts are those of llama.py; the same formulas
  * are documented there. Each row may have an adapter (adapters.py). A row's result does not depend on the other rows of the step, bit for
  * bit, nor on their adapters. It allocates nothing.
  */
@@ -26,11 +26,10 @@ enum { LANES = 8, TOGETHER = 1 };
 typedef float fv __attribute__((vector_size(4 * LANES)));
 typedef int32_t iv __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hv __attribute__((vector_size(2 * LANES)));
-typedef int8_t bv __attribute__((vector_size(LANES)));
 enum { PARTS = 16 / LANES };
 
 enum kind { F32, BF16, INT8 };
-typedef struct { const void *weight; const float *scale; int32_t kind; int32_t outs; int32_t ins; } Matrix;
+typedef struct { const void *weight, *scale; int32_t kind; int32_t outs; int32_t ins; } Matrix;
 typedef struct { const float *attention_norm, *mlp_norm; Matrix q, k, v, o, gate, up, down; } Layer;
 typedef struct {
     int32_t layers, dim, heads, kv_heads, head_dim, ffn_dim;
@@ -39,39 +38,29 @@ typedef struct {
     const float *norm, *cos, *sin; /* cos, sin: [max_seq_len, head_dim / 2] */
 } Model;
 typedef struct { float *keys, *values; int64_t slots, len; } Cache; /* [layers, slots, kv_heads, len, head_dim] */
-/* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], outs and rank rounded up
- * to whole blocks of 4 and padded with zeros; magnitude: [outs] or NULL, for 1. rank is 0 where it leaves the projection as it is. */
+/* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], padded with zeros;
+ * magnitude: [outs] or NULL, for 1. rank is 0 where it leaves the projection as it is. */
 typedef struct { const float *down, *up, *magnitude; int64_t rank; } LowRank;
 enum { Q, K, V, O, GATE, UP, DOWN, PROJECTIONS }; /* an adapter is LowRank [layers, PROJECTIONS] */
-/* of the rows: [rows], NULL for a row without one; NULL where no row has any. inner: down x, [rows, 3, max_rank, BLOCK], each BLOCK times */
+/* of the rows: [rows], NULL for a row without one; NULL where no row has any. inner: down x, [rows, 3, max_rank] */
 typedef struct { const LowRank *const *of; float *inner; int64_t max_rank; } Adapters;
 
 #define AHEAD 8192 /* bytes; the processor's own prefetching stops at page borders: measured, half the speed without */
 #define INLINE static inline __attribute__((always_inline))
+
+#include "int8.h"
 
 INLINE fv load(const float *p) { fv v; memcpy(&v, p, sizeof v); return v; }
 
 /* LANES weights as float32. */
 INLINE fv weights(const void *row, int kind, int at) {
     if (kind == F32) return load((const float *)row + at);
-    if (kind == BF16) {
-        hv h; memcpy(&h, (const uint16_t *)row + at, sizeof h);
-        return (fv)(__builtin_convertvector(h, iv) << 16);
-    }
-    const int8_t *p = (const int8_t *)row + at;
-#if defined __AVX512F__ /* gcc makes ten instructions of the general form */
-    return (fv)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-#elif defined __AVX2__
-    return (fv)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-#else
-    bv b; memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, iv), fv);
-#endif
+    hv h; memcpy(&h, (const uint16_t *)row + at, sizeof h);
+    return (fv)(__builtin_convertvector(h, iv) << 16);
 }
 
 INLINE float one_weight(const void *row, int kind, int at) {
     if (kind == F32) return ((const float *)row)[at];
-    if (kind == INT8) return ((const int8_t *)row)[at];
     uint32_t bits = (uint32_t)((const uint16_t *)row)[at] << 16;
     float f; memcpy(&f, &bits, sizeof f);
     return f;
@@ -87,7 +76,7 @@ INLINE float sum16(const fv *parts) {
 /* out[r * stride + o] = <weight[first + o], x[r]>; `outs` and `rows` are constants of at most 4, so that all sums are registers.
  * Of the weights to come those of every `every`-th output are fetched, from `turn` on: what several tiles read is fetched once. */
 INLINE void tile(const Matrix *m, int kind, int first, int outs, const float *x, int rows, float *out, int stride, int turn, int every) {
-    const int ins = m->ins, even = ins / 16 * 16, width = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
+    const int ins = m->ins, even = ins / 16 * 16, width = kind == F32 ? 4 : 2;
     const char *w = (const char *)m->weight + (int64_t)first * ins * width;
     fv sums[4 * 4][PARTS];
     for (int i = 0; i < rows * outs; i++)
@@ -114,7 +103,7 @@ INLINE void tile(const Matrix *m, int kind, int first, int outs, const float *x,
         for (int o = 0; o < outs; o++) {
             float s = sum16(sums[r * outs + o]);
             for (int at = even; at < ins; at++) s += one_weight(w + (int64_t)o * ins * width, kind, at) * x[(int64_t)r * ins + at];
-            out[r * stride + o] = kind == INT8 ? s * m->scale[first + o] : s;
+            out[r * stride + o] = s;
         }
 }
 
@@ -137,15 +126,28 @@ INLINE void tiles(const Matrix *m, int kind, int first, int outs, const float *x
     }
 }
 
+/* What a product reads: rows of activations, and the same rounded (int8.h), for int8 weights. */
+typedef struct { const float *x; const Group *rounded; } Input;
+
 /* out[r * stride + o] = <weight[first + o], x[r]> for up to BLOCK outputs, the unit of work of a thread. */
-#define BLOCK 4
-static void dots(const Matrix *m, int first, const float *x, int rows, float *out, int stride) {
-    const int outs = m->outs - first < BLOCK ? m->outs - first : BLOCK;
-    switch (m->kind) {
-        case F32: tiles(m, F32, first, outs, x, rows, out, stride); break;
-        case BF16: tiles(m, BF16, first, outs, x, rows, out, stride); break;
-        default: tiles(m, INT8, first, outs, x, rows, out, stride);
+#define BLOCK PANEL
+static void dots(const Matrix *m, int first, Input in, int rows, float *out, int stride) {
+    if (m->kind == INT8) {
+        panel(m->weight, m->scale, m->outs, m->ins, first, in.rounded, rows, out, stride);
+        return;
     }
+    for (int o = first; o < first + BLOCK && o < m->outs; o += 4, out += 4) {
+        const int outs = m->outs - o < 4 ? m->outs - o : 4;
+        if (m->kind == F32) tiles(m, F32, o, outs, in.x, rows, out, stride);
+        else tiles(m, BF16, o, outs, in.x, rows, out, stride);
+    }
+}
+
+/* The rows rounded, if a matrix takes them so; every thread calls it, and waits for the others. */
+static void round_rows(const Matrix *one, const Matrix *other, const Matrix *third, const float *x, int rows, Group *rounded) {
+    if (one->kind != INT8 && other->kind != INT8 && third->kind != INT8) return;
+    #pragma omp for schedule(static)
+    for (int r = 0; r < rows; r++) quantize(x + (int64_t)r * one->ins, one->ins, rounded + (int64_t)r * groups(one->ins));
 }
 
 /* Two sums of 16 lanes, so that a product need not wait for the one before. */
@@ -171,9 +173,7 @@ static void reduce(const Adapters *adapters, int layer, int first, int count, co
         const int r = n % rows, i = n / rows % rank, p = n / rows / rank;
         if (!adapters->of[r]) continue;
         const LowRank *low = adapters->of[r] + layer * PROJECTIONS + first + p;
-        if (i >= low->rank) continue;
-        const float value = dot(low->down + i * ins, x + (int64_t)r * ins, ins);
-        for (int o = 0; o < BLOCK; o++) adapters->inner[((r * 3 + p) * rank + i) * BLOCK + o] = value;
+        if (i < low->rank) adapters->inner[(r * 3 + p) * rank + i] = dot(low->down + i * ins, x + (int64_t)r * ins, ins);
     }
 }
 
@@ -184,21 +184,21 @@ static void adapt(const Adapters *adapters, int layer, int projection, int p, in
     for (int r = 0; r < rows; r++) {
         const LowRank *low = adapters->of[r] ? adapters->of[r] + layer * PROJECTIONS + projection : 0;
         if (!low || !low->rank) continue;
-        const float *inner = adapters->inner + (r * 3 + p) * adapters->max_rank * BLOCK, *up = low->up + first * low->rank;
-        fv sums[PARTS] = {0}; /* of each output four, of every fourth of the rank */
-        for (int64_t i = 0; i < low->rank * BLOCK; i += 16)
-            for (int part = 0; part < PARTS; part++) sums[part] += load(inner + i + part * LANES) * load(up + i + part * LANES);
-        float lanes[16]; memcpy(lanes, sums, sizeof lanes);
+        const float *inner = adapters->inner + (r * 3 + p) * adapters->max_rank, *up = low->up + first * low->rank;
+        fv sums[PARTS] = {0};
+        for (int64_t i = 0; i < low->rank; i++)
+            for (int part = 0; part < PARTS; part++) sums[part] += inner[i] * load(up + i * BLOCK + part * LANES);
+        float lanes[BLOCK]; memcpy(lanes, sums, sizeof lanes);
         for (int o = 0; o < count; o++) {
             float *to = out + (int64_t)r * stride + o;
-            *to += (lanes[o] + lanes[o + 8]) + (lanes[o + 4] + lanes[o + 12]);
+            *to += lanes[o];
             if (low->magnitude) *to *= low->magnitude[first + o];
         }
     }
 }
 
 /* dots with what adapters make of them, added to x. */
-static void add(const Matrix *m, int first, const float *inner, int rows, float *x, int stride, const Adapters *adapters, int layer,
+static void add(const Matrix *m, int first, Input inner, int rows, float *x, int stride, const Adapters *adapters, int layer,
                 int projection) {
     float part[rows * BLOCK];
     dots(m, first, inner, rows, part, BLOCK);
@@ -207,10 +207,14 @@ static void add(const Matrix *m, int first, const float *inner, int rows, float 
         for (int o = 0; o < BLOCK && first + o < m->outs; o++) x[(int64_t)r * stride + o] += part[r * BLOCK + o];
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T */
-void product(const Matrix *m, const float *x, int rows, float *out, int threads) {
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int o = 0; o < m->outs; o += BLOCK) dots(m, o, x, rows, out + o, m->outs);
+/* out[rows, outs] = x[rows, ins] @ weight.T; rounded holds rows * groups(ins) of them for int8 weights. */
+void product(const Matrix *m, const float *x, int rows, float *out, Group *rounded, int threads) {
+    #pragma omp parallel num_threads(threads)
+    {
+        round_rows(m, m, m, x, rows, rounded);
+        #pragma omp for schedule(static)
+        for (int o = 0; o < m->outs; o += BLOCK) dots(m, o, (Input){x, rounded}, rows, out + o, m->outs);
+    }
 }
 
 static void rms_norm(const float *x, const float *weight, int dim, float eps, float *out) {
@@ -228,44 +232,152 @@ static void rotate(float *x, const float *cos, const float *sin, int half) {
     }
 }
 
-/* out[0 to 16 * wide) = the sum over t of share[t] * values[t * stride + …], in registers. */
-INLINE void mix(const float *share, const float *values, int count, int stride, int wide, float *out) {
-    fv sums[4 * PARTS];
-    for (int p = 0; p < wide * PARTS; p++) sums[p] = (fv){0};
-    for (int t = 0; t < count; t++)
-        for (int p = 0; p < wide * PARTS; p++) sums[p] += share[t] * load(values + (int64_t)t * stride + p * LANES);
-    memcpy(out, sums, sizeof(fv) * wide * PARTS);
+#if defined __clang__ || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t i8 __attribute__((vector_size(32)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (i8){__VA_ARGS__})
+#endif
+
+/* sum() of each of eight. */
+INLINE f8 sums_of(const f8 *v) {
+    f8 x[4], y[2];
+    for (int i = 0; i < 4; i++) x[i] = SHUFFLE(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11)
+                                              + SHUFFLE(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    for (int i = 0; i < 2; i++) y[i] = SHUFFLE(x[i], x[i + 2], 0, 1, 8, 9, 4, 5, 12, 13)
+                                              + SHUFFLE(x[i], x[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    return SHUFFLE(y[0], y[1], 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE(y[0], y[1], 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
-/* One query head over the positions 0 to count - 1 of its key/value head; score holds `count` floats. */
-static void attend(const float *q, const float *keys, const float *values, int count, int size, float *score, float *out) {
-    float most = -INFINITY, total = 0;
-    const float scale = 1 / sqrtf((float)size);
-    for (int t = 0; t < count; t++) {
-        score[t] = dot(q, keys + (int64_t)t * size, size) * scale;
-        if (score[t] > most) most = score[t];
+/* score[0 to 8) = <q, keys[t]> * scale; beyond the `count` keys the last one counts again. */
+INLINE void score8(const float *q, const float *keys, int count, int size, float scale, float *score) {
+    f8 sums[8];
+    for (int t = 0; t < 8; t++) {
+        const float *key = keys + (int64_t)(t < count ? t : count - 1) * size;
+        fv parts[PARTS];
+        for (int p = 0; p < PARTS; p++) parts[p] = (fv){0};
+        for (int i = 0; i + 16 <= size; i += 16)
+            for (int p = 0; p < PARTS; p++) parts[p] += load(q + i + p * LANES) * load(key + i + p * LANES);
+        f8 half[2]; memcpy(half, parts, sizeof half);
+        sums[t] = half[0] + half[1];
     }
-    for (int t = 0; t < count; t++) total += score[t] = expf(score[t] - most);
-    for (int t = 0; t < count; t++) score[t] /= total;
+    f8 all = sums_of(sums);
+    for (int i = size / 16 * 16; i < size; i++)
+        for (int t = 0; t < 8; t++) all[t] += q[i] * keys[(int64_t)(t < count ? t : count - 1) * size + i];
+    all *= scale;
+    memcpy(score, &all, sizeof all);
+}
+
+/* e^x, of x between -87 and 87, to which others are moved (the polynomial of Cephes' expf). */
+INLINE fv exponential(fv x) {
+    const fv limit = (fv){0} + 87.0f;
+    const iv below = x < -limit, above = x > limit;
+    x = (fv)(((iv)-limit & below) | ((iv)limit & above) | ((iv)x & ~(below | above)));
+    const fv shifted = x * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f; /* as in int8.h */
+    x = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    fv y = x * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * x + 8.3334519073e-3f;
+    y = y * x + 4.1665795894e-2f;
+    y = y * x + 1.6666665459e-1f;
+    y = y * x + 5.0000001201e-1f;
+    y = y * (x * x) + x + 1.0f;
+    return y * (fv)(((iv)shifted - 0x4b400000 + 127) << 23);
+}
+
+/* g[0 to count) = g / (1 + e^-g) * up, of at most BLOCK. */
+INLINE void gate(float *g, const float *up, int count) {
+    float values[BLOCK] = {0};
+    memcpy(values, g, sizeof(float) * count);
+    for (int p = 0; p < PARTS; p++) {
+        fv v = load(values + p * LANES);
+        v = v / (1 + exponential(-v)) * load(up + p * LANES);
+        memcpy(values + p * LANES, &v, sizeof v);
+    }
+    memcpy(g, values, sizeof(float) * count);
+}
+
+/* score[0 to count) to their softmax; what follows up to a multiple of 16 may be written. */
+static void softmax(float *score, int count) {
+    float most = -INFINITY;
+    for (int t = 0; t < count; t++) most = score[t] > most ? score[t] : most;
+    fv total[PARTS];
+    for (int p = 0; p < PARTS; p++) total[p] = (fv){0};
+    for (int t = 0; t < count; t += 16) {
+        for (int p = 0; p < PARTS; p++) {
+            const fv e = exponential(load(score + t + p * LANES) - most);
+            memcpy(score + t + p * LANES, &e, sizeof e);
+        }
+        for (int i = count; i < t + 16; i++) score[i] = 0;
+        for (int p = 0; p < PARTS; p++) total[p] += load(score + t + p * LANES);
+    }
+    const float share = 1 / sum16(total);
+    for (int t = 0; t < count; t++) score[t] *= share;
+}
+
+/* out[h * size + 0 to 16 * wide) = the sum over t of share[h * len + t] * values[t * size + …] for each of the heads, in registers. */
+INLINE void mix(const float *share, int64_t len, const float *values, int count, int size, int heads, int wide, float *out) {
+    fv sums[16 * PARTS];
+    for (int i = 0; i < heads * wide * PARTS; i++) sums[i] = (fv){0};
+    for (int t = 0; t < count; t++) {
+        #pragma GCC unroll 4
+        for (int h = 0; h < heads; h++)
+            #pragma GCC unroll 8
+            for (int p = 0; p < wide * PARTS; p++)
+                sums[h * wide * PARTS + p] += share[h * len + t] * load(values + (int64_t)t * size + p * LANES);
+    }
+    for (int h = 0; h < heads; h++) memcpy(out + h * size, sums + h * wide * PARTS, sizeof(fv) * wide * PARTS);
+}
+
+INLINE void mix_heads(const float *share, int64_t len, const float *values, int count, int size, int heads, float *out) {
     int i = 0;
-    for (; i + 64 <= size; i += 64) mix(score, values + i, count, size, 4, out + i);
-    for (; i + 16 <= size; i += 16) mix(score, values + i, count, size, 1, out + i);
-    for (; i < size; i++) {
-        out[i] = 0;
-        for (int t = 0; t < count; t++) out[i] += score[t] * values[(int64_t)t * size + i];
+    for (; i + 64 <= size; i += 64) mix(share, len, values + i, count, size, heads, 4, out + i);
+    for (; i + 16 <= size; i += 16) mix(share, len, values + i, count, size, heads, 1, out + i);
+    for (; i < size; i++)
+        for (int h = 0; h < heads; h++) {
+            float total = 0;
+            for (int t = 0; t < count; t++) total += share[h * len + t] * values[(int64_t)t * size + i];
+            out[h * size + i] = total;
+        }
+}
+
+/* The query heads of a key/value head over its positions 0 to count - 1; score holds a row of `len` floats, a multiple of 16, for each. */
+static void attend(const float *q, const float *keys, const float *values, int count, int size, int heads, float *score, int64_t len,
+                   float *out) {
+    const float scale = 1 / sqrtf((float)size);
+    for (int t = 0; t < count; t += 8)
+        for (int h = 0; h < heads; h++) {
+            const float *of_head = q + h * size, *from = keys + (int64_t)t * size;
+            float *to = score + h * len + t;
+            if (size == 64) score8(of_head, from, count - t, 64, scale, to);
+            else if (size == 128) score8(of_head, from, count - t, 128, scale, to);
+            else score8(of_head, from, count - t, size, scale, to);
+        }
+    for (int h = 0; h < heads; h++) softmax(score + h * len, count);
+    for (int h = 0; h < heads; h += TOGETHER) {
+        const float *share = score + h * len;
+        switch (heads - h < TOGETHER ? heads - h : TOGETHER) {
+            case 1: mix_heads(share, len, values, count, size, 1, out + h * size); break;
+            case 2: mix_heads(share, len, values, count, size, 2, out + h * size); break;
+            case 3: mix_heads(share, len, values, count, size, 3, out + h * size); break;
+            default: mix_heads(share, len, values, count, size, 4, out + h * size);
+        }
     }
 }
 
 /* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r is at position[r] of
  * cache slot slot[r]; rows may share a slot. `adapter` has one or NULL for each row, or is NULL. scratch holds
- * rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim) floats; then, for each thread, the cache's len; then, with adapters, rows * 3 * max_rank * BLOCK. */
+ * rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim) floats; then, for each thread and query head of a key/value
+ * head, the cache's len rounded up to 16; then, with adapters, rows * 3 * max_rank. rounded holds, with int8 weights,
+ * rows * groups(the largest of dim, heads * head_dim and ffn_dim) of them. */
 void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position,
-          const LowRank *const *adapter, int max_rank, float *x, float *scratch, int threads) {
+          const LowRank *const *adapter, int max_rank, float *x, float *scratch, Group *rounded, int threads) {
     const int dim = model->dim, size = model->head_dim, half = size / 2, group = model->heads / model->kv_heads;
     const int q_dim = model->heads * size, kv_dim = model->kv_heads * size, qkv = q_dim + 2 * kv_dim, ffn = model->ffn_dim;
     float *normed = scratch, *heads = normed + (int64_t)rows * dim, *mixed = heads + (int64_t)rows * qkv;
     float *inner = mixed + (int64_t)rows * q_dim, *scores = inner + (int64_t)rows * ffn;
-    const Adapters adapters = {adapter, scores + threads * cache->len, max_rank};
+    const int64_t score_len = (cache->len + 15) / 16 * 16;
+    const Input from_normed = {normed, rounded};
+    const Adapters adapters = {adapter, scores + threads * group * score_len, max_rank};
     #pragma omp parallel num_threads(threads)
     for (int l = 0; l < model->layers; l++) {
         const Layer *layer = &model->layer[l];
@@ -273,20 +385,21 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
         float *keys = cache->keys + l * per_layer, *values = cache->values + l * per_layer;
         #pragma omp for schedule(static)
         for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->attention_norm, dim, model->eps, normed + (int64_t)r * dim);
+        round_rows(&layer->q, &layer->k, &layer->v, normed, rows, rounded);
         reduce(&adapters, l, Q, 3, normed, dim, rows);
         #pragma omp for schedule(static) nowait
         for (int o = 0; o < q_dim; o += BLOCK) {
-            dots(&layer->q, o, normed, rows, heads + o, qkv);
+            dots(&layer->q, o, from_normed, rows, heads + o, qkv);
             adapt(&adapters, l, Q, 0, o, q_dim, rows, heads + o, qkv);
         }
         #pragma omp for schedule(static) nowait
         for (int o = 0; o < kv_dim; o += BLOCK) {
-            dots(&layer->k, o, normed, rows, heads + q_dim + o, qkv);
+            dots(&layer->k, o, from_normed, rows, heads + q_dim + o, qkv);
             adapt(&adapters, l, K, 1, o, kv_dim, rows, heads + q_dim + o, qkv);
         }
         #pragma omp for schedule(static)
         for (int o = 0; o < kv_dim; o += BLOCK) {
-            dots(&layer->v, o, normed, rows, heads + q_dim + kv_dim + o, qkv);
+            dots(&layer->v, o, from_normed, rows, heads + q_dim + kv_dim + o, qkv);
             adapt(&adapters, l, V, 2, o, kv_dim, rows, heads + q_dim + kv_dim + o, qkv);
         }
         #pragma omp for schedule(static) collapse(2)
@@ -302,33 +415,32 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
             }
         #pragma omp for schedule(dynamic) collapse(2)
         for (int r = 0; r < rows; r++)
-            for (int h = 0; h < model->heads; h++) {
-                const int64_t at = ((int64_t)slot[r] * model->kv_heads + h / group) * cache->len * size;
-                attend(heads + (int64_t)r * qkv + h * size, keys + at, values + at, position[r] + 1, size,
-                       scores + omp_get_thread_num() * cache->len, mixed + (int64_t)r * q_dim + h * size);
+            for (int k = 0; k < model->kv_heads; k++) {
+                const int64_t at = ((int64_t)slot[r] * model->kv_heads + k) * cache->len * size;
+                attend(heads + (int64_t)r * qkv + k * group * size, keys + at, values + at, position[r] + 1, size, group,
+                       scores + omp_get_thread_num() * group * score_len, score_len, mixed + (int64_t)r * q_dim + k * group * size);
             }
+        round_rows(&layer->o, &layer->o, &layer->o, mixed, rows, rounded);
         reduce(&adapters, l, O, 1, mixed, q_dim, rows);
         #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->o, o, mixed, rows, x + o, dim, &adapters, l, O);
+        for (int o = 0; o < dim; o += BLOCK) add(&layer->o, o, (Input){mixed, rounded}, rows, x + o, dim, &adapters, l, O);
         #pragma omp for schedule(static)
         for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->mlp_norm, dim, model->eps, normed + (int64_t)r * dim);
+        round_rows(&layer->gate, &layer->up, &layer->up, normed, rows, rounded);
         reduce(&adapters, l, GATE, 2, normed, dim, rows);
         #pragma omp for schedule(static)
         for (int o = 0; o < ffn; o += BLOCK) {
             float up[rows * BLOCK];
-            dots(&layer->gate, o, normed, rows, inner + o, ffn);
+            dots(&layer->gate, o, from_normed, rows, inner + o, ffn);
             adapt(&adapters, l, GATE, 0, o, ffn, rows, inner + o, ffn);
-            dots(&layer->up, o, normed, rows, up, BLOCK);
+            dots(&layer->up, o, from_normed, rows, up, BLOCK);
             adapt(&adapters, l, UP, 1, o, ffn, rows, up, BLOCK);
-            for (int r = 0; r < rows; r++)
-                for (int i = 0; i < BLOCK && o + i < ffn; i++) {
-                    float *g = inner + (int64_t)r * ffn + o + i;
-                    *g = *g / (1 + expf(-*g)) * up[r * BLOCK + i];
-                }
+            for (int r = 0; r < rows; r++) gate(inner + (int64_t)r * ffn + o, up + r * BLOCK, ffn - o < BLOCK ? ffn - o : BLOCK);
         }
+        round_rows(&layer->down, &layer->down, &layer->down, inner, rows, rounded);
         reduce(&adapters, l, DOWN, 1, inner, ffn, rows);
         #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->down, o, inner, rows, x + o, dim, &adapters, l, DOWN);
+        for (int o = 0; o < dim; o += BLOCK) add(&layer->down, o, (Input){inner, rounded}, rows, x + o, dim, &adapters, l, DOWN);
     }
     for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, model->norm, dim, model->eps, x + (int64_t)r * dim);
 }

@@ -19,7 +19,7 @@ from model.generation.native import Native
 from model.generation.sampling import GREEDY, LogProbability, Sampling, adjust, changes_logits, log_probability, sample, sample_rows
 from model.llama import Transformer
 
-# Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32.
+# Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32; with int8 weights it always is.
 MAX_NATIVE_TOKENS = 32
 # Up to so many rows, drafts included, a step in C takes little longer than for one: the weights are read once.
 MAX_DRAFT_ROWS = 4
@@ -106,6 +106,11 @@ class Batch:
         return SequenceState(
             slot, list(prompt), settings, log_probabilities, generator, logits, len(prompt), form, adapter=adapter, lookup=lookup
         )
+
+    @property
+    def reads_in_any_chunks(self) -> bool:
+        """Whether the bits after a prompt are the same in whatever chunks it is prefilled; integer sums have no order."""
+        return self._native is not None and self._native.is_int8
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""
@@ -214,7 +219,7 @@ class Batch:
         start = self.cache.lengths[slot]
         positions = range(start, start + len(tokens))
         self.cache.lengths[slot] += len(tokens)
-        if self._native and len(tokens) <= MAX_NATIVE_TOKENS:
+        if self._native and (self.reads_in_any_chunks or len(tokens) <= MAX_NATIVE_TOKENS):
             return self._native.step(tokens, [slot] * len(tokens), positions, self.cache, [adapter] * len(tokens))
         return self._hidden(self._ids(tokens)[None], [slot], self._ids(positions)[None], positions[-1], [adapter])[0]
 

@@ -1,54 +1,27 @@
-"""The CPU's decoding step in C (decode.c): compiled once per machine with the system's C compiler, called through ctypes.
-
-gcc and clang do, on x86-64 and ARM64. Without a compiler everything runs through torch, slower. It knows nothing of sampling or text.
-"""
+"""A model's steps on the CPU in C (decode.c), called through ctypes. It knows nothing of sampling or text."""
 
 import ctypes
-import hashlib
-import os
-import platform
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_void_p
-from functools import cache
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from model.generation.adapters import Adapter, LowRank
+from model.generation.compiled import DTYPE_CODES, PANEL, Matrix, library, pointer, rounded_rows
 from model.generation.kv_cache import KVCache
-from model.generation.quantize import QuantizedLinear
+from model.generation.quantize import QuantizedLinear, product
 from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
-from model.system import ownership
 
-SOURCE = Path(__file__).with_name("decode.c")
-_MAC = platform.system() == "Darwin"
-FLAGS = (
-    "-O3",
-    "-march=native" if platform.machine() == "x86_64" else "-mcpu=native",
-    "-fPIC",
-    *(("-Xclang", "-fopenmp") if _MAC else ("-fopenmp",)),  # Apple's clang hides the option
-)
-# Without -fopenmp here, OpenMP's functions are those that torch loaded: one pool of threads for both. What clang compiles calls others
-# than torch's Linux builds bring, and takes them from the library that comes with clang.
-LINKS = (("-undefined", "dynamic_lookup"),) if _MAC else ((), ("-fopenmp",))
-BLOCK = 4  # as in decode.c
-DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
-
-
-class _Matrix(Structure):
-    _fields_ = (("weight", c_void_p), ("scale", c_void_p), ("kind", c_int32), ("outs", c_int32), ("ins", c_int32))
+BLOCK = PANEL  # as in decode.c
 
 
 class _Layer(Structure):
     _fields_ = (
         ("attention_norm", c_void_p),
         ("mlp_norm", c_void_p),
-        *((name, _Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+        *((name, Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
     )
 
 
@@ -67,57 +40,6 @@ class _LowRank(Structure):
 
 class _Cache(Structure):
     _fields_ = (("keys", c_void_p), ("values", c_void_p), ("slots", c_int64), ("len", c_int64))
-
-
-@cache
-def library() -> ctypes.CDLL | str:
-    """The compiled library, or a sentence that says why there is none."""
-    compiler = os.environ.get("CC", "cc")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama-decode"
-    # -march=native: a home directory may be shared by machines with different processors.
-    key = "\0".join((SOURCE.read_text(), compiler, repr((FLAGS, LINKS)), _processor()))
-    built = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (problem := ownership.problem(built)) and not built.exists():
-            with tempfile.TemporaryDirectory(dir=folder) as partial:
-                _build(compiler, Path(partial)).rename(built)
-        if problem := problem or ownership.problem(built):
-            warnings.warn(f"decoding goes on in torch, slower: {problem}", RuntimeWarning, stacklevel=2)
-            return f"a library that another account could have written is not loaded: {problem}"
-        return ctypes.CDLL(str(built))
-    except subprocess.CalledProcessError as error:
-        return f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200] or f'status {error.returncode}'}"
-    except OSError as error:
-        return f"no C library for decoding: {error}"
-
-
-def _build(compiler: str, folder: Path) -> Path:
-    """The compiled library, linked in the first way in which it can be loaded."""
-    objects = folder / "decode.o"
-    _run(compiler, *FLAGS, "-c", str(SOURCE), "-o", str(objects))
-    problem = OSError()
-    for number, link in enumerate(LINKS):
-        out = folder / f"{number}.so"  # the loader knows a library by its name
-        _run(compiler, "-shared", str(objects), "-lm", *link, "-o", str(out))
-        try:
-            ctypes.CDLL(str(out))
-            return out
-        except OSError as error:
-            problem = error
-    raise problem
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 class Native:
@@ -141,6 +63,8 @@ class Native:
         heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self._per_row = config.dim + heads + config.ffn_dim
         self._scratch = torch.empty(0)
+        self.is_int8 = self._output.kind == DTYPE_CODES[torch.int8]
+        self._rounded = max(config.dim, config.q_size, config.ffn_dim) if self.is_int8 else 0
         self._adapters: WeakKeyDictionary[Adapter, _NativeAdapter] = WeakKeyDictionary()
 
     @classmethod
@@ -169,16 +93,18 @@ class Native:
         if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
             raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
         x = self._embed(torch.tensor(tokens)).float().contiguous()
-        rank = max((_whole_blocks(adapter.rank) for adapter in adapters if adapter), default=0)
-        scratch_size = rows * self._per_row + threads * kv.keys.shape[3] + 3 * rows * rank * BLOCK
+        rank = max((adapter.rank for adapter in adapters if adapter), default=0)
+        scores = self._model.heads // self._model.kv_heads * -(-kv.keys.shape[3] // 16) * 16
+        scratch_size = rows * self._per_row + threads * scores + 3 * rows * rank
         if self._scratch.numel() < scratch_size:
             self._scratch = torch.empty(scratch_size)
         integers = c_int32 * rows
         view = _Cache(kv.keys.data_ptr(), kv.values.data_ptr(), kv.keys.shape[1], kv.keys.shape[3])
         indices = (integers(*slots), integers(*positions))
         by_row = (c_void_p * rows)(*map(self._adapter, adapters)) if rank else None
-        scratch = _pointer(self._scratch)
-        self._library.step(byref(self._model), byref(view), rows, *indices, by_row, rank, _pointer(x), scratch, threads)
+        rounded = rounded_rows(rows, self._rounded)
+        memory = (pointer(self._scratch), pointer(rounded))
+        self._library.step(byref(self._model), byref(view), rows, *indices, by_row, rank, pointer(x), *memory, threads)
         return x
 
     def _adapter(self, adapter: Adapter | None) -> int | None:
@@ -193,7 +119,7 @@ class Native:
         """Hidden states [N, C] to logits [N, V], float32."""
         hidden_NC = hidden_NC.contiguous()
         out = torch.empty(hidden_NC.shape[0], self._output.outs)
-        self._library.product(byref(self._output), _pointer(hidden_NC), len(out), _pointer(out), torch.get_num_threads())
+        product(self._output, hidden_NC, out)
         return out
 
     def _layer(self, block: nn.Module) -> _Layer:
@@ -202,13 +128,12 @@ class Native:
         norms = (self._floats(block.input_layernorm.weight), self._floats(block.post_attention_layernorm.weight))
         return _Layer(*norms, *map(self._matrix, linears))
 
-    def _matrix(self, linear: nn.Module) -> _Matrix:
-        if type(linear) not in (nn.Linear, QuantizedLinear):
-            raise ValueError(f"decode.c knows no {type(linear).__name__}")
-        weight, scale = linear.weight, getattr(linear, "scale", None)
-        if weight.device.type != "cpu" or weight.dtype not in DTYPE_CODES or not weight.is_contiguous():
-            raise ValueError(f"decode.c does not take {weight.dtype} weights on {weight.device}")
-        return _Matrix(weight.data_ptr(), None if scale is None else scale.data_ptr(), DTYPE_CODES[weight.dtype], *weight.shape)
+    def _matrix(self, linear: nn.Module) -> Matrix:
+        if isinstance(linear, QuantizedLinear):
+            return linear.matrix()
+        if type(linear) is nn.Linear:
+            return Matrix.of(linear.weight, None, (linear.out_features, linear.in_features))
+        raise ValueError(f"decode.c knows no {type(linear).__name__}")
 
     def _floats(self, values: Tensor) -> int:
         floats = values.detach().float().contiguous()
@@ -227,17 +152,8 @@ class _NativeAdapter:
     def _low_rank(self, low_rank: LowRank | None) -> _LowRank:
         if low_rank is None:
             return _LowRank(None, None, None, 0)
-        (outs, rank), magnitude = low_rank.up.shape, low_rank.magnitude
-        down = nn.functional.pad(low_rank.down, (0, 0, 0, _whole_blocks(rank) - rank))
-        up = nn.functional.pad(low_rank.up, (0, _whole_blocks(rank) - rank, 0, _whole_blocks(outs) - outs))
+        up = nn.functional.pad(low_rank.up, (0, 0, 0, -len(low_rank.up) % BLOCK))
         up = up.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
-        self._keep_alive += [down, up, *([] if magnitude is None else [magnitude])]
-        return _LowRank(down.data_ptr(), up.data_ptr(), None if magnitude is None else magnitude.data_ptr(), len(down))
-
-
-def _whole_blocks(count: int) -> int:
-    return -(-count // BLOCK) * BLOCK
-
-
-def _pointer(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
+        self._keep_alive += [low_rank.down, up, *([] if low_rank.magnitude is None else [low_rank.magnitude])]
+        magnitude = None if low_rank.magnitude is None else low_rank.magnitude.data_ptr()
+        return _LowRank(low_rank.down.data_ptr(), up.data_ptr(), magnitude, len(low_rank.down))

@@ -1,16 +1,18 @@
-"""Weights in fewer bits than their products: bfloat16, or int8 with a scale per output channel.
+"""Weights in fewer bits than float32: bfloat16, or int8 with a scale per output and 32 inputs.
 
 For generation only. Activations stay in float32 on the CPU, so bfloat16 weights give the results of the same weights in float32,
-except for long prompts on a processor that multiplies bfloat16 itself.
-``python -m model quantize CHECKPOINT TEXT`` measures what int8 changes.
+except for long prompts on a processor that multiplies bfloat16 itself. int8 weights are multiplied by activations that are rounded to
+int8 too (int8.h), where there is a C compiler. ``python -m model quantize CHECKPOINT TEXT`` measures what int8 changes.
 """
 
+from ctypes import byref
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.generation.compiled import GROUP, PANEL, Matrix, library, pointer, rounded_rows
 from model.llama import Block, Transformer
 from model.precision import multiplies_bfloat16
 
@@ -18,44 +20,66 @@ WEIGHT_DTYPES = ("bfloat16", "int8")
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer without bias whose weight [out, in] is bfloat16 or int8."""
+    """A linear layer without bias whose weight [out, in] is bfloat16, or int8 in panels as of ``quantize_int8``."""
 
     weight: Tensor
-    scale: Tensor | None  # [out], float32, of int8 weights
+    scale: Tensor | None  # of int8 weights
 
-    def __init__(self, weight: Tensor, scale: Tensor | None = None):
+    def __init__(self, weight: Tensor, scale: Tensor | None = None, shape: tuple[int, ...] | None = None):
+        """``shape``: (out, in) of int8 weights."""
         super().__init__()
-        self.out_features, self.in_features = weight.shape
+        self.out_features, self.in_features = shape or weight.shape
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
     def dequantized(self) -> Tensor:
-        """The weight in float32."""
-        return self.weight.float() if self.scale is None else self.weight.float() * self.scale[:, None]
+        """The weight [out, in] in float32."""
+        if self.scale is None:
+            return self.weight.float()
+        # [panels, groups, steps, outputs, 4] to [panels, outputs, groups, steps, 4]
+        rows = (self.weight.float() * self.scale.float()[:, :, None, :, None]).permute(0, 3, 1, 2, 4)
+        return rows.flatten(2).flatten(0, 1)[: self.out_features, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of ``x``."""
+        if self.scale is not None and x.device.type == "cpu" and not isinstance(library(), str):
+            return self._integer_product(x.reshape(-1, self.in_features).float().contiguous()).view(*x.shape[:-1], -1).to(x.dtype)
         # Where the processor multiplies bfloat16 itself that is several times faster; where it does not, many times slower.
         dtype = torch.bfloat16 if multiplies_bfloat16(x.device) else x.dtype
-        out = F.linear(x.to(dtype), self.weight.to(dtype)).to(x.dtype)
-        return out if self.scale is None else out * self.scale
+        weight = self.weight if self.scale is None else self.dequantized()
+        return F.linear(x.to(dtype), weight.to(dtype)).to(x.dtype)
+
+    def matrix(self) -> Matrix:
+        """The layer as decode.c reads it."""
+        return Matrix.of(self.weight, self.scale, (self.out_features, self.in_features))
+
+    def _integer_product(self, x: Tensor) -> Tensor:
+        """[N, in] to [N, out], float32."""
+        out = torch.empty(len(x), self.out_features)
+        product(self.matrix(), x, out)
+        return out
 
 
 class QuantizedEmbedding(nn.Module):
-    """An embedding whose weight [V, C] is bfloat16 or int8."""
+    """An embedding whose weight [V, C] is bfloat16, or int8 in panels as of ``quantize_int8``."""
 
     weight: Tensor
-    scale: Tensor | None  # [V], float32, of int8 weights
+    scale: Tensor | None  # of int8 weights
 
-    def __init__(self, weight: Tensor, scale: Tensor | None = None):
+    def __init__(self, weight: Tensor, scale: Tensor | None, width: int):
+        """``width``: C."""
         super().__init__()
+        self.width = width
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids [...] to float32 [..., C]."""
-        rows = F.embedding(tokens, self.weight).float()
-        return rows if self.scale is None else rows * self.scale[tokens, None]
+        if self.scale is None:
+            return F.embedding(tokens, self.weight).float()
+        index, output = tokens // PANEL, tokens % PANEL  # of the panel, and within it
+        rows = self.weight[index, :, :, output].float() * self.scale[index, :, output].float()[..., None, None]
+        return rows.flatten(-3)[..., : self.width]
 
 
 def quantize_(model: Transformer, dtype: str) -> Transformer:
@@ -65,14 +89,15 @@ def quantize_(model: Transformer, dtype: str) -> Transformer:
     with torch.no_grad():
         embedding = _weight_and_scale(model.embed_tokens.weight, dtype)
         tied = model.lm_head.weight is model.embed_tokens.weight
-        model.lm_head = QuantizedLinear(*(embedding if tied else _weight_and_scale(model.lm_head.weight, dtype)))  # type: ignore[assignment]
-        model.embed_tokens = QuantizedEmbedding(*embedding)  # type: ignore[assignment]
+        output, shape = embedding if tied else _weight_and_scale(model.lm_head.weight, dtype), model.lm_head.weight.shape
+        model.lm_head = QuantizedLinear(*output, shape)  # type: ignore[assignment]
+        model.embed_tokens = QuantizedEmbedding(*embedding, model.config.dim)  # type: ignore[assignment]
         for block in model.layers:
             assert isinstance(block, Block)
             for part in (block.self_attn, block.mlp):
                 for name, linear in list(part.named_children()):
                     assert isinstance(linear, nn.Linear)
-                    setattr(part, name, QuantizedLinear(*_weight_and_scale(linear.weight, dtype)))
+                    setattr(part, name, QuantizedLinear(*_weight_and_scale(linear.weight, dtype), linear.weight.shape))
     for parameter in model.parameters():  # only the norms are left
         parameter.data = parameter.data.float()
     return model.requires_grad_(False)
@@ -83,9 +108,25 @@ def _weight_and_scale(weight: Tensor, dtype: str) -> tuple[Tensor, Tensor | None
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 weights [out, in] and their float32 scale [out]: symmetric, the largest magnitude of a row becomes 127."""
-    scale = weight.float().abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+    """int8 weights in panels [out / 16, in / 32, 8, 16, 4], padded with zeros, and their bfloat16 scale [out / 16, in / 32, 16].
+
+    Symmetric: the scale is the largest magnitude of 32 inputs of an output / 127, rounded up. The layout is that of int8.h.
+    """
+    outs, ins = weight.shape
+    padded = F.pad(weight.float(), (0, -ins % GROUP, 0, -outs % PANEL))
+    grouped = padded.unflatten(1, (-1, GROUP // 4, 4)).unflatten(0, (-1, PANEL)).permute(0, 2, 3, 1, 4)
+    largest = grouped.abs().amax((2, 4)).clamp(min=1e-30) / 127
+    scale = ((largest.view(torch.int32) + 0xFFFF) >> 16).to(torch.int16).view(torch.bfloat16)
+    values = (grouped / scale.float()[:, :, None, :, None]).round().to(torch.int8)
+    return values.contiguous(), scale.contiguous()
+
+
+def product(matrix: Matrix, x: Tensor, out: Tensor) -> None:
+    """out [N, outs] = x [N, ins] times the matrix, in C; float32, contiguous, on the CPU."""
+    loaded = library()
+    assert not isinstance(loaded, str)
+    rounded = rounded_rows(len(x), matrix.ins if matrix.scale else 0)
+    loaded.product(byref(matrix), pointer(x), len(x), pointer(out), pointer(rounded), torch.get_num_threads())
 
 
 @torch.inference_mode()

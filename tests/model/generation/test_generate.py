@@ -10,7 +10,7 @@ from helpers.builders import TINY, random_model
 from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
-from model.generation import graphs, native, quantize
+from model.generation import compiled, graphs, quantize
 from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
@@ -49,7 +49,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if request.param != "c":
         monkeypatch.setattr(Native, "of", lambda model: None)
     else:
-        assert not isinstance(native.library(), str), native.library()
+        assert not isinstance(compiled.library(), str), compiled.library()
     yield request.param
 
 
@@ -134,10 +134,12 @@ def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig,
     batch, reference = Batch(model, slots=3, max_len=50), Batch(model, slots=3, max_len=50)
     assert batch._native
     reference._native = None
+    # A last digit may round an activation to the next of 255 values.
+    atol = 5e-3 if kind == "int8" else 2e-5
     hidden = [b._forward(b.cache.allocate(), list(range(3, 17))) for b in (batch, reference)]
-    torch.testing.assert_close(*hidden, atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(batch.cache.keys, reference.cache.keys, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(*hidden, atol=atol, rtol=1e-5)
+    torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=atol, rtol=1e-5)
+    torch.testing.assert_close(batch.cache.keys, reference.cache.keys, atol=atol, rtol=1e-5)
 
 
 def test_a_rows_result_does_not_depend_on_the_others_bit_for_bit() -> None:
@@ -178,9 +180,9 @@ def test_no_new_tokens_are_refused() -> None:
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert "no-such-compiler" in str(native.library.__wrapped__())
+    assert "no-such-compiler" in str(compiled.library.__wrapped__())
     monkeypatch.setenv("CC", "false")
-    assert "could not compile decode.c" in str(native.library.__wrapped__())
+    assert "could not compile decode.c" in str(compiled.library.__wrapped__())
     assert not list((tmp_path / "llama-decode").iterdir())
 
 

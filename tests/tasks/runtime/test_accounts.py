@@ -161,12 +161,12 @@ def test_libraries_look_into_no_directory_with_a_name_that_others_know(machine: 
 class TestDecoding:
     """The C library that is compiled once per machine."""
 
-    WHERE = "from model.generation import native; print(native.library())"
+    WHERE = "from model.generation import compiled; print(compiled.library())"
 
     def planted(self, machine: Machine, folder: Path) -> None:
         """The other account's library, under the name under which the owner will look for it."""
-        script = "import ctypes; from model.generation import native\nctypes.CDLL = lambda path: path\n"
-        script += "print('NAME', native.library().split('/')[-1])"
+        script = "import ctypes; from model.generation import compiled\nctypes.CDLL = lambda path: path\n"
+        script += "print('NAME', compiled.library().split('/')[-1])"
         _, output = machine.owner(sys.executable, "-W", "ignore", "-c", script, XDG_CACHE_HOME=str(machine.home / "first"))
         name = output.split("NAME ")[1].strip()
         source = (

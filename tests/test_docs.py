@@ -9,7 +9,7 @@ import pytest
 from helpers.project import ROOT, Project
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("python", "medllama", "dvc", "make", "prefect", "git", "dask", "mlflow", "cp", "pg_dump", "pg_restore")
+PROGRAMS = ("python", "medllama", "dvc", "make", "prefect", "git", "dask", "mlflow", "model_signing", "cp", "pg_dump", "pg_restore")
 # Run below, in this order, as they stand.
 HERE = [
     "dvc status",

@@ -163,9 +163,9 @@ def _keep_trail(client: Any, candidate: Candidate, version: Any) -> None:
     """The audit trail's entries on a version's registration, and on params of the gate that are others than before."""
     name, who, happened = candidate.params.name, getpass.getuser(), audit.events(client, candidate.params.name)
     if str(version.version) not in [str(event["version"]) for event in happened if event["verb"] == "register"]:
-        made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
         evidence = version.tags.get("passport.sha256", "")
-        audit.append(client, name, "register", version.version, who=who, why=f"registered at {made}", evidence=evidence)
+        audit.append(client, name, "register", version.version, who=who, why=f"registered at {registered_at}", evidence=evidence)
     digest = hashlib.sha256(candidate.params.model_dump_json().encode()).hexdigest()
     noted = [event["evidence"] for event in happened if event["verb"] == "configure"]
     if noted[-1:] != [digest]:

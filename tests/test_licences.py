@@ -29,7 +29,7 @@ def stated(package: str) -> str:
     """What a package says of itself: an SPDX expression, else classifiers, else the field License."""
     fields = metadata.metadata(package)
     classifiers = [c.split("::")[-1].strip() for c in fields.get_all("Classifier") or [] if re.match("License :: .* :: ", c)]
-    expression, field = fields["License-Expression"], str(fields["License"] or "")
+    (expression, *_), (field, *_) = (fields.get_all(name) or [""] for name in ("License-Expression", "License"))
     return str(expression or " OR ".join(classifiers) or field.partition("\n")[0])  # some put the whole text there
 
 

@@ -1,14 +1,11 @@
-"""What MLflow's pages say in words, as Markdown: of the registered model, of a version, of a stage's run. Facts alone come from decisions
-and records; no value of a record of the corpus is among them."""
+"""What MLflow's pages say in words, as Markdown, of the registered model and of a version. Facts alone come from decisions and records; no
+value of a record of the corpus is among them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.evaluation.metrics import label
 from tasks.registry.model_card import trained_on
-
-if TYPE_CHECKING:
-    from tasks.registry.tracking import MlflowClient
 
 # Those of the table that a version's page shows, by metric and split, as far as they were measured.
 SHOWN = (
@@ -29,18 +26,6 @@ treatment.
 `champion` is the version in use, `challenger` the newest that may still become champion, `previous` the one before. The tags `event.…` say
 who changed that, when and why. `python -m tasks.registry list` prints the same, `show` what a version was made from, `verify` whether its
 files are still those."""
-# What each stage does, and the metrics that its note names.
-STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "base": ("Makes the base model's checkpoint directory.", ("parameters",)),
-    "preprocess": ("Reads the raw files, cleans and de-identifies them, and asks the extraction tasks' questions.", ("documents",)),
-    "augment": ("Adds variants of training documents.", ("train_documents", "variants")),
-    "shard": ("Tokenizes the documents.", ("documents_train", "tokens_train", "documents_test", "tokens_test")),
-    "finetune": ("Fine-tunes the base model.", ("loss", "validation_loss", "steps_taken", "tokens_seen", "tokens_per_second")),
-    "validate": (
-        "Scores the base and the tuned model on the same held-out items.",
-        ("test/field_f1/base", "test/field_f1/tuned", "ood/field_f1/tuned", "test/hallucinated/tuned"),
-    ),
-}
 
 
 def of_version(decision: Mapping[str, Any], number: int, outcome: str, records: Mapping[str, Mapping[str, Any]], commit: str) -> str:
@@ -72,27 +57,13 @@ def _row(row: Mapping[str, Any]) -> str:
     )
 
 
-def of_run(record: Mapping[str, Any]) -> str:
-    """What a stage does, its headline numbers, and what it read and wrote."""
-    does, names = STAGES.get(record["stage"], ("", ()))
-    measured = {name: record["metrics"][name] for name in names if name in record["metrics"]}
-    table = ["", "| metric | value |", "|---|---:|", *(f"| {name} | {_number(value)} |" for name, value in measured.items())]
-    paths = [(verb, path, digest) for verb, of in (("read", "inputs"), ("wrote", "outputs")) for path, digest in record[of].items()]
-    lines = [f"* {verb} `{path}` `{digest[:12]}`" for verb, path, digest in paths]
-    return "\n".join([does, *(table if measured else []), "", *lines])
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-
-
-def describe_version(client: "MlflowClient", version: Any, text: str) -> None:
+def describe_version(client: Any, version: Any, text: str) -> None:
     """Give a version this description, unless it has it."""
     if version.description != text:
         client.update_model_version(version.name, version.version, text)
 
 
-def describe_model(client: "MlflowClient", name: str) -> None:
+def describe_model(client: Any, name: str) -> None:
     """Give the registered model its description, unless somebody wrote another one."""
     if not client.get_registered_model(name).description:
         client.update_registered_model(name, OF_MODEL)

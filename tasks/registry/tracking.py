@@ -32,7 +32,7 @@ from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa:
 from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.registry import descriptions, relocation
+from tasks.registry import notes, relocation
 from tasks.registry.store import DATABASE, main_worktree, tracking_uri
 from tasks.runtime.digests import dvc_digest
 from tasks.runtime.errors import Unavailable
@@ -130,7 +130,7 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
     run_id = run.info.run_id
     for name, value in (_tags(client, experiment, record) | ({"imported": "true"} if imported else {})).items():
         client.set_tag(run_id, name, value)
-    client.set_tag(run_id, "mlflow.note.content", descriptions.of_run(record))
+    client.set_tag(run_id, "mlflow.note.content", notes.of_run(record))
     stepwise = {name for point in record["history"] for name in point}
     single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
     metrics = [metric(k, v, end) for k, v in single.items() if k not in stepwise]

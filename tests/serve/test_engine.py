@@ -85,14 +85,14 @@ def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
 
 
 def test_a_request_hears_of_its_place_in_the_queue_and_of_the_tokens_that_are_read(engine: Engine) -> None:
-    prompt = prompts(1, seed=8)[0][:1] * (3 * CHUNK + 5)
+    prompt = prompts(1, seed=8)[0][:1] * (CHUNK + 5)
     recorded = [Recorded([n + 1, *prompt], count=40) for n in range(6)]
     progress: list[list[Progress]] = [[] for _ in recorded]
     for one, states in zip(recorded, progress, strict=True):
         one.request.on_progress = states.append
     engine.submit(*(one.request for one in recorded))
     assert all(one.answer()[1] == "length" for one in recorded)
-    assert {tuple(state.read_tokens for state in states if not state.queue) for states in progress} == {(0, CHUNK, 2 * CHUNK, 3 * CHUNK)}
+    assert {tuple(state.read_tokens for state in states if not state.queue) for states in progress} == {(0, CHUNK)}
     assert [[state.queue for state in states if state.queue] for states in progress[4:]] in ([[1], [2, 1]], [[1], [2]])
 
 

@@ -150,7 +150,7 @@ def test_clients_see_what_is_served(registry: Registry, server: RunningServer) -
 def test_a_prompt_is_scored_and_cached_for_its_own_model(server: RunningServer) -> None:
     scores: dict[str, tuple[float, ...]] = {}
     for name in ("base", "base", "notes", "notes", "cardiology", "cardiology"):
-        answer = post(server, model=name, prompt=QUESTION * 12, max_tokens=1, echo=True, logprobs=0).json()
+        answer = post(server, model=name, prompt=QUESTION * 20, max_tokens=1, echo=True, logprobs=0).json()
         cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
         assert (cached > 0) == (name in scores), "keys and values are of the same model"
         log_probs = tuple(answer["choices"][0]["logprobs"]["token_logprobs"])

@@ -22,7 +22,7 @@ from tasks.corpus.extraction.definitions import FILE as TASKS
 from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
-from tasks.registry import versions
+from tasks.registry import model_signer, versions
 from tasks.registry.gate import Decision
 from tasks.registry.lineage import model_signature
 from tasks.registry.lineage import page as lineage_page
@@ -158,7 +158,7 @@ def _sign(document: Path, key: Path | None, checkpoint: Sequence[Path]) -> tuple
     opened = private_key(key)
     if not isinstance(opened, Ed25519PrivateKey):
         path = added / model_signature.FILE
-        model_signature.sign(checkpoint, key, path, ignored=[versions.NOTE])
+        model_signer.sign(checkpoint, key, path, ignored=[versions.NOTE])
         return [document], tags | {"model.signature": sha256(path)}
     path = sign(document, opened)
     (added / path.name).write_bytes(path.read_bytes())

@@ -23,7 +23,7 @@ from serve.model_info import model_info
 from serve.models import EngineOptions, ModelRefused, resolve
 from serve.rollout import ModelRollout
 from serve.verified import ModelLocation
-from tasks.registry.lineage import model_signature
+from tasks.registry import model_signer
 from tasks.registry.lineage.signature import private_key, sign
 from tasks.registry.promotion import objection, promote
 from tasks.runtime.digests import sha256
@@ -187,7 +187,7 @@ def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
         ModelRollout(str(served), STRICT, poll_seconds=1)
     private, public = key_pair(tmp_path, kind=kind)
     if kind == "EC":
-        model_signature.sign([served], private, served / "model.sig", ignored=["registered_model_meta"])
+        model_signer.sign([served], private, served / "model.sig", ignored=["registered_model_meta"])
     else:
         key = private_key(private)
         assert isinstance(key, Ed25519PrivateKey)

@@ -1,14 +1,12 @@
 """``model.sig``: OpenSSF's signature of a model (model-signing 1.1) over a version's checkpoint directory and the passport in it.
 
-The chain is closed: the signature covers the passport, and the passport every file. The library signs; what it signed is read here, so
-that a host that only serves needs no more than ``cryptography``. Layout: a Sigstore bundle with a DSSE envelope of an in-toto statement.
+The chain is closed: the signature covers the passport, and the passport every file. The library signs (model_signer.py); what it signed is
+read here, so that a host that only serves needs no more than ``cryptography``. Layout: a Sigstore bundle with a DSSE envelope of an
+in-toto statement.
 """
 
 import base64
 import json
-import tempfile
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -17,20 +15,6 @@ from tasks.registry.lineage.signature import is_dsse_signature
 
 FILE = "model.sig"  # in the checkpoint directory
 PREDICATE = "https://model_signing/signature/v1.0"
-
-
-def sign(folders: Iterable[Path], key: Path, path: Path, *, ignored: Iterable[str]) -> None:
-    """Write the signature of a checkpoint that lies in several folders. ``ignored``: files that loaders rewrite."""
-    from model_signing import hashing, signing  # imports much, and only where a key is configured
-
-    with tempfile.TemporaryDirectory() as view:
-        for folder in folders:
-            for file in (file for file in folder.rglob("*") if file.is_file()):
-                link = Path(view) / file.relative_to(folder)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(file.resolve())
-        config = hashing.Config().set_allow_symlinks(True).set_ignored_paths(paths=[*ignored, FILE])
-        signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(config).sign(view, path)
 
 
 def signed_files(content: bytes, key: EllipticCurvePublicKey) -> dict[str, str] | None:

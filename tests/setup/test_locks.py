@@ -15,7 +15,7 @@ from setup.install import LOCKS, Installer
 ROOT = Path(__file__).resolve().parents[2]
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 # What has no wheels anywhere; all of it is Python.
-BUILT = ("antlr4-python3-runtime", "rouge-score", "sqlitedict", "word2number")
+BUILT = ("antlr4-python3-runtime", "jsonpath-rw", "rouge-score", "sqlitedict", "word2number")
 
 
 def locked(name: str) -> dict[str, set[str]]:

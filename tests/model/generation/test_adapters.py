@@ -1,6 +1,5 @@
 """Adapters beside shared weights, through the C step and torch: PEFT's results, and no trace in the rows of others."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from model import lora
-from model.generation import compiled, graphs, quantize
+from model.generation import quantize
 from model.generation.adapters import Adapter, read_adapter
 from model.generation.completion import Llama
-from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
+from model.generation.generate import Batch, SequenceState, generate, prompt_log_probabilities
 from model.generation.quantize import QuantizedLinear, quantize_
 from model.llama import Transformer
 
@@ -23,17 +22,10 @@ PROMPTS = [[5, 9, 300], [7, 8, 9, 10, 11, 12, 13], [42], list(range(40))]
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
-@pytest.fixture(params=["c", "torch", "graphs"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """All ways of stepping. The GPU's, which steps of adapters leave, is run without a recording."""
-    monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)  # in float32, on every processor
-    if request.param == "graphs":
-        monkeypatch.setattr(graphs, "suits", lambda device: True)
-    if request.param != "c":
-        monkeypatch.setattr(Native, "of", lambda model: None)
-    else:
-        assert not isinstance(compiled.library(), str), compiled.library()
-    yield request.param
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts too, on every processor."""
+    monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)
 
 
 def stored(precision: str) -> Transformer:

@@ -1,6 +1,5 @@
 """Continuations of token ids, through torch and through the C step, against the full forward and transformers."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from helpers.builders import TINY, random_model
 from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
-from model.generation import compiled, graphs, quantize
-from model.generation.generate import Batch, Native, SequenceState, generate, prompt_log_probabilities
+from model.generation import compiled, quantize
+from model.generation.generate import Batch, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
 from model.llama import LlamaConfig, Transformer
 from model.tokenizer.tokenizer import Tokenizer
@@ -39,18 +38,6 @@ MEDICAL = (
     "Vaccines train the immune system to",
     "Chronic pain that lasts for more than three months",
 )
-
-
-@pytest.fixture(params=["c", "torch", "graphs"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """All ways of stepping; the C step must not be missing where there is a compiler. The GPU's is run without a recording."""
-    if request.param == "graphs":
-        monkeypatch.setattr(graphs, "suits", lambda device: True)
-    if request.param != "c":
-        monkeypatch.setattr(Native, "of", lambda model: None)
-    else:
-        assert not isinstance(compiled.library(), str), compiled.library()
-    yield request.param
 
 
 def rows(prompts: list[list[int]], settings: Sampling = GREEDY, model: Transformer | None = None, **options: object) -> list[list[int]]:

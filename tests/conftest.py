@@ -18,6 +18,8 @@ from helpers.project import PROJECTS, ROOT, Project, commit, copy_of, free_port,
 from helpers.training import write_shards_of
 from ruamel.yaml import YAML
 
+from model.generation import compiled, graphs
+from model.generation.native import Native
 from tasks.base import base
 from tasks.training.params import BaseParams
 
@@ -190,3 +192,15 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(120)
+
+
+@pytest.fixture(params=["c", "torch", "graphs"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """All ways of stepping; the C step must not be missing where there is a compiler. The GPU's is run without a recording."""
+    if request.param == "graphs":
+        monkeypatch.setattr(graphs, "suits", lambda device: True)
+    if request.param != "c":
+        monkeypatch.setattr(Native, "of", lambda model: None)
+    else:
+        assert not isinstance(compiled.library(), str), compiled.library()
+    yield request.param

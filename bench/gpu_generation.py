@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from bench.gpu_models import Result, now, peak_gb, random_weights, the_device, their_model
+from model.config import LlamaConfig
 from model.generation.generate import Batch
-from model.llama import LlamaConfig
 
 NEW_TOKENS, FEW, PROMPT = 128, 8, 64
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from model.llama import LlamaConfig, Transformer
+from model.config import LlamaConfig
+from model.llama import Transformer
 
 Result = dict[str, float]
 

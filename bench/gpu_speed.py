@@ -27,7 +27,7 @@ import torch
 from bench.gpu_generation import Generation, our_generation, their_generation
 from bench.gpu_models import Result, now, the_device
 from bench.gpu_training import Training, our_training, their_training
-from model.llama import SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 
 RESULTS = Path("bench/results")
 TINY = LlamaConfig(64, 2, 4, 2, 128, 512, 16, 32768)

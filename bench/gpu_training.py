@@ -12,7 +12,7 @@ import torch
 from bench.gpu_models import Result, now, peak_gb, random_weights, reset_peak, the_device, their_model
 from bench.train_speed import PARAMS
 from model import lora
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from model.lora import TARGETS
 from model.nf4 import quantize_
 from model.precision import use_bf16

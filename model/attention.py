@@ -18,7 +18,7 @@ HALF = (torch.bfloat16, torch.float16)
 MAX_DENSE = 2048  # tokens of a row up to which a mask of T x T is made on the CPU; above, memory grows with T alone
 FEW_TOKENS = 64  # of a document; rows rarely hold so many that each has fewer
 SHORT = 1024  # tokens of a document that is no long one
-_VARLEN_OPTIONS: dict[str, Any] = {"window_size": (-1, 0)}  # causal
+_VARLEN_OPTIONS: dict[str, Any] = {}
 if torch.__version__ >= "2.12":  # 2.11 shares heads without being asked
     _VARLEN_OPTIONS["enable_gqa"] = True
 
@@ -31,6 +31,7 @@ class PackedSequences:
     cu_seqlens: Tensor  # int32 [N + 1]: where each document begins in the one sequence, and its end; filled up with empty ones
     lengths: tuple[int, ...]  # of the documents, known without asking the device
     max_len: int  # of a document, rounded up
+    window: int | None = None  # tokens that each sees, itself included; None: all before it
 
     def to(self, device: torch.device) -> "PackedSequences":
         """The same on a GPU, which need not have finished what it does."""
@@ -112,8 +113,38 @@ def attend_documents(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -
     """Document by document."""
     rows = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # [B * T, H, D]
     parts = zip(*(x.split(packed.lengths) for x in rows), strict=True)
-    out = [_sdpa(*(x.transpose(0, 1)[None] for x in part), is_causal=True)[0].transpose(0, 1) for part in parts]
+    window = packed.window
+    out = [_attend_document(*(x.transpose(0, 1)[None] for x in part), window=window)[0].transpose(0, 1) for part in parts]
     return torch.cat(out).unflatten(0, (q.shape[0], q.shape[2])).transpose(1, 2)
+
+
+def _attend_document(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+    length = q.shape[2]
+    if window is None or length <= window:
+        return _sdpa(q, k, v, is_causal=True)
+    index = torch.arange(length, device=q.device)
+    return _sdpa(q, k, v, attn_mask=_sees(index[:, None], index, window))
+
+
+def _sees(query: Tensor, key: Tensor, window: int) -> Tensor:
+    """Whether a query at a position sees the key at another."""
+    return (key <= query) & (key > query - window)
+
+
+def windowed(
+    backend: str, layout: tuple[Tensor | PackedSequences, ...], positions_BT: Tensor, window: int
+) -> tuple[str, tuple[Tensor | PackedSequences, ...]]:
+    """Kernel and layout of layers that see ``window`` tokens, from those of layers that see all (arXiv:2004.05150)."""
+    if layout and isinstance(layout[0], PackedSequences):
+        return backend, (replace(layout[0], window=window),)
+    if not layout:  # one sequence per row
+        return "dense", (_sees(positions_BT[:, None, :, None], positions_BT[:, None, None, :], window),)
+    (mask,) = layout
+    assert isinstance(mask, Tensor)
+    key = torch.arange(mask.shape[-1], device=mask.device)
+    if mask.is_floating_point():  # of packed documents: within one the distance is that in the row
+        return backend, (mask.masked_fill(~_sees(key[:, None], key, window), -math.inf),)
+    return backend, (mask & _sees(positions_BT[:, None, :, None], key, window),)
 
 
 def attend_varlen(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> Tensor:
@@ -122,7 +153,8 @@ def attend_varlen(q: Tensor, k: Tensor, v: Tensor, packed: PackedSequences) -> T
 
     q_NHD, k_NKD, v_NKD = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
     borders, longest = packed.cu_seqlens, packed.max_len
-    out = varlen_attn(q_NHD, k_NKD, v_NKD, borders, borders, longest, longest, **_VARLEN_OPTIONS)
+    before = -1 if packed.window is None else packed.window - 1
+    out = varlen_attn(q_NHD, k_NKD, v_NKD, borders, borders, longest, longest, window_size=(before, 0), **_VARLEN_OPTIONS)
     assert isinstance(out, Tensor)
     return out.unflatten(0, (q.shape[0], q.shape[2])).transpose(1, 2)
 

@@ -1,157 +1,86 @@
-"""The Llama-family transformer: configuration, named sizes and layers, in plain torch.
+"""The Llama-family transformer in plain torch: its layers, and how those of other families differ (config.py has the sizes).
 
 It reads no files and knows nothing of text or training; token ids go in, hidden states or logits come out.
 
 Shape letters: B rows, T positions, S cached positions, H heads, K key/value heads, D head size, C model width, V vocabulary.
 Parameter names are those of Hugging Face's ``LlamaForCausalLM`` without the ``model.`` prefix, and the rotary layout is theirs
-too (two halves, not interleaved pairs), so a checkpoint directory loads without a mapping.
+too (two halves, not interleaved pairs). Where other families store a parameter otherwise, checkpoint/layout.py says how.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask, without_cudnn
-from model.rope import RopeScaling, Scaling, frequencies
-
-MAX_SIZE = 1 << 24  # of any size in a configuration; a larger one comes from a damaged file
-
-
-@dataclass(frozen=True)
-class LlamaConfig:
-    """Sizes of a model, by Meta's names. ``ValueError`` names a size that is out of range or does not fit the others."""
-
-    dim: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    ffn_dim: int
-    vocab_size: int
-    head_dim: int
-    max_seq_len: int = 2048
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    rope_scaling: Scaling | None = None
-    tied: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "head_dim", "max_seq_len"):
-            if type(value := getattr(self, name)) is not int or not 1 <= value <= MAX_SIZE:
-                raise ValueError(f"model configuration: {name} must be a whole number from 1 to {MAX_SIZE}, is {value!r}")
-        for name in ("norm_eps", "rope_theta"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"model configuration: {name} must be above 0 and finite, is {getattr(self, name)!r}")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"model configuration: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly")
-        if self.head_dim % 2:
-            raise ValueError(f"model configuration: rotary embeddings need an even head size, is {self.head_dim}")
-
-    @property
-    def q_size(self) -> int:
-        """Width of all query heads together, H × D."""
-        return self.n_heads * self.head_dim
-
-    @property
-    def kv_size(self) -> int:
-        """Width of all key heads together, K × D; the value heads have the same."""
-        return self.n_kv_heads * self.head_dim
-
-
-@dataclass(frozen=True)
-class Projection:
-    """One of a layer's seven matrices: its module, its sizes and its names in the file formats."""
-
-    name: str
-    module: str  # of a Block
-    out_size: str  # attributes of LlamaConfig
-    in_size: str
-    meta_name: str
-    shard_dim: int  # the dimension that Meta's model-parallel ranks share
-    gguf_name: str
-
-    @property
-    def path(self) -> str:
-        """The name inside a layer, as in ``self_attn.q_proj``."""
-        return f"{self.module}.{self.name}"
-
-    def shape(self, config: LlamaConfig) -> tuple[int, int]:
-        """(out, in) of the weight."""
-        return getattr(config, self.out_size), getattr(config, self.in_size)
-
-    def linear(self, config: LlamaConfig) -> nn.Linear:
-        """A layer of this shape with random weights, without bias."""
-        out_features, in_features = self.shape(config)
-        return nn.Linear(in_features, out_features, bias=False)
-
-
-# In the order of the parameters. Meta's names are those of its model.py, GGUF's those of llama.cpp's gguf-py.
-PROJECTIONS = {
-    projection.name: projection
-    for projection in (
-        Projection("q_proj", "self_attn", "q_size", "dim", "attention.wq", 0, "attn_q"),
-        Projection("k_proj", "self_attn", "kv_size", "dim", "attention.wk", 0, "attn_k"),
-        Projection("v_proj", "self_attn", "kv_size", "dim", "attention.wv", 0, "attn_v"),
-        Projection("o_proj", "self_attn", "dim", "q_size", "attention.wo", 1, "attn_output"),
-        Projection("gate_proj", "mlp", "ffn_dim", "dim", "feed_forward.w1", 0, "ffn_gate"),
-        Projection("up_proj", "mlp", "ffn_dim", "dim", "feed_forward.w3", 0, "ffn_up"),
-        Projection("down_proj", "mlp", "dim", "ffn_dim", "feed_forward.w2", 1, "ffn_down"),
-    )
-}
-
-_LLAMA3_1 = RopeScaling()
-_LLAMA3_2 = RopeScaling(factor=32.0)
-# From the config.json that each model's maker publishes.
-SIZES: dict[str, LlamaConfig] = {
-    "smollm2-135m": LlamaConfig(576, 30, 9, 3, 1536, 49152, 64, 8192, 1e-5, 1e5, None, True),
-    "smollm2-360m": LlamaConfig(960, 32, 15, 5, 2560, 49152, 64, 8192, 1e-5, 1e5, None, True),
-    "smollm2-1.7b": LlamaConfig(2048, 24, 32, 32, 8192, 49152, 64, 8192, 1e-5, 1.3e5, None, True),
-    "llama-2-7b": LlamaConfig(4096, 32, 32, 32, 11008, 32000, 128, 4096, 1e-5, 1e4, None, False),
-    "llama-3-8b": LlamaConfig(4096, 32, 32, 8, 14336, 128256, 128, 8192, 1e-5, 5e5, None, False),
-    "llama-3.1-8b": LlamaConfig(4096, 32, 32, 8, 14336, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_1, False),
-    "llama-3.1-70b": LlamaConfig(8192, 80, 64, 8, 28672, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_1, False),
-    "llama-3.2-1b": LlamaConfig(2048, 16, 32, 8, 8192, 128256, 64, 131072, 1e-5, 5e5, _LLAMA3_2, True),
-    "llama-3.2-3b": LlamaConfig(3072, 28, 24, 8, 8192, 128256, 128, 131072, 1e-5, 5e5, _LLAMA3_2, True),
-}
+from model.attention import BACKENDS, PackedSequences, choose_backend, document_mask, windowed, without_cudnn
+from model.config import FULL, NO_ROPE, PROJECTIONS, SLIDING, LlamaConfig
+from model.rope import frequencies
 
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation, computed in float32 (Zhang and Sennrich 2019, arXiv:1910.07467)."""
 
-    def __init__(self, dim: int, eps: float):
+    def __init__(self, dim: int, eps: float, *, adds_one: bool = False):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(dim) if adds_one else torch.ones(dim))
+        self.eps, self.adds_one = eps, adds_one
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to the same shape and precision."""
         x32 = x.float()
-        return self.weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        normalized = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
+        if self.adds_one:  # Gemma multiplies before it rounds
+            return (normalized * (1 + self.weight.float())).to(x.dtype)
+        return self.weight * normalized.to(x.dtype)
+
+    def factors(self) -> Tensor:
+        """What normalized values are multiplied by, float32."""
+        return self.weight.detach().float() + self.adds_one
 
 
-def rotary_frequencies(config: LlamaConfig) -> Tensor:
-    """Angle per position of each pair of channels, [D/2], float32."""
-    return frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+def _norm(config: LlamaConfig, dim: int) -> RMSNorm:
+    return RMSNorm(dim, config.norm_eps, adds_one=config.family.norm_adds_one)
+
+
+def rotary_frequencies(config: LlamaConfig, kind: str = FULL) -> Tensor:
+    """Angle per position of each pair of channels in layers of this kind, [R/2], float32; R of a head's D channels turn."""
+    if kind == SLIDING and config.family.sliding_theta is not None:
+        return frequencies(config.rotary_dim, config.family.sliding_theta, None)
+    return frequencies(config.rotary_dim, config.rope_theta, config.rope_scaling)
+
+
+def rotary_scale(config: LlamaConfig, kind: str = FULL) -> float:
+    """What the cosine and sine of layers of this kind are multiplied by."""
+    local = kind == SLIDING and config.family.sliding_theta is not None
+    return 1.0 if local or config.rope_scaling is None else config.rope_scaling.attention_factor
 
 
 @cache
 @torch.inference_mode(False)
-def _frequencies_on(device: torch.device, config: LlamaConfig) -> Tensor:
-    return rotary_frequencies(config).to(device)
+def _frequencies_on(device: torch.device, config: LlamaConfig, kind: str) -> Tensor:
+    return rotary_frequencies(config, kind).to(device)
 
 
 LayerCache = tuple[Tensor, Tensor]  # keys and values of a layer, [slots, K, S, D] each
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + D/2) of ``x`` [B, H, T, D] by the angles behind ``cos`` and ``sin`` [B, 1, T, D/2]."""
+    """Turn channel pairs (i, i + R/2) of ``x`` [B, H, T, D] by the angles behind ``cos`` and ``sin`` [B, 1, T, R/2]."""
+    size = 2 * cos.shape[-1]
+    if size < x.shape[-1]:
+        return torch.cat((rotate(x[..., :size], cos, sin), x[..., size:]), dim=-1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def _linear(name: str, config: LlamaConfig) -> nn.Linear:
+    """A projection with random weights."""
+    out_features, in_features = PROJECTIONS[name].shape(config)
+    return nn.Linear(in_features, out_features, bias=False)
 
 
 class Attention(nn.Module):
@@ -159,63 +88,104 @@ class Attention(nn.Module):
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.head_dim = config.head_dim
-        self.q_proj = PROJECTIONS["q_proj"].linear(config)
-        self.k_proj = PROJECTIONS["k_proj"].linear(config)
-        self.v_proj = PROJECTIONS["v_proj"].linear(config)
-        self.o_proj = PROJECTIONS["o_proj"].linear(config)
+        family = config.family
+        self.head_dim, self.qk_norm = config.head_dim, family.qk_norm
+        self.score_scale = config.attention_scale * config.head_dim**0.5  # beside 1/√D, which the kernels multiply by
+        self.q_proj = _linear("q_proj", config)
+        self.k_proj = _linear("k_proj", config)
+        self.v_proj = _linear("v_proj", config)
+        self.o_proj = _linear("o_proj", config)
+        # Apart from the matrices, so that these are the same to adapters and quantization in every family.
+        self.q_bias, self.k_bias, self.v_bias = (
+            nn.Parameter(torch.zeros(size)) if family.qkv_bias else None for size in (config.q_size, config.kv_size, config.kv_size)
+        )
+        of_heads = family.qk_norm == "head"
+        self.q_norm = _norm(config, config.head_dim if of_heads else config.q_size) if family.qk_norm else None
+        self.k_norm = _norm(config, config.head_dim if of_heads else config.kv_size) if family.qk_norm else None
 
     def forward(self, x_BTC: Tensor, context: "AttentionContext", cached: "LayerCache | None" = None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
-        q, k, v = (proj(x_BTC).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
+        q = self._heads(self.q_proj(x_BTC), self.q_bias, self.q_norm)
+        k = self._heads(self.k_proj(x_BTC), self.k_bias, self.k_norm)
+        v = self._heads(self.v_proj(x_BTC), self.v_bias, None)
+        if context.turns:
+            q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
+        if self.score_scale != 1:
+            q = q * self.score_scale
         if cached is not None:
             k, v = context.update(cached, k, v)
         out = BACKENDS[context.backend](q, k, v, *context.layout)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
+    def _heads(self, x: Tensor, bias: Tensor | None, norm: RMSNorm | None) -> Tensor:
+        """[B, T, H * D] to [B, H, T, D]."""
+        x = x if bias is None else x + bias.to(x.dtype)
+        x = norm(x) if norm is not None and self.qk_norm == "all" else x
+        x = x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return norm(x) if norm is not None and self.qk_norm == "head" else x
+
+
+ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202)."""
+    """SwiGLU, or GEGLU (Shazeer 2020, arXiv:2002.05202)."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.gate_proj = PROJECTIONS["gate_proj"].linear(config)
-        self.up_proj = PROJECTIONS["up_proj"].linear(config)
-        self.down_proj = PROJECTIONS["down_proj"].linear(config)
+        self.activation = ACTIVATIONS[config.family.activation]
+        self.gate_proj = _linear("gate_proj", config)
+        self.up_proj = _linear("up_proj", config)
+        self.down_proj = _linear("down_proj", config)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to [..., C]."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
-    """A layer: attention and feed-forward, each behind a norm and added to its input."""
+    """A layer: attention and feed-forward, each added to its input, with norms before them, after them or both."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        self.input_layernorm = RMSNorm(config.dim, config.norm_eps)
+        self.norms, self.scale = config.family.block_norms, config.family.residual_scale
+        if self.norms != "after":
+            self.input_layernorm = _norm(config, config.dim)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.dim, config.norm_eps)
+        self.post_attention_layernorm = _norm(config, config.dim)  # of the feed-forward's input, where norms are before
+        if self.norms == "both":
+            self.pre_feedforward_layernorm = _norm(config, config.dim)
         self.mlp = FeedForward(config)
+        if self.norms != "before":
+            self.post_feedforward_layernorm = _norm(config, config.dim)
 
     def forward(self, x_BTC: Tensor, context: "AttentionContext", cached: "LayerCache | None" = None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
-        h = x_BTC + self.self_attn(self.input_layernorm(x_BTC), context, cached)
-        return h + self.mlp(self.post_attention_layernorm(h))
+        if self.norms == "before":
+            h = x_BTC + self._scaled(self.self_attn(self.input_layernorm(x_BTC), context, cached))
+            return h + self._scaled(self.mlp(self.post_attention_layernorm(h)))
+        if self.norms == "after":
+            h = x_BTC + self.post_attention_layernorm(self.self_attn(x_BTC, context, cached))
+            return h + self.post_feedforward_layernorm(self.mlp(h))
+        h = x_BTC + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x_BTC), context, cached))
+        return h + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(h)))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.scale == 1 else x * self.scale
 
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """Positions, rotary angles, kernel and cache slots that all layers share; made once per forward pass."""
+    """Positions, rotary angles, kernel and cache slots that layers of a kind share; made once per forward pass."""
 
     positions: Tensor  # [B, T]
-    cos: Tensor  # [B, 1, T, D/2]
+    cos: Tensor  # [B, 1, T, R/2]
     sin: Tensor
     backend: str  # one of attention.BACKENDS
     layout: tuple[Tensor | PackedSequences, ...]  # what this kernel takes besides queries, keys and values
     slots: Tensor | None  # [B], of the cache; None: row b has slot b, and every slot has a row
     span: int  # S: the cached positions up to the last that any row attends to
+    turns: bool = True  # whether the layers have rotary positions
 
     def update(self, cached: LayerCache, k_BKTD: Tensor, v_BKTD: Tensor) -> tuple[Tensor, Tensor]:
         """Write a layer's new keys and values at each row's positions; returns the rows' keys and values [B, K, S, D]."""
@@ -240,7 +210,7 @@ class Transformer(nn.Module):
             nn.init.normal_(weight)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=weight)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.norm = _norm(config, config.dim)
         self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
         if config.tied:
             self.lm_head.weight = self.embed_tokens.weight
@@ -261,15 +231,39 @@ class Transformer(nn.Module):
         continues the sequence in slot ``slots_B[b]`` (default: slot b) with tokens at ``positions_BT[b]``, the largest of which is
         ``span`` - 1 (without it, the device is asked). ``ValueError`` where the positions exceed the context.
         """
-        x = self.embed_tokens(tokens_BT).to(self.norm.weight.dtype)  # a frozen embedding may be narrower than the residual stream
-        context = self._attention_context(x, packed, positions_BT, span, cache, slots_B)
+        x = self.embed(tokens_BT)
+        contexts = self.contexts_by_kind(self._attention_context(x, packed, positions_BT, span, cache, slots_B))
         of_layers: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
-        for index, (layer, cached) in enumerate(zip(self.layers, of_layers, strict=True)):
+        for index, (layer, kind, cached) in enumerate(zip(self.layers, self.config.kinds, of_layers, strict=True)):
+            context = contexts[kind]
             if index < self.checkpointed_layers and torch.is_grad_enabled():
                 x = checkpoint(layer, x, context, use_reentrant=False)
             else:
                 x = layer(x, context, cached)
-        return self.norm(x)
+        return self.normalize(x)
+
+    def embed(self, tokens_BT: Tensor) -> Tensor:
+        """What enters the first layer, [B, T, C]."""
+        x: Tensor = self.embed_tokens(tokens_BT).to(self.norm.weight.dtype)  # a frozen embedding may be narrower than the residual stream
+        scale = self.config.family.embedding_scale
+        return x if scale == 1 else x * scale
+
+    def normalize(self, x_BTC: Tensor) -> Tensor:
+        """The hidden states [B, T, C] that the output matrix takes, from what leaves the last layer."""
+        x, scale = self.norm(x_BTC), self.config.family.output_scale
+        return x if scale == 1 else x * scale
+
+    def contexts_by_kind(self, full: AttentionContext) -> dict[str, AttentionContext]:
+        """What the layers of each kind take, from what those with full attention do."""
+        window = self.config.family.window
+        contexts = {FULL: full, NO_ROPE: replace(full, turns=False)}
+        if window is not None:
+            rope = self.rotary(full.positions, full.cos.dtype, SLIDING)
+            backend, layout = (full.backend, full.layout)
+            if full.span > window:
+                backend, layout = windowed(full.backend, full.layout, full.positions, window)
+            contexts[SLIDING] = replace(full, cos=rope[0], sin=rope[1], backend=backend, layout=layout)
+        return contexts
 
     def forward(self, tokens_BT: Tensor, *, packed: PackedSequences | None = None) -> Tensor:
         """Logits [B, T, V]."""
@@ -305,8 +299,9 @@ class Transformer(nn.Module):
         slots = torch.arange(rows, device=device) if slots is None else slots
         return AttentionContext(positions, *self.rotary(positions, dtype), backend, layout, slots, span)
 
-    def rotary(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine [B, 1, T, D/2] of the angles at these positions."""
+    def rotary(self, positions_BT: Tensor, dtype: torch.dtype, kind: str = FULL) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [B, 1, T, R/2] of the angles at these positions in layers of this kind."""
         # In float32: bfloat16 has too few digits for large positions.
-        angles = positions_BT[:, None, :, None].float() * _frequencies_on(positions_BT.device, self.config)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        angles = positions_BT[:, None, :, None].float() * _frequencies_on(positions_BT.device, self.config, kind)
+        scale = rotary_scale(self.config, kind)
+        return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)

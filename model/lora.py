@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.shapes import shape_mismatches
-from model.llama import MAX_SIZE, PROJECTIONS, Transformer
+from model.config import MAX_SIZE, PROJECTIONS
+from model.llama import Transformer
 from model.nf4 import DESCRIPTION, Nf4Linear, digest
 
 TARGETS = tuple(PROJECTIONS)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.llama import PROJECTIONS, Transformer
+from model.config import PROJECTIONS
+from model.llama import Transformer
 
 BLOCK, SCALES = 64, 256  # weights that share a scale, and scales that share theirs
 BITS = 4 + 8 / BLOCK + 32 / (SCALES * BLOCK)  # of a weight, with its shares of the scales

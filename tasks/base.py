@@ -14,7 +14,7 @@ from model.checkpoint.gguf_file import to_directory
 from model.checkpoint.hf import check_weights, copy_checkpoint
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.shapes import count_parameters
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from model.tokenizer.tokenizer import Tokenizer
 from tasks.runtime.digests import tree_sha256
 from tasks.runtime.progress import progress

@@ -14,7 +14,7 @@ from model.checkpoint.hf import TEXT_FILES, check_weights, copy_checkpoint, save
 from model.checkpoint.json_file import write_json
 from model.checkpoint.load import is_meta, open_tensors
 from model.checkpoint.shapes import count_parameters
-from model.llama import SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 from model.tokenizer.tokenizer import TIKTOKEN_FILES, Tokenizer
 from model.tokenizer.tokenizer_json import tiktoken_to_tokenizer_json
 from model.tokenizer.vocabulary import LLAMA3_CHAT_TEMPLATE

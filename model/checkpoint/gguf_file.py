@@ -22,7 +22,8 @@ from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import open_tensors
 from model.checkpoint.meta_file import from_interleaved, is_rotary, to_interleaved
 from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.llama import PROJECTIONS, LlamaConfig, rotary_frequencies
+from model.config import PROJECTIONS, LlamaConfig
+from model.llama import rotary_frequencies
 from model.rope import LinearScaling, RopeScaling
 from model.tokenizer.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""The checkpoint directory: configuration, weights and tokenizer in Hugging Face's Llama layout, read strictly, written whole.
+"""The checkpoint directory: configuration, weights and tokenizer in Hugging Face's layout, read strictly, written whole.
 
 Meta's format and GGUF are meta_file.py and gguf_file.py; load.py opens either layout.
 """
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from model.checkpoint.checked_weights import CheckedFile
 from model.checkpoint.config import CONFIG, read_config, stored_dtype
+from model.checkpoint.families import text_part
 from model.checkpoint.json_file import check_no_pointer, read_json, write_json
-from model.checkpoint.shapes import expected_shapes, shape_mismatches
-from model.llama import LlamaConfig
+from model.checkpoint.layout import Stored, fused, stored_tensors, text_names
+from model.checkpoint.shapes import check_layers, shape_mismatches
+from model.config import LLAMA, Family, LlamaConfig
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "original/tokenizer.model")
@@ -26,9 +28,8 @@ def open_checked(directory: Path, sha256: Mapping[str, str]) -> tuple[LlamaConfi
     """Configuration and parameters of weights whose digests are known; each file is read once."""
     config = read_config(directory)
     files = [CheckedFile(path, sha256.get(path.name, "")) for path in _weight_files(directory)]
-    file_by_name = match_tensors(directory, {name: (file.path, shape) for file in files for name, shape in file.shapes.items()}, config)
-    parameters = {_file_name(name): name for name in file_by_name}
-    return config, ((parameters[name], tensor) for file in files for name, tensor in file.tensors() if name in parameters)
+    located = match_tensors(directory, {name: (file.path, shape) for file in files for name, shape in file.shapes.items()}, config)
+    return config, (part for file in files for name, tensor in file.tensors() if name in located for part in located[name][1].split(tensor))
 
 
 def open_stored(directory: Path, config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
@@ -36,11 +37,11 @@ def open_stored(directory: Path, config: LlamaConfig) -> Iterator[tuple[str, Ten
     return _tensors(match_tensors(directory, _tensor_shapes(directory), config))
 
 
-def _tensors(file_by_name: dict[str, Path]) -> Iterator[tuple[str, Tensor]]:
-    for name, path in file_by_name.items():
+def _tensors(located: dict[str, tuple[Path, Stored]]) -> Iterator[tuple[str, Tensor]]:
+    for name, (path, stored) in located.items():
         # Opened anew for each tensor: the pages of those before leave the memory.
         with safe_open(path, "pt") as weights:
-            yield name, weights.get_tensor(_file_name(name))
+            yield from stored.split(weights.get_tensor(name))
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -73,29 +74,27 @@ def _tensor_shapes(directory: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
     return shapes
 
 
-def match_tensors(directory: Path, stored: dict[str, tuple[Path, tuple[int, ...]]], config: LlamaConfig) -> dict[str, Path]:
-    """The file that holds each parameter, from the file and shape of each stored tensor.
+def match_tensors(directory: Path, shapes: dict[str, tuple[Path, tuple[int, ...]]], config: LlamaConfig) -> dict[str, tuple[Path, Stored]]:
+    """The file of each tensor of the model and what it holds, by its name there, from the file and shape of all stored tensors.
 
     ``ValueError`` lists tensors that do not fit the configuration.
     """
-    expected = expected_shapes(config, len(stored), directory)
-    expected_stored = {_file_name(name): shape for name, shape in expected.items()}
+    check_layers(config, len(shapes), directory)
+    expected = stored_tensors(config)
     # A tied model's output matrix may be stored again; it is the embedding.
     optional = {"lm_head.weight"} if config.tied else set()
-    # Some releases of transformers stored the rotary angles, which follow from the configuration.
-    stored = {name: entry for name, entry in stored.items() if not name.endswith(".rotary_emb.inv_freq")}
-    if mismatches := shape_mismatches({name: shape for name, (_, shape) in stored.items()}, expected_stored, optional):
+    names = text_names(shapes, config.family)
+    if mismatches := shape_mismatches(
+        {name: shapes[own][1] for name, own in names.items()}, {name: stored.shape for name, stored in expected.items()}, optional
+    ):
         raise ValueError(f"the weights in {directory} do not fit its {CONFIG}: {mismatches}")
-    return {name: stored[_file_name(name)][0] for name in expected}
+    return {names[name]: (shapes[names[name]][0], stored) for name, stored in expected.items()}
 
 
-def _file_name(parameter: str) -> str:
-    return parameter if parameter.startswith("lm_head.") else f"model.{parameter}"
-
-
-def save_weights(state: dict[str, Tensor], directory: Path, *, dtype: torch.dtype) -> None:
+def save_weights(state: dict[str, Tensor], directory: Path, *, dtype: torch.dtype, family: Family = LLAMA) -> None:
     """Write parameters (named as in the model) to ``model.safetensors``; the file appears whole or not at all."""
-    tensors = {_file_name(name): tensor.detach().to(device="cpu", dtype=dtype).contiguous() for name, tensor in state.items()}
+    on_cpu = {name: tensor.detach().to(device="cpu", dtype=dtype).contiguous() for name, tensor in state.items()}
+    tensors = fused(on_cpu, family)
     partial = directory / f".{WEIGHTS}.partial"
     save_file(tensors, partial, metadata={"format": "pt"})
     partial.rename(directory / WEIGHTS)
@@ -104,9 +103,9 @@ def save_weights(state: dict[str, Tensor], directory: Path, *, dtype: torch.dtyp
 def save_like(source: Path, directory: Path, state: dict[str, Tensor]) -> None:
     """A checkpoint directory with new weights and everything else, the stored precision included, from ``source``."""
     directory.mkdir(parents=True, exist_ok=True)
-    raw = read_json(source / CONFIG)
+    raw = text_part(read_json(source / CONFIG))
     copy_text_files(source, directory)
-    save_weights(state, directory, dtype=stored_dtype(raw, source / CONFIG))
+    save_weights(state, directory, dtype=stored_dtype(raw, source / CONFIG), family=read_config(source).family)
     write_json(directory / CONFIG, raw)
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint.config import CONFIG, read_config, stored_dtype
+from model.checkpoint.families import text_part
 from model.checkpoint.hf import INDEX, WEIGHTS, open_checked, open_stored
 from model.checkpoint.json_file import read_json
 from model.checkpoint.meta_file import MetaFiles
-from model.llama import Block, LlamaConfig, Transformer
+from model.config import LlamaConfig
+from model.llama import Block, Transformer
 
 
 def load_model(
@@ -75,4 +77,4 @@ def weights_dtype(directory: Path) -> torch.dtype:
     """The precision that a checkpoint directory's weights are stored in."""
     if is_meta(directory):
         return MetaFiles(directory).dtype
-    return stored_dtype(read_json(directory / CONFIG), directory / CONFIG)
+    return stored_dtype(text_part(read_json(directory / CONFIG)), directory / CONFIG)

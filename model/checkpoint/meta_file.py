@@ -17,7 +17,7 @@ from torch import Tensor
 from model.checkpoint.config import CONFIG, read_config
 from model.checkpoint.json_file import check_no_pointer, read_json, write_json
 from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.llama import PROJECTIONS, SIZES, LlamaConfig
+from model.config import PROJECTIONS, SIZES, LlamaConfig
 from model.rope import LinearScaling, RopeScaling
 
 PARAMS = "params.json"

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.llama import LlamaConfig, Transformer
+from model.config import LlamaConfig
+from model.llama import Transformer
 
 
 @cache
@@ -19,10 +20,15 @@ def parameter_shapes(config: LlamaConfig) -> tuple[tuple[str, tuple[int, ...]], 
     return tuple((name, tuple(parameter.shape)) for name, parameter in meta_model.named_parameters())
 
 
-def expected_shapes(config: LlamaConfig, tensors: int, path: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter, unless there are too few tensors for so many layers."""
+def check_layers(config: LlamaConfig, tensors: int, path: Path) -> None:
+    """``ValueError`` where there are too few tensors for so many layers, before any is made."""
     if config.n_layers > tensors:
         raise ValueError(f"{path}: {config.n_layers} layers are configured, but there are only {tensors} tensors")
+
+
+def expected_shapes(config: LlamaConfig, tensors: int, path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter, unless there are too few tensors for so many layers."""
+    check_layers(config, tensors, path)
     return dict(parameter_shapes(config))
 
 

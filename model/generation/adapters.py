@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import lora
+from model.config import PROJECTIONS
 from model.generation.quantize import QuantizedLinear
-from model.llama import PROJECTIONS, Transformer
+from model.llama import Transformer
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,10 +98,10 @@ class GraphedStep:
     @torch.no_grad()
     def _run(self, span: int) -> Tensor:
         model, positions = self._model, self._positions
-        x = model.embed_tokens(self._tokens).to(model.norm.weight.dtype)
+        x = model.embed(self._tokens)
         visible = (torch.arange(span, device=x.device) <= positions)[:, None, None]
-        context = AttentionContext(positions, *model.rotary(positions, x.dtype), "step", (visible,), None, span)
-        for block, cached in zip(model.layers, self._cache.layers, strict=True):
+        contexts = model.contexts_by_kind(AttentionContext(positions, *model.rotary(positions, x.dtype), "step", (visible,), None, span))
+        for block, kind, cached in zip(model.layers, model.config.kinds, self._cache.layers, strict=True):
             assert isinstance(block, Block)
-            x = self._layer(block, x, context, cached)
-        return model.lm_head(model.norm(x))[:, 0]
+            x = self._layer(block, x, contexts[kind], cached)
+        return model.lm_head(model.normalize(x))[:, 0]

@@ -2,7 +2,8 @@
 
 import torch
 
-from model.llama import LayerCache, LlamaConfig
+from model.config import LlamaConfig
+from model.llama import LayerCache
 
 
 class KVCache:

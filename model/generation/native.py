@@ -8,11 +8,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from model.config import PROJECTIONS
 from model.generation.adapters import Adapter, LowRank
 from model.generation.compiled import DTYPE_CODES, PANEL, Matrix, library, pointer, rounded_rows
 from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear, product
-from model.llama import PROJECTIONS, Block, Transformer, rotary_frequencies
+from model.llama import Block, Transformer, rotary_frequencies
 
 BLOCK = PANEL  # as in decode.c
 

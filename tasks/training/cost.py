@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model.checkpoint.shapes import parameter_shapes
-from model.llama import PROJECTIONS, LlamaConfig
+from model.config import PROJECTIONS, LlamaConfig
 from model.loss import CHUNK
 from model.nf4 import BITS
 from tasks.training.params import MODES, FinetuneParams, Mode

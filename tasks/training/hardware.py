@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from tasks.training.cost import layer_matrices
 
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the processor's package; root may read it

@@ -4,7 +4,7 @@ import sys
 from math import ceil
 from pathlib import Path
 
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from tasks.corpus.shards.format import open_split
 from tasks.runtime.words import duration
 from tasks.training.cost import work_per_token

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from model.checkpoint.config import read_config
-from model.llama import SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 from model.precision import use_bf16
 from tasks.corpus.shards.format import open_split
 from tasks.runtime.artifacts import BASE, SHARDS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from model.attention import MAX_DENSE
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from tasks.training.cost import Adapter, TrainingMemory, training_memory
 from tasks.training.params import FinetuneParams
 

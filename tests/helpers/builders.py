@@ -9,7 +9,8 @@ import torch
 from model.checkpoint.config import config_json
 from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import write_json
-from model.llama import LlamaConfig, Transformer
+from model.config import LlamaConfig
+from model.llama import Transformer
 from tasks.base import CHATML
 
 TINY = LlamaConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=64, vocab_size=400, head_dim=8, max_seq_len=256, tied=True)

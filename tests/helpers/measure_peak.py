@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from model import lora
-from model.llama import LlamaConfig, Transformer
+from model.config import LlamaConfig
+from model.llama import Transformer
 from model.nf4 import Nf4Linear, quantize_
 from tasks.corpus.shards.format import Entry, Split
 from tasks.training import checkpoints, loop, optim, prepare

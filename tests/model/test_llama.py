@@ -12,8 +12,9 @@ from transformers import LlamaForCausalLM
 from model.attention import packed_sequences
 from model.checkpoint.config import config_json
 from model.checkpoint.shapes import parameter_shapes
+from model.config import SIZES, LlamaConfig
 from model.generation.kv_cache import KVCache
-from model.llama import SIZES, LlamaConfig, Transformer
+from model.llama import Transformer
 from model.rope import LinearScaling, RopeScaling
 
 SCALED = RopeScaling(factor=8.0, original_max_position_embeddings=32)

@@ -14,7 +14,7 @@ from model.checkpoint.config import config_json
 from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import write_json
 from model.checkpoint.shapes import parameter_shapes
-from model.llama import SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 
 BIG = replace(SIZES["llama-3.2-1b"], n_layers=15, vocab_size=32000, tied=False, max_seq_len=64)  # 2.1 GB in bfloat16
 

@@ -11,7 +11,8 @@ from peft import PeftModel
 
 from model import lora, nf4
 from model.checkpoint.load import load_model
-from model.llama import PROJECTIONS, Transformer
+from model.config import PROJECTIONS
+from model.llama import Transformer
 from model.lora import LoraConfig
 from model.nf4 import Nf4Linear
 

@@ -18,9 +18,9 @@ from model.checkpoint.gguf_vocabulary import tokenizer_json
 from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import read_json, write_json
 from model.checkpoint.load import load_model, weights_dtype
+from model.config import LlamaConfig
 from model.generation.completion import Llama
 from model.generation.generate import generate
-from model.llama import LlamaConfig
 from model.tokenizer.tokenizer import Tokenizer
 from model.tokenizer.tokenizer_json import added_token
 

@@ -9,10 +9,11 @@ from helpers.builders import TINY, random_model
 from transformers import AutoModelForCausalLM
 
 from model.checkpoint.load import load_model
+from model.config import LlamaConfig
 from model.generation import compiled, quantize
 from model.generation.generate import Batch, SequenceState, generate, prompt_log_probabilities
 from model.generation.sampling import GREEDY, Sampling
-from model.llama import LlamaConfig, Transformer
+from model.llama import Transformer
 from model.tokenizer.tokenizer import Tokenizer
 
 PROMPTS = [[5, 9, 300], [7, 8, 9, 10, 11, 12, 13], [42], list(range(40))]

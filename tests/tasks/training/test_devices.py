@@ -13,7 +13,8 @@ from torch import nn
 
 from model.checkpoint.hf import save_weights
 from model.checkpoint.load import load_model
-from model.llama import SIZES, Transformer
+from model.config import SIZES
+from model.llama import Transformer
 from tasks.training import hardware, loop, optim, prepare
 from tasks.training.distributed import ProcessGroup
 from tasks.training.params import FinetuneParams

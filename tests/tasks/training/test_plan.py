@@ -12,7 +12,7 @@ import torch
 from helpers.project import ROOT
 from helpers.training import PARAMS
 
-from model.llama import SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 from model.lora import TARGETS
 from tasks import finetune as ft
 from tasks.training import __main__ as program

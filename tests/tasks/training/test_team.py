@@ -13,7 +13,7 @@ from helpers.project import ROOT
 from helpers.training import CROSSED
 
 from model.checkpoint.load import load_model
-from model.llama import LlamaConfig
+from model.config import LlamaConfig
 from tasks import finetune as ft
 from tasks.training import checkpoints, step_metrics
 from tasks.training.cost import parameters

@@ -2,7 +2,7 @@
  *
  * For few rows a step is bound by reading the weights; torch's cost per operation would add as much again. Activations are
  * float32, weights float32, bfloat16 or int8 in panels (int8.h). Layouts are those of llama.py; the same formulas
- * are documented there. Each row may have an adapter (adapters.py). A row's result does not depend on the other rows of the step, bit for
+ * are documented there, and how families differ in config.py. Each row may have an adapter (adapters.py). A row's result does not depend on the other rows of the step, bit for
  * bit, nor on their adapters. It allocates nothing.
  */
 #include <math.h>
@@ -30,12 +30,20 @@ enum { PARTS = 16 / LANES };
 
 enum kind { F32, BF16, INT8 };
 typedef struct { const void *weight, *scale; int32_t kind; int32_t outs; int32_t ins; } Matrix;
-typedef struct { const float *attention_norm, *mlp_norm; Matrix q, k, v, o, gate, up, down; } Layer;
+/* Pointers are NULL where a family has no such thing. A query sees `window` keys. Of a head's channels 2 * `turning` turn. */
 typedef struct {
-    int32_t layers, dim, heads, kv_heads, head_dim, ffn_dim;
-    float eps;
+    const float *attention_in, *attention_out, *mlp_in, *mlp_out; /* norms */
+    const float *q_bias, *k_bias, *v_bias, *q_norm, *k_norm;
+    const float *cos, *sin; /* [max_seq_len, turning] */
+    int64_t window;
+    Matrix q, k, v, o, gate, up, down;
+} Layer;
+typedef struct {
+    int32_t layers, dim, heads, kv_heads, head_dim, ffn_dim, turning;
+    int32_t norm_all_heads, gelu; /* queries and keys are normalized as a whole, not head by head; the gate's activation */
+    float eps, attention_scale, residual_scale;
     const Layer *layer;
-    const float *norm, *cos, *sin; /* cos, sin: [max_seq_len, head_dim / 2] */
+    const float *norm;
 } Model;
 typedef struct { float *keys, *values; int64_t slots, len; } Cache; /* [layers, slots, kv_heads, len, head_dim] */
 /* An adapter of a projection: magnitude * (out + up (down x)). down: [rank, ins]; up: [outs / BLOCK, rank, BLOCK], padded with zeros;
@@ -197,14 +205,14 @@ static void adapt(const Adapters *adapters, int layer, int projection, int p, in
     }
 }
 
-/* dots with what adapters make of them, added to x. */
-static void add(const Matrix *m, int first, Input inner, int rows, float *x, int stride, const Adapters *adapters, int layer,
+/* dots with what adapters make of them, times `scale` added to x. */
+static void add(const Matrix *m, int first, Input inner, int rows, float *x, int stride, float scale, const Adapters *adapters, int layer,
                 int projection) {
     float part[rows * BLOCK];
     dots(m, first, inner, rows, part, BLOCK);
     adapt(adapters, layer, projection, 0, first, m->outs, rows, part, BLOCK);
     for (int r = 0; r < rows; r++)
-        for (int o = 0; o < BLOCK && first + o < m->outs; o++) x[(int64_t)r * stride + o] += part[r * BLOCK + o];
+        for (int o = 0; o < BLOCK && first + o < m->outs; o++) x[(int64_t)r * stride + o] += scale * part[r * BLOCK + o];
 }
 
 /* out[rows, outs] = x[rows, ins] @ weight.T; rounded holds rows * groups(ins) of them for int8 weights. */
@@ -218,10 +226,35 @@ void product(const Matrix *m, const float *x, int rows, float *out, Group *round
 }
 
 static void rms_norm(const float *x, const float *weight, int dim, float eps, float *out) {
+    if (!weight) { /* no norm */
+        memcpy(out, x, sizeof(float) * dim);
+        return;
+    }
     double squares = 0;
     for (int i = 0; i < dim; i++) squares += (double)x[i] * x[i];
     const float scale = 1 / sqrtf((float)(squares / dim) + eps);
     for (int i = 0; i < dim; i++) out[i] = weight[i] * (x[i] * scale);
+}
+
+/* x += scale * inner, behind a norm if there is one; every thread calls it, and waits for the others. */
+static void back_to(float *x, const Matrix *m, const float *norm, const Model *model, Input inner, int rows, float *kept,
+                    const Adapters *adapters, int layer, int projection) {
+    const int dim = model->dim;
+    reduce(adapters, layer, projection, 1, inner.x, m->ins, rows);
+    #pragma omp for schedule(static)
+    for (int o = 0; o < dim; o += BLOCK) {
+        if (norm) { /* of the whole row, which other threads make too */
+            dots(m, o, inner, rows, kept + o, dim);
+            adapt(adapters, layer, projection, 0, o, dim, rows, kept + o, dim);
+        } else add(m, o, inner, rows, x + o, dim, model->residual_scale, adapters, layer, projection);
+    }
+    if (!norm) return;
+    #pragma omp for schedule(static)
+    for (int r = 0; r < rows; r++) {
+        float *row = kept + (int64_t)r * dim;
+        rms_norm(row, norm, dim, model->eps, row);
+        for (int i = 0; i < dim; i++) x[(int64_t)r * dim + i] += model->residual_scale * row[i];
+    }
 }
 
 static void rotate(float *x, const float *cos, const float *sin, int half) {
@@ -284,13 +317,14 @@ INLINE fv exponential(fv x) {
     return y * (fv)(((iv)shifted - 0x4b400000 + 127) << 23);
 }
 
-/* g[0 to count) = g / (1 + e^-g) * up, of at most BLOCK. */
-INLINE void gate(float *g, const float *up, int count) {
+/* g[0 to count) = activation(g) * up, of at most BLOCK; SiLU is g / (1 + e^-g), GELU with tanh g / (1 + e^-2u), u as below. */
+INLINE void gate(float *g, const float *up, int count, int gelu) {
     float values[BLOCK] = {0};
     memcpy(values, g, sizeof(float) * count);
     for (int p = 0; p < PARTS; p++) {
         fv v = load(values + p * LANES);
-        v = v / (1 + exponential(-v)) * load(up + p * LANES);
+        const fv u = gelu ? 1.59576912f * (v + 0.044715f * v * v * v) : v;
+        v = v / (1 + exponential(-u)) * load(up + p * LANES);
         memcpy(values + p * LANES, &v, sizeof v);
     }
     memcpy(g, values, sizeof(float) * count);
@@ -341,9 +375,8 @@ INLINE void mix_heads(const float *share, int64_t len, const float *values, int 
 }
 
 /* The query heads of a key/value head over its positions 0 to count - 1; score holds a row of `len` floats, a multiple of 16, for each. */
-static void attend(const float *q, const float *keys, const float *values, int count, int size, int heads, float *score, int64_t len,
-                   float *out) {
-    const float scale = 1 / sqrtf((float)size);
+static void attend(const float *q, const float *keys, const float *values, int count, int size, int heads, float scale, float *score,
+                   int64_t len, float *out) {
     for (int t = 0; t < count; t += 8)
         for (int h = 0; h < heads; h++) {
             const float *of_head = q + h * size, *from = keys + (int64_t)t * size;
@@ -371,7 +404,7 @@ static void attend(const float *q, const float *keys, const float *values, int c
  * rows * groups(the largest of dim, heads * head_dim and ffn_dim) of them. */
 void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position,
           const LowRank *const *adapter, int max_rank, float *x, float *scratch, Group *rounded, int threads) {
-    const int dim = model->dim, size = model->head_dim, half = size / 2, group = model->heads / model->kv_heads;
+    const int dim = model->dim, size = model->head_dim, half = model->turning, group = model->heads / model->kv_heads;
     const int q_dim = model->heads * size, kv_dim = model->kv_heads * size, qkv = q_dim + 2 * kv_dim, ffn = model->ffn_dim;
     float *normed = scratch, *heads = normed + (int64_t)rows * dim, *mixed = heads + (int64_t)rows * qkv;
     float *inner = mixed + (int64_t)rows * q_dim, *scores = inner + (int64_t)rows * ffn;
@@ -384,7 +417,7 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
         const int64_t per_layer = cache->slots * model->kv_heads * cache->len * size;
         float *keys = cache->keys + l * per_layer, *values = cache->values + l * per_layer;
         #pragma omp for schedule(static)
-        for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->attention_norm, dim, model->eps, normed + (int64_t)r * dim);
+        for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->attention_in, dim, model->eps, normed + (int64_t)r * dim);
         round_rows(&layer->q, &layer->k, &layer->v, normed, rows, rounded);
         reduce(&adapters, l, Q, 3, normed, dim, rows);
         #pragma omp for schedule(static) nowait
@@ -402,13 +435,28 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
             dots(&layer->v, o, from_normed, rows, heads + q_dim + kv_dim + o, qkv);
             adapt(&adapters, l, V, 2, o, kv_dim, rows, heads + q_dim + kv_dim + o, qkv);
         }
+        if (layer->q_bias || (layer->q_norm && model->norm_all_heads)) {
+            #pragma omp for schedule(static)
+            for (int r = 0; r < rows; r++) {
+                float *row = heads + (int64_t)r * qkv;
+                for (int i = 0; layer->q_bias && i < q_dim; i++) row[i] += layer->q_bias[i];
+                for (int i = 0; layer->q_bias && i < kv_dim; i++) row[q_dim + i] += layer->k_bias[i], row[q_dim + kv_dim + i] += layer->v_bias[i];
+                if (!model->norm_all_heads) continue;
+                rms_norm(row, layer->q_norm, q_dim, model->eps, row);
+                rms_norm(row + q_dim, layer->k_norm, kv_dim, model->eps, row + q_dim);
+            }
+        }
         #pragma omp for schedule(static) collapse(2)
         for (int r = 0; r < rows; r++)
             for (int k = 0; k < model->kv_heads; k++) {
                 float *row = heads + (int64_t)r * qkv, *key = row + q_dim + k * size;
-                const float *cos = model->cos + (int64_t)position[r] * half, *sin = model->sin + (int64_t)position[r] * half;
-                for (int h = k * group; h < (k + 1) * group; h++) rotate(row + h * size, cos, sin, half);
-                rotate(key, cos, sin, half);
+                const int64_t angles = (int64_t)position[r] * half;
+                for (int h = k * group; h <= (k + 1) * group; h++) { /* the last is the key */
+                    float *head = h < (k + 1) * group ? row + h * size : key;
+                    const float *norm = head == key ? layer->k_norm : layer->q_norm;
+                    if (norm && !model->norm_all_heads) rms_norm(head, norm, size, model->eps, head);
+                    if (layer->cos) rotate(head, layer->cos + angles, layer->sin + angles, half);
+                }
                 const int64_t at = (((int64_t)slot[r] * model->kv_heads + k) * cache->len + position[r]) * size;
                 memcpy(keys + at, key, sizeof(float) * size);
                 memcpy(values + at, key + kv_dim, sizeof(float) * size);
@@ -416,16 +464,16 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
         #pragma omp for schedule(dynamic) collapse(2)
         for (int r = 0; r < rows; r++)
             for (int k = 0; k < model->kv_heads; k++) {
-                const int64_t at = ((int64_t)slot[r] * model->kv_heads + k) * cache->len * size;
-                attend(heads + (int64_t)r * qkv + k * group * size, keys + at, values + at, position[r] + 1, size, group,
-                       scores + omp_get_thread_num() * group * score_len, score_len, mixed + (int64_t)r * q_dim + k * group * size);
+                const int64_t past = position[r] + 1, from = past > layer->window ? past - layer->window : 0;
+                const int64_t at = (((int64_t)slot[r] * model->kv_heads + k) * cache->len + from) * size;
+                attend(heads + (int64_t)r * qkv + k * group * size, keys + at, values + at, past - from, size, group,
+                       model->attention_scale, scores + omp_get_thread_num() * group * score_len, score_len,
+                       mixed + (int64_t)r * q_dim + k * group * size);
             }
         round_rows(&layer->o, &layer->o, &layer->o, mixed, rows, rounded);
-        reduce(&adapters, l, O, 1, mixed, q_dim, rows);
+        back_to(x, &layer->o, layer->attention_out, model, (Input){mixed, rounded}, rows, normed, &adapters, l, O);
         #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->o, o, (Input){mixed, rounded}, rows, x + o, dim, &adapters, l, O);
-        #pragma omp for schedule(static)
-        for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->mlp_norm, dim, model->eps, normed + (int64_t)r * dim);
+        for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, layer->mlp_in, dim, model->eps, normed + (int64_t)r * dim);
         round_rows(&layer->gate, &layer->up, &layer->up, normed, rows, rounded);
         reduce(&adapters, l, GATE, 2, normed, dim, rows);
         #pragma omp for schedule(static)
@@ -435,12 +483,10 @@ void step(const Model *model, const Cache *cache, int rows, const int32_t *slot,
             adapt(&adapters, l, GATE, 0, o, ffn, rows, inner + o, ffn);
             dots(&layer->up, o, from_normed, rows, up, BLOCK);
             adapt(&adapters, l, UP, 1, o, ffn, rows, up, BLOCK);
-            for (int r = 0; r < rows; r++) gate(inner + (int64_t)r * ffn + o, up + r * BLOCK, ffn - o < BLOCK ? ffn - o : BLOCK);
+            for (int r = 0; r < rows; r++) gate(inner + (int64_t)r * ffn + o, up + r * BLOCK, ffn - o < BLOCK ? ffn - o : BLOCK, model->gelu);
         }
         round_rows(&layer->down, &layer->down, &layer->down, inner, rows, rounded);
-        reduce(&adapters, l, DOWN, 1, inner, ffn, rows);
-        #pragma omp for schedule(static)
-        for (int o = 0; o < dim; o += BLOCK) add(&layer->down, o, (Input){inner, rounded}, rows, x + o, dim, &adapters, l, DOWN);
+        back_to(x, &layer->down, layer->mlp_out, model, (Input){inner, rounded}, rows, normed, &adapters, l, DOWN);
     }
     for (int r = 0; r < rows; r++) rms_norm(x + (int64_t)r * dim, model->norm, dim, model->eps, x + (int64_t)r * dim);
 }

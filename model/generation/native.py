@@ -8,30 +8,38 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from model.config import PROJECTIONS
+from model.config import NO_ROPE, PROJECTIONS, SLIDING, LlamaConfig
 from model.generation.adapters import Adapter, LowRank
 from model.generation.compiled import DTYPE_CODES, PANEL, Matrix, library, pointer, rounded_rows
 from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear, product
-from model.llama import Block, Transformer, rotary_frequencies
+from model.llama import Block, RMSNorm, Transformer, rotary_frequencies, rotary_scale
 
 BLOCK = PANEL  # as in decode.c
+# Before and after attention, before and after the feed-forward, by a family's block_norms.
+NORMS = {
+    "before": ("input_layernorm", "", "post_attention_layernorm", ""),
+    "after": ("", "post_attention_layernorm", "", "post_feedforward_layernorm"),
+    "both": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+}
 
 
 class _Layer(Structure):
     _fields_ = (
-        ("attention_norm", c_void_p),
-        ("mlp_norm", c_void_p),
+        *((name, c_void_p) for name in ("attention_in", "attention_out", "mlp_in", "mlp_out")),
+        *((name, c_void_p) for name in ("q_bias", "k_bias", "v_bias", "q_norm", "k_norm")),
+        *((name, c_void_p) for name in ("cos", "sin")),
+        ("window", c_int64),
         *((name, Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
     )
 
 
 class _Model(Structure):
     _fields_ = (
-        *((name, c_int32) for name in ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn_dim")),
-        ("eps", c_float),
+        *((name, c_int32) for name in ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn_dim", "turning", "norm_all_heads", "gelu")),
+        *((name, c_float) for name in ("eps", "attention_scale", "residual_scale")),
         ("layer", POINTER(_Layer)),
-        *((name, c_void_p) for name in ("norm", "cos", "sin")),
+        ("norm", c_void_p),
     )
 
 
@@ -53,13 +61,16 @@ class Native:
         self._library = loaded
         config = model.config
         self._keep_alive: list[object] = [model]
-        angles = torch.arange(config.max_seq_len)[:, None].float() * rotary_frequencies(config)
-        layers = (_Layer * config.n_layers)(*map(self._layer, model.layers))
-        sizes = (config.n_layers, config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.ffn_dim)
-        tables = (self._floats(model.norm.weight), self._floats(angles.cos()), self._floats(angles.sin()))
-        self._model = _Model(*sizes, config.norm_eps, layers, *tables)
+        family = config.family
+        tables = {kind: self._angles(config, kind) for kind in dict.fromkeys(config.kinds)}
+        pairs = zip(model.layers, config.kinds, strict=True)
+        layers = (_Layer * config.n_layers)(*(self._layer(layer, kind, config, tables[kind]) for layer, kind in pairs))
+        sizes = (config.n_layers, config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.ffn_dim, config.rotary_dim // 2)
+        flags = (family.qk_norm == "all", family.activation == "gelu_tanh")
+        scales = (config.norm_eps, config.attention_scale, family.residual_scale)
+        self._model = _Model(*sizes, *flags, *scales, layers, self._floats(model.norm.factors() * family.output_scale))
         self._output = self._matrix(model.lm_head)
-        self._embed = model.embed_tokens
+        self._embed, self._embedding_scale = model.embed_tokens, family.embedding_scale
         # Per row: normed, q and k and v, mixed heads, inner; see step() in decode.c.
         heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self._per_row = config.dim + heads + config.ffn_dim
@@ -93,7 +104,7 @@ class Native:
         # C does not check an index as torch does.
         if min(positions) < 0 or max(positions) >= kv.keys.shape[3] or min(slots) < 0 or max(slots) >= kv.keys.shape[1]:
             raise ValueError(f"positions up to {max(positions)} in slots up to {max(slots)} exceed the cache {list(kv.keys.shape)}")
-        x = self._embed(torch.tensor(tokens)).float().contiguous()
+        x = (self._embed(torch.tensor(tokens)).float() * self._embedding_scale).contiguous()
         rank = max((adapter.rank for adapter in adapters if adapter), default=0)
         scores = self._model.heads // self._model.kv_heads * -(-kv.keys.shape[3] // 16) * 16
         scratch_size = rows * self._per_row + threads * scores + 3 * rows * rank
@@ -123,11 +134,25 @@ class Native:
         product(self._output, hidden_NC, out)
         return out
 
-    def _layer(self, block: nn.Module) -> _Layer:
+    def _layer(self, block: nn.Module, kind: str, config: LlamaConfig, angles: tuple[int, int] | tuple[None, None]) -> _Layer:
         assert isinstance(block, Block)
         linears = (block.get_submodule(projection.path) for projection in PROJECTIONS.values())
-        norms = (self._floats(block.input_layernorm.weight), self._floats(block.post_attention_layernorm.weight))
-        return _Layer(*norms, *map(self._matrix, linears))
+        norms = (getattr(block, name, None) for name in NORMS[config.family.block_norms])
+        attention = block.self_attn
+        biases = (None if bias is None else self._floats(bias) for bias in (attention.q_bias, attention.k_bias, attention.v_bias))
+        qk_norms = map(self._norm, (attention.q_norm, attention.k_norm))
+        window = config.family.window if kind == SLIDING and config.family.window else config.max_seq_len
+        return _Layer(*map(self._norm, norms), *biases, *qk_norms, *angles, window, *map(self._matrix, linears))
+
+    def _norm(self, norm: RMSNorm | None) -> int | None:
+        return None if norm is None else self._floats(norm.factors())
+
+    def _angles(self, config: LlamaConfig, kind: str) -> tuple[int, int] | tuple[None, None]:
+        """Cosine and sine at all positions."""
+        if kind == NO_ROPE:
+            return None, None
+        angles, scale = torch.arange(config.max_seq_len)[:, None].float() * rotary_frequencies(config, kind), rotary_scale(config, kind)
+        return self._floats(angles.cos() * scale), self._floats(angles.sin() * scale)
 
     def _matrix(self, linear: nn.Module) -> Matrix:
         if isinstance(linear, QuantizedLinear):

@@ -49,9 +49,7 @@ VARIANTS = {
     ),
     "olmo2": _variant("olmo2"),
     "smollm3": _variant("smollm3", tie_word_embeddings=True),
-    "granite": _variant(
-        "granite", embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.015625
-    ),
+    "granite": _variant("granite", embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.015625),
     "phi3": _variant("phi3", sliding_window=None),
     "phi3, window": _variant("phi3", sliding_window=11),
     "phi4-mini": _variant("phi3", partial_rotary_factor=0.75, tie_word_embeddings=True),

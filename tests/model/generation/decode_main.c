@@ -39,14 +39,28 @@ static const LowRank *adapter(int rank, int from) {
     return all;
 }
 
-int main(void) {
-    static Layer layers[LAYERS];
-    static float cache[2][LAYERS * SLOTS * KV_HEADS * LEN * SIZE], scratch[100000], out[ROWS * 300];
-    for (int l = 0; l < LAYERS; l++)
-        layers[l] = (Layer){floats(DIM, 1), floats(DIM, 1), matrix(F32, HEADS * SIZE, DIM), matrix(BF16, KV_HEADS * SIZE, DIM),
-                            matrix(F32, KV_HEADS * SIZE, DIM), matrix(F32, DIM, HEADS * SIZE), matrix(BF16, FFN, DIM),
-                            matrix(F32, FFN, DIM), matrix(F32, DIM, FFN)};
-    Model model = {LAYERS, DIM, HEADS, KV_HEADS, SIZE, FFN, 1e-5f, layers, floats(DIM, 1), floats(LEN * SIZE / 2, 0), floats(LEN * SIZE / 2, 0)};
+/* A Llama's layer, or one with all that other families have. */
+static Layer layer(int llama, int all_heads) {
+    Layer l = {.attention_in = floats(DIM, 1), .mlp_in = floats(DIM, 1), .window = LEN,
+               .cos = floats(LEN * SIZE / 2, 0), .sin = floats(LEN * SIZE / 2, 0),
+               .q = matrix(F32, HEADS * SIZE, DIM), .k = matrix(BF16, KV_HEADS * SIZE, DIM), .v = matrix(F32, KV_HEADS * SIZE, DIM),
+               .o = matrix(F32, DIM, HEADS * SIZE), .gate = matrix(BF16, FFN, DIM), .up = matrix(F32, FFN, DIM),
+               .down = matrix(F32, DIM, FFN)};
+    if (llama) return l;
+    l.attention_out = floats(DIM, 1), l.mlp_out = floats(DIM, 1), l.window = 7;
+    l.q_bias = floats(HEADS * SIZE, 0), l.k_bias = floats(KV_HEADS * SIZE, 0), l.v_bias = floats(KV_HEADS * SIZE, 0);
+    l.q_norm = floats(all_heads ? HEADS * SIZE : SIZE, 1), l.k_norm = floats(all_heads ? KV_HEADS * SIZE : SIZE, 1);
+    return l;
+}
+
+static void steps(int llama, int all_heads) {
+    Layer layers[LAYERS];
+    for (int l = 0; l < LAYERS; l++) layers[l] = layer(llama, all_heads);
+    if (!llama) layers[1].cos = NULL;
+    static float cache[2][LAYERS * SLOTS * KV_HEADS * LEN * SIZE], scratch[100000];
+    const int turning = llama ? SIZE / 2 : SIZE / 2 - 4;
+    Model model = {LAYERS, DIM, HEADS, KV_HEADS, SIZE, FFN, turning, all_heads, !llama, 1e-5f, llama ? 0.2041241452f : 0.3f,
+                   llama ? 1 : 0.7f, layers, floats(DIM, 1)};
     Cache view = {cache[0], cache[1], SLOTS, LEN};
     const LowRank *one = adapter(5, 0), *other = adapter(18, 1), *adapters[ROWS] = {one, NULL, other, one, one};
     for (int at = 0; at < LEN - ROWS; at += ROWS) {
@@ -55,6 +69,13 @@ int main(void) {
         step(&model, &view, ROWS, slot, position, at % 2 ? adapters : NULL, 18, x, scratch, NULL, 2);
         for (int i = 0; i < ROWS * DIM; i++) printf("%.9g\n", x[i]);
     }
+}
+
+int main(void) {
+    static float out[ROWS * 300];
+    steps(1, 0);
+    steps(0, 0);
+    steps(0, 1);
     for (int kind = F32; kind <= BF16; kind++) {
         Matrix m = matrix(kind, 300, 100);
         product(&m, floats(ROWS * 100, 0), ROWS, out, NULL, 2);

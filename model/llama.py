@@ -7,7 +7,7 @@ Parameter names are those of Hugging Face's ``LlamaForCausalLM`` without the ``m
 too (two halves, not interleaved pairs). Where other families store a parameter otherwise, checkpoint/layout.py says how.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         return norm(x) if norm is not None and self.qk_norm == "head" else x
 
 
-ACTIVATIONS = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu_tanh": partial(F.gelu, approximate="tanh")}
 
 
 class FeedForward(nn.Module):

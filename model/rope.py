@@ -84,9 +84,7 @@ class LongRopeScaling:
     attention_factor: float
 
     def stretched(self, freqs: Tensor, theta: float) -> Tensor:  # noqa: ARG002 - the same for every base
-        """Each frequency divided by its factor. ``ValueError`` where there are more or fewer factors."""
-        if len(self.short_factor) != len(freqs):
-            raise ValueError(f"rope scaling: short_factor has {len(self.short_factor)} numbers for {len(freqs)} pairs of channels")
+        """Each frequency divided by its factor."""
         return freqs / torch.tensor(self.short_factor, dtype=torch.float32)
 
     @staticmethod

@@ -109,6 +109,7 @@ def _qwen3(raw: Raw) -> Family:
 def _gemma3(raw: Raw) -> Family:
     layers = _layer_types(raw, lambda n: (n + 1) % raw["sliding_window_pattern"] != 0)
     local = _rope_of(raw, "sliding_attention")
+    theta: float = local.get("rope_theta") or raw["rope_local_base_freq"]
     if local.get("rope_type", "default") != "default":
         raise ValueError(f"rope_type {local['rope_type']!r} of sliding_attention is not supported; 'default' is")
     return Family(
@@ -121,7 +122,7 @@ def _gemma3(raw: Raw) -> Family:
         attention_scale=raw["query_pre_attn_scalar"] ** -0.5,
         layers=layers,
         window=raw["sliding_window"],  # also where it never acts: these layers have a rope of their own
-        sliding_theta=float(local.get("rope_theta", raw["rope_local_base_freq"])),
+        sliding_theta=float(theta),
     )
 
 
@@ -148,7 +149,7 @@ def _granite(raw: Raw) -> Family:
 
 
 def _phi3(raw: Raw) -> Family:
-    share = rope(raw).get("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0))
+    share: float = rope(raw).get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0
     windows = _windows(raw, raw.get("sliding_window"), (SLIDING,) * raw["num_hidden_layers"])
     return Family("phi3", rotary_dim=int(head_dim(raw) * share), **windows)
 
@@ -228,7 +229,9 @@ def _yarn(settings: Raw, raw: Raw) -> Scaling:
 def _longrope(settings: Raw, raw: Raw) -> Scaling:
     original = original_context(raw)
     factor = float(settings.get("factor") or raw.get("max_position_embeddings", original) / original)
-    given = settings.get("attention_factor")
+    given, pairs = settings.get("attention_factor"), (family(raw).rotary_dim or head_dim(raw)) // 2
+    if len(settings["short_factor"]) != pairs:
+        raise ValueError(f"short_factor has {len(settings['short_factor'])} numbers for {pairs} pairs of channels")
     inferred = LongRopeScaling.inferred_attention_factor(factor, original)
     return LongRopeScaling(tuple(map(float, settings["short_factor"])), inferred if given is None else float(given))
 

@@ -3,7 +3,7 @@
 Metadata keys and tensor names are those of llama.cpp's gguf-py; the ``gguf`` package reads, writes, quantizes and dequantizes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,20 @@ from gguf import GGMLQuantizationType
 from torch import Tensor
 
 from model.checkpoint.config import CONFIG, config_json
+from model.checkpoint.gguf_families import ARCHITECTURES, INTERLEAVED, add_family, adds_one, check, gguf_tensors, read_family
 from model.checkpoint.gguf_header import check_header
 from model.checkpoint.gguf_vocabulary import add_vocabulary, tokenizer_json
 from model.checkpoint.hf import save_weights
 from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.layout import Stored
 from model.checkpoint.load import open_tensors
 from model.checkpoint.meta_file import from_interleaved, is_rotary, to_interleaved
-from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.config import PROJECTIONS, LlamaConfig
+from model.checkpoint.shapes import check_layers, shape_mismatches
+from model.config import Family, LlamaConfig
 from model.llama import rotary_frequencies
 from model.rope import LinearScaling, RopeScaling
 from model.tokenizer.tokenizer import Tokenizer
 
-# GGUF's tensor names, by the name of the parameter inside a layer or of the whole model.
-LAYER_NAMES = {
-    "input_layernorm.weight": "attn_norm.weight",
-    "post_attention_layernorm.weight": "ffn_norm.weight",
-    **{f"{projection.path}.weight": f"{projection.gguf_name}.weight" for projection in PROJECTIONS.values()},
-}
-MODEL_NAMES = {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 # Factors that Llama 3.1's scaling divides the rotary frequencies by; GGUF keeps these instead of the settings behind them.
 FACTORS = "rope_freqs.weight"
 SCALINGS = (None, RopeScaling(factor=8.0), RopeScaling(factor=32.0))
@@ -51,14 +46,6 @@ WRITTEN = {
 }
 
 Progress = Callable[[Sequence[str]], Iterable[str]]
-
-
-def gguf_name(parameter: str) -> str:
-    """GGUF's name of a parameter of the model."""
-    if parameter in MODEL_NAMES:
-        return MODEL_NAMES[parameter]
-    _, layer, inner = parameter.split(".", 2)
-    return f"blk.{layer}.{LAYER_NAMES[inner]}"
 
 
 def open_file(path: Path) -> tuple[dict[str, Any], dict[str, gguf.ReaderTensor]]:
@@ -86,7 +73,8 @@ def to_directory(path: Path, directory: Path, *, progress: Progress = iter) -> N
     if any(i is not None and not 0 <= i < len(tokens) for i in ids.values()):
         raise ValueError(f"{path}: bos_token_id or eos_token_id is not of the vocabulary of {len(tokens)}")
     directory.mkdir(parents=True, exist_ok=True)
-    save_weights({name: tensor.to(dtype) for name, tensor in _tensors(tensors, config, progress)}, directory, dtype=dtype)
+    state = {name: tensor.to(dtype) for name, tensor in _tensors(tensors, config, progress)}
+    save_weights(state, directory, dtype=dtype, family=config.family)
     write_json(directory / CONFIG, config_json(config, dtype, **ids))
     write_json(directory / "generation_config.json", {"bos_token_id": ids["bos_id"], "eos_token_id": ids["eos_id"]})
     write_json(directory / "tokenizer.json", tokenizer)
@@ -100,33 +88,42 @@ def read_config(fields: dict[str, Any], tensors: dict[str, gguf.ReaderTensor], p
     """The configuration in the metadata. ``ValueError`` names a key or tensors that do not fit."""
     if (parts := fields.get("split.count", 1)) > 1:
         raise ValueError(f"{path} is one of {parts} parts of a model; join them with 'llama-gguf-split --merge' of llama.cpp first")
-    if fields.get("general.architecture") != "llama":
-        raise ValueError(f"{path}: general.architecture is {fields.get('general.architecture')!r}; only 'llama' is supported")
-    scaling = fields.get("llama.rope.scaling.type", "none")
+    architecture = str(fields.get("general.architecture"))
+    if architecture not in ARCHITECTURES.values():
+        raise ValueError(f"{path}: general.architecture is {architecture!r}; supported are {', '.join(map(repr, ARCHITECTURES.values()))}")
+
+    def field(name: str, *default: Any) -> Any:
+        return fields.get(f"{architecture}.{name}", *default) if default else fields[f"{architecture}.{name}"]
+
+    scaling = field("rope.scaling.type", "none")
     if scaling not in ("none", "linear"):
         raise ValueError(f"{path}: rope scaling {scaling!r} in GGUF files is not supported")
     try:
-        dim, heads = fields["llama.embedding_length"], fields["llama.attention.head_count"]
+        dim, heads, layers = field("embedding_length"), field("attention.head_count"), field("block_count")
+        head_dim = field("attention.key_length", dim // heads)
         config = LlamaConfig(
             dim=dim,
-            n_layers=fields["llama.block_count"],
+            n_layers=layers,
             n_heads=heads,
-            n_kv_heads=fields.get("llama.attention.head_count_kv", heads),
-            ffn_dim=fields["llama.feed_forward_length"],
+            n_kv_heads=field("attention.head_count_kv", heads),
+            ffn_dim=field("feed_forward_length"),
             vocab_size=len(fields["tokenizer.ggml.tokens"]),
-            head_dim=fields.get("llama.attention.key_length", dim // heads),
-            max_seq_len=fields["llama.context_length"],
+            head_dim=head_dim,
+            max_seq_len=field("context_length"),
             # Stored as float32: 1e-5 comes back as 9.99999974e-06.
-            norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
-            rope_theta=fields.get("llama.rope.freq_base", 10000.0),
-            rope_scaling=LinearScaling(float(fields["llama.rope.scaling.factor"])) if scaling == "linear" else None,
+            norm_eps=float(f"{field('attention.layer_norm_rms_epsilon'):.6g}"),
+            rope_theta=field("rope.freq_base", 10000.0),
+            rope_scaling=LinearScaling(float(field("rope.scaling.factor"))) if scaling == "linear" else None,
             tied="output.weight" not in tensors,
+            family=read_family(fields, architecture, dim=dim, layers=layers, head_dim=head_dim),
         )
+        check(config)
     except KeyError as error:
         raise ValueError(f"{path}: the metadata key {error.args[0]} is missing") from None
     except (TypeError, ArithmeticError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    shapes = {gguf_name(name): shape for name, shape in expected_shapes(config, len(tensors), path).items()}
+    check_layers(config, len(tensors), path)
+    shapes = {name: stored.shape for name, stored in gguf_tensors(config).items()}
     if mismatches := shape_mismatches({name: tuple(reversed(t.shape.tolist())) for name, t in tensors.items()}, shapes, {FACTORS}):
         raise ValueError(f"the tensors in {path} do not fit its metadata: {mismatches}")
     return _with_rope_scaling(config, tensors, path)
@@ -151,11 +148,17 @@ def rope_factors(config: LlamaConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _tensors(tensors: dict[str, gguf.ReaderTensor], config: LlamaConfig, progress: Progress) -> Iterator[tuple[str, Tensor]]:
-    names = [name for name, _ in parameter_shapes(config)]
-    for name in progress(names):
-        tensor = tensors[gguf_name(name)]
+    stored = gguf_tensors(config)
+    for own in progress(list(stored)):
+        tensor = tensors[own]
         values = torch.from_numpy(np.array(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-        yield name, from_interleaved(values, config.head_dim) if is_rotary(name) else values
+        for name, part in stored[own].split(values):
+            rows = from_interleaved(part, config.head_dim) if _interleaved(name, config.family) else part
+            yield name, rows - 1 if adds_one(name, config.family) else rows
+
+
+def _interleaved(parameter: str, family: Family) -> bool:
+    return family.name in INTERLEAVED and is_rotary(parameter)
 
 
 def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
@@ -167,10 +170,16 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
         raise ValueError(f"GGUF files can be written with {' or '.join(WRITTEN)} matrices, not {kind!r}")
     config, tensors = open_tensors(directory)
     source = directory / "tokenizer.json"
-    writer = gguf.GGUFWriter(path, "llama")
+    try:
+        check(config)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from None
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[config.family.name])
     _add_config(writer, config, kind)
+    add_family(writer, config)
     add_vocabulary(writer, read_json(source), Tokenizer.from_path(source), source, config.vocab_size)
-    shapes = [(gguf_name(n), s, _tensor_type(s, kind)) for n, s in parameter_shapes(config)]
+    stored_by_name = gguf_tensors(config)
+    shapes = [(name, stored.shape, _tensor_type(stored.shape, kind)) for name, stored in stored_by_name.items()]
     if isinstance(config.rope_scaling, RopeScaling):
         shapes.insert(0, (FACTORS, (config.head_dim // 2,), GGMLQuantizationType.F32))
     for name, shape, stored in shapes:
@@ -184,10 +193,22 @@ def from_directory(directory: Path, path: Path, *, kind: str = "f16") -> None:
     writer.write_ti_data_to_file()
     if isinstance(config.rope_scaling, RopeScaling):
         writer.write_tensor_data(rope_factors(config))
-    for name, tensor in tensors:
-        values = to_interleaved(tensor, config.head_dim) if is_rotary(name) else tensor
-        writer.write_tensor_data(_encoded(values.float().numpy(), _tensor_type(tuple(tensor.shape), kind), name, directory))
+    for name, values in _joined(tensors, stored_by_name, config):
+        writer.write_tensor_data(_encoded(values.numpy(), _tensor_type(tuple(values.shape), kind), name, directory))
     writer.close()
+
+
+def _joined(tensors: Iterable[tuple[str, Tensor]], stored: Mapping[str, Stored], config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor of the file in float32, as soon as all of its parameters are there, in the order of the file."""
+    parts: dict[str, Tensor] = {}
+    names = iter(stored.items())
+    own, pending = next(names, ("", None))
+    for name, tensor in tensors:
+        rows = to_interleaved(tensor, config.head_dim) if _interleaved(name, config.family) else tensor
+        parts[name] = rows.float() + 1 if adds_one(name, config.family) else rows.float()
+        while pending and all(parameter in parts for parameter, _ in pending.parameters):
+            yield own, torch.cat([parts.pop(parameter) for parameter, _ in pending.parameters])
+            own, pending = next(names, ("", None))
 
 
 def _tensor_type(shape: tuple[int, ...], kind: str) -> GGMLQuantizationType:
@@ -215,7 +236,7 @@ def _add_config(writer: gguf.GGUFWriter, config: LlamaConfig, kind: str) -> None
     writer.add_head_count_kv(config.n_kv_heads)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_dimension_count(config.rotary_dim)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
     if isinstance(config.rope_scaling, LinearScaling):

@@ -3,7 +3,7 @@
 A parameter is named as in ``Transformer``. A file may hold several of them in one tensor, row after row, as Phi does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -47,9 +47,14 @@ def stored_name(parameter: str, family: Family) -> str:
 @cache
 def stored_tensors(config: LlamaConfig) -> Mapping[str, Stored]:
     """What a directory of this model holds, by name."""
+    return grouped(parameter_shapes(config), lambda name: stored_name(name, config.family))
+
+
+def grouped(shapes: Iterable[tuple[str, tuple[int, ...]]], stored_by: Callable[[str], str]) -> dict[str, Stored]:
+    """The tensors of a file, by the names under which parameters are stored."""
     parts: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-    for name, shape in parameter_shapes(config):
-        parts.setdefault(stored_name(name, config.family), []).append((name, shape))
+    for name, shape in shapes:
+        parts.setdefault(stored_by(name), []).append((name, shape))
     return {
         stored: Stored(
             tuple((name, shape[0]) for name, shape in of_tensor), (sum(shape[0] for _, shape in of_tensor), *of_tensor[0][1][1:])

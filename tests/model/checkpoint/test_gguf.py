@@ -102,7 +102,7 @@ class TestGguf:
         state = {n.removeprefix("model."): t for n, t in weights(directory).items()}
         state["layers.1.mlp.up_proj.weight"][3, 3] = 1e6
         save_weights(state, directory, dtype=torch.float32)
-        with pytest.raises(ValueError, match="up_proj.weight has values beyond float16"):
+        with pytest.raises(ValueError, match="ffn_up.weight has values beyond float16"):
             convert(directory, tmp_path / "model.gguf", "gguf")
         assert not (tmp_path / "model.gguf").exists()
 

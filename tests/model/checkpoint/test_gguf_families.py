@@ -1,0 +1,56 @@
+"""GGUF files of other families than Llama: there and back bit for bit, and the same greedy tokens in llama.cpp."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.builders import TINY, write_tiny_checkpoint
+from helpers.checkpoints import weights
+from helpers.families import write_model
+
+from bench.llamacpp import LlamaCpp
+from model.checkpoint.config import read_config
+from model.checkpoint.convert import convert
+from model.checkpoint.hf import copy_text_files
+from model.checkpoint.load import load_model
+from model.generation.generate import generate
+
+WRITTEN = ("mistral", "qwen2", "qwen3", "gemma3, 6 layers", "olmo2", "smollm3", "granite", "phi3", "phi4-mini")
+REFUSED = {
+    "mistral, window": "knows no sliding window of 9",
+    "qwen2, windows": "reads no sliding window of qwen2",
+    "qwen3, yarn": "YarnScaling of rotary positions is not written to GGUF",
+    "gemma3": "a global layer after five local ones",
+    "phi3, longrope": "LongRopeScaling of rotary positions is not written to GGUF",
+}
+
+
+def _source(folder: Path, variant: str) -> Path:
+    write_model(folder / "source", variant, vocab_size=TINY.vocab_size)
+    copy_text_files(write_tiny_checkpoint(folder / "tokenizer"), folder / "source")
+    return folder / "source"
+
+
+@pytest.mark.parametrize("variant", WRITTEN)
+def test_it_runs_in_llama_cpp_with_the_same_greedy_tokens_and_comes_back(variant: str, tmp_path: Path) -> None:
+    source = _source(tmp_path, variant)
+    convert(source, tmp_path / "model.gguf", "gguf", kind="f32")
+    for seed in (0, 1):
+        ids = torch.randint(10, TINY.vocab_size, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
+        expected = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=8) if s[0]]
+        with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
+            assert engine.greedy(ids, 8) == expected
+    convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
+    assert read_config(tmp_path / "back") == read_config(source)
+    before, after = weights(source), weights(tmp_path / "back")
+    assert all(torch.allclose(before[n], after[n], rtol=0, atol=1e-7) for n in before)
+    if variant != "gemma3, 6 layers":  # whose norms are stored as 1 + w
+        assert all(torch.equal(before[n], after[n]) for n in before)
+
+
+@pytest.mark.parametrize("variant", REFUSED)
+def test_what_llama_cpp_would_compute_otherwise_is_refused(variant: str, tmp_path: Path) -> None:
+    source = _source(tmp_path, variant)
+    with pytest.raises(ValueError, match=REFUSED[variant]):
+        convert(source, tmp_path / "model.gguf", "gguf")
+    assert not (tmp_path / "model.gguf").exists()

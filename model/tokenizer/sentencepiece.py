@@ -38,6 +38,8 @@ class SentencePiece:
 
     def _fits(self, word: Entry) -> bool:
         """Whether it is the same word behind a blank that is added, and no character that the vocabulary lacks."""
+        if self._blanks == "never":
+            return True
         normalized = self._blanks == "prepend" and word.get("normalized")  # tokenizers looks for it with the added blank
         return not (normalized or word["content"][0] in " ▁" or (word.get("single_word") and len(word["content"]) == 1))
 
@@ -71,6 +73,8 @@ class SentencePiece:
 
 
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+# Gemma's: it cuts at blanks, of which none is left by then.
+_AT_BLANKS = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
 def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
@@ -79,7 +83,7 @@ def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
     match normalizer.get("normalizers", [normalizer] if normalizer else []), pre:
         case [{"type": "Prepend", "prepend": "▁"}, replace], {} if replace == _REPLACE and not pre:
             return "prepend", {"normalizer": _REPLACE}
-        case [replace], {} if replace == _REPLACE and not pre:
+        case [replace], {} if replace == _REPLACE and pre in ({}, _AT_BLANKS):
             return "never", {"normalizer": _REPLACE}
         case [], {"type": "Metaspace", "replacement": "▁"}:
             scheme = pre.get("prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never")

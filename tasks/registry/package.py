@@ -23,12 +23,13 @@ from tasks.corpus.manifest import MANIFEST, read_manifest
 from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
 from tasks.registry import model_signer, versions
+from tasks.registry.base_terms import BaseTerms, base_terms
 from tasks.registry.gate import Decision
 from tasks.registry.lineage import model_signature
 from tasks.registry.lineage import page as lineage_page
 from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
 from tasks.registry.lineage.signature import KEY, private_key, sign
-from tasks.registry.model_card import BaseTerms, base_terms, card
+from tasks.registry.model_card import card
 from tasks.registry.standards.files import write_standards
 from tasks.registry.versions import Package
 from tasks.runtime.artifacts import DATA_POINTER, DEIDENTIFICATION, DVC_LOCK, DVC_YAML, RAW, REPORTS
@@ -104,7 +105,8 @@ def _copy_tasks(trees: Iterable[Path], folder: Path) -> None:
 
 def _terms(contents: Contents) -> BaseTerms:
     source = str(contents.records.get("base", {}).get("params", {}).get("source", ""))
-    return base_terms(source, read_config(contents.tuned).vocab_size)
+    config = read_config(contents.tuned)
+    return base_terms(source, family=config.family.name, vocabulary=config.vocab_size)
 
 
 def _card(contents: Contents, corpus: list[dict[str, Any]], terms: BaseTerms) -> str:

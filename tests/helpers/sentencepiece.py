@@ -19,6 +19,13 @@ LLAMA2 = (  # the form of Llama 2's own chat template, in words of our own
 )
 BYTES = {f"<0x{b:02X}>": b for b in range(256)}
 SCHEMES = ("prepend", "always", "first", "never")
+GEMMA = (  # the form of Gemma 3's own chat template, in words of our own
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for m in rest %}"
+    "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
 
 
 def write_vocabulary(directory: Path, scheme: str) -> Path:
@@ -50,4 +57,35 @@ def write_vocabulary(directory: Path, scheme: str) -> Path:
     write_json(directory / "tokenizer.json", source)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": LLAMA2} | names)
+    return directory
+
+
+def write_gemma_vocabulary(directory: Path, *, size: int = 600) -> Path:
+    """A vocabulary as in Gemma 3's releases: no blank is added, runs of blanks and line ends are added words."""
+    controls = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    words = ["\n\n", "▁▁", "▁▁▁", "<unused0>", "[multimodal]"]
+    tokenizer = TheirTokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[*controls, *words, *BYTES], show_progress=False)
+    tokenizer.train_from_iterator([" ".join(pair) for pair in sentences(60)], trainer)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    source = json.loads(tokenizer.to_str())
+    source["added_tokens"] = [
+        token | {"special": token["content"] in controls, "normalized": False}
+        for token in source["added_tokens"]
+        if token["content"] not in BYTES
+    ]
+    source["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}},
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "tokenizer.json", source)
+    names = {"bos_token": "<bos>", "eos_token": "<end_of_turn>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": GEMMA} | names)
+    write_json(directory / "generation_config.json", {"bos_token_id": 2, "eos_token_id": [1, 5]})
     return directory

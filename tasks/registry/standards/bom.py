@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.evaluation.metrics import METRICS
+from tasks.registry.base_terms import BaseTerms
 from tasks.registry.lineage.passport import checkpoint_files
-from tasks.registry.model_card import BaseTerms
 from tasks.runtime.artifacts import BASE
 
 Json = dict[str, Any]

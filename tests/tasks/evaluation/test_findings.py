@@ -18,7 +18,8 @@ from tasks.evaluation.report import page
 from tasks.evaluation.scores import Score
 from tasks.evaluation.table import table
 from tasks.registry import gate
-from tasks.registry.model_card import base_terms, card, trained_on
+from tasks.registry.base_terms import base_terms
+from tasks.registry.model_card import card, trained_on
 from tasks.registry.summary import show
 from tasks.runtime.files import write_whole
 
@@ -105,7 +106,7 @@ def test_every_place_says_the_same_three_lists(scored: list[Score], tmp_path: Pa
 def written_card(metrics: dict[str, Any], rows: Any) -> str:
     return card(
         name="m",
-        terms=base_terms("x", 1),
+        terms=base_terms("x"),
         corpus=[],
         raw=[],
         records={"shard": {"metrics": WHOLE}},

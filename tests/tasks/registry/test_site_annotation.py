@@ -13,10 +13,11 @@ from mlflow import MlflowClient
 from tasks.corpus.annotation import figures
 from tasks.corpus.annotation.figures import Figures
 from tasks.registry import site_annotation
+from tasks.registry.base_terms import base_terms
 from tasks.registry.lineage import passport
 from tasks.registry.lineage.page import page
 from tasks.registry.lineage.tree import annotation_of
-from tasks.registry.model_card import base_terms, card
+from tasks.registry.model_card import card
 
 DIGEST = "0" * 64
 
@@ -76,7 +77,7 @@ def test_figures_of_another_form_are_refused(tmp_path: Path, wrong: dict[str, ob
 def test_the_card_says_what_was_annotated() -> None:
     written = card(
         name="m",
-        terms=base_terms("x", 1),
+        terms=base_terms("x"),
         corpus=[],
         raw=[],
         records={},

@@ -5,8 +5,8 @@ It does not know how adapters are trained nor where the base model came from.
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from model import fused_lora
 from model.checkpoint.json_file import read_json, write_json
+from model.checkpoint.layout import FUSED
 from model.checkpoint.shapes import shape_mismatches
 from model.config import MAX_SIZE, PROJECTIONS
 from model.llama import Transformer
@@ -196,8 +198,14 @@ def save(model: Transformer, directory: Path, *, base: str) -> None:
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({name: p.detach().cpu().contiguous() for name, p in _parameters(layers)}, partial / WEIGHTS, metadata={"format": "pt"})
-    write_json(partial / CONFIG, _config_json(next(iter(layers.values())).config, base))
+    tensors, config = {name: p.detach().cpu().contiguous() for name, p in _parameters(layers)}, next(iter(layers.values())).config
+    targets: Iterable[str] = config.targets
+    if model.config.family.name in FUSED:
+        rank = config.rank * fused_lora.MAX_PARTS
+        config = replace(config, rank=rank, alpha=config.scale * (math.sqrt(rank) if config.rslora else rank))
+        tensors, targets = fused_lora.fuse(tensors), fused_lora.fused_targets(config.targets)
+    save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+    write_json(partial / CONFIG, _config_json(config, base) | {"target_modules": list(targets)})
     if any(isinstance(layer.base_layer, Nf4Linear) for layer in layers.values()):
         write_json(partial / QUANTIZATION, DESCRIPTION | {"sha256": digest(model)})
     partial.rename(directory)
@@ -247,7 +255,7 @@ def read_config(directory: Path) -> LoraConfig:
             alpha=raw["lora_alpha"],
             dropout=raw.get("lora_dropout", 0.0),
             # PEFT may write whole names; if those leave layers out, the tensors do not fit later.
-            targets=tuple(dict.fromkeys(str(name).rpartition(".")[2] for name in targets)),
+            targets=tuple(dict.fromkeys(fused_lora.part_targets(str(name).rpartition(".")[2] for name in targets))),
             dora=raw.get("use_dora", False),
             rslora=raw.get("use_rslora", False),
         )
@@ -272,8 +280,16 @@ def load(model: Transformer, directory: Path) -> LoraConfig:
 
 def read_tensors(directory: Path, config: LoraConfig, layers: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a directory by PEFT's names. ``layers``: the linear layers that they must fit, by name. Errors as of ``load``."""
-    expected = {name: shape for module, linear in layers.items() for name, shape in _shapes(module, linear, config)}
-    return _read(directory / WEIGHTS, expected)
+    stored: Mapping[str, Any] = fused_lora.fused_layers(layers) if _is_fused(directory) else layers
+    expected = {name: shape for module, linear in stored.items() for name, shape in _shapes(module, linear, config)}
+    tensors = _read(directory / WEIGHTS, expected)
+    return fused_lora.split(tensors, layers, PREFIX) if stored is not layers else tensors
+
+
+def _is_fused(directory: Path) -> bool:
+    """Whether the file holds several projections in one matrix; PEFT names these then."""
+    targets = read_json(directory / CONFIG)["target_modules"]
+    return any(str(target).rpartition(".")[2] in fused_lora.PARTS for target in targets)
 
 
 def _shapes(name: str, linear: Any, config: LoraConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

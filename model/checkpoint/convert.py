@@ -125,7 +125,7 @@ def inspect(source: Path) -> str:
         tokenizer = _tokenizer_line(source)
         size = sum(p.stat().st_size for p in source.iterdir() if p.suffix in (".safetensors", ".pth"))
     lines = {
-        "format": source_format,
+        "format": f"{source_format}, of {config.family.name}",
         "size": f"{_named(config)}{count_parameters(config):,} parameters, {size / 1e9:.2f} GB of {', '.join(types)}",
         "shape": f"{config.n_layers} layers of width {config.dim}, feed-forward {config.ffn_dim}",
         "heads": f"{config.n_heads} of size {config.head_dim}, {config.n_kv_heads} for keys and values",

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.config import PROJECTIONS
 from model.generation.compiled import GROUP, PANEL, Matrix, library, pointer, rounded_rows
 from model.llama import Block, Transformer
 from model.precision import multiplies_bfloat16
@@ -94,11 +95,11 @@ def quantize_(model: Transformer, dtype: str) -> Transformer:
         model.embed_tokens = QuantizedEmbedding(*embedding, model.config.dim)  # type: ignore[assignment]
         for block in model.layers:
             assert isinstance(block, Block)
-            for part in (block.self_attn, block.mlp):
-                for name, linear in list(part.named_children()):
-                    assert isinstance(linear, nn.Linear)
-                    setattr(part, name, QuantizedLinear(*_weight_and_scale(linear.weight, dtype), linear.weight.shape))
-    for parameter in model.parameters():  # only the norms are left
+            for projection in PROJECTIONS.values():
+                linear = block.get_submodule(projection.path)
+                assert isinstance(linear, nn.Linear)
+                block.set_submodule(projection.path, QuantizedLinear(*_weight_and_scale(linear.weight, dtype), linear.weight.shape))
+    for parameter in model.parameters():  # only norms and biases are left
         parameter.data = parameter.data.float()
     return model.requires_grad_(False)
 

@@ -193,6 +193,14 @@ class ContentPart(Lenient):
     type: Literal["text"]
     text: Text
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_type(cls, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, Mapping) else "text"
+        if kind in ("image_url", "input_image", "input_audio", "file"):
+            raise ValueError(f"a part of type {kind} cannot be read: this model reads text only, no images, sound or files")
+        return value
+
 
 class ChatMessage(Lenient):
     """A message of a chat. A client may send back an answer as it got it."""

@@ -46,7 +46,7 @@ def test_adapters_of_peft_are_read_and_written(directory: Path, settings: dict[s
     base = AutoModelForCausalLM.from_pretrained(directory)
     theirs = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", **settings)).eval()
     _randomize(theirs)
-    theirs.save_pretrained(tmp_path / "theirs")
+    theirs.save_pretrained(str(tmp_path / "theirs"))
     with torch.no_grad():
         expected = theirs(_tokens()).logits
     ours = load_model(directory)
@@ -77,9 +77,8 @@ def test_a_step_in_fewer_bits_is_that_of_the_rounded_weights(directory: Path, ki
     with torch.no_grad():
         for name, parameter in exact.named_parameters():
             if parameter.dim() == 2:
-                module = model.get_submodule(name.removesuffix(".weight"))
-                rounded = module.dequantized() if hasattr(module, "dequantized") else module(torch.arange(len(parameter)))
-                parameter.copy_(rounded)
+                module: Any = model.get_submodule(name.removesuffix(".weight"))
+                parameter.copy_(module.dequantized() if hasattr(module, "dequantized") else module(torch.arange(len(parameter))))
         expected = exact(_tokens())[:, -1]
     tolerance = 1e-3 if kind == "bfloat16" else 0.15  # activations are rounded to eight bits too
     for row, logits in zip(_tokens().tolist(), expected, strict=True):

@@ -1,24 +1,17 @@
 """Vocabularies in the form of other families' releases against transformers: Gemma 3's SentencePiece, Qwen's byte-level BPE."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.builders import sentences
-from helpers.chat_templates import TEMPLATES
+from helpers.qwen import write_qwen_vocabulary
 from helpers.sentencepiece import GEMMA, write_gemma_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers import Tokenizer as TheirTokenizer
 from transformers import AutoTokenizer
 
-from model.checkpoint.json_file import write_json
 from model.tokenizer.tokenizer import Tokenizer
 
-# Qwen 2's split, of its releases' tokenizer.json.
-QWEN_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEXT = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=80),
     st.lists(st.sampled_from(["\n", "\n\n", " ", "  ", "▁▁", "fever", "12.5", "<unused0>", "[multimodal]", "<think>", "é", "é", "😀"])).map(
@@ -27,23 +20,7 @@ TEXT = st.one_of(
 )
 
 
-def _qwen(directory: Path) -> Path:
-    tokenizer = TheirTokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated"), byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator([" ".join(pair) for pair in sentences(60)], trainer)
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
-    write_json(directory / "tokenizer.json", json.loads(tokenizer.to_str()))
-    names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": TEMPLATES["Qwen 3"]}
-    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | names)
-    return directory
-
-
-@pytest.fixture(scope="module", params=[write_gemma_vocabulary, _qwen], ids=["gemma", "qwen"])
+@pytest.fixture(scope="module", params=[write_gemma_vocabulary, write_qwen_vocabulary], ids=["gemma", "qwen"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
     """Ours and transformers' of the same directory."""
     directory = request.param(tmp_path_factory.mktemp("family"))

@@ -3,8 +3,8 @@
     submit ──► waiting ──(a slot is free)──► prefill, a chunk of the prompt per turn ──► running, a token per turn ──► finished
 
 The tokens of a request do not depend on the other requests. A prompt is always prefilled in the same chunks, whether its prefix is
-cached or not, because a matrix product of another shape rounds differently. int8 products on the CPU do not: their prompts are read in
-small chunks beside other requests, in large ones while there are none, and continue a cached prefix of any length.
+cached or not, because a matrix product of another shape rounds differently. Products of integers on the CPU do not: with them prompts are
+read in small chunks beside other requests, in large ones while there are none, and continue a cached prefix of any length.
 
 One thread does all the work. It reports to a request through the request's own ``emit``, which must not block. An error ends only the
 requests that it concerns. The engine knows nothing of HTTP or text; a stop string of a text arrives here as a cancellation.

@@ -13,9 +13,10 @@
 
 enum { PANEL = 16, GROUP = 32 };
 
-/* What one instruction multiplies: 4 inputs of each output of a panel. `start` is the sum to begin with for a group of activations whose
- * sum is given, where `offset` was added to the weights: OFFSET by `weights_of`, for int8, or 8 in `nibbles`, for int4. `dot4` adds the
- * products of 4 inputs, `whole` brings the sums into the order of the outputs. */
+/* What one instruction multiplies: 4 inputs of each output of a panel. `weights_of` reads them as int8, with OFFSET added;
+ * `nibbles_of` as int4, with 8 added, from the lower bits or, with a `shift` of 4, from the upper ones. `start` is the sum to begin with
+ * for a group of activations whose sum is given, where `offset` was added to the weights. `dot4` adds the products of 4 inputs, `whole`
+ * brings the sums into the order of the outputs. */
 #if defined __AVX512VNNI__ && defined __AVX512F__
 typedef int8_t act;
 typedef __m512i weights4;
@@ -23,10 +24,8 @@ typedef __m512i sums4;
 enum { TILE_ROWS = 12, OFFSET = 128 }; /* the instruction takes one factor without sign */
 INLINE sums4 start(int32_t sum, int offset) { return _mm512_set1_epi32(-offset * sum); }
 INLINE weights4 weights_of(const int8_t *p) { return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128)); }
-INLINE void nibbles(const int8_t *p, weights4 *low, weights4 *high) {
-    const __m512i both = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
-    *low = _mm512_and_si512(both, mask);
-    *high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+INLINE weights4 nibbles_of(const int8_t *p, int shift) {
+    return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p), shift), _mm512_set1_epi8(15));
 }
 INLINE void dot4(sums4 *s, const weights4 *w, const act *x) {
     int32_t four; memcpy(&four, x, sizeof four);
@@ -48,12 +47,13 @@ INLINE weights4 weights_of(const int8_t *p) {
     for (int i = 0; i < 4; i++) w.of[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p + i));
     return w;
 }
-INLINE void nibbles(const int8_t *p, weights4 *low, weights4 *high) {
+INLINE weights4 nibbles_of(const int8_t *p, int shift) {
+    weights4 w;
     for (int i = 0; i < 4; i++) {
         const __m256i both = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p + i));
-        low->of[i] = _mm256_and_si256(both, _mm256_set1_epi16(15));
-        high->of[i] = _mm256_srli_epi16(both, 4);
+        w.of[i] = shift ? _mm256_srli_epi16(both, 4) : _mm256_and_si256(both, _mm256_set1_epi16(15));
     }
+    return w;
 }
 INLINE void dot4(sums4 *s, const weights4 *w, const act *x) {
     long long four; memcpy(&four, x, sizeof four);
@@ -81,12 +81,13 @@ INLINE weights4 weights_of(const int8_t *p) {
     for (int i = 0; i < 4; i++) w.of[i] = vld1q_s8(p + 16 * i);
     return w;
 }
-INLINE void nibbles(const int8_t *p, weights4 *low, weights4 *high) {
+INLINE weights4 nibbles_of(const int8_t *p, int shift) {
+    weights4 w;
     for (int i = 0; i < 4; i++) {
         const uint8x16_t both = vld1q_u8((const uint8_t *)p + 16 * i);
-        low->of[i] = vreinterpretq_s8_u8(vandq_u8(both, vdupq_n_u8(15)));
-        high->of[i] = vreinterpretq_s8_u8(vshrq_n_u8(both, 4));
+        w.of[i] = vreinterpretq_s8_u8(shift ? vshrq_n_u8(both, 4) : vandq_u8(both, vdupq_n_u8(15)));
     }
+    return w;
 }
 INLINE void dot4(sums4 *s, const weights4 *w, const act *x) {
     int32_t four; memcpy(&four, x, sizeof four);
@@ -110,12 +111,10 @@ INLINE sums4 start(int32_t sum, int offset) {
     return (sums4){{first, first, first, first}};
 }
 INLINE weights4 weights_of(const int8_t *p) { weights4 w; memcpy(&w, p, sizeof w); return w; }
-INLINE void nibbles(const int8_t *p, weights4 *low, weights4 *high) {
-    const weights4 both = weights_of(p);
-    for (int i = 0; i < 4; i++) {
-        low->of[i] = both.of[i] & 0x0f0f0f0f;
-        high->of[i] = (both.of[i] >> 4) & 0x0f0f0f0f;
-    }
+INLINE weights4 nibbles_of(const int8_t *p, int shift) {
+    weights4 w = weights_of(p);
+    for (int i = 0; i < 4; i++) w.of[i] = (w.of[i] >> shift) & 0x0f0f0f0f;
+    return w;
 }
 INLINE void dot4(sums4 *s, const weights4 *w, const act *x) {
     for (int i = 0; i < 4; i++)
@@ -176,14 +175,10 @@ INLINE void panel_tile(int kind, const int8_t *w, const uint16_t *scale, const G
         #pragma GCC unroll 8
         for (int k = 0; k < loads; k++) {
             if (fetch) __builtin_prefetch(w + 4 * PANEL * k + AHEAD);
-            weights4 four, second;
-            if (kind == INT4) nibbles(w + 4 * PANEL * k, &four, &second);
-            else four = weights_of(w + 4 * PANEL * k);
-            #pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) {
-                const act *values = x[(int64_t)r * count + g].values + 4 * k;
-                dot4(&sums[r], &four, values);
-                if (kind == INT4) dot4(&sums[r], &second, values + GROUP / 2);
+            for (int half = 0; half < (kind == INT4 ? 2 : 1); half++) {
+                const weights4 four = kind == INT4 ? nibbles_of(w + 4 * PANEL * k, 4 * half) : weights_of(w + 4 * PANEL * k);
+                #pragma GCC unroll 12
+                for (int r = 0; r < rows; r++) dot4(&sums[r], &four, x[(int64_t)r * count + g].values + GROUP / 2 * half + 4 * k);
             }
         }
         fv scales[PARTS];

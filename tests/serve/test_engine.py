@@ -106,8 +106,9 @@ def test_a_receiver_of_progress_that_fails_ends_its_own_request_alone(engine: En
     assert one.answer()[1] == "cancelled" and other.answer()[1] == "length"
 
 
-def test_int8_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they_get_alone() -> None:
-    model = quantize_(random_model(TINY), "int8")
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_quantized_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they_get_alone(kind: str) -> None:
+    model = quantize_(random_model(TINY), kind)
     engine = Engine(model, slots=3, max_len=CONTEXT, max_waiting=100)
     system = prompts(1, seed=5)[0][:70] * 3
     texts = [[*system, 7], *prompts(6), [*system[:101], 9, 11], system]

@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, Callable[[str, Sequence[str]], None]]] = {
     "serve": ("serve a model over HTTP, as OpenAI's clients expect it, with a web page", _serve),
     "inspect": ("describe a checkpoint: Hugging Face's directory, Meta's, or a GGUF file", _model),
     "convert": ("write a checkpoint in another format", _model),
-    "quantize": ("measure what int8 weights change on a text", _model),
+    "quantize": ("measure what int8 or int4 weights change on a text", _model),
     "verify": ("compare a version or a deployed directory with its passport", _verify),
     "plan": ("say what fine-tuning takes: memory by part, the GPUs that have it, time and energy", _plan),
 }

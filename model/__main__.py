@@ -38,14 +38,15 @@ def arguments(prog: str = "python -m model") -> argparse.ArgumentParser:
     generate_parser.add_argument("--repetition-penalty", type=float, default=1.0)
     generate_parser.add_argument("--seed", type=int)
     generate_parser.add_argument("--stop", action="append", default=[], help="a text that ends the answer; may be given several times")
-    generate_parser.add_argument("--quantize", choices=["int8"], help="keep the weights in fewer bits: faster, slightly less exact")
+    generate_parser.add_argument("--quantize", choices=["int8", "int4"], help="keep the weights in fewer bits: faster, slightly less exact")
     generate_parser.add_argument(
         "--tokenizer", type=Path, help="a directory, a tokenizer.json or a tiktoken BPE file; default: the checkpoint's own"
     )
-    quantize_parser = commands.add_parser("quantize", help="measure what int8 weights change on a text")
+    quantize_parser = commands.add_parser("quantize", help="measure what int8 or int4 weights change on a text")
     quantize_parser.set_defaults(run=quantize)
     quantize_parser.add_argument("checkpoint", type=Path)
     quantize_parser.add_argument("text", type=Path)
+    quantize_parser.add_argument("--type", choices=("int8", "int4"), default="int8", help="of the weights (default int8)")
     quantize_parser.add_argument("--tokens", type=int, default=2048, help="of the text's beginning (default 2048)")
     return parser
 
@@ -100,11 +101,11 @@ def _speed(read: int, times: list[float]) -> str:
 
 
 def quantize(options: argparse.Namespace) -> None:
-    """Print how far int8 weights are from bfloat16 ones on a text. ``ValueError`` for one of fewer than two tokens."""
+    """Print how far int8 or int4 weights are from bfloat16 ones on a text. ``ValueError`` for one of fewer than two tokens."""
     import torch
 
     from model.checkpoint.load import load_model
-    from model.generation.quantize import WEIGHT_DTYPES, difference, quantize_
+    from model.generation.quantize import difference, quantize_
     from model.tokenizer.tokenizer import Tokenizer
 
     ids = Tokenizer.from_path(options.checkpoint).prompt(options.text.read_text(encoding="utf-8"))[: options.tokens]
@@ -112,8 +113,8 @@ def quantize(options: argparse.Namespace) -> None:
     if length < 2:
         raise ValueError(f"{options.text} has fewer than two tokens")
     rows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
-    bfloat16, int8 = (quantize_(load_model(options.checkpoint, dtype=torch.bfloat16), name) for name in WEIGHT_DTYPES)
-    differences = [difference(bfloat16, int8, row[None]) for row in rows]
+    bfloat16, other = (quantize_(load_model(options.checkpoint, dtype=torch.bfloat16), kind) for kind in ("bfloat16", options.type))
+    differences = [difference(bfloat16, other, row[None]) for row in rows]
     kl, agreement = (sum(row[measure] for row in differences) / len(differences) for measure in ("kl", "greedy_agreement"))
     print(f"{rows.numel()} tokens: Kullback-Leibler divergence {kl:.4f} nats, the same likeliest token at {agreement:.1%}")
 

@@ -68,7 +68,7 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     origin_help = "origin of pages that may use the server, as http://localhost:3000; may be given several times"
     parser.add_argument("--allow-origin", metavar="ORIGIN", action="append", default=[], help=origin_help)
     parser.add_argument("--slots", type=int, default=16, help="sequences that are decoded at the same time (default 16)")
-    parser.add_argument("--quantize", choices=["int8"], help="serve with 8-bit weights, which are read faster")
+    parser.add_argument("--quantize", choices=["int8", "int4"], help="serve with 8-bit or 4-bit weights, which are read faster")
     parser.add_argument("--max-len", type=int, default=2048, help="tokens of a prompt and its answer together, at most (default 2048)")
     tasks_help = "tasks.json with the extraction tasks of a directory that holds none, for the page"
     parser.add_argument("--tasks", metavar="FILE", type=Path, help=tasks_help)

@@ -48,7 +48,7 @@ class EngineOptions:
     max_len: int | None
     max_waiting: int
     unverified: bool  # also open models that do not verify
-    quantize: str | None = None  # "int8": with 8-bit weights, whatever is stored
+    quantize: str | None = None  # "int8" or "int4": with 8-bit or 4-bit weights, whatever is stored
     tasks: Tasks = field(default_factory=dict)  # of a model that brings none
 
 

@@ -32,7 +32,7 @@ FLAGS = (
 # than torch's Linux builds bring, and takes them from the library that comes with clang.
 LINKS = (("-undefined", "dynamic_lookup"),) if _MAC else ((), ("-fopenmp",))
 PANEL, GROUP = 16, 32  # as in int8.h
-DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # the last: int4, two in a byte
 
 
 class Matrix(Structure):

@@ -118,7 +118,7 @@ class Llama:
 
         ``tokenizer_path``: a directory, a ``tokenizer.json`` or Llama 3's tiktoken BPE file; default: the checkpoint's own.
         ``max_seq_len`` may shorten the context. ``dtype`` is the weights' precision, by default the stored one; ``quantize``
-        may be "int8". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: the digests that the weight files
+        may be "int8" or "int4". On the CPU activations are float32 (see quantize.py). ``weights_sha256``: the digests that the weight files
         must have, by file name. ``adapters``: directories in PEFT's format by the names that requests choose them by. ``ValueError``
         names the file and field that do not fit.
         """

@@ -1,9 +1,9 @@
 /* One step of the transformer on the CPU for a few tokens, and a matrix product: where generation spends its time.
  *
  * For few rows a step is bound by reading the weights; torch's cost per operation would add as much again. Activations are
- * float32, weights float32, bfloat16 or int8 in panels (int8.h). Layouts are those of llama.py; the same formulas
- * are documented there, and how families differ in config.py. Each row may have an adapter (adapters.py). A row's result does not depend on the other rows of the step, bit for
- * bit, nor on their adapters. It allocates nothing.
+ * float32, weights float32, bfloat16, or int8 or int4 in panels (int8.h). Layouts are those of llama.py; the same formulas are
+ * documented there, and how families differ in config.py. Each row may have an adapter (adapters.py). A row's result does not depend on
+ * the other rows of the step, bit for bit, nor on their adapters. It allocates nothing.
  */
 #include <math.h>
 #include <stdint.h>
@@ -28,7 +28,7 @@ typedef int32_t iv __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hv __attribute__((vector_size(2 * LANES)));
 enum { PARTS = 16 / LANES };
 
-enum kind { F32, BF16, INT8 };
+enum kind { F32, BF16, INT8, INT4 };
 typedef struct { const void *weight, *scale; int32_t kind; int32_t outs; int32_t ins; } Matrix;
 /* Pointers are NULL where a family has no such thing. A query sees `window` keys. Of a head's channels 2 * `turning` turn. */
 typedef struct {
@@ -134,16 +134,14 @@ INLINE void tiles(const Matrix *m, int kind, int first, int outs, const float *x
     }
 }
 
-/* What a product reads: rows of activations, and the same rounded (int8.h), for int8 weights. */
+/* What a product reads: rows of activations, and the same rounded (int8.h), for int8 and int4 weights. */
 typedef struct { const float *x; const Group *rounded; } Input;
 
 /* out[r * stride + o] = <weight[first + o], x[r]> for up to BLOCK outputs, the unit of work of a thread. */
 #define BLOCK PANEL
 static void dots(const Matrix *m, int first, Input in, int rows, float *out, int stride) {
-    if (m->kind == INT8) {
-        panel(m->weight, m->scale, m->outs, m->ins, first, in.rounded, rows, out, stride);
-        return;
-    }
+    if (m->kind == INT8) { panel(m, INT8, first, in.rounded, rows, out, stride); return; }
+    if (m->kind == INT4) { panel(m, INT4, first, in.rounded, rows, out, stride); return; }
     for (int o = first; o < first + BLOCK && o < m->outs; o += 4, out += 4) {
         const int outs = m->outs - o < 4 ? m->outs - o : 4;
         if (m->kind == F32) tiles(m, F32, o, outs, in.x, rows, out, stride);
@@ -153,7 +151,7 @@ static void dots(const Matrix *m, int first, Input in, int rows, float *out, int
 
 /* The rows rounded, if a matrix takes them so; every thread calls it, and waits for the others. */
 static void round_rows(const Matrix *one, const Matrix *other, const Matrix *third, const float *x, int rows, Group *rounded) {
-    if (one->kind != INT8 && other->kind != INT8 && third->kind != INT8) return;
+    if (one->kind < INT8 && other->kind < INT8 && third->kind < INT8) return;
     #pragma omp for schedule(static)
     for (int r = 0; r < rows; r++) quantize(x + (int64_t)r * one->ins, one->ins, rounded + (int64_t)r * groups(one->ins));
 }
@@ -215,7 +213,7 @@ static void add(const Matrix *m, int first, Input inner, int rows, float *x, int
         for (int o = 0; o < BLOCK && first + o < m->outs; o++) x[(int64_t)r * stride + o] += scale * part[r * BLOCK + o];
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T; rounded holds rows * groups(ins) of them for int8 weights. */
+/* out[rows, outs] = x[rows, ins] @ weight.T; rounded holds rows * groups(ins) of them for int8 and int4 weights. */
 void product(const Matrix *m, const float *x, int rows, float *out, Group *rounded, int threads) {
     #pragma omp parallel num_threads(threads)
     {
@@ -400,7 +398,7 @@ static void attend(const float *q, const float *keys, const float *values, int c
 /* All layers for `rows` tokens x [rows, dim], which becomes their normalized hidden states. Row r is at position[r] of
  * cache slot slot[r]; rows may share a slot. `adapter` has one or NULL for each row, or is NULL. scratch holds
  * rows * (dim + heads * 2 * head_dim + 2 * kv_heads * head_dim + ffn_dim) floats; then, for each thread and query head of a key/value
- * head, the cache's len rounded up to 16; then, with adapters, rows * 3 * max_rank. rounded holds, with int8 weights,
+ * head, the cache's len rounded up to 16; then, with adapters, rows * 3 * max_rank. rounded holds, with int8 or int4 weights,
  * rows * groups(the largest of dim, heads * head_dim and ffn_dim) of them. */
 void step(const Model *model, const Cache *cache, int rows, const int32_t *slot, const int32_t *position,
           const LowRank *const *adapter, int max_rank, float *x, float *scratch, Group *rounded, int threads) {

@@ -19,7 +19,7 @@ from model.generation.native import Native
 from model.generation.sampling import GREEDY, LogProbability, Sampling, adjust, changes_logits, log_probability, sample, sample_rows
 from model.llama import Transformer
 
-# Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32; with int8 weights it always is.
+# Up to so many tokens a step in C is faster than torch, which mostly converts weights to float32; with int8 and int4 weights it always is.
 MAX_NATIVE_TOKENS = 32
 # Up to so many rows, drafts included, a step in C takes little longer than for one: the weights are read once.
 MAX_DRAFT_ROWS = 4
@@ -110,7 +110,7 @@ class Batch:
     @property
     def reads_in_any_chunks(self) -> bool:
         """Whether the bits after a prompt are the same in whatever chunks it is prefilled; integer sums have no order."""
-        return self._native is not None and self._native.is_int8
+        return self._native is not None and self._native.multiplies_integers
 
     def prefill(self, sequence: SequenceState, count: int) -> bool:
         """Process up to ``count`` more tokens of a prompt. True once it is complete and the next token can be sampled."""

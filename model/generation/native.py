@@ -75,8 +75,8 @@ class Native:
         heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self._per_row = config.dim + heads + config.ffn_dim
         self._scratch = torch.empty(0)
-        self.is_int8 = self._output.kind == DTYPE_CODES[torch.int8]
-        self._rounded = max(config.dim, config.q_size, config.ffn_dim) if self.is_int8 else 0
+        self.multiplies_integers = self._output.kind == DTYPE_CODES[torch.int8]  # with int4 projections too
+        self._rounded = max(config.dim, config.q_size, config.ffn_dim) if self.multiplies_integers else 0
         self._adapters: WeakKeyDictionary[Adapter, _NativeAdapter] = WeakKeyDictionary()
 
     @classmethod

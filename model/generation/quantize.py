@@ -1,8 +1,8 @@
-"""Weights in fewer bits than float32: bfloat16, or int8 with a scale per output and 32 inputs.
+"""Weights in fewer bits than float32: bfloat16, or int8 or int4 with a scale per output and 32 inputs.
 
 For generation only. Activations stay in float32 on the CPU, so bfloat16 weights give the results of the same weights in float32,
-except for long prompts on a processor that multiplies bfloat16 itself. int8 weights are multiplied by activations that are rounded to
-int8 too (int8.h), where there is a C compiler. ``python -m model quantize CHECKPOINT TEXT`` measures what int8 changes.
+except for long prompts on a processor that multiplies bfloat16 itself. int8 and int4 weights are multiplied by activations that are
+rounded to int8 (int8.h), where there is a C compiler. ``python -m model quantize CHECKPOINT TEXT`` measures what they change.
 """
 
 from ctypes import byref
@@ -17,17 +17,17 @@ from model.generation.compiled import GROUP, PANEL, Matrix, library, pointer, ro
 from model.llama import Block, Transformer
 from model.precision import multiplies_bfloat16
 
-WEIGHT_DTYPES = ("bfloat16", "int8")
+WEIGHT_DTYPES = ("bfloat16", "int8", "int4")
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer without bias whose weight [out, in] is bfloat16, or int8 in panels as of ``quantize_int8``."""
+    """A linear layer without bias whose weight [out, in] is bfloat16, or in panels as of ``quantize_int8`` or ``quantize_int4``."""
 
     weight: Tensor
-    scale: Tensor | None  # of int8 weights
+    scale: Tensor | None  # of weights in panels
 
     def __init__(self, weight: Tensor, scale: Tensor | None = None, shape: tuple[int, ...] | None = None):
-        """``shape``: (out, in) of int8 weights."""
+        """``shape``: (out, in) of weights in panels."""
         super().__init__()
         self.out_features, self.in_features = shape or weight.shape
         self.register_buffer("weight", weight)
@@ -37,8 +37,9 @@ class QuantizedLinear(nn.Module):
         """The weight [out, in] in float32."""
         if self.scale is None:
             return self.weight.float()
-        # [panels, groups, steps, outputs, 4] to [panels, outputs, groups, steps, 4]
-        rows = (self.weight.float() * self.scale.float()[:, :, None, :, None]).permute(0, 3, 1, 2, 4)
+        weight = self.weight if self.weight.dtype == torch.int8 else _unpacked(self.weight)
+        # [panels, groups, 8, outputs, 4] to [panels, outputs, groups, 8, 4]
+        rows = (weight.float() * self.scale.float()[:, :, None, :, None]).permute(0, 3, 1, 2, 4)
         return rows.flatten(2).flatten(0, 1)[: self.out_features, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,13 +85,17 @@ class QuantizedEmbedding(nn.Module):
 
 
 def quantize_(model: Transformer, dtype: str) -> Transformer:
-    """Change the model in place: its matrices to ``dtype``, "bfloat16" or "int8", its norms to float32. Returns the model."""
+    """Change the model in place: its matrices to ``dtype``, one of ``WEIGHT_DTYPES``, its norms to float32. Returns the model.
+
+    With int4 the embedding and the output matrix are int8, which they lose most by (llama.cpp keeps them in 6 bits).
+    """
     if dtype not in WEIGHT_DTYPES:
         raise ValueError(f"weights can be stored as {' or '.join(WEIGHT_DTYPES)}, not {dtype!r}")
     with torch.no_grad():
-        embedding = _weight_and_scale(model.embed_tokens.weight, dtype)
+        outer = "int8" if dtype == "int4" else dtype
+        embedding = _weight_and_scale(model.embed_tokens.weight, outer)
         tied = model.lm_head.weight is model.embed_tokens.weight
-        output, shape = embedding if tied else _weight_and_scale(model.lm_head.weight, dtype), model.lm_head.weight.shape
+        output, shape = embedding if tied else _weight_and_scale(model.lm_head.weight, outer), model.lm_head.weight.shape
         model.lm_head = QuantizedLinear(*output, shape)  # type: ignore[assignment]
         model.embed_tokens = QuantizedEmbedding(*embedding, model.config.dim)  # type: ignore[assignment]
         for block in model.layers:
@@ -105,7 +110,10 @@ def quantize_(model: Transformer, dtype: str) -> Transformer:
 
 
 def _weight_and_scale(weight: Tensor, dtype: str) -> tuple[Tensor, Tensor | None]:
-    return (weight.detach().to(torch.bfloat16), None) if dtype == "bfloat16" else quantize_int8(weight.detach())
+    weight = weight.detach()
+    if dtype == "bfloat16":
+        return weight.to(torch.bfloat16), None
+    return quantize_int8(weight) if dtype == "int8" else quantize_int4(weight)
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,13 +121,36 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     Symmetric: the scale is the largest magnitude of 32 inputs of an output / 127, rounded up. The layout is that of int8.h.
     """
-    outs, ins = weight.shape
-    padded = F.pad(weight.float(), (0, -ins % GROUP, 0, -outs % PANEL))
-    grouped = padded.unflatten(1, (-1, GROUP // 4, 4)).unflatten(0, (-1, PANEL)).permute(0, 2, 3, 1, 4)
+    grouped = _padded(weight).unflatten(1, (-1, GROUP // 4, 4)).unflatten(0, (-1, PANEL)).permute(0, 2, 3, 1, 4)
     largest = grouped.abs().amax((2, 4)).clamp(min=1e-30) / 127
     scale = ((largest.view(torch.int32) + 0xFFFF) >> 16).to(torch.int16).view(torch.bfloat16)
     values = (grouped / scale.float()[:, :, None, :, None]).round().to(torch.int8)
     return values.contiguous(), scale.contiguous()
+
+
+def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int4 weights in panels [out / 16, in / 32, 4, 16, 4], two in a byte, and their bfloat16 scale [out / 16, in / 32, 16].
+
+    The values are those of llama.cpp's Q4_0 (``quantize_row_q4_0_ref``): the scale is the number of the largest magnitude of 32 inputs
+    of an output / -8, and the others are rounded to -8 to 7 of it. The layout is that of int8.h.
+    """
+    grouped = _padded(weight).unflatten(1, (-1, GROUP)).unflatten(0, (-1, PANEL)).transpose(1, 2)  # [panels, groups, outputs, 32]
+    scale = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True)) / -8
+    factor = torch.where(scale == 0, 0, 1 / scale)
+    values = (grouped * factor + 8.5).to(torch.uint8).clamp(max=15)
+    low, high = values.unflatten(-1, (2, -1, 4)).permute(3, 0, 1, 4, 2, 5)
+    return (low | high << 4).contiguous(), scale.squeeze(-1).to(torch.bfloat16).contiguous()
+
+
+def _unpacked(weight: Tensor) -> Tensor:
+    """int4 weights in the panels of ``quantize_int8``."""
+    return torch.cat((weight & 15, weight >> 4), 2).to(torch.int8) - 8
+
+
+def _padded(weight: Tensor) -> Tensor:
+    """The weight in float32, with zeros up to whole panels and groups."""
+    outs, ins = weight.shape
+    return F.pad(weight.float(), (0, -ins % GROUP, 0, -outs % PANEL))
 
 
 def product(matrix: Matrix, x: Tensor, out: Tensor) -> None:

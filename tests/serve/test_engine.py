@@ -4,6 +4,7 @@ import queue
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from helpers.builders import TINY, random_model
@@ -15,8 +16,9 @@ from model.generation.sampling import GREEDY, Sampling
 from model.llama import Transformer
 from serve.engine import CHUNK, Engine, EngineClosed, FinishReason, Progress, QueueFull, Request
 
-MODEL = random_model(TINY)
-CONTEXT = TINY.max_seq_len
+TWO_CHUNKS = replace(TINY, max_seq_len=2 * CHUNK)
+MODEL = random_model(TWO_CHUNKS)
+CONTEXT = TWO_CHUNKS.max_seq_len
 
 
 @pytest.fixture
@@ -66,12 +68,12 @@ def test_forty_requests_at_once_get_the_tokens_that_they_get_alone(engine: Engin
 
 @pytest.mark.parametrize("engine", ["", "all slots"], indirect=True)
 def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
-    system = prompts(1, seed=5)[0][:90] * 2
-    first, longer = Recorded([*system[:150], 7]), Recorded(prompts(1, seed=6)[0][:60], count=90)
+    system = prompts(1, seed=5)[0][:80] * 4
+    first, longer = Recorded([*system[:300], 7]), Recorded(prompts(1, seed=6)[0][:60], count=90)
     engine.submit(first.request, longer.request)
     first.answer()
     longer.answer()  # while it was decoded, the first one's slot was idle
-    second = Recorded([*system[:150], 9, 11])
+    second = Recorded([*system[:300], 9, 11])
     second.request.log_probabilities = 0
     engine.submit(second.request)
     token = second.events.get(timeout=240)
@@ -81,7 +83,7 @@ def test_a_cached_prefix_is_not_computed_again(engine: Engine) -> None:
     assert token.id == exact.id
     assert token.log_probability.logprob == pytest.approx(exact.log_probability.logprob, abs=1e-5)
     assert second.answer() == (alone(MODEL, list(second.request.prompt), GREEDY, 20)[1:], "length")
-    assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 150 // CHUNK * CHUNK) and CHUNK < 150
+    assert (first.request.cached_tokens, second.request.cached_tokens) == (0, 300 // CHUNK * CHUNK) and CHUNK < 300
 
 
 def test_a_request_hears_of_its_place_in_the_queue_and_of_the_tokens_that_are_read(engine: Engine) -> None:
@@ -106,8 +108,9 @@ def test_a_receiver_of_progress_that_fails_ends_its_own_request_alone(engine: En
     assert one.answer()[1] == "cancelled" and other.answer()[1] == "length"
 
 
-def test_int8_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they_get_alone() -> None:
-    model = quantize_(random_model(TINY), "int8")
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_quantized_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they_get_alone(kind: str) -> None:
+    model = quantize_(random_model(TWO_CHUNKS), kind)
     engine = Engine(model, slots=3, max_len=CONTEXT, max_waiting=100)
     system = prompts(1, seed=5)[0][:70] * 3
     texts = [[*system, 7], *prompts(6), [*system[:101], 9, 11], system]
@@ -120,7 +123,7 @@ def test_int8_requests_at_once_and_with_cached_prefixes_get_the_tokens_that_they
 
 
 def test_an_int8_prompt_continues_a_cached_prefix_of_any_length() -> None:
-    engine = Engine(quantize_(random_model(TINY), "int8"), slots=2, max_len=CONTEXT, max_waiting=10)
+    engine = Engine(quantize_(random_model(TWO_CHUNKS), "int8"), slots=2, max_len=CONTEXT, max_waiting=10)
     first, second = Recorded([*range(101), 7], count=1), Recorded([*range(101), 9, 11], count=1)
     for one in (first, second):
         engine.submit(one.request)

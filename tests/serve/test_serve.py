@@ -85,12 +85,13 @@ def test_pages_of_named_origins_may_use_it(tiny_checkpoint: Path) -> None:
         assert client.post("/v1/completions", json=COMPLETION, headers={"Origin": "http://ward.example:3000"}).status_code == 401
 
 
-def test_8_bit_weights_answer_as_the_librarys_and_say_so(tiny_checkpoint: Path) -> None:
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_quantized_weights_answer_as_the_librarys_and_say_so(kind: str, tiny_checkpoint: Path) -> None:
     options = {"max_gen_len": 12, "temperature": 0.0}
-    (expected,) = Llama.build(tiny_checkpoint, quantize="int8").text_completion([COMPLETION["prompt"]], **options)  # type: ignore[arg-type]
-    with program(str(tiny_checkpoint), "--unverified", "--quantize", "int8") as (_, client):
+    (expected,) = Llama.build(tiny_checkpoint, quantize=kind).text_completion([COMPLETION["prompt"]], **options)  # type: ignore[arg-type]
+    with program(str(tiny_checkpoint), "--unverified", "--quantize", kind) as (_, client):
         answer = client.post("/v1/completions", json=COMPLETION).json()
-    assert answer["choices"][0]["text"] == expected.text and answer["system_fingerprint"] == "unverified-int8"
+    assert answer["choices"][0]["text"] == expected.text and answer["system_fingerprint"] == f"unverified-{kind}"
 
 
 def test_the_extraction_tasks_of_training_are_offered(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from model.generation.quantize import QuantizedLinear, quantize_
 from model.llama import Transformer
 
 PROMPTS = [[5, 9, 300], [7, 8, 9, 10, 11, 12, 13], [42], list(range(40))]
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,10 @@ def test_tokens_and_log_probabilities_are_pefts(name: str, precision: str, tmp_p
         answer = [step[row] for step in steps]
         tokens = [token.id for token in answer if token]
         logprobs = [token.log_probability.logprob for token in answer if token and token.log_probability]
-        if precision == "int8":  # PEFT does not round activations, so that it may prefer another of two tokens that are nearly as likely
+        if precision in (
+            "int8",
+            "int4",
+        ):  # PEFT does not round activations, so that it may prefer another of two tokens that are nearly as likely
             assert logprobs == pytest.approx(log_probs_of(peft_model, prompt, tokens), abs=0.05)
         else:
             expected, log_probs = greedy(peft_model, prompt, 8)

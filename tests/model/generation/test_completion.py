@@ -97,8 +97,9 @@ def test_weights_of_any_precision_generate(tiny_checkpoint: Path, dtype: torch.d
     assert Llama.build(tiny_checkpoint, dtype=dtype).text_completion(["fever"], max_gen_len=3)[0].ids
 
 
-def test_int8_is_asked_for_by_name(tiny_checkpoint: Path) -> None:
-    assert Llama.build(tiny_checkpoint, quantize="int8").text_completion(["fever"], max_gen_len=3)[0].ids
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_fewer_bits_are_asked_for_by_name(kind: str, tiny_checkpoint: Path) -> None:
+    assert Llama.build(tiny_checkpoint, quantize=kind).text_completion(["fever"], max_gen_len=3)[0].ids
     with pytest.raises(ValueError, match="not 'int3'"):
         Llama.build(tiny_checkpoint, quantize="int3")
 

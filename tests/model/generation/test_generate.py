@@ -112,7 +112,7 @@ def test_log_probabilities_are_those_of_the_full_forward() -> None:
     assert [t.logprob for t in values if t] == pytest.approx([float(expected[i, n].detach()) for i, n in enumerate(ids[1:])], abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("config", [TINY, replace(TINY, head_dim=6, ffn_dim=37, vocab_size=401, tied=False, n_kv_heads=1)])
 def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "multiplies_bfloat16", lambda device: False)  # in float32, on every processor
@@ -123,7 +123,7 @@ def test_the_c_step_computes_what_torch_computes(kind: str, config: LlamaConfig,
     assert batch._native
     reference._native = None
     # A last digit may round an activation to the next of 255 values.
-    atol = 5e-3 if kind == "int8" else 2e-5
+    atol = 5e-3 if kind in ("int8", "int4") else 2e-5
     hidden = [b._forward(b.cache.allocate(), list(range(3, 17))) for b in (batch, reference)]
     torch.testing.assert_close(*hidden, atol=atol, rtol=1e-5)
     torch.testing.assert_close(*(b._logits(h) for b, h in zip((batch, reference), hidden, strict=True)), atol=atol, rtol=1e-5)

@@ -8,17 +8,19 @@ from gguf import GGUFWriter, TokenType
 
 from model.tokenizer.tokenizer import Tokenizer
 from model.tokenizer.tokenizer_json import added_token, bos_processor, bpe_model
-from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, split_pattern
+from model.tokenizer.vocabulary import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, split_pattern
 
 # tokenizer.ggml.pre: the pre-tokenizers of Hugging Face that they stand for, and the split pattern that both have.
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _LLAMA3_SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
+_QWEN2_SPLIT = _LLAMA3_SPLIT | {"pattern": {"Regex": QWEN2_PATTERN}}
 PRE_TOKENIZERS: dict[str, tuple[Any, str]] = {
     "smollm": (
         {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]},
         DIGITS_PATTERN,
     ),
     "gpt-2": (_BYTE_LEVEL, GPT2_PATTERN),
+    "qwen2": ({"type": "Sequence", "pretokenizers": [_QWEN2_SPLIT, _BYTE_LEVEL | {"use_regex": False}]}, QWEN2_PATTERN),
     "llama-bpe": ({"type": "Sequence", "pretokenizers": [_LLAMA3_SPLIT, _BYTE_LEVEL | {"use_regex": False}]}, LLAMA3_PATTERN),
 }
 WHOLE_WORDS = "llama-bpe"  # a piece that is a token stays one, whatever the merges say
@@ -56,7 +58,8 @@ def add_vocabulary(writer: GGUFWriter, source: dict[str, Any], tokenizer: Tokeni
     model = source["model"]
     if model.get("byte_fallback"):
         raise ValueError(f"{path}: a SentencePiece vocabulary cannot be written to GGUF; its scores are not in tokenizer.json")
-    if source.get("normalizer"):
+    # Without it text that is not in NFC has other ids there; Qwen's own GGUF files are so too.
+    if (source.get("normalizer") or {"type": "NFC"}) != {"type": "NFC"}:
         raise ValueError(f"{path}: llama.cpp applies no normalizer, and this vocabulary has one")
     pattern = split_pattern(source, path)
     pre = next((name for name, (_, known_pattern) in PRE_TOKENIZERS.items() if known_pattern == pattern), None)

@@ -9,9 +9,7 @@ from tokenizers import Tokenizer as TheirTokenizer
 from helpers.builders import sentences
 from helpers.chat_templates import TEMPLATES
 from model.checkpoint.json_file import write_json
-
-# Qwen 2's split, of its releases' tokenizer.json.
-QWEN_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+from model.tokenizer.vocabulary import QWEN2_PATTERN
 
 
 def write_qwen_vocabulary(directory: Path, *, template: str = TEMPLATES["Qwen 3"]) -> Path:
@@ -19,7 +17,7 @@ def write_qwen_vocabulary(directory: Path, *, template: str = TEMPLATES["Qwen 3"
     tokenizer = TheirTokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated"), byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"), byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator([" ".join(pair) for pair in sentences(60)], trainer)

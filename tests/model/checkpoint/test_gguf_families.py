@@ -7,6 +7,7 @@ import torch
 from helpers.builders import TINY, write_tiny_checkpoint
 from helpers.checkpoints import weights
 from helpers.families import write_model
+from helpers.qwen import write_qwen_vocabulary
 
 from bench.llamacpp import LlamaCpp
 from model.checkpoint.config import read_config
@@ -14,6 +15,7 @@ from model.checkpoint.convert import convert
 from model.checkpoint.hf import copy_text_files
 from model.checkpoint.load import load_model
 from model.generation.generate import generate
+from model.tokenizer.tokenizer import Tokenizer
 
 WRITTEN = ("mistral", "qwen2", "qwen3", "gemma3, 6 layers", "olmo2", "smollm3", "granite", "phi3", "phi4-mini")
 REFUSED = {
@@ -54,3 +56,15 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(variant: str, tmp_pat
     with pytest.raises(ValueError, match=REFUSED[variant]):
         convert(source, tmp_path / "model.gguf", "gguf")
     assert not (tmp_path / "model.gguf").exists()
+
+
+def test_qwens_vocabulary_gives_the_same_ids_in_llama_cpp_and_comes_back(tmp_path: Path) -> None:
+    write_model(tmp_path / "source", "qwen3", vocab_size=640)
+    write_qwen_vocabulary(tmp_path / "source")
+    convert(tmp_path / "source", tmp_path / "model.gguf", "gguf", kind="f32")
+    convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
+    texts = ("What are the signs of condition 5?", "Condition 123 shows\n\nfever  and 4.5 mg <think>", "it's   A-1 é 发烧")
+    before, after = Tokenizer.from_path(tmp_path / "source"), Tokenizer.from_path(tmp_path / "back")
+    assert [after.encode(text) for text in texts] == [before.encode(text) for text in texts]
+    with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
+        assert [engine.tokenize(text) for text in texts] == [before.encode(text) for text in texts]

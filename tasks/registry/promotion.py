@@ -16,6 +16,7 @@ from tasks.corpus.params import PreprocessParams
 from tasks.evaluation.scores import read_scores
 from tasks.registry import tracking, versions
 from tasks.registry.audit import append, events
+from tasks.registry.params import RegisterParams
 from tasks.runtime.params import read_section
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, read_seen, seen_digest
@@ -35,6 +36,7 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
     NEEDS_ALLOW_DIRTY = "waits for --allow-dirty"
     NEEDS_REASON = "waits for --why, as another version became champion meanwhile"
+    NEEDS_COMPLIANCE = "waits for compliance.yaml"
     NEEDS_SIGN_OFF = "waits for sign-off"
 
 
@@ -87,13 +89,27 @@ def _set_aliases(client: tracking.MlflowClient, name: str, line: list[str]) -> N
             client.delete_registered_model_alias(name, alias)
 
 
-def apply_decision(client: tracking.MlflowClient, name: str, version: str, number: int, decision: dict[str, Any], *, sign_off: bool) -> str:
-    """Do once what a decision leads to, and write it on the version as ``decision.<n>.outcome``: the text of an ``Outcome``."""
+def apply_decision(
+    client: tracking.MlflowClient,
+    name: str,
+    version: str,
+    number: int,
+    decision: dict[str, Any],
+    *,
+    sign_off: bool,
+    compliance: bool = False,
+) -> str:
+    """Do once what a decision leads to, and write it on the version as ``decision.<n>.outcome``: the text of an ``Outcome``.
+
+    ``sign_off``: a person promotes; ``compliance``: no field of the regulator's folder may be empty.
+    """
     tags = client.get_model_version(name, version).tags
     if earlier := tags.get(f"decision.{number}.outcome"):
         return earlier
-    outcome = _outcome(client, name, version, decision, tags, sign_off=sign_off)
+    outcome = _outcome(client, name, version, decision, tags, _demanded(sign_off=sign_off, compliance=compliance))
     if outcome is Outcome.PROMOTED:
+        if compliance:
+            _add_compliance(client, client.get_model_version(name, version))
         evidence = tags.get(f"decision.{number}.sha256", "")
         promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}", evidence=evidence)
     newest = str(version) == str(versions.versions_of(client, name)[-1].version)
@@ -104,8 +120,9 @@ def apply_decision(client: tracking.MlflowClient, name: str, version: str, numbe
 
 
 def _outcome(
-    client: tracking.MlflowClient, name: str, version: str, decision: dict[str, Any], tags: dict[str, str], *, sign_off: bool
+    client: tracking.MlflowClient, name: str, version: str, decision: dict[str, Any], tags: dict[str, str], demanded: Outcome
 ) -> Outcome:
+    """``demanded``: the outcome where nothing else stands against a promotion."""
     if decision["verdict"] == "refused":
         return Outcome.REFUSED
     if decision["verdict"] not in PROMOTABLE:
@@ -116,7 +133,23 @@ def _outcome(
         return Outcome.NEEDS_ALLOW_DIRTY
     if str(versions.aliases(client, name).get(CHAMPION, "")) not in (_compared(decision), str(version)):
         return Outcome.NEEDS_REASON
+    return demanded
+
+
+def _demanded(*, sign_off: bool, compliance: bool) -> Outcome:
+    """What the params wait for."""
+    from tasks.registry.compliance.export import empty_fields
+
+    if compliance and empty_fields():
+        return Outcome.NEEDS_COMPLIANCE
     return Outcome.NEEDS_SIGN_OFF if sign_off else Outcome.PROMOTED
+
+
+def _add_compliance(client: tracking.MlflowClient, version: Any) -> None:
+    """``ValueError`` where the form of the regulator's folder has empty fields."""
+    from tasks.registry.compliance.export import add_newest  # what writes it costs time, which serving does not pay
+
+    add_newest(client, version)
 
 
 def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdict: str) -> str:
@@ -179,6 +212,8 @@ def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bo
         raise ValueError(f"{label} was compared with {then}, and version {present or 'none'} is champion now; say --why")
     if version.tags.get("code.dirty") != "false" and not allow_dirty:
         raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
+    if read_section("register", RegisterParams).compliance == "required":
+        _add_compliance(client, version)
     evidence = version.tags[f"decision.{number}.sha256"]
     word = f"signed off on decision-{number}.json ({evidence[:12]})" + (f": {why}" if why else "")
     append(client, name, "sign-off", version.version, who=by, why=word, evidence=evidence)

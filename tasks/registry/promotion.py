@@ -138,10 +138,11 @@ def _outcome(
 
 def _demanded(*, sign_off: bool, compliance: bool) -> Outcome:
     """What the params wait for."""
-    from tasks.registry.compliance.export import empty_fields
+    if compliance:
+        from tasks.registry.compliance.export import empty_fields
 
-    if compliance and empty_fields():
-        return Outcome.NEEDS_COMPLIANCE
+        if empty_fields():
+            return Outcome.NEEDS_COMPLIANCE
     return Outcome.NEEDS_SIGN_OFF if sign_off else Outcome.PROMOTED
 
 

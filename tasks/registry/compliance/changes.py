@@ -1,13 +1,14 @@
 """What changed between a version and the champion that it was compared with: code, params, raw files, libraries, scores."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from tasks.registry.compliance.entries import Strict
 from tasks.registry.compliance.evidence import MAX_LISTED, Evidence
 from tasks.registry.standards.bom import raw_files
 
-_COUNTED = ("withdrawn", "allow")  # params that list records or names: how many alone
+_COUNTED = ("withdrawn", "allow", "prompts")  # params that list records, names or texts: how many alone
 
 
 class Change(Strict):
@@ -54,7 +55,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Chan
         yield Change(subject="code", before=old, now=new)
     for subject in ("params", "versions"):
         yield from _differences(_of_stages(before, subject), _of_stages(now, subject))
-    yield from _raw_files(raw_files(before), raw_files(now))
+    yield from _raw_files(before, now)
 
 
 def _of_stages(document: Mapping[str, Any], subject: str) -> dict[str, str]:
@@ -73,7 +74,8 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif path.rpartition(".")[2] in _COUNTED and isinstance(value, list):
         yield path, f"{len(value)} entries"
     else:
-        yield path, str(value)
+        # Where a file lay on a machine is nobody's business.
+        yield path, PurePath(value).name if isinstance(value, str) and value.startswith("/") else str(value)
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
@@ -83,9 +85,13 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[
             yield Change(subject=path, before=old, now=new)
 
 
-def _raw_files(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
-    changed = [path for path in sorted(before.keys() | now.keys()) if before.get(path) != now.get(path)]
-    for path in changed[:MAX_LISTED]:
-        yield Change(subject=f"raw file {path}", before=before.get(path, "not there"), now=now.get(path, "not there"))
-    if len(changed) > MAX_LISTED:
-        yield Change(subject="raw files", before=f"{len(before):,}", now=f"{len(now):,}, of which {len(changed):,} differ")
+def _raw_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
+    """Those that the manifest calls public by name; of others, whose names may be somebody's, how many."""
+    old, new = raw_files(before), raw_files(now)
+    public = {entry["path"] for entry in (*before["corpus"], *now["corpus"]) if entry.get("public") is True}
+    changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+    listed = [path for path in changed if path in public][:MAX_LISTED]
+    for path in listed:
+        yield Change(subject=f"raw file {path}", before=old.get(path, "not there"), now=new.get(path, "not there"))
+    if rest := len(changed) - len(listed):
+        yield Change(subject="raw files", before=f"{len(old):,}", now=f"{len(new):,}; {rest:,} others were added, changed or removed")

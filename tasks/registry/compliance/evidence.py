@@ -205,12 +205,24 @@ def damage(evidence: Evidence) -> list[str]:
     rows = (evidence.document.get("deidentification") or {}).get("damage") or []
     if not rows:
         return [f"{NOT_MEASURED}: clinical text that the cleaning changes"]
-    return [f"Clinical text that the cleaning changes, as a share: {_shares(rows)}"]
+    seen = [row for row in rows if row.get("spans", 1)]
+    unseen = ", ".join(row["name"] for row in rows if row not in seen)
+    return [
+        *([f"Clinical text that the cleaning changes, as a share: {_shares(seen)}"] if seen else []),
+        *([f"{NOT_MEASURED}: changes of {unseen}, of which the corpus has none"] if unseen else []),
+    ]
+
+
+def max_damage(evidence: Evidence) -> list[str]:
+    """Above which damage the pipeline stops."""
+    params = evidence.stage("preprocess").get("params") or {}
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in sorted((params.get("max_damage") or {}).items()))
+    return [f"The stage preprocess fails above a share of: {limits}"] if limits else []
 
 
 def _shares(rows: Sequence[Mapping[str, Any]]) -> str:
     def named(row: Mapping[str, Any]) -> str:
-        half = f", {row['half']}" if row.get("half") == "all" else ""
+        half = f" ({row['half']} of them)" if row["name"] == "hard_negatives" else ""
         return f"{row['name']}{half} {row['share']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
     return "; ".join(map(named, rows)) + "; intervals at 95 %"

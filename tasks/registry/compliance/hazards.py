@@ -5,7 +5,7 @@ Severity, probability of harm and residual risk are a person's to say; what was 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tasks.evaluation.metrics import METRICS, current_name, label
 from tasks.registry.compliance import evidence as known
@@ -70,6 +70,7 @@ HAZARDS: Mapping[str, Hazard] = {
         "The model learns from text that says something else than the note",
         "Wrong answers",
         sources=(known.damage, known.annotation),
+        controls=(known.max_damage,),
     ),
     "useless_answers": Hazard(
         "Answers do not end, are empty or repeat themselves",
@@ -152,11 +153,21 @@ def _gate(evidence: Evidence, hazard: Hazard) -> Iterator[str]:
     """The limits that the gate sets to these metrics."""
     names = {metric for metric, _ in hazard.metrics}
     for rule in evidence.gate.get("thresholds", []):
-        metric = current_name(rule["metric"])
-        if metric not in names:
-            continue
-        of = {"tuned": "is", "change": "less the base model's is"}[rule["figure"]]
-        for word, limit in (("at least", rule.get("min")), ("at most", rule.get("max"))):
-            if limit is not None:
-                split = f", split {rule['split']}" if rule.get("split") else ""
-                yield f"The gate demands that {label(metric)}{split} {of} {word} {METRICS[metric].format(limit)}"
+        if (metric := current_name(rule["metric"])) in names:
+            than = " less the base model's" if rule["figure"] == "change" else ""
+            for word, limit in (("at least", _value(rule, "min", "least")), ("at most", _value(rule, "max", "most"))):
+                if limit is not None:
+                    yield f"Gate: {_named(metric, rule)}{than}: {word} {METRICS[metric].format(limit)}"
+    for rule in _value(evidence.gate, "guardrails", "guarded") or []:
+        metric, instead = current_name(rule["metric"]), current_name(rule.get("unless", ""))
+        if metric in names and instead not in {measured for measured, _ in evidence.rows}:
+            yield f"Gate: {_named(metric, rule)}: worse than the champion's by at most {METRICS[metric].format(rule['margin'])}"
+
+
+def _value(content: Mapping[str, Any], key: str, former: str) -> Any:
+    """A value of params, which older versions have under a former key."""
+    return content.get(key, content.get(former))
+
+
+def _named(metric: str, rule: Mapping[str, Any]) -> str:
+    return label(metric) + (f", split {rule['split']}" if rule.get("split") else "")

@@ -45,7 +45,7 @@ _PAGE = html.page(
 {% endfor %}</ul>{% endif %}
 {% endmacro %}
 {% macro entries(list) %}
-<table><tr><th>no.<th>question<th>answer</tr>
+<table class="entries"><tr><th>no.<th>question<th>answer</tr>
 {% for entry in list %}
 <tr><td class="id">{{ entry.id }}<td>{{ entry.title }}<td>
 {% for key, text in entry.statements.items() %}{{ statement(key, text) }}{% endfor %}
@@ -69,7 +69,7 @@ compliance.yaml.</p>
 <h2 id="hazards">Hazards</h2>
 <p>In the manner of ISO 14971: what may go wrong, what was measured of it, what stands against it. A person says how severe and how
 probable the harm is, and whether the risk that stays is acceptable.</p>
-<table><tr><th>hazard<th>measured<th>against it<th>assessed by a person</tr>
+<table class="hazards"><tr><th>hazard<th>measured<th>against it<th>assessed by a person</tr>
 {% for hazard in document.hazards %}
 <tr><td><b>{{ hazard.hazard }}.</b> {{ hazard.situation }}. Harm: {{ hazard.harm }}.<td>{{ evidence(hazard.evidence) }}
 <td>{% if hazard.controls %}{{ evidence(hazard.controls) }}{% else %}nothing that the pipeline demands{% endif %}
@@ -87,7 +87,7 @@ probable the harm is, and whether the risk that stays is acceptable.</p>
 {{ evidence(log.reasons) }}
 {% if log.scores %}<h3>Scores, challenger less champion</h3>{{ evidence(log.scores) }}{% endif %}
 {% if log.changes %}
-<table><tr><th>what<th>before<th>now</tr>
+<table class="changes"><tr><th>what<th>before<th>now</tr>
 {% for change in log.changes %}
 <tr><td>{{ change.subject }}<td>{{ change.before }}<td>{{ change.now }}</tr>
 {% endfor %}
@@ -105,18 +105,20 @@ probable the harm is, and whether the risk that stays is acceptable.</p>
 
 <h2 id="chai">CHAI's Applied Model Card</h2>
 <p>The same as XML by CHAI's schema v0.2: chai-applied-model-card.xml.</p>
-<table><tr><th>element<th>content</tr>
+<table class="card"><tr><th>element<th>content</tr>
 {% for name, lines in card %}
 <tr><td>{{ name }}<td>{% for line in lines %}
 <p{% if line.startswith(to_fill_in) %} class="empty"{% elif not_measured(line.removeprefix("* ")) %} class="unmeasured"{% endif %}>
-{{- line.removeprefix("* ") }}</p>
+{{- line.replace("* ", "• ", 1) if line.startswith("* ") else line }}</p>
 {% endfor %}</tr>
 {% endfor %}
 </table>
 """,
     style="""body { max-width: 76rem } table { table-layout: fixed } td, th { overflow-wrap: anywhere } td p { margin: .2rem 0 }
 ul { margin: .2rem 0; padding-left: 1.1rem } nav a { margin-right: 1rem } .id { white-space: nowrap }
-th:first-child:nth-last-child(3) { width: 7rem } h2 { margin-top: 2.5rem }
+.hazards th:first-child { width: 20% } .hazards th:nth-child(2) { width: 35% }
+.entries th:first-child { width: 6.5rem } .entries th:nth-child(2), .changes th:first-child, .card th:first-child { width: 32% }
+h2 { margin-top: 2.5rem }
 .person { border-left: 3px solid #4a7ab5; padding-left: .5rem; white-space: pre-wrap }
 .empty { background: #fff3d6; border-left: 3px solid #b07a00; padding: .1rem .5rem }
 .unmeasured { color: #6a6a6a; font-style: italic }

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from jsonschema import Draft202012Validator
 from lxml import etree
 from ruamel.yaml import YAML
 
+from tasks.registry.compliance import evidence as known
 from tasks.registry.compliance import form
 from tasks.registry.compliance.chai import NAMESPACE, TO_FILL_IN
+from tasks.registry.compliance.changes import change_log
 from tasks.registry.compliance.document import schema
-from tasks.registry.compliance.hazards import HAZARDS
+from tasks.registry.compliance.evidence import Compared, Evidence
+from tasks.registry.compliance.hazards import HAZARDS, assessed
 from tasks.registry.compliance.names import CARD, DOCUMENT, PAGE, SCHEMA
+from tasks.registry.model_card import BaseTerms
 from tasks.registry.params import RegisterParams
 from tasks.runtime.digests import sha256
 from tasks.runtime.params import read_section
@@ -82,6 +87,84 @@ def test_the_default_params_demand_no_form_and_keep_their_digest() -> None:
     assert params.compliance == "none" and "compliance" not in params.model_dump_json()
     demanding = RegisterParams.model_validate(params.model_dump() | {"compliance": "required"})
     assert '"compliance":"required"' in demanding.model_dump_json()
+
+
+TERMS = BaseTerms("a base", "a licence", "none", "other")
+
+
+def passport(
+    *, raw: dict[str, str], public: Sequence[str] = (), params: Json | None = None, damage: Sequence[Json] = (), commit: str = "a"
+) -> Json:
+    """What sentences and changes are made from, of a passport."""
+    row = {"metric": "hallucinated", "split": "test", "items": 12}
+    row |= {whose: {"value": 0.25, "low": 0.125, "high": 0.5} for whose in ("base", "tuned", "change")}
+    return {
+        "version": {"name": NAME, "number": 2, "made": "2026-11-28T00:00:00+00:00"},
+        "code": {"commit": commit, "dirty": "false"},
+        "corpus": [{"path": path, "licence": "MIT", "public": True} for path in public],
+        "trees": {"data": {"dvc": "d", "files": raw}, "artifacts/model": {"dvc": "m", "files": {}}},
+        "gates": {},
+        "deidentification": {"recall": [], "damage": list(damage)},
+        "decision": {"verdict": "better", "reasons": ["It is."], "table": [row]},
+        "stages": {"preprocess": {"params": params or {}, "metrics": {}}},
+    }
+
+
+def evidence_of(document: Json, *, before: Json | None = None, gate: Json | None = None) -> Evidence:
+    return Evidence(document, TERMS, [], Compared(1, before) if before else None, gate or {})
+
+
+class TestEvidence:
+    def test_the_change_log_counts_what_may_be_somebodys_and_names_the_rest(self) -> None:
+        before = passport(raw={"Smith.txt": "1", "terms.obo": "1"}, params={"withdrawn": [], "seed": 1, "source": "/home/smith/base"})
+        now = passport(
+            raw={"Jones.txt": "2", "terms.obo": "2"},
+            public=["terms.obo"],
+            params={"withdrawn": ["id-7"], "seed": 1, "source": "/home/jones/tuned"},
+            commit="b",
+        )
+        changes = {change.subject: (change.before, change.now) for change in change_log(evidence_of(now, before=before)).changes}
+        assert changes == {
+            "code": ("a", "b"),
+            "params: preprocess.source": ("base", "tuned"),
+            "params: preprocess.withdrawn": ("0 entries", "1 entries"),
+            "raw file terms.obo": ("1", "2"),
+            "raw files": ("2", "2; 2 others were added, changed or removed"),
+        }
+
+    def test_without_a_champion_or_its_passport_the_change_log_says_so(self) -> None:
+        document = passport(raw={})
+        assert change_log(evidence_of(document)).compared_with == "There was no champion to compare with"
+        unread = Evidence(document, TERMS, [], Compared(1, None), {})
+        assert change_log(unread).compared_with == f"{NAME} version 1, whose passport cannot be read any more"
+        assert change_log(unread).changes == []
+
+    def test_a_figure_of_nothing_is_not_measured(self) -> None:
+        rows = [
+            {"name": "value", "spans": 10, "share": 0.1, "low": 0.02, "high": 0.4},
+            {"name": "dose", "spans": 0, "share": 0.0, "low": 0.0, "high": 1.0},
+        ]
+        assert known.damage(evidence_of(passport(raw={}, damage=rows))) == [
+            "Clinical text that the cleaning changes, as a share: value 0.100 (0.020 to 0.400); intervals at 95 %",
+            "not measured: changes of dose, of which the corpus has none",
+        ]
+
+    def test_the_limits_of_the_gate_stand_against_a_hazard(self) -> None:
+        thresholds = [
+            {"metric": "hallucinated", "split": "test", "figure": "tuned", "max": 0.1},
+            {"metric": "stop", "figure": "tuned", "min": 1},
+        ]
+        guardrails = [
+            {"metric": "hallucinated", "split": "test", "margin": 0.05},
+            {"metric": "hallucinated", "margin": 0.2, "unless": "hallucinated"},
+        ]
+        evidence = evidence_of(passport(raw={}), gate={"thresholds": thresholds, "guardrails": guardrails})
+        hazard = next(assessed(evidence, form.statements(form.parse(form.empty_form()))))
+        assert hazard.controls == [
+            "Gate: extracted values that the note does not state, split test: at most 10.0 %",
+            "Gate: extracted values that the note does not state, split test: worse than the champion's by at most 5.0 %",
+        ]
+        assert [(figure.value, figure.low, figure.high, figure.items) for figure in hazard.figures] == [(0.25, 0.125, 0.5, 12)]
 
 
 def chai_schema() -> etree.XMLSchema:

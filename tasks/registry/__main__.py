@@ -93,10 +93,10 @@ def list_(_: argparse.Namespace) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Make a version champion; ``ValueError`` says why it must not be."""
-    from tasks.registry import promotion
+    from tasks.registry import outcomes
 
     name = _name()
-    number = promotion.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
+    number = outcomes.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
     print(f"{name} version {number} is champion")
 
 

@@ -138,7 +138,7 @@ def _decide(client: Any, candidate: Candidate, version: Any, run_ids: dict[str, 
 
 def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -> dict[str, Any]:
     """Apply the decision on the candidate's evaluation, and say what the version carries."""
-    from tasks.registry import promotion
+    from tasks.registry import outcomes, promotion
 
     name, digests = candidate.params.name, candidate.digests
     number = _number(version.tags, candidate.case)
@@ -148,7 +148,7 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
     else:
         _keep_trail(client, candidate, version)
         demanded = {key: getattr(candidate.params, key) == "required" for key in ("sign_off", "compliance")}
-        outcome = promotion.apply_decision(client, name, version.version, number, decision, **demanded)
+        outcome = outcomes.apply_decision(client, name, version.version, number, decision, **demanded)
         commit = version.tags.get("code.commit", "")
         descriptions.describe_version(client, version, descriptions.of_version(decision, number, outcome, candidate.behind, commit))
         descriptions.describe_model(client, name)

@@ -14,6 +14,7 @@ from tasks.registry.compliance import form
 from tasks.registry.compliance.evidence import Compared, Evidence
 from tasks.registry.compliance.files import write_compliance
 from tasks.registry.compliance.names import DOCUMENT, FOLDER
+from tasks.registry.lineage.passport import COPY, FILE
 from tasks.registry.model_card import base_terms
 from tasks.registry.standards.export import passport_of
 from tasks.runtime.digests import sha256
@@ -43,7 +44,7 @@ def compared_with(client: "MlflowClient", name: str, champion: Mapping[str, Any]
     number = int(champion["version"])
     try:
         version = versions.version_of(client, name, str(number))
-        return Compared(number, passport_of(version, versions.artifact(client, str(version.run_id), "")))
+        return Compared(number, _passport(client, version))
     except (ValueError, OSError):
         return Compared(number, None)
 
@@ -88,15 +89,24 @@ def add_newest(client: "MlflowClient", version: Any) -> None:
 
 def _evidence(client: "MlflowClient", version: Any) -> Evidence:
     """What is known of a registered version."""
-    artifacts = versions.artifact(client, str(version.run_id), "")
-    document = passport_of(version, artifacts)
-    decision = json.loads((artifacts / "decision-1.json").read_bytes())
+    document = _passport(client, version)
+    decision = json.loads(_artifact(client, version, "decision-1.json").read_bytes())
     source = str((document["stages"].get("base", {}).get("params") or {}).get("source", ""))
-    params = artifacts / PARAMS.name
+    config = read_config(_artifact(client, version, f"{COPY}config.json").parent)
+    has_params = PARAMS.name in document["artifacts"]
     return Evidence(
         document=document,
-        terms=base_terms(source, read_config(artifacts / "checkpoint").vocab_size),
+        terms=base_terms(source, config.vocab_size),
         comparisons=decision.get("comparisons") or [],
         compared=compared_with(client, version.name, decision.get("champion")),
-        gate=load(params).get("register", {}) if params.exists() else {},
+        gate=load(_artifact(client, version, PARAMS.name)).get("register", {}) if has_params else {},
     )
+
+
+def _passport(client: "MlflowClient", version: Any) -> dict[str, Any]:
+    return passport_of(version, _artifact(client, version, FILE).parent)
+
+
+def _artifact(client: "MlflowClient", version: Any, name: str) -> Path:
+    """One file: a server would send the weights with the folder."""
+    return versions.artifact(client, str(version.run_id), name)

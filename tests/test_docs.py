@@ -74,6 +74,8 @@ ELSEWHERE = {
     "python -m tasks.registry record ID": "test_lineage.py",
     "python -m tasks.registry audit": "test_registry.py",
     "python -m tasks.registry standards": "test_standards.py",
+    "python -m tasks.registry compliance": "test_compliance.py",
+    "cp FOLDER/compliance.yaml .": "test_compliance.py",
     "model_signing verify key DIR": "test_verification.py",
     "python -m tasks.registry verify --deployed": "test_lineage.py",
     "python -m tasks.registry promote": "test_registry.py",

@@ -55,6 +55,9 @@ def _add_version_commands(commands: Any) -> None:
     exporting = _command(commands, standards, "write a version's bill of materials, attestations and metadata of its corpus")
     exporting.add_argument("version", help=VERSION)
     exporting.add_argument("folder", type=Path, help="a directory that does not exist yet")
+    filing = _command(commands, compliance, "write a version's regulator's folder, with what compliance.yaml states")
+    filing.add_argument("version", help=VERSION)
+    filing.add_argument("folder", type=Path, help="a directory that does not exist yet")
     listing = _command(commands, sbom, "write the bill of materials of this project, from requirements.lock")
     listing.add_argument("file", type=Path)
     locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
@@ -90,10 +93,10 @@ def list_(_: argparse.Namespace) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Make a version champion; ``ValueError`` says why it must not be."""
-    from tasks.registry import promotion
+    from tasks.registry import outcomes
 
     name = _name()
-    number = promotion.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
+    number = outcomes.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
     print(f"{name} version {number} is champion")
 
 
@@ -146,6 +149,14 @@ def standards(options: argparse.Namespace) -> None:
     from tasks.registry.standards import export
 
     for path in export.export(options.version, options.folder):
+        print(path)
+
+
+def compliance(options: argparse.Namespace) -> None:
+    """Write the regulator's folder of a version; also of one that was registered before there was any."""
+    from tasks.registry.compliance.export import export
+
+    for path in export(options.version, options.folder):
         print(path)
 
 

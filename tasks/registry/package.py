@@ -24,6 +24,11 @@ from tasks.corpus.shards.format import Shards
 from tasks.evaluation.findings import findings
 from tasks.registry import model_signer, versions
 from tasks.registry.base_terms import BaseTerms, base_terms
+from tasks.registry.compliance import form
+from tasks.registry.compliance.evidence import Compared, Evidence
+from tasks.registry.compliance.export import tags_of
+from tasks.registry.compliance.files import write_compliance
+from tasks.registry.compliance.names import FOLDER
 from tasks.registry.gate import Decision
 from tasks.registry.lineage import model_signature
 from tasks.registry.lineage import page as lineage_page
@@ -35,7 +40,7 @@ from tasks.registry.versions import Package
 from tasks.runtime.artifacts import DATA_POINTER, DEIDENTIFICATION, DVC_LOCK, DVC_YAML, RAW, REPORTS
 from tasks.runtime.digests import sha256
 from tasks.runtime.files import write_whole
-from tasks.runtime.params import PARAMS
+from tasks.runtime.params import PARAMS, load
 from tasks.training.exposure import FILE as SEEN
 from tasks.training.exposure import Seen, read_seen, seen_digest
 from tasks.training.exposure import write_seen as write_seen_file
@@ -66,6 +71,7 @@ class Contents:
     documents: Sequence[Path]  # the decision's files
     metrics: Mapping[str, Any]  # the evaluation's table
     annotation: Figures | None  # of the site's own notes
+    compared: Compared | None  # the champion that the decision is about
 
 
 def make(folder: Path, contents: Contents, number: int) -> Package:
@@ -87,14 +93,21 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
     document["artifacts"] = listed(folders, [])
     write_standards(folder / "standards", document, terms, key, lock=LOCK.read_text(encoding="utf-8") if LOCK.exists() else "")
-    folders.append(("standards", folder / "standards"))
+    form_text = form.text_here()
+    write_compliance(folder / FOLDER, _evidence(contents, document, terms), form_text)
+    folders += [("standards", folder / "standards"), (FOLDER, folder / FOLDER)]
     files = [*(path for path in REPRODUCTION if path.exists()), folder / SEEN, page, *contents.documents]
     document["artifacts"] = listed(folders, files)
     spellings = versions.note_forms(contents.name, number)
     document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in spellings]}
     write_whole(folder / FILE, document)
     signed, tags = _sign(folder / FILE, key, [contents.tuned, added])
-    return Package(folders, [*files, *signed], tags)
+    return Package(folders, [*files, *signed], tags | tags_of(form_text))
+
+
+def _evidence(contents: Contents, document: Mapping[str, Any], terms: BaseTerms) -> Evidence:
+    comparisons = [asdict(comparison) for comparison in contents.decision.comparisons]
+    return Evidence(document, terms, comparisons, contents.compared, load(PARAMS)["register"])
 
 
 def _copy_tasks(trees: Iterable[Path], folder: Path) -> None:

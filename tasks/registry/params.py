@@ -101,3 +101,5 @@ class RegisterParams(GateParams):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     sign_off: Literal["none", "required"]
+    # Left out of the section's digest where it is the default, as params from before it have none.
+    compliance: Literal["none", "required"] = Field("none", exclude_if=lambda value: value == "none")

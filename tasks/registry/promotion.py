@@ -2,14 +2,13 @@
 
 The aliases of the registered model are `champion`, `challenger` (the newest version that may still become champion) and `previous`. What
 happened to them stands in the audit trail (audit.py); the champions' order, which a rollback goes back along, is read from that. Whether
-a version is good enough is not decided here.
+a version is good enough is not decided here, nor what a decision leads to (outcomes.py).
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any
 
 from tasks.corpus.params import PreprocessParams
@@ -23,22 +22,6 @@ from tasks.training.exposure import Seen, read_seen, seen_digest
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 EXPOSURE = "2"  # of what a taint follows from: a version that was asked before it is asked again
 TRAINING = ("train", "validation")  # the splits that training reads
-PROMOTABLE = ("first", "better")
-
-
-class Outcome(StrEnum):
-    """What a decision led to. The value is the text of the version's tag ``decision.<n>.outcome``."""
-
-    PROMOTED = "promoted"
-    KEPT = "kept"
-    REFUSED = "refused"
-    TAINTED = "tainted"
-    NEEDS_ALLOW_DIRTY = "waits for --allow-dirty"
-    NEEDS_REASON = "waits for --why, as another version became champion meanwhile"
-    NEEDS_SIGN_OFF = "waits for sign-off"
-
-
-CLOSED = (Outcome.REFUSED, Outcome.TAINTED, Outcome.PROMOTED)  # outcomes after which the version is no challenger
 
 
 def champions(happened: Iterable[dict[str, Any]]) -> list[str]:
@@ -87,38 +70,6 @@ def _set_aliases(client: tracking.MlflowClient, name: str, line: list[str]) -> N
             client.delete_registered_model_alias(name, alias)
 
 
-def apply_decision(client: tracking.MlflowClient, name: str, version: str, number: int, decision: dict[str, Any], *, sign_off: bool) -> str:
-    """Do once what a decision leads to, and write it on the version as ``decision.<n>.outcome``: the text of an ``Outcome``."""
-    tags = client.get_model_version(name, version).tags
-    if earlier := tags.get(f"decision.{number}.outcome"):
-        return earlier
-    outcome = _outcome(client, name, version, decision, tags, sign_off=sign_off)
-    if outcome is Outcome.PROMOTED:
-        evidence = tags.get(f"decision.{number}.sha256", "")
-        promote(client, name, version, who="register", why=f"decision {number}: {decision['reasons'][0]}", evidence=evidence)
-    newest = str(version) == str(versions.versions_of(client, name)[-1].version)
-    if outcome not in CLOSED and newest and str(version) not in champions(events(client, name)):
-        client.set_registered_model_alias(name, CHALLENGER, version)
-    client.set_model_version_tag(name, version, f"decision.{number}.outcome", outcome.value)
-    return outcome.value
-
-
-def _outcome(
-    client: tracking.MlflowClient, name: str, version: str, decision: dict[str, Any], tags: dict[str, str], *, sign_off: bool
-) -> Outcome:
-    if decision["verdict"] == "refused":
-        return Outcome.REFUSED
-    if decision["verdict"] not in PROMOTABLE:
-        return Outcome.KEPT
-    if tags.get("tainted"):
-        return Outcome.TAINTED
-    if tags.get("code.dirty") != "false":
-        return Outcome.NEEDS_ALLOW_DIRTY
-    if str(versions.aliases(client, name).get(CHAMPION, "")) not in (_compared(decision), str(version)):
-        return Outcome.NEEDS_REASON
-    return Outcome.NEEDS_SIGN_OFF if sign_off else Outcome.PROMOTED
-
-
 def objection(client: tracking.MlflowClient, version: Any, *, alias: str, verdict: str) -> str:
     """What stands against letting a version answer, in words; empty where nothing does.
 
@@ -149,42 +100,6 @@ def latest_decision(client: tracking.MlflowClient, version: Any, number: int = 0
         raise ValueError(f"{version.name} version {version.version} carries no decision; run 'dvc repro register'")
     path = versions.artifact(client, version.run_id, f"decision-{number}.json")
     return number, json.loads(path.read_text(encoding="utf-8"))
-
-
-def _compared(decision: dict[str, Any]) -> str:
-    """The version that was champion when a decision was made; empty where there was none."""
-    return str((decision["champion"] or {}).get("version", ""))
-
-
-def promote_by_hand(name: str, which: str, *, by: str, why: str, allow_dirty: bool) -> str:
-    """Promote on a person's word; ``ValueError`` says what stands against it."""
-    client = tracking.connect()
-    version = versions.find(client, which)
-    if version.name != name:
-        raise ValueError(f"{which} is not of {name}, the model of params.yaml")
-    mark_tainted(client, name, withdrawn())
-    version = client.get_model_version(name, version.version)
-    label = f"{name} version {version.version}"
-    number, decision = latest_decision(client, version)
-    reasons = " ".join(decision["reasons"])
-    if tainted := version.tags.get("tainted"):
-        raise ValueError(f"{label} is tainted and cannot be promoted: {tainted}")
-    if decision["verdict"] == "refused":
-        raise ValueError(f"{label} was refused by decision {number} and cannot be promoted: {reasons}")
-    if decision["verdict"] not in PROMOTABLE and not why:
-        raise ValueError(f"{label} was not found better by decision {number}: {reasons} If it is to be champion all the same, say --why")
-    compared, present = _compared(decision), str(versions.aliases(client, name).get(CHAMPION, ""))
-    if present not in (compared, str(version.version)) and not why:
-        then = f"version {compared}" if compared else "no champion"
-        raise ValueError(f"{label} was compared with {then}, and version {present or 'none'} is champion now; say --why")
-    if version.tags.get("code.dirty") != "false" and not allow_dirty:
-        raise ValueError(f"{label} was made with uncommitted code and cannot be rebuilt from its commit; --allow-dirty promotes it anyway")
-    evidence = version.tags[f"decision.{number}.sha256"]
-    word = f"signed off on decision-{number}.json ({evidence[:12]})" + (f": {why}" if why else "")
-    append(client, name, "sign-off", version.version, who=by, why=word, evidence=evidence)
-    promote(client, name, version.version, who=by, why=word + (" (dirty allowed)" if allow_dirty else ""), evidence=evidence)
-    client.set_model_version_tag(name, version.version, f"decision.{number}.outcome", Outcome.PROMOTED.value)
-    return version.version
 
 
 def seen_by(client: tracking.MlflowClient, version: Any, ids: Iterable[str]) -> dict[str, Seen] | None:

@@ -138,16 +138,17 @@ def _decide(client: Any, candidate: Candidate, version: Any, run_ids: dict[str, 
 
 def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -> dict[str, Any]:
     """Apply the decision on the candidate's evaluation, and say what the version carries."""
-    from tasks.registry import promotion
+    from tasks.registry import outcomes, promotion
 
-    name, digests, sign_off = candidate.params.name, candidate.digests, candidate.params.sign_off == "required"
+    name, digests = candidate.params.name, candidate.digests
     number = _number(version.tags, candidate.case)
     decision = promotion.latest_decision(client, version, number)[1]
     if dry_run:
         outcome = version.tags.get(f"decision.{number}.outcome", "")
     else:
         _keep_trail(client, candidate, version)
-        outcome = promotion.apply_decision(client, name, version.version, number, decision, sign_off=sign_off)
+        demanded = {key: getattr(candidate.params, key) == "required" for key in ("sign_off", "compliance")}
+        outcome = outcomes.apply_decision(client, name, version.version, number, decision, **demanded)
         commit = version.tags.get("code.commit", "")
         descriptions.describe_version(client, version, descriptions.of_version(decision, number, outcome, candidate.behind, commit))
         descriptions.describe_model(client, name)
@@ -205,7 +206,7 @@ def _digests(records: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, s
 
 def _case(evaluation: str, params: RegisterParams) -> str:
     """What a decision is about; params that only say who promotes are no part of it."""
-    gate = params.model_dump_json(exclude={"sign_off", "name"})
+    gate = params.model_dump_json(exclude={"sign_off", "compliance", "name"})
     return hashlib.sha256(f"{evaluation}\n{gate}".encode()).hexdigest()
 
 
@@ -223,7 +224,9 @@ def _decision_tags(number: int, decision: Decision, document: Path, case: str) -
 def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge, folder: Path) -> Any:
     """A new version, with its first decision."""
     from tasks.registry import challenge, package, site_annotation, tracking, versions
+    from tasks.registry.compliance.export import compared_with
 
+    client = tracking.connect()
     metrics, annotation = _metrics(candidate.evaluation), site_annotation.annotation_of(candidate.behind)
     document = challenge.write_decision(folder, 1, challenged, candidate.evaluation)
     contents = package.Contents(
@@ -242,10 +245,11 @@ def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge
         documents=[document, document.with_suffix(".html")],
         metrics=metrics,
         annotation=annotation,
+        compared=compared_with(client, candidate.params.name, challenged.champion),
     )
     tags = site_annotation.tags(annotation) | candidate.digests | {f"run.{stage}": run for stage, run in run_ids.items()}
     return versions.create_version(
-        tracking.connect(),
+        client,
         candidate.params.name,
         lambda number: package.make(folder / f"package-{number}", contents, number),
         tags=tags | findings.tags(metrics) | _decision_tags(1, challenged.decision, document, candidate.case),

@@ -49,7 +49,11 @@ def test_the_default_params_are_valid() -> None:
             "register.primary.0.min_improvment: unknown key; did you mean 'min_improvement'?",
         ),
         ("{metric: empty, margin:", "{metric: empty, marging: 1, margin:", "marging: unknown key; did you mean 'margin'?"),
-        ("  sign_off:", "  zzz: 1\n  sign_off:", "register.zzz: unknown key; there are primary, thresholds, guardrails, name, sign_off"),
+        (
+            "  sign_off:",
+            "  zzz: 1\n  sign_off:",
+            "register.zzz: unknown key; there are primary, thresholds, guardrails, name, sign_off, compliance",
+        ),
         ("  ood: [", "  other: [", "preprocess.other was renamed: preprocess.ood"),
         ("    injections:", "    plantings:", "preprocess.deidentify.plantings was renamed: preprocess.deidentify.injections"),
         ("  guardrails:", "  guarded:", "register.guarded was renamed: register.guardrails"),

@@ -8,6 +8,7 @@ and its origin is unknown.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ruamel.yaml import YAML
 
+from tasks.registry.compliance.names import DOCUMENT, FOLDER
 from tasks.registry.lineage import model_signature, passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
@@ -163,7 +165,7 @@ def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Fin
             decision = json.loads((folder / name).read_bytes())
             later |= {f"evaluation-{number}/{path}": sha for path, sha in decision["evaluation"].items()}
             later |= decision.get("files") or decision.get("beside", {})  # the latter up to format 1
-    yield from passport.compare_version(passport_read.document, folder, called=called, later=later)
+    yield from passport.compare_version(passport_read.document, folder, called=called, later=later | _later_forms(folder, version))
     # The checkpoint carries copies, so that it can be deployed alone.
     for name, tag in ((passport.FILE, "passport.sha256"), (SIGNATURE, "passport.signature")):
         stored, copy = folder / name, folder / "checkpoint" / name
@@ -171,6 +173,23 @@ def in_registry(folder: Path, version: Any, passport_read: Read) -> Iterator[Fin
         actual = regular_sha256(copy) if os.path.lexists(copy) else None
         if actual != expected:
             yield Finding("absent" if actual is None else "differs", f"{called}/checkpoint", name)
+
+
+def _later_forms(folder: Path, version: Any) -> dict[str, str]:
+    """Digests of the regulator's folders that came after the passport; those of their files stand in the document of each."""
+    later: dict[str, str] = {}
+    for tag, digest in version.tags.items():
+        if (match := _LATER_FORM.fullmatch(tag)) is None:
+            continue
+        name = f"{FOLDER}-{match[1]}/{DOCUMENT}"
+        later[name] = digest
+        if (folder / name).is_file() and regular_sha256(folder / name) == digest:
+            files = json.loads((folder / name).read_bytes())["files"]
+            later |= {f"{FOLDER}-{match[1]}/{path}": sha for path, sha in files.items()}
+    return later
+
+
+_LATER_FORM = re.compile(r"compliance\.(\d+)\.sha256")
 
 
 def here(document: dict[str, Any]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tasks.registry import tracking, versions
 from tasks.registry.base_terms import base_terms
@@ -19,10 +20,7 @@ def export(which: str, folder: Path) -> list[Path]:
     client = tracking.connect()
     version = versions.find(client, which)
     artifacts = versions.artifact(client, str(version.run_id), "")
-    document = read_passport(artifacts / FILE)
-    if document["version"] is None:  # format 2
-        registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
-        document |= {"version": {"name": version.name, "number": int(version.version), "made": registered}}
+    document = passport_of(version, artifacts)
     source = str((document["stages"].get("base", {}).get("params") or {}).get("source", ""))
     lock = artifacts / "requirements.lock"
     key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
@@ -30,3 +28,12 @@ def export(which: str, folder: Path) -> list[Path]:
     terms = base_terms(source, family=config["model_type"], vocabulary=config["vocab_size"])
     write_standards(folder, document, terms, key, lock=lock.read_text(encoding="utf-8") if lock.exists() else "")
     return sorted(folder.iterdir())
+
+
+def passport_of(version: Any, artifacts: Path) -> dict[str, Any]:
+    """The passport among a version's artifacts; one of format 2, which does not say which version it is, as if it did."""
+    document = read_passport(artifacts / FILE)
+    if document["version"] is None:
+        registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        document |= {"version": {"name": version.name, "number": int(version.version), "made": registered}}
+    return document

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.registry.model_card import BaseTerms
+from tasks.registry.base_terms import BaseTerms
 from tasks.registry.standards.bom import ml_bom
 from tasks.registry.standards.croissant import croissant
 from tasks.registry.standards.provenance import envelopes

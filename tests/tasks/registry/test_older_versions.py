@@ -1,5 +1,6 @@
 """A version whose passports have format 2 still verifies, is served and loaded, and can be rolled back to."""
 
+import json
 import sys
 import tarfile
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import pytest
 from helpers.project import ROOT, Project, copy_of
 from helpers.versions import NAME, artifacts_of, flip, load_from_mlflow
+from jsonschema import Draft202012Validator
+
+from tasks.registry.compliance.document import schema
+from tasks.registry.compliance.names import DOCUMENT
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,16 @@ def test_a_version_of_format_2_still_verifies_and_says_what_it_does_not_state(ol
         assert result.returncode == 1 and f"differs  {NAME}/1/checkpoint/model.safetensors" in result.stdout
     finally:
         flip(artifacts_of(older) / "checkpoint" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_version_of_format_2_gets_the_regulators_folder_on_demand(older: Project, tmp_path: Path) -> None:
+    older.run(sys.executable, "-m", "tasks.registry", "compliance", f"{NAME}/1", str(tmp_path / "folder"))
+    document = json.loads((tmp_path / "folder" / DOCUMENT).read_bytes())
+    Draft202012Validator(schema()).validate(document)
+    hazards = {hazard["id"]: hazard for hazard in document["hazards"]}
+    assert hazards["wrong_answers"]["figures"] and hazards["wrong_answers"]["controls"]
+    assert not hazards["missed_identifiers"]["measured"]  # its passport does not say
 
 
 @pytest.mark.system

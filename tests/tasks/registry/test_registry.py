@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from tasks.corpus.documents import read_documents
 from tasks.evaluation.findings import findings, tags
 from tasks.evaluation.scores import Score, read_scores
-from tasks.registry import promotion, tracking, versions
+from tasks.registry import outcomes, promotion, tracking, versions
 from tasks.registry.challenge import _held_out
 from tasks.runtime.digests import sha256
 
@@ -99,7 +99,7 @@ def test_versions_come_and_go_by_evidence(copied: Project) -> None:  # noqa: PLR
     # A decision that is carried out late, after another version became champion.
     number, late = promotion.latest_decision(store(copied), store(copied).get_model_version("medical-llm", "2"))
     store(copied).delete_model_version_tag("medical-llm", "2", f"decision.{number}.outcome")
-    assert promotion.apply_decision(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
+    assert outcomes.apply_decision(store(copied), "medical-llm", "2", number, late, sign_off=False).startswith("waits for --why")
     assert champion(copied) == 3
 
     # The same checkpoint under another gate: one version, a further decision.

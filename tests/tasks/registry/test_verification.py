@@ -12,6 +12,8 @@ from helpers.project import Project, copy_of, key_pair
 from helpers.versions import NAME, artifacts_of, flip, load_from_mlflow, version_of
 
 from tasks.registry import command
+from tasks.registry.compliance.form import FORM
+from tasks.registry.compliance.names import CARD, DOCUMENT, FOLDER, PAGE, SCHEMA
 from tasks.registry.lineage import passport, verification
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import private_key
@@ -40,6 +42,7 @@ KINDS = (
     *("evaluation/report.html", "evaluation/scores.jsonl", "gate/evaluation.json", "gate/evaluation.html"),
     *("decision-1.json", "decision-1.html", "lineage.html", "seen.txt.gz", "passport.json"),
     *(f"standards/{name}" for name in (BOM, CROISSANT, PROVENANCE)),
+    *(f"{FOLDER}/{name}" for name in (DOCUMENT, SCHEMA, CARD, PAGE, FORM.name)),
     *("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock"),
 )
 

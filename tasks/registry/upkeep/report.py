@@ -40,10 +40,12 @@ def forget(options: argparse.Namespace) -> None:
 
 
 def _say(purged: Purged) -> None:
-    for line in map(str, purged.removed or ["nothing: no copy was found"]):
-        print(f"removed  {line}")
-    for line in purged.remains:
-        print(f"remains  {line}")
+    for trace in purged.removed:
+        print(f"removed  {trace}")
+    if not purged.removed:
+        print("removed  nothing: no copy was found")
+    for trace in purged.remains:
+        print(f"remains  {trace}")
     print("Copies outside of this directory, backups and clones for instance, are not known here.")
 
 

@@ -52,7 +52,7 @@ def open_case(numbers: str, path: Path) -> Case:
         patients=patients,
         numbers=list(actual.numbers),
         salt=secrets.token_hex(32),
-        records={id_: list(place) for id_, place in actual.records.items()},
+        records={id_: list(position) for id_, position in actual.records.items()},
         files=list(actual.files),
     )
     with open(path, "x", encoding="utf-8", opener=private) as file:

@@ -75,13 +75,13 @@ def _without_objects(cache: Path, subject: Subject, purged: Purged) -> set[str]:
     runs = runs_in(cache.parent.parent / "runs")
     listed = dict(folders(cache))
     with_records = {digest for digest, members in listed.items() if holding & set(members)}
-    places = {place for digest in holding for place in origins(dvc.object_path(cache, digest), ids)}
-    raw = dict(copies_of(cache, {_file_of(source) for source, _ in places} | set(subject.files)))
+    locations = {location for digest in holding for location in origins(dvc.object_path(cache, digest), ids)}
+    raw = dict(copies_of(cache, {_file_of(source) for source, _ in locations} | set(subject.files)))
     for digest in raw.keys() & present if not subject.files else ():  # else who calls has read the present files again
         record = f"the raw record, also in DVC's cache ({digest})"
-        purged.remains += [Trace(f"data/{s}, {position}", record) for s, position in places if _file_of(s) == raw[digest]]
-    made = derived(runs.values(), holding | with_records)
-    whole_folders = made | {digest for digest, members in listed.items() if naming & set(members)}
+        purged.remains += [Trace(f"data/{s}, {position}", record) for s, position in locations if _file_of(s) == raw[digest]]
+    products = derived(runs.values(), holding | with_records)
+    whole_folders = products | {digest for digest, members in listed.items() if naming & set(members)}
     gone = naming | whole_folders | set(raw) | set(raw_with(cache, runs.values(), of_words(subject.numbers)))
     gone |= {member for digest in whole_folders for member in listed.get(digest, ())}
     gone -= present

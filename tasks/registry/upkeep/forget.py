@@ -85,12 +85,13 @@ def _without_objects(cache: Path, subject: Subject, purged: Purged) -> set[str]:
     gone = naming | whole_folders | set(raw) | set(raw_with(cache, runs.values(), of_words(subject.numbers)))
     gone |= {member for digest in whole_folders for member in listed.get(digest, ())}
     gone -= present
+    # The list first: after an interruption the remotes must still learn what is to go.
+    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
+        file.writelines(f"{digest}\n" for digest in sorted(gone - purged_objects(cache)))
     for digest in sorted(gone):
         if (copy := dvc.object_path(cache, digest)).exists():
             copy.unlink()
             purged.removed.append(Trace("DVC's cache", digest))
-    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
-        file.writelines(f"{digest}\n" for digest in sorted(gone))
     for path in [path for path, run in runs.items() if gone & set(digests(run))]:
         path.unlink()
         purged.removed.append(Trace("DVC's run cache", path.name))

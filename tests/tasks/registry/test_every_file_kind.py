@@ -27,6 +27,7 @@ KINDS = {
     "checkpoint/tokenizer.json": SAME,
     "checkpoint/tokenizer_config.json": SAME,
     "checkpoint/generation_config.json": SAME,
+    "checkpoint/tasks.json": SAME,
     "checkpoint/README.md": DIFFERENT,
     "checkpoint/MLmodel": DIFFERENT,
     "checkpoint/conda.yaml": SAME,
@@ -39,6 +40,7 @@ KINDS = {
     "checkpoint/*__pycache__": SAME,
     "checkpoint/code/*.py": SAME,
     "checkpoint/code/*.c": SAME,
+    "checkpoint/code/*.h": SAME,
     "checkpoint/passport.json": DIFFERENT,
     "checkpoint/passport.sig": SINGLE,
     "checkpoint/model.sig": SINGLE,
@@ -65,7 +67,7 @@ KINDS = {
 }
 # What the stages behind the present version read and wrote.
 TREES = (
-    *("data/*.csv", "data/*/*.csv", "artifacts/params-checked", "artifacts/base/*", "artifacts/documents/*", "artifacts/variants/*"),
+    *("data/*.csv", "artifacts/params-checked", "artifacts/base/*", "artifacts/documents/*", "artifacts/variants/*"),
     *("artifacts/reports/*/*", "artifacts/shards/*.bin", "artifacts/shards/*.npy", "artifacts/shards/*.jsonl", "artifacts/shards/*.json"),
     *("artifacts/model/*", "artifacts/evaluation/*", "artifacts/runs/*.json"),
 )

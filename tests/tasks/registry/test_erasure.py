@@ -3,6 +3,7 @@
 Everything is searched for what it says was removed, by other means than the pipeline's.
 """
 
+import argparse
 import base64
 import csv
 import gzip
@@ -22,8 +23,9 @@ from mlflow import MlflowClient
 from tokenizers import Tokenizer
 
 from tasks.corpus.shards.format import HEADER, MAGIC
+from tasks.registry import command
 from tasks.registry.lineage.signature import private_key, public_key
-from tasks.registry.upkeep import certificate
+from tasks.registry.upkeep import certificate, report
 from tasks.registry.upkeep.case import Case, read_case
 from tasks.registry.upkeep.traces import Trace
 
@@ -110,8 +112,8 @@ def test_a_patient_is_erased_and_the_certificate_says_what_is_so(hospital: Proje
     assert "3 records in 2 raw files" in output and PATIENT not in output and case_file.stat().st_mode & 0o777 == 0o600
     case = read_case(case_file)
     assert set(case.numbers) == {PATIENT, MRN} and case.files == ["notes.csv", "patients.csv"] and len(case.records) == 3
-    command = ("python", "-m", "tasks.registry", "forget", "--case", str(case_file), "--certificate", "certificate.json")
-    early = hospital.run(*command, check=False)
+    forget = ("python", "-m", "tasks.registry", "forget", "--case", str(case_file), "--certificate", "certificate.json")
+    early = hospital.run(*forget, check=False)
     assert early.returncode == 1 and "run 'dvc repro' first" in early.stdout and holding(hospital, WORDS) <= before
 
     write_notes(hospital.path / "data", erased=True)
@@ -120,7 +122,7 @@ def test_a_patient_is_erased_and_the_certificate_says_what_is_so(hospital: Proje
     hospital.run("dvc", "repro")
     shutil.copytree(tokens, hospital.path / ".cache" / "tokens", dirs_exist_ok=True)  # as where shard did not tidy up
     shutil.rmtree(tokens)
-    output = hospital.run(*command, "--remote", "backup", "--by", "An officer").stdout
+    output = hospital.run(*forget, "--remote", "backup", "--by", "An officer").stdout
     assert not any(word in output for word in (*WORDS, NAME, MRN, PATIENT))
 
     # The text is nowhere but where the certificate says.
@@ -184,3 +186,42 @@ def test_a_certificate_with_any_byte_flipped_or_of_another_key_is_refused(tmp_pa
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="no certificate of an erasure"):
         certificate.verify(path, public_key(key_pair(tmp_path / "other", kind=kind)[1]))
+
+
+def options(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_forget_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_what_is_missing_is_said_before_anything_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PASSPORT_KEY", raising=False)
+    for arguments in (["--case", "case.json"], ["--certificate", "new"], ["--case", "case.json", "--certificate", "new", "an-id"]):
+        with pytest.raises(ValueError, match="belong together"):
+            report.forget(options(*arguments))
+    (tmp_path / "case.json").write_text('{"patients": ["P-7731"]}')
+    with pytest.raises(ValueError, match="holds no case") as refusal:
+        report.forget(options("--case", "case.json", "--certificate", "new"))
+    assert PATIENT not in str(refusal.value)
+    (tmp_path / "case.json").write_text(a_case().model_dump_json())
+    with pytest.raises(ValueError, match="set PASSPORT_KEY"):
+        report.forget(options("--case", "case.json", "--certificate", "new"))
+    for numbers, path, message in ((" \n", "new", "no number"), (PATIENT, "case.json", "exists")):
+        (tmp_path / "numbers").write_text(numbers)
+        with pytest.raises(ValueError, match=message):
+            report.patient(tmp_path / "numbers", tmp_path / path)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_certificate_of_another_case_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    private, public = key_pair(tmp_path)
+    case, other = a_case(), a_case().model_copy(update={"salt": "cd" * 32})
+    said = {"issued": "2026-01-01T00:00:00+00:00", "by": "An officer", "removed": [], "remains": [], "versions": [], "not_searched": []}
+    certificate.write(tmp_path / "certificate.json", said | {"records": sorted(map(case.alias, case.records))}, private_key(private))
+    for name, of in (("case", case), ("other", other)):
+        (tmp_path / name).write_text(of.model_dump_json())
+    report.certificate(tmp_path / "certificate.json", public, tmp_path / "case")
+    assert "1 records, issued 2026-01-01T00:00:00+00:00 by An officer" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="is of another case"):
+        report.certificate(tmp_path / "certificate.json", public, tmp_path / "other")

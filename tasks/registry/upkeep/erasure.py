@@ -30,6 +30,8 @@ REASONS = {
     "mlflow.db": "MLflow keeps the params of runs, which name withdrawn records by their ids",
     "params.yaml": "it names withdrawn records by their ids",
     "artifacts/": "the present pipeline names withdrawn records by their ids",
+    ".cache/": "the record of a run, which waits for the tracking store",
+    ".dvc/tmp/": "a copy that DVC made for an experiment: remove it with 'dvc exp remove', or by hand",
     ".dvc/cache/": "the present pipeline or a registered run names records by their ids",
     "annotation/": "marks of a person, by the ids of the notes",
     "git's history": "earlier params.yaml name withdrawn records by their ids",

@@ -22,7 +22,7 @@ export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
 endif
 
-.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock sbom bundle data setup setup-dev torch-build
+.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock sbom advisories release bundle data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,17 @@ LOCK := pyproject.toml --universal --quiet --no-header --no-annotate --generate-
 BUNDLE ?=
 sbom: setup ## the bill of materials of this project as CycloneDX, from requirements.lock, in sbom.cdx.json
 	python -m tasks.registry sbom sbom.cdx.json
+
+# pip-audit runs in an environment of its own, so that its packages are none of ours.
+ADVISORIES ?=
+advisories: setup ## known advisories on what requirements.lock installs; only where ADVISORIES names an OSV service (…/v1/query)
+	@if [ -z "$(ADVISORIES)" ]; then echo "advisories: nothing was checked, as ADVISORIES names no source"; else uv tool run \
+	--from pip-audit==2.10.1 pip-audit --vulnerability-service osv --osv-url "$(ADVISORIES)" --requirement requirements.lock \
+	--disable-pip --require-hashes --strict --progress-spinner off; fi
+
+release: setup ## the wheel in dist/, with its digest in SHA256SUMS; the same commit gives the same bytes
+	uv build --quiet --wheel --out-dir dist
+	cd dist && sha256sum *.whl | tee SHA256SUMS
 
 bundle: setup ## one file that sets up and runs without a network; BUNDLE="--machine aarch64 --python 3.12" for another machine
 	python -m setup.bundle $(BUNDLE)

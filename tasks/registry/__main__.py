@@ -74,7 +74,14 @@ def _add_upkeep_commands(commands: Any) -> None:
         "--incomplete", action="store_true", help="also where it is not known here which files a version's directory has"
     )
     purging = _command(commands, forget, "remove older copies of withdrawn records from this machine, and list what remains")
-    purging.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn by default")
+    command.add_forget_options(purging)
+    opening = _command(commands, patient, "find a patient's records in the raw files, and open a case for their erasure")
+    opening.add_argument("numbers", type=Path, help="a file with the patient's number, as the raw files have it; - for standard input")
+    opening.add_argument("case", type=Path, help="a file that does not exist yet, for you alone")
+    certifying = _command(commands, certificate, "verify the certificate of an erasure, and say what it certifies")
+    certifying.add_argument("file", type=Path)
+    certifying.add_argument("--public-key", type=Path, required=True, help="of whom the certificate must be signed")
+    certifying.add_argument("--case", type=Path, help="the case that it must be about")
     drifting = _command(commands, drift, "compare new documents with the champion's training corpus")
     drifting.add_argument("documents", type=Path)
     drifting.add_argument("report", type=Path)
@@ -186,17 +193,23 @@ def gc(options: argparse.Namespace) -> None:
 
 def forget(options: argparse.Namespace) -> None:
     """Remove copies of withdrawn records from this machine; ``ValueError`` where there are no ids."""
-    from tasks.registry.promotion import withdrawn
-    from tasks.registry.upkeep import forget as upkeep
+    from tasks.registry.upkeep import report
 
-    if not (ids := set(options.ids) or set(withdrawn())):
-        raise ValueError("params.yaml: preprocess.withdrawn lists no records, and no ids were given")
-    purged = upkeep.purge(ids)
-    for line in purged.removed or ["nothing: no copy was found"]:
-        print(f"removed  {line}")
-    for line in purged.remains:
-        print(f"remains  {line}")
-    print("Copies outside of this directory, backups and clones for instance, are not known here.")
+    report.forget(options)
+
+
+def patient(options: argparse.Namespace) -> None:
+    """Open a case for the erasure of a patient's records."""
+    from tasks.registry.upkeep import report
+
+    report.patient(options.numbers, options.case)
+
+
+def certificate(options: argparse.Namespace) -> None:
+    """Verify a certificate and print what it says; ``ValueError`` where it is not what was signed."""
+    from tasks.registry.upkeep import report
+
+    report.certificate(options.file, options.public_key, options.case)
 
 
 def drift(options: argparse.Namespace) -> None:

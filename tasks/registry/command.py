@@ -1,6 +1,7 @@
 """How a command of the registry ends, and the command ``verify``, which works without MLflow where a directory is verified."""
 
 import argparse
+import getpass
 import os
 import signal
 import subprocess
@@ -51,6 +52,15 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
     parser.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
     parser.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY by default)")
+
+
+def add_forget_options(parser: argparse.ArgumentParser) -> None:
+    """Which records go, from where, and what is certified of it."""
+    parser.add_argument("ids", nargs="*", help="ids of records; those of preprocess.withdrawn by default")
+    parser.add_argument("--case", type=Path, help="a case that 'patient' opened, instead of ids")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="with --case: a new file for the signed certificate")
+    parser.add_argument("--remote", action="append", default=[], metavar="NAME", help="a DVC remote to delete from too; may be repeated")
+    parser.add_argument("--by", default=getpass.getuser(), help="who erases; the user's name by default")
 
 
 def verify(options: argparse.Namespace) -> int:

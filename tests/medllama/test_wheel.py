@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from helpers.builders import write_tiny_checkpoint
 from helpers.project import ROOT, free_port, wait_for
 
 from tasks.params import STAGES
+from tasks.runtime.digests import sha256
 
 pytestmark = pytest.mark.slow
 UV = Path(sys.executable).with_name("uv")
@@ -71,6 +73,24 @@ def imported(source: str) -> Iterator[tuple[str, list[str]]]:
             yield node.module, [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
             yield from ((alias.name, []) for alias in node.names)
+
+
+def test_another_checkout_at_another_time_builds_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, files):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, checkout / name)
+        os.utime(checkout / name, (1_000_000_000, 1_000_000_000))
+        (checkout / name).chmod(0o600)
+    command = [str(UV), "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(checkout)]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"})
+    (again,) = tmp_path.glob("*.whl")
+    assert again.name == wheel.name and sha256(again) == sha256(wheel)
+    # Another byte in what it holds is another digest.
+    (checkout / "model" / "llama.py").write_text((checkout / "model" / "llama.py").read_text() + "# changed\n")
+    subprocess.run(command, check=True, timeout=300)
+    assert sha256(again) != sha256(wheel)
 
 
 def test_all_of_it_is_below_one_name_and_imports_what_is_there(wheel: Path) -> None:

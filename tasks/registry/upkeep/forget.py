@@ -1,75 +1,124 @@
 """Removes what is left of withdrawn records on this machine, and says what remains elsewhere: ``python -m tasks.registry forget [ID …]``.
 
-The ids are those of ``preprocess.withdrawn`` unless told. `dvc repro` has taken them out of the present outputs; here their older
-copies go: DVC's cache, the stages' caches, the lists of rejected records. What the present pipeline needs is never touched.
+The ids are those of ``preprocess.withdrawn`` unless given. `dvc repro` has taken them out of the present outputs; here their older
+copies go: DVC's cache with all that was made from them, the stages' caches, the lists of rejected records, and remotes that are named.
+What the present pipeline needs is never touched.
 """
 
 import json
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from tasks.corpus.byte_search import holds, of_ids, of_words
 from tasks.corpus.documents import private
 from tasks.registry import promotion, tracking, versions
 from tasks.registry.params import RegisterParams
+from tasks.registry.upkeep import remotes
+from tasks.registry.upkeep.traces import Trace, copies_of, derived, digests, folders, has_record, needed, origins, raw_with, runs_in
 from tasks.runtime import dvc
-from tasks.runtime.artifacts import CHANGES, DVC_LOCK, REJECTED
+from tasks.runtime.artifacts import CHANGES, REJECTED
 from tasks.runtime.files import whole
 from tasks.runtime.params import read_section
+from tasks.runtime.record import PENDING
 
 CACHES = (".cache/tokens", ".cache/explain", ".cache/failed-preprocess", ".cache/preprocess", ".cache/shard", ".cache/train")
+KEPT_CACHES = (PENDING, Path(".cache/tests"))  # records of runs that the tracking store waits for; other projects
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose copies are looked for: ids of records and, of a patient, raw files and numbers that raw files know the patient by."""
+
+    ids: frozenset[str]
+    files: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass
 class Purged:
     """What was removed, and what remains and where."""
 
-    removed: list[str] = field(default_factory=list)
-    remains: list[str] = field(default_factory=list)
+    removed: list[Trace] = field(default_factory=list)
+    remains: list[Trace] = field(default_factory=list)
 
 
-def purge(ids: set[str]) -> Purged:
-    """``ValueError`` where the present outputs still hold one of the ids."""
-    purged = Purged()
+def purge(subject: Subject, *, remote_names: Collection[str] = ()) -> Purged:
+    """``ValueError`` where the present outputs still hold one of the ids, or there is no such remote."""
+    if unknown := sorted(set(remote_names) - set(remotes.names())):
+        raise ValueError(f"there is no DVC remote {', '.join(unknown)}; 'dvc remote list' shows which there are")
     cache = dvc.objects_dir(dvc.cache_dir())
-    needed = _needed(cache)
-    holding = {digest for digest, path in dvc.objects_in(cache) if _holds(path, ids)}
-    if present := holding & needed:
-        raise ValueError(f"the present outputs still hold records that are to be purged ({len(present)} files); run 'dvc repro' first")
-    folders = {digest: members for digest, members in _folders(cache) if holding & set(members)}
-    origins = {origin for digest in holding for origin in _origins(dvc.object_path(cache, digest), ids)}
-    for digest, path in _raw_copies(cache, {source for source, _ in origins}):
-        holding |= {digest} - needed
-        if digest in needed:
-            purged.remains += [
-                f"data/{s}, {position}: the raw record, also in DVC's cache ({digest})" for s, position in origins if s == path
-            ]
-    gone = (holding | set(folders) | {member for members in folders.values() for member in members}) - needed
+    purged = Purged()
+    holding = _without_objects(cache, subject, purged)
+    _without_caches(set(subject.ids), purged)
+    purged.remains += _models(holding, set(subject.ids))
+    for name in remotes.names():
+        if name in remote_names:
+            deleted, remaining = remotes.delete(name, purged_objects(cache) - needed(cache))
+            purged.removed += deleted
+            purged.remains += remaining
+        else:
+            why = f"if it was pushed there: delete there what was removed from DVC's cache, or name it: --remote {name}"
+            purged.remains.append(Trace(f"DVC's remote {name}", why=why))
+    return purged
+
+
+def _without_objects(cache: Path, subject: Subject, purged: Purged) -> set[str]:
+    """Remove objects from DVC's cache; the directories that held records."""
+    ids, present = set(subject.ids), needed(cache)
+    matches = of_ids(ids)
+    naming = {digest for digest, path in dvc.objects_in(cache) if holds(path, matches)}
+    holding = {digest for digest in naming if has_record(dvc.object_path(cache, digest), ids)}
+    if still := holding & present:
+        raise ValueError(f"the present outputs still hold records that are to be purged ({len(still)} files); run 'dvc repro' first")
+    runs = runs_in(cache.parent.parent / "runs")
+    listed = dict(folders(cache))
+    with_records = {digest for digest, members in listed.items() if holding & set(members)}
+    locations = {location for digest in holding for location in origins(dvc.object_path(cache, digest), ids)}
+    raw = dict(copies_of(cache, {_file_of(source) for source, _ in locations} | set(subject.files)))
+    for digest in raw.keys() & present if not subject.files else ():  # else who calls has read the present files again
+        record = f"the raw record, also in DVC's cache ({digest})"
+        purged.remains += [Trace(f"data/{s}, {position}", record) for s, position in locations if _file_of(s) == raw[digest]]
+    products = derived(runs.values(), holding | with_records)
+    whole_folders = products | {digest for digest, members in listed.items() if naming & set(members)}
+    gone = naming | whole_folders | set(raw) | set(raw_with(cache, runs.values(), of_words(subject.numbers)))
+    gone |= {member for digest in whole_folders for member in listed.get(digest, ())}
+    gone -= present
+    # The list first: after an interruption the remotes must still learn what is to go.
+    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
+        file.writelines(f"{digest}\n" for digest in sorted(gone - purged_objects(cache)))
     for digest in sorted(gone):
         if (copy := dvc.object_path(cache, digest)).exists():
             copy.unlink()
-            purged.removed.append(f"DVC's cache: {digest}")
-    with open(_list_of_purged(cache), "a", encoding="utf-8") as file:
-        file.writelines(f"{digest}\n" for digest in sorted(gone))
-    purged.removed += [f"DVC's run cache: {path.name}" for path in _without_runs(cache.parent.parent / "runs", gone)]
+            purged.removed.append(Trace("DVC's cache", digest))
+    for path in [path for path, run in runs.items() if gone & set(digests(run))]:
+        path.unlink()
+        purged.removed.append(Trace("DVC's run cache", path.name))
+    return with_records
+
+
+def _file_of(source: str) -> str:
+    """The raw file of a record, which is the archive where it comes out of one."""
+    return source.partition(".zip/")[0] + ".zip" if ".zip/" in source else source
+
+
+def _without_caches(ids: set[str], purged: Purged) -> None:
     for directory in map(Path, CACHES):
         is_vague = directory.name == "train" or (directory / CHANGES.name).exists()  # it does not say whose everything is
-        if directory.exists() and (is_vague or any(_holds(p, ids) for p in directory.rglob("*") if p.is_file())):
+        if directory.exists() and (is_vague or any(has_record(p, ids) for p in directory.rglob("*") if p.is_file())):
             shutil.rmtree(directory)
-            purged.removed.append(str(directory))
+            purged.removed.append(Trace(str(directory)))
+    matches = of_ids(ids)
+    for path in sorted(path for path in Path(".cache").rglob("*") if path.is_file()):
+        if not any(path.is_relative_to(kept) for kept in KEPT_CACHES) and holds(path, matches):
+            path.unlink()
+            purged.removed.append(Trace(".cache", str(path)))
     if count := _without_rejected(ids):
-        purged.removed.append(f"{REJECTED}: {count} records")
+        purged.removed.append(Trace(str(REJECTED), f"{count} records"))
     if ids and CHANGES.exists():  # it does not say of every text whose it was; the next run writes it anew
         CHANGES.unlink()
-        purged.removed.append(str(CHANGES))
-    purged.remains += _models(set(folders), ids)
-    for remote in (line.split()[0] for line in dvc.dvc("remote", "list").splitlines()):
-        purged.remains.append(f"DVC's remote {remote}, if it was pushed there: delete there what was removed from DVC's cache")
-    return purged
+        purged.removed.append(Trace(str(CHANGES)))
 
 
 def purged_objects(cache: Path) -> set[str]:
@@ -80,63 +129,6 @@ def purged_objects(cache: Path) -> set[str]:
 
 def _list_of_purged(cache: Path) -> Path:
     return cache.parent.parent / "forgotten.txt"
-
-
-def _folders(cache: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """DVC's directories: each one's digest and its files' paths by digest."""
-    for digest, path in dvc.objects_in(cache):
-        if digest.endswith(dvc.LISTING):
-            yield digest, {member["md5"]: member["relpath"] for member in json.loads(path.read_bytes())}
-
-
-def _needed(cache: Path) -> set[str]:
-    """Every object that dvc.lock and the .dvc files name, with the files of directories."""
-    named = {digest for path in (DVC_LOCK, *Path().glob("*.dvc")) if path.is_file() for digest in _digests(YAML(typ="safe").load(path))}
-    return named | {member for digest, members in _folders(cache) if digest in named for member in members}
-
-
-def _digests(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("md5"), str):
-            yield node["md5"]
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            yield from _digests(child)
-
-
-def _holds(path: Path, ids: set[str]) -> bool:
-    """Whether a file has a record or a copy of one, as documents, shards, scores and the stages' caches write them, or tokens.py."""
-    record_key = re.compile(rb'(?:"(?:id|parent)": |\[)"(?:%s)"' % b"|".join(re.escape(i.encode()) for i in sorted(ids)))
-    with open(path, "rb") as file:
-        end = b""
-        while block := file.read(1 << 22):
-            if record_key.search(end + block):
-                return True
-            end = block[-256:]
-    return False
-
-
-def _origins(path: Path, ids: set[str]) -> Iterator[tuple[str, str]]:
-    """Of a documents file, the raw files and the places there that the records come from."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if any(f'"id": "{i}"' in line for i in ids) and '"position"' in line:
-                record = json.loads(line)
-                yield record["source"], record["position"]
-
-
-def _raw_copies(cache: Path, sources: set[str]) -> Iterator[tuple[str, str]]:
-    """Objects that stand under a raw file's path in a directory, of whatever version: digest and path."""
-    for _, members in _folders(cache):
-        yield from ((digest, path) for digest, path in members.items() if path in sources)
-
-
-def _without_runs(runs: Path, gone: set[str]) -> Iterator[Path]:
-    for path in sorted(runs.glob("*/*/*")):
-        if gone & set(_digests(YAML(typ="safe").load(path))):
-            path.unlink()
-            yield path
 
 
 def _without_rejected(ids: set[str]) -> int:
@@ -150,14 +142,12 @@ def _without_rejected(ids: set[str]) -> int:
     return len(lines) - len(kept)
 
 
-def _models(folders: set[str], ids: set[str]) -> list[str]:
+def _models(folders_with_records: set[str], ids: set[str]) -> Iterator[Trace]:
     """Registered versions that were made from the directories, as their tags say, and whether they came to the records."""
     client, name = tracking.connect(), read_section("register", RegisterParams).name
-    sentences = []
     for version in versions.versions_of(client, name):
-        if folders & set(version.tags.values()):
-            seen = promotion.seen_by(client, version, ids)
+        seen = promotion.seen_by(client, version, ids)
+        if seen or folders_with_records & set(version.tags.values()):
             spared = seen and not any(record.taints for record in seen.values())
             word = "which had them in its splits and did not come to them" if spared else "whose weights were trained or scored on them"
-            sentences.append(f"{version.name} version {version.version} in the model registry, {word}")
-    return sentences
+            yield Trace(f"{version.name} version {version.version} in the model registry", why=word)

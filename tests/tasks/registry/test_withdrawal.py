@@ -120,12 +120,14 @@ def test_forgetting_tells_which_versions_came_to_the_records(client: MlflowClien
     for seen in (Seen("train", "trained"), Seen("train", "unused"), f"{seen_digest(ID)} train\n".encode(), None):
         version = register(client, tmp_path, seen)
         client.set_model_version_tag(NAME, version.version, "dvc.artifacts/shards", "d.dir")
-    assert [taint_tags.rpartition("registry, ")[2] for taint_tags in forget._models({"d.dir"}, {ID})] == [
+    reasons = [
         "whose weights were trained or scored on them",
         "which had them in its splits and did not come to them",
         *["whose weights were trained or scored on them"] * 2,
     ]
-    assert forget._models({"another.dir"}, {ID}) == []
+    assert [trace.why for trace in forget._models({"d.dir"}, {ID})] == reasons
+    # The last one does not say what it saw, and is not made from this directory.
+    assert [trace.why for trace in forget._models({"another.dir"}, {ID})] == reasons[:-1]
 
 
 def test_items_of_the_champions_train_split_do_not_count(client: MlflowClient, tmp_path: Path) -> None:

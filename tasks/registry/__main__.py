@@ -90,19 +90,23 @@ def list_(_: argparse.Namespace) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Make a version champion; ``ValueError`` says why it must not be."""
-    from tasks.registry import promotion
+    from tasks.registry import descriptions, promotion, tracking
 
     name = _name()
     number = promotion.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
+    descriptions.describe_all(tracking.connect(), name, {str(number)})
     print(f"{name} version {number} is champion")
 
 
 def rollback(options: argparse.Namespace) -> None:
     """Make the previous champion champion again."""
-    from tasks.registry import promotion, tracking
+    from tasks.registry import descriptions, promotion, tracking, versions
 
-    name = _name()
-    print(f"{name} version {promotion.rollback(tracking.connect(), name, who=options.by, why=options.why)} is champion again")
+    client, name = tracking.connect(), _name()
+    former = versions.aliases(client, name).get(promotion.CHAMPION, "")
+    number = promotion.rollback(client, name, who=options.by, why=options.why)
+    descriptions.describe_all(client, name, {former})
+    print(f"{name} version {number} is champion again")
 
 
 def show(options: argparse.Namespace) -> None:

@@ -32,8 +32,8 @@ def page(name: str, trails: Mapping[str, Mapping[int, str]]) -> str:
         rows = [{"number": number, "sha256": hash_chain.sha256(text), **_event(text)} for number, text in numbered.items()]
         shown.append({"name": trail, "rows": rows[::-1], "problems": list(hash_chain.problems(numbered))})
     events = [event for text in trails.get(REGISTRY, {}).values() if (event := _event(text))]
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    return _PAGE.render(name=name, made=made, trails=shown, champions=list(_champions(events))[::-1], verbs=VERBS)
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    return _PAGE.render(name=name, written=written, trails=shown, champions=list(_champions(events))[::-1], verbs=VERBS)
 
 
 def _event(text: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _champions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 _PAGE = html.page(
     "Audit trail of {{ name }}",
     """<h1>Audit trail of {{ name }}</h1>
-<p>Made {{ made }}. Every entry holds the SHA-256 of the one before, so a removed, changed or reordered one shows. That the end was not
+<p>Written {{ written }}. Every entry holds the SHA-256 of the one before, so a removed, changed or reordered one shows. That the end was not
 removed and the whole not written anew, only a last digest shows that was noted elsewhere: <code>audit verify --head</code>.</p>
 {% for trail in trails %}
 <p class="{{ "worse" if trail.problems else "better" }}"><b>{{ trail.name }}</b>:
@@ -95,5 +95,5 @@ removed and the whole not written anew, only a last digest shows that was noted 
 </table>
 {% endfor %}
 """,
-    style="""body { max-width: 84rem } td { overflow-wrap: anywhere; min-width: 4rem } td.t { white-space: nowrap }""",
+    style="""body { max-width: 84rem } td { overflow-wrap: anywhere; min-width: 4rem } td.t, td code { white-space: nowrap }""",
 )

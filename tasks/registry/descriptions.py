@@ -92,7 +92,7 @@ def of_version(of: Described) -> str:
         "",
         *_happened(of.events),
         "",
-        *(f"* [{name}]({pages.artifact(of.experiment, of.run, path)}): {what}" for name, path, what in _files(of.number)),
+        *(f"* [{name}]({pages.artifact(of.experiment, of.run, path)}): {content}" for name, path, content in _files(of.number)),
         f"* [logged model]({pages.logged_model(of.experiment, of.logged_model)}): its params, data sets and metrics",
     ]
     return "\n".join(lines)

@@ -55,7 +55,7 @@ def _model_of(client: tracking.MlflowClient, experiment: str, version: Any, docu
     model = models[0] if models else client.create_logged_model(experiment, name, version.run_id, params=params)
     if model.status != LoggedModelStatus.READY:
         outputs = client.get_run(version.run_id).outputs
-        if not (outputs and outputs.model_outputs):
+        if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else ())]:
             client.log_outputs(version.run_id, [LoggedModelOutput(model.model_id, 0)])
         registered = [{"name": version.name, "version": int(version.version)}]
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(registered)})

@@ -66,8 +66,8 @@ def _champions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 _PAGE = html.page(
     "Audit trail of {{ name }}",
     """<h1>Audit trail of {{ name }}</h1>
-<p>Written {{ written }}. Every entry holds the SHA-256 of the one before, so a removed, changed or reordered one shows. That the end was not
-removed and the whole not written anew, only a last digest shows that was noted elsewhere: <code>audit verify --head</code>.</p>
+<p>Written {{ written }}. Every entry holds the SHA-256 of the one before, so a removed, changed or reordered one shows. Whether the end
+was removed, or the whole written anew, only a last digest shows that was noted elsewhere: <code>audit verify --head</code>.</p>
 {% for trail in trails %}
 <p class="{{ "worse" if trail.problems else "better" }}"><b>{{ trail.name }}</b>:
 {% if trail.problems %}{{ trail.problems | join("; ") }}{% else %}{{ trail.rows | length }} entries, each follows the one before{% endif %}

@@ -81,14 +81,15 @@ def decision() -> str:
 
 def links() -> dict[str, str]:
     """MLflow's pages of the version and of the runs behind it, where MLflow is a server."""
-    from tasks.registry import tracking
+    from tasks.registry import pages, tracking
 
     registered, server = registration(), tracking.tracking_uri().rstrip("/")
     if not server.startswith("http") or not registered.get("version"):
         return {}
     client = tracking.connect()
     version = client.get_model_version(registered["name"], str(registered["version"]))
-    pages = {"mlflow-version": f"{server}/#/models/{registered['name']}/versions/{registered['version']}"}
+    addresses = {"mlflow-version": pages.version(registered["name"], str(registered["version"]))}
     experiment = tracking.experiment_of(client)
     runs = {"register": version.run_id} | {tag.removeprefix("run."): run for tag, run in version.tags.items() if tag.startswith("run.")}
-    return pages | {f"mlflow-run-{stage}": f"{server}/#/experiments/{experiment}/runs/{run}" for stage, run in runs.items()}
+    addresses |= {f"mlflow-run-{stage}": pages.run(experiment, str(run)) for stage, run in runs.items()}
+    return {key: f"{server}/{address}" for key, address in addresses.items()}

@@ -3,23 +3,28 @@
 Where MLFLOW_TRACKING_URI or PREFECT_API_URL names a server, or ``make deploy`` runs here, that one is told instead of starting another.
 """
 
+import json
 import socket
 import sys
 import time
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from flows import prefect_address
-from tasks.registry import tracking
+from tasks.registry import pages, tracking, versions
+from tasks.registry.params import RegisterParams
+from tasks.registry.promotion import CHAMPION
+from tasks.runtime.params import read_section
 from tasks.runtime.permissions import close_to_others
 from tasks.runtime.services import Service, kept_running
 from tasks.runtime.settings import prefect_home
 
 LONGEST_START = 120.0
+DATA_REPORT = "shard/data-report.html"  # among the artifacts of shard's run
 
 
 def main() -> None:
-    """Start MLflow's and Prefect's servers, unless others are named, and print their addresses."""
+    """Start MLflow's and Prefect's servers, unless others are named, and print where the pages are that people look for."""
     try:
         close_to_others(prefect_home())
         if not (mlflow := tracking.tracking_uri()).startswith("http"):
@@ -33,8 +38,45 @@ def main() -> None:
         prefect = prefect_address.address().removesuffix("/api")
         if not prefect:
             prefect = start_prefect(services)
-        print(f"\nMLflow   {mlflow}\nPrefect  {prefect}\n", flush=True)
-        print(f"For flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
+        print(f"\nMLflow   {mlflow}")
+        try:
+            addresses = mlflow_pages()
+        except (OSError, tracking.MlflowException) as error:  # the server that is named
+            sys.exit(f"ui: {error}")
+        for name, address in addresses.items():
+            print(f"  {name:28} {mlflow.rstrip('/')}/{address}")
+        print(f"Prefect  {prefect}")
+        if is_empty(prefect):
+            print("  empty until the flow ran: make flow")
+        print(f"\nFor flows to appear there: export PREFECT_API_URL={prefect}/api\nCtrl-C ends what was started here.", flush=True)
+
+
+def mlflow_pages() -> dict[str, str]:
+    """What people look for in MLflow: addresses below its server's by what is there. Only the runs where no version is registered."""
+    client = tracking.connect()
+    experiment = tracking.experiment_of(client)
+    addresses = {"runs": pages.experiment_runs(experiment)}
+    name = read_section("register", RegisterParams).name
+    if not (registered := versions.versions_of(client, name)):
+        return addresses
+    number = versions.aliases(client, name).get(CHAMPION) or str(registered[-1].version)
+    version = client.get_model_version(name, number)
+    label = f"version {number}" + (", champion" if CHAMPION in version.aliases else "")
+    addresses |= {label: pages.version(name, number), "its lineage": pages.artifact(experiment, str(version.run_id), "lineage.html")}
+    sharded = version.tags.get("run.shard", "")
+    if sharded and DATA_REPORT in [artifact.path for artifact in client.list_artifacts(sharded, str(Path(DATA_REPORT).parent))]:
+        addresses["its data report"] = pages.artifact(experiment, sharded, DATA_REPORT)
+    return addresses
+
+
+def is_empty(prefect: str) -> bool:
+    """Whether no flow has run on a Prefect server, as far as it says so: one with a key tells nobody."""
+    request = Request(f"{prefect}/api/flow_runs/count", data=b"{}", headers={"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=10) as answer:
+            return json.load(answer) == 0
+    except (OSError, ValueError):
+        return False
 
 
 def start_prefect(services: list[Service]) -> str:

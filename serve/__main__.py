@@ -13,10 +13,11 @@ from starlette.types import ASGIApp
 
 from serve.api import application
 from serve.connection import Connection
-from serve.models import EngineOptions, ModelRefused, model_id, read_tasks
+from serve.models import REGISTRY, EngineOptions, ModelRefused, model_id, read_tasks
 from serve.preferences import PreferenceFile
 from serve.rollout import ModelRollout, Rollout
 from serve.security import API_KEYS, API_KEYS_FILE, Limits, SecurityMiddleware, allow_origins, is_loopback, read_api_keys
+from tasks.registry import serving_log
 from tasks.runtime.permissions import close_project
 
 POLL_SECONDS = 3.0
@@ -74,6 +75,11 @@ def _parser(prog: str = "python -m serve") -> argparse.ArgumentParser:
     parser.add_argument("--tasks", metavar="FILE", type=Path, help=tasks_help)
     preferences_help = "file of mode 0600 to which votes on compared answers are appended, with prompts and answers"
     parser.add_argument("--preferences", metavar="FILE", type=Path, help=preferences_help)
+    log_help = (
+        "file to which is appended which version answers from when until when, for the audit trail "
+        f"(default {serving_log.FILE}, where MODEL or another is registered)"
+    )
+    parser.add_argument("--serving-log", metavar="FILE", type=Path, help=log_help)
     parser.add_argument("--unverified", action="store_true", help="also serve a model that does not verify, or has no passport")
     parser.add_argument(
         "--max-body", type=int, default=limits.max_body_bytes, help=f"bytes of a request's body (default {limits.max_body_bytes})"
@@ -100,7 +106,11 @@ def _serve(options: argparse.Namespace) -> None:
     tasks = read_tasks(options.tasks) if options.tasks else {}
     engine_options = EngineOptions(options.slots, options.max_len, options.max_waiting, options.unverified, options.quantize, tasks)
     sources = _sources(options.model, options.compare_with)
-    rollouts = _open(sources, _adapters(options.adapter, sources), engine_options)
+    adapters = _adapters(options.adapter, sources)
+    if not options.serving_log and any(source.startswith(REGISTRY) for source in (*sources.values(), *adapters.values())):
+        options.serving_log = serving_log.FILE
+    log = serving_log.ServingLog(options.serving_log) if options.serving_log else None
+    rollouts = _open(sources, adapters, engine_options, log)
     limits = Limits(max_body_bytes=options.max_body, max_waiting=options.max_waiting, answer_seconds=options.seconds)
     middleware = application(rollouts, keys=keys, limits=limits, loopback=loopback, preferences=preferences)
     app = allow_origins(middleware, options.allow_origin, has_key=bool(keys)) if options.allow_origin else middleware
@@ -134,11 +144,13 @@ def _adapters(arguments: Sequence[str], sources: Mapping[str, str]) -> dict[str,
     return adapters
 
 
-def _open(sources: Mapping[str, str], adapters: Mapping[str, str], options: EngineOptions) -> dict[str, Rollout]:
+def _open(
+    sources: Mapping[str, str], adapters: Mapping[str, str], options: EngineOptions, log: serving_log.ServingLog | None
+) -> dict[str, Rollout]:
     """The models, then the adapters, which are of the first."""
     models: dict[str, Rollout] = {}
     for name, source in sources.items():
-        models[name] = ModelRollout(source, options, poll_seconds=POLL_SECONDS, adapters={} if models else adapters)
+        models[name] = ModelRollout(source, options, poll_seconds=POLL_SECONDS, adapters={} if models else adapters, log=log)
     return models | {name: adapter for model in models.values() for name, adapter in model.adapters.items()}
 
 

@@ -18,6 +18,7 @@ from serve import models
 from serve.adapters import open_adapter
 from serve.models import EngineOptions, ModelRefused, ServedModel
 from serve.verified import ModelLocation
+from tasks.registry.serving_log import ServingLog
 
 RETRY_SECONDS = 60.0  # until a refused version is tried again
 _log = logging.getLogger("serve.rollout")
@@ -43,13 +44,15 @@ class Rollout:
     against the current version; ``None`` if nothing.
     """
 
-    def __init__(self, source: str, options: EngineOptions):
+    def __init__(self, source: str, options: EngineOptions, log: ServingLog | None):
+        """``log``: where to record what is served from when until when, if anywhere."""
         self.source = source
         self.served: ServedModel | None = None
         self.refused: RefusedVersion | None = None
         self.trouble: str | None = None
         self.adapters: dict[str, AdapterRollout] = {}  # by the names that clients use
         self._options = options
+        self._serving_log = log
 
     @property
     def current(self) -> ServedModel:
@@ -82,10 +85,13 @@ class Rollout:
                 _log.warning("%s cannot be resolved: %s", self.source, error)
             self.trouble = f"the registry does not say which version it is ({type(error).__name__})"
             return
+        if objection and objection != self.trouble:
+            self.record("object", self.served, objection)
         self.trouble = objection or None
         if unchanged:
             self.refused = None
         elif version is None:
+            self.record("stop", self.served, "withdrawn: its alias is set no more")
             self.served = self.refused = None
             _log.info("%s is withdrawn", self.source)
         elif not (self.refused and self.refused.version == version and time.monotonic() < self.refused.at + RETRY_SECONDS):
@@ -117,24 +123,51 @@ class Rollout:
             return
         old, self.served, self.refused = self.served, new, None
         _log.info("version %s answers, after version %s", new.location.version, before)
+        self.record("stop", old, f"version {version} takes over")
+        self.record("serve", new, f"the alias moved, after version {before}")
         if old:
             self._retire(old)
 
     def _refuse(self, version: str, error: Exception) -> None:
         reason = str(error) if isinstance(error, ModelRefused) else f"version {version} failed ({type(error).__name__})"
+        if not (self.refused and (self.refused.version, self.refused.reason) == (version, reason)):  # it is tried again and again
+            self._write("refuse", models.model_id(self.source, compared=False), version, reason, "")
         self.refused = RefusedVersion(version, reason, time.monotonic())
         _log.error("%s: %s", self.source, reason)
+
+    def record(self, verb: str, served: ServedModel | None, why: str) -> None:
+        """Add an entry to the serving log, if there is one, on a version that is or was served."""
+        if served:
+            where = served.location
+            verified = "" if served.verified else "; not verified"
+            self._write(verb, where.name, where.version, f"{why}{verified}", served.digest or "")
+
+    def _write(self, verb: str, name: str, version: str, why: str, evidence: str) -> None:
+        if not self._serving_log:
+            return
+        try:
+            self._serving_log.append(verb, name, version, why=why, evidence=evidence)
+        except (OSError, ValueError) as error:  # what answers goes on answering
+            _log.error("%s cannot be recorded: %s", verb, error)
 
 
 class ModelRollout(Rollout):
     """A model with its engine, and the adapters that answer in it."""
 
-    def __init__(self, source: str, options: EngineOptions, *, poll_seconds: float, adapters: Mapping[str, str] = MappingProxyType({})):
+    def __init__(
+        self,
+        source: str,
+        options: EngineOptions,
+        *,
+        poll_seconds: float,
+        adapters: Mapping[str, str] = MappingProxyType({}),
+        log: ServingLog | None = None,
+    ):
         """Open the model and its ``adapters``, sources by name, then ask the registry every ``poll_seconds``.
 
         ``ValueError`` or ``ModelRefused`` if one of them cannot be opened. An adapter whose alias is not set is none of them.
         """
-        super().__init__(source, options)
+        super().__init__(source, options, log)
         self._poll_seconds = poll_seconds
         self._closing: list[threading.Thread] = []
         self._closed = threading.Event()
@@ -143,10 +176,12 @@ class ModelRollout(Rollout):
         self.served = models.open_model(models.resolve(source), options, vouched_by=[location for location in located.values() if location])
         try:
             for name, location in located.items():
-                self.adapters[name] = AdapterRollout(adapters[name], location, self.served, options)
+                self.adapters[name] = AdapterRollout(adapters[name], location, self.served, options, log)
         except BaseException:
             models.close(self.served, 0)
             raise
+        for rollout in (self, *self.adapters.values()):
+            rollout.record("serve", rollout.served, "the server started")
         if any(models.alias_of(followed) for followed in (source, *adapters.values())):
             self._thread.start()
 
@@ -155,6 +190,8 @@ class ModelRollout(Rollout):
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        for rollout in (self, *self.adapters.values()):
+            rollout.record("stop", rollout.served, "the server ended")
         models.close(self.current, timeout)
         for thread in self._closing:
             thread.join(timeout)
@@ -183,22 +220,24 @@ class ModelRollout(Rollout):
 class AdapterRollout(Rollout):
     """An adapter of a model. It answers as long as its alias is set; a request keeps the version with which it began."""
 
-    def __init__(self, source: str, location: ModelLocation | None, base: ServedModel, options: EngineOptions):
+    def __init__(self, source: str, location: ModelLocation | None, base: ServedModel, options: EngineOptions, log: ServingLog | None):
         """Open the adapter at ``location``, if there is one. Errors are those of ``open_adapter``."""
-        super().__init__(source, options)
+        super().__init__(source, options, log)
         self._base_model = base
         self.served = self._open(location) if location else None
 
     def attach(self, base: ServedModel) -> None:
         """Open the adapter for another version of its base model. Where it does not fit it is withdrawn, and ``refused`` says why."""
         self._base_model = base
-        location = None
+        before, location = self.served, None
         try:
             location = _locate(self.source)
             self.served, self.refused = self._open(location) if location else None, None
         except Exception as error:
             self.served = None
             self._refuse(location.version if location else "", error)
+        if not self.served:
+            self.record("stop", before, "it is not of the base model's new version")
 
     def _newest(self) -> str | None:
         return models.version_with_alias(self.source)

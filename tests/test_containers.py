@@ -97,7 +97,7 @@ def test_files_volumes_and_services_that_are_named_exist() -> None:
         for source, target, *_ in (volume.split(":") for volume in service.get("volumes", ())):
             assert (FOLDER / source).is_file() if source.startswith(".") else source in content["volumes"], source
             if "build" in service:
-                assert target in (f"{HOME}/project", f"{HOME}/mlflow") and target in "".join(of("RUN"))
+                assert target in (f"{HOME}/project", f"{HOME}/mlflow", f"{HOME}/serving") and target in "".join(of("RUN"))
     assert (FOLDER / services["worker"]["build"]["context"]).resolve() == ROOT
     assert (ROOT / services["worker"]["build"]["dockerfile"]).is_file()
     assert set(compose("compose.cuda.yaml")["services"]) <= set(services)

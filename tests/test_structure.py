@@ -41,7 +41,7 @@ ALL_SECTIONS = "tasks.params"
 ONLY_IMPORTERS = {
     "prefect": {"flows.pipeline", "flows.new_data", "flows.dvc_process", "flows.notices", "flows.review", "flows.watch", "flows.deploy"},
     # The last one runs in MLflow, beside a version's weights.
-    "mlflow": {"tasks.registry.tracking", "tasks.registry.versions", "tasks.registry.pyfunc_model"},
+    "mlflow": {"tasks.registry.tracking", "tasks.registry.versions", "tasks.registry.logged_models", "tasks.registry.pyfunc_model"},
     "great_expectations": {"tasks.corpus.expectations"},
 }
 MODEL_STANDS_ON = {"torch", "numpy", "tiktoken", "tokenizers", "safetensors", "gguf", "jinja2", "bitsandbytes", "llguidance"}

@@ -174,7 +174,7 @@ _TEMPLATE = html.page(
     "Data report",
     """<h1>Data report</h1>
 <h2>From raw records to documents</h2>
-{{ funnel_picture | safe }}
+<div class="pictures">{{ funnel_picture | safe }}</div>
 <table><tr><th>source<th>why<th>rule<th>records<th>for example</tr>
 {% for row in removed %}
 <tr><td>{{ row.source }}<td>{{ titles[row.step] }}<td>{{ row.rule }}<td class="n">{{ "{:,}".format(row.records) }}
@@ -225,7 +225,7 @@ _TEMPLATE = html.page(
 {{- "{:,} in {:,} documents".format(tokens[source, split], documents[source, split]) if (source, split) in tokens }}{% endfor %}</tr>
 {% endfor %}
 </table>
-{{ lengths | safe }}
+<div class="pictures">{{ lengths | safe }}</div>
 {% if variants %}
 <h2>Variants</h2>
 <table><tr><th>method<th>documents, all in training</tr>
@@ -328,7 +328,7 @@ shows what may become of clinical words that no list and no pattern knows.</p>
 <h2>Decontamination: overlap of training with evaluation</h2>
 <p>Train documents by the greatest share of their 13-grams that is in one evaluation document, before those above the limit left.
 13-grams that are in many train documents do not count. Evaluation stays whole.</p>
-{{ decontamination | safe }}
+<div class="pictures">{{ decontamination | safe }}</div>
 <h2>Samples</h2>
 {% for document in samples %}
 <div class="sample">

@@ -257,5 +257,6 @@ canaries.</li>
 """,
     style="""th, td.better, td.worse, td.unclear { white-space: nowrap } .answers td { width: 50%; white-space: pre-wrap }
 .all td { font-weight: 600 } table.extraction td { white-space: normal; min-width: 5rem }
-.pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem }""",
+@media (min-width: 44rem) { .pictures { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem } }
+@media (max-width: 44rem) { table.extraction td { min-width: 9rem } }""",
 )

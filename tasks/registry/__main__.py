@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.registry import command
+from tasks.registry import command, serving_log
 from tasks.registry.command import VERSION
 
 # Beyond these drift warns.
@@ -49,9 +49,13 @@ def _add_version_commands(commands: Any) -> None:
     showing.add_argument("version", nargs="?", default="champion", help=f"{VERSION}; the champion by default")
     verifying = _command(commands, verify, "compare every file of a version with its passport")
     command.add_verify_options(verifying)
-    auditing = _command(commands, audit, "verify the audit trail, or export it as CSV")
-    auditing.add_argument("action", choices=("verify", "export"))
-    auditing.add_argument("--head", default="", metavar="SHA256", help="a digest that was noted, which must be in the trail")
+    auditing = _command(commands, audit, "verify the audit trail, or write it as CSV or as a page of HTML")
+    auditing.add_argument("action", choices=("verify", "export", "page"))
+    auditing.add_argument(
+        "--head", default=[], action="append", metavar="SHA256", help="a digest that was noted, which must be in the trail"
+    )
+    serving_help = f"a server's log, which belongs to the trail; may be given several times (default {serving_log.FILE}, if there is one)"
+    auditing.add_argument("--serving", type=Path, action="append", metavar="FILE", help=serving_help)
     exporting = _command(commands, standards, "write a version's bill of materials, attestations and metadata of its corpus")
     exporting.add_argument("version", help=VERSION)
     exporting.add_argument("folder", type=Path, help="a directory that does not exist yet")
@@ -100,19 +104,23 @@ def list_(_: argparse.Namespace) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Make a version champion; ``ValueError`` says why it must not be."""
-    from tasks.registry import outcomes
+    from tasks.registry import descriptions, outcomes, tracking
 
     name = _name()
     number = outcomes.promote_by_hand(name, options.version, by=options.by, why=options.why, allow_dirty=options.allow_dirty)
+    descriptions.describe_all(tracking.connect(), name, {str(number)})
     print(f"{name} version {number} is champion")
 
 
 def rollback(options: argparse.Namespace) -> None:
     """Make the previous champion champion again."""
-    from tasks.registry import promotion, tracking
+    from tasks.registry import descriptions, promotion, tracking, versions
 
-    name = _name()
-    print(f"{name} version {promotion.rollback(tracking.connect(), name, who=options.by, why=options.why)} is champion again")
+    client, name = tracking.connect(), _name()
+    former = versions.aliases(client, name).get(promotion.CHAMPION, "")
+    number = promotion.rollback(client, name, who=options.by, why=options.why)
+    descriptions.describe_all(client, name, {former})
+    print(f"{name} version {number} is champion again")
 
 
 def show(options: argparse.Namespace) -> None:
@@ -136,18 +144,26 @@ def sbom(options: argparse.Namespace) -> None:
 
 
 def audit(options: argparse.Namespace) -> "str | None":
-    """Print what is wrong with the audit trail and its last digest, or print it as CSV."""
+    """Print what is wrong with the audit trail and its last digest, or print it as CSV or HTML."""
     from tasks.registry import audit as trail
-    from tasks.registry import tracking
+    from tasks.registry import audit_page, hash_chain, tracking
 
     client, name = tracking.connect(), _name()
+    logs = options.serving or [path for path in (serving_log.FILE,) if path.exists()]
+    entries = {audit_page.REGISTRY: trail.texts(client, name)} | {str(path): serving_log.texts(path) for path in logs}
     if options.action == "export":
-        trail.write_csv(client, name, sys.stdout)
+        trail.write_csv(entries, sys.stdout)
         return None
-    if problems := list(trail.problems(client, name, head=options.head)):
+    if options.action == "page":
+        print(audit_page.page(name, entries))
+        return None
+    problems = [f"{of}: {problem}" for of, texts in entries.items() for problem in hash_chain.problems(texts)]
+    if problems := [*problems, *hash_chain.lost(entries.values(), options.head)]:
         return "\n".join(f"audit: {problem}" for problem in problems)
-    print(f"audit: {len(trail.events(client, name))} entries, each follows the one before")
-    print(f"audit: the last one's digest is {trail.head(client, name)}")
+    for of, texts in entries.items():
+        print(f"audit: {of}: {len(texts)} entries, each follows the one before")
+        if texts:
+            print(f"audit: {of}: the last one's digest is {hash_chain.sha256(list(texts.values())[-1])}")
     return None
 
 

@@ -87,12 +87,17 @@ def _registered(candidate: Candidate) -> tuple[dict[str, Any], bool]:
         print(f"register: {params.name} version {version.version} has this checkpoint already")
     else:
         version = _decide(client, candidate, version, run_ids)
+    tainted: list[str] = []
     if not dry_run:
         if decided_before and site_annotation.hand_over(client, version, site_annotation.annotation_of(candidate.behind)):
             print(f"register: version {version.version} is older than this site's annotation; MLflow has the figures, its passport has not")
-        for tainted in promotion.mark_tainted(client, params.name, promotion.withdrawn()):
-            print(f"register: {params.name} version {tainted} saw withdrawn records; it is marked as tainted")
+        tainted = promotion.mark_tainted(client, params.name, promotion.withdrawn())
+        for number in tainted:
+            print(f"register: {params.name} version {number} saw withdrawn records; it is marked as tainted")
     result = _result(client, candidate, client.get_model_version(params.name, version.version), dry_run=dry_run)
+    if not dry_run:
+        descriptions.describe_all(client, params.name, {str(version.version), *map(str, tainted)})
+        descriptions.describe_model(client, params.name)
     return result, not decided_before
 
 
@@ -149,9 +154,6 @@ def _result(client: Any, candidate: Candidate, version: Any, *, dry_run: bool) -
         _keep_trail(client, candidate, version)
         demanded = {key: getattr(candidate.params, key) == "required" for key in ("sign_off", "compliance")}
         outcome = outcomes.apply_decision(client, name, version.version, number, decision, **demanded)
-        commit = version.tags.get("code.commit", "")
-        descriptions.describe_version(client, version, descriptions.of_version(decision, number, outcome, candidate.behind, commit))
-        descriptions.describe_model(client, name)
     # A pure function of the version: what it carries, not what is here now.
     carried = {tag: value for tag, value in version.tags.items() if tag in digests or tag.startswith("dvc.")}
     stated = {"number": number, "outcome": outcome} | {key: decision[key] for key in ("verdict", "reasons", "champion", "comparisons")}
@@ -254,7 +256,7 @@ def _create(candidate: Candidate, run_ids: dict[str, str], challenged: Challenge
         lambda number: package.make(folder / f"package-{number}", contents, number),
         tags=tags | findings.tags(metrics) | _decision_tags(1, challenged.decision, document, candidate.case),
         inputs={str(path): dvc_digest(path) for path in (candidate.tuned, candidate.evaluation)},
-        metrics=candidate.behind["validate"]["metrics"] | (figures.metrics(annotation) if annotation else {}),
+        metrics=figures.metrics(annotation) if annotation else {},
     )
 
 

@@ -1,4 +1,4 @@
-"""What stages did, in MLflow: records replayed as runs. The only importer of mlflow, beside versions.py.
+"""What stages did, in MLflow: records replayed as runs. The only importer of mlflow, beside versions.py and logged_models.py.
 
 No stage depends on this file, so that logging never makes one run again. Replaying is idempotent by the tag ``record``; a store
 that does not answer is tried again at the next contact.
@@ -12,9 +12,11 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +44,8 @@ from tasks.training import step_metrics
 
 EXPERIMENT = "medical-llm"
 SECONDS = 2.0  # between looks at what a run has measured
+# What MLflow's pages are to be like: without it they open for applications on language models, with their traces.
+KIND, MODEL_DEVELOPMENT = "mlflow.experimentKind", "custom_model_development"
 MAX_DATASET_DIGEST = 36  # MLflow's limit; a DVC directory digest has 36 characters
 
 
@@ -132,10 +136,11 @@ def replay(client: MlflowClient, record: dict[str, Any], *, imported: bool = Fal
         client.set_tag(run_id, name, value)
     client.set_tag(run_id, "mlflow.note.content", notes.of_run(record))
     stepwise = {name for point in record["history"] for name in point}
-    single = record["metrics"] | {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
-    metrics = [metric(k, v, end) for k, v in single.items() if k not in stepwise]
+    shown = {"seconds": record["seconds"]} | notes.headline(record["stage"], record["metrics"])
     log_step_metrics(client, run_id, record["history"])
-    client.log_batch(run_id, metrics=metrics)
+    client.log_batch(run_id, metrics=[metric(k, v, end) for k, v in shown.items() if k not in stepwise])
+    usage = {name: record[name] for name in ("seconds", "peak_memory_mb")}
+    client.log_text(run_id, notes.metrics_csv(record["metrics"] | usage), notes.METRICS_FILE)
     client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in record["params"].items()])
     client.log_inputs(run_id, [dataset(path, digest) for path, digest in record["inputs"].items()])
     for report in map(Path, record["reports"]):
@@ -167,7 +172,8 @@ def tell_experiment(client: MlflowClient, name: str, key: str, records: list[dic
     params = {f"{record['stage']}.{k}": v for record in records for k, v in record["params"].items()}
     client.log_batch(run_id, params=[Param(k, _short(v)) for k, v in params.items()][:100])
     measured = {k: v for record in records for k, v in record["metrics"].items()}
-    client.log_batch(run_id, metrics=[metric(k, v, now) for k, v in measured.items()])
+    client.log_batch(run_id, metrics=[metric(k, v, now) for k, v in notes.headline("experiment", measured).items()])
+    client.log_text(run_id, notes.metrics_csv(measured), notes.METRICS_FILE)
     client.set_terminated(run_id, "FINISHED")
 
 
@@ -199,9 +205,11 @@ def _run_of(client: MlflowClient, experiment: str, record: str, stage: str, begi
     return runs[0] if runs else client.create_run(experiment, start_time=begin, tags={"record": record, "stage": stage}, run_name=stage)
 
 
-def metric(name: str, value: float, time_ms: int, step: int = 0) -> Metric:
-    """Names hold the names of raw files, of which MLflow does not take every character."""
-    return Metric(re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII), value, time_ms, step)
+def metric(name: str, value: float, time_ms: int, step: int = 0, *, of_model: Mapping[str, str] = MappingProxyType({})) -> Metric:
+    """Names hold the names of raw files, of which MLflow does not take every character. ``of_model``: ``model_id`` of a logged model, and
+    ``dataset_name`` and ``dataset_digest`` of what it was measured on.
+    """
+    return Metric(re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII), value, time_ms, step, **of_model)
 
 
 def _tags(client: MlflowClient, experiment: str, record: dict[str, Any]) -> dict[str, str]:
@@ -237,17 +245,20 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
 def experiment_of(client: MlflowClient) -> str:
     """The id of the pipeline's experiment, which is made if the store has none."""
     if experiment := client.get_experiment_by_name(EXPERIMENT):
-        return str(experiment.experiment_id)
+        identifier = str(experiment.experiment_id)
+        if KIND not in experiment.tags:  # of a store that was made before
+            client.set_experiment_tag(identifier, KIND, MODEL_DEVELOPMENT)
+        return identifier
     embedded = client.tracking_uri.startswith("sqlite:")
     location = (main_worktree() / relocation.ARTIFACTS).as_uri() if embedded else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags={KIND: MODEL_DEVELOPMENT}))
 
 
-def dataset(path: str, digest: str) -> DatasetInput:
+def dataset(path: str, digest: str, context: str = "input") -> DatasetInput:
     """An input of a run by its path and DVC's digest, the digest cut to MLflow's limit."""
     source = json.dumps({"path": path, "dvc": digest})
     dataset = Dataset(name=path, digest=digest[:MAX_DATASET_DIGEST], source_type="local", source=source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 def _short(value: Any) -> str:

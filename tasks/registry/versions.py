@@ -1,6 +1,6 @@
 """Versions of the registered model in MLflow: made whole or not at all, found, opened. What they mean is not known here.
 
-With tracking.py the only importer of mlflow, and with pyfunc_model.py, which runs in MLflow.
+With tracking.py and logged_models.py the only importer of mlflow, and with pyfunc_model.py, which runs in MLflow.
 """
 
 import logging

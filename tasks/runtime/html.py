@@ -9,7 +9,12 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
 td, th { border: 1px solid #ddd; padding: .2rem .6rem; text-align: left; vertical-align: top; overflow-wrap: break-word }
 td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
 .better { color: #2b7a4b } .worse { color: #b3372f } .unclear { color: #666 } .warns { background: #fbe3e1 }
-"""
+.pictures { overflow-x: auto }
+@media (max-width: 44rem) {
+body { font-size: 14px; margin: .5rem auto; padding: 0 .7rem } h1 { font-size: 1.4rem } h1, h2, h3, p, li, code { overflow-wrap: anywhere }
+table { display: block; overflow-x: auto } .pictures > svg { max-width: none; width: 40rem }
+}
+"""  # on a phone and in a pane of MLflow's page wide things scroll by themselves, and the page does not
 
 
 def page(title: str, body: str, *, style: str = "") -> Template:

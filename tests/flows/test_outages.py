@@ -74,8 +74,9 @@ def test_a_tracking_server_that_is_down_at_the_start_in_the_middle_and_at_the_en
         linked = {
             a["key"]: artifacts_found[0] for a in output if (artifacts_found := re.findall(rf"{address}/#/([^)\]\s]+)", str(a["data"])))
         }
-        assert linked["mlflow-version"] == "models/medical-llm/versions/1"
-        assert linked["mlflow-run-finetune"] == f"experiments/{experiment.experiment_id}/runs/{tuned.info.run_id}"
+        mode = "?workflowType=machine_learning"
+        assert linked["mlflow-version"] == f"models/medical-llm/versions/1{mode}"
+        assert linked["mlflow-run-finetune"] == f"experiments/{experiment.experiment_id}/runs/{tuned.info.run_id}{mode}"
         assert {f"mlflow-run-{stage}" for stage in STAGES} <= set(linked)
     finally:
         kill(server)

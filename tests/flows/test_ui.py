@@ -8,6 +8,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+from helpers.browser import Page
 from helpers.project import PATIENCE, Project
 
 pytestmark = pytest.mark.system
@@ -24,18 +25,34 @@ def taken() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("taken")
-def test_both_pages_answer_on_loopback_and_end_with_the_command(finished: Project) -> None:
+def test_both_pages_answer_on_loopback_and_end_with_the_command(finished: Project, devtools: int) -> None:
     command = [sys.executable, "-m", "flows.ui"]
     environment = finished.environment | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=finished.path, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     addresses: dict[str, str] = {}
+    deep: dict[str, str] = {}
     try:
         for line in process.stdout:
             if line.startswith(("MLflow", "Prefect")):
                 addresses |= dict([line.split()])
-            if len(addresses) == 2:
+            elif line.startswith("  ") and "#" in line:
+                name, _, address = line.strip().rpartition(" ")
+                deep[name.strip()] = address
+            if "empty until the flow ran" in line:
                 break
+            assert not line.startswith("Ctrl-C"), "it does not say that Prefect is empty"
+        for name, shown in (
+            ("runs", "preprocess"),
+            ("version 1, champion", "There is no champion, and every threshold is met."),
+            ("its lineage", "Path:"),
+            ("its data report", "Path:"),
+        ):
+            assert deep[name].startswith(addresses["MLflow"] + "/#/")
+            page = Page(devtools, width=1300)
+            page.open(deep[name])
+            page.wait(f"document.body.innerText.includes({json.dumps(shown)})", 60)
+            assert page.evaluate("document.body.innerText.includes('Model registry')")  # not in the mode for applications
         for address in addresses.values():
             assert address.startswith("http://127.0.0.1:")
             with urlopen(address, timeout=20) as page:

@@ -21,6 +21,7 @@ from serve.models import EngineOptions
 from serve.preferences import PreferenceFile
 from serve.rollout import ModelRollout, Rollout
 from serve.security import Limits, SecurityMiddleware
+from tasks.registry.serving_log import ServingLog
 
 QUESTION = "What are the signs of condition 3?"
 COMPLETION: Any = {"model": "medical-llm", "prompt": QUESTION, "max_tokens": 12, "temperature": 0}
@@ -68,13 +69,14 @@ def run_server(
     limits: Limits | None = None,
     poll_seconds: float = 0.2,
     preferences: PreferenceFile | None = None,
+    log: ServingLog | None = None,
 ) -> Iterator[RunningServer]:
     """A server for ``models``, sources by the names that clients use, the first with ``adapters``; it ends with the context."""
     options = EngineOptions(slots=slots, max_len=None, max_waiting=max_waiting, unverified=unverified)
     rollouts: dict[str, Rollout] = {}
     for name, source in models.items():
         own = {} if rollouts else {adapter: str(path) for adapter, path in (adapters or {}).items()}
-        rollouts[name] = ModelRollout(str(source), options, poll_seconds=poll_seconds, adapters=own)
+        rollouts[name] = ModelRollout(str(source), options, poll_seconds=poll_seconds, adapters=own, log=log)
     rollouts |= next(iter(rollouts.values())).adapters
     middleware = application(rollouts, keys=keys, limits=limits or Limits(), preferences=preferences)
     port = free_port()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from serve.model_info import model_info
 from serve.models import EngineOptions, ModelRefused, resolve
 from serve.rollout import ModelRollout
 from serve.verified import ModelLocation
-from tasks.registry import model_signer
+from tasks.registry import hash_chain, model_signer, serving_log
 from tasks.registry.lineage.signature import private_key, sign
 from tasks.registry.promotion import objection, promote
+from tasks.registry.serving_log import ServingLog
 from tasks.runtime.digests import sha256
 
 pytestmark = pytest.mark.slow
@@ -152,6 +154,54 @@ def test_a_version_that_was_changed_is_not_taken_and_the_reason_is_reported(regi
         until(lambda: not followed.rollouts["medical-llm"].refused)
     finally:
         weights.write_bytes(whole)
+
+
+def test_the_serving_log_says_which_version_answered_from_when_until_when(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.client.tracking_uri)
+    registry.champion("1")
+    log, word = ServingLog(tmp_path / "log.jsonl"), "saw 1 withdrawn records, 1 of them in training"
+    weights = registry.checkpoint("2") / "model.safetensors"
+    content = weights.read_bytes()
+    with run_server({"medical-llm": CHAMPION}, unverified=False, log=log) as server:
+        try:
+            weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            registry.champion("2")
+            until(lambda: server.rollouts["medical-llm"].refused)
+        finally:
+            weights.write_bytes(content)
+        registry.champion("1")
+        until(lambda: not server.rollouts["medical-llm"].refused)
+        registry.champion("2")
+        until(lambda: version(server) == "2")
+        try:
+            registry.client.set_model_version_tag("medical-llm", "2", "tainted", word)
+            until(lambda: server.rollouts["medical-llm"].trouble)
+        finally:
+            registry.client.delete_model_version_tag("medical-llm", "2", "tainted")
+        until(lambda: not server.rollouts["medical-llm"].trouble)
+    texts = serving_log.texts(log.path)
+    entries = [json.loads(text) for text in texts.values()]
+    assert [(entry["verb"], entry["version"]) for entry in entries] == [
+        ("serve", 1),
+        ("refuse", 2),
+        ("stop", 1),
+        ("serve", 2),
+        ("object", 2),
+        ("stop", 2),
+    ]
+    digests = {number: sha256(registry.checkpoint(number) / "passport.json") for number in ("1", "2")}
+    assert all(entry["evidence"] == digests[str(entry["version"])] for entry in entries if entry["verb"] != "refuse")
+    assert entries[4]["why"] == f"version 2 is tainted: {word}" and "model.safetensors" in entries[1]["why"]
+    assert list(hash_chain.problems(texts)) == [] and str(registry.project.path) not in log.path.read_text()
+    project = registry.project
+    page = project.run(sys.executable, "-m", "tasks.registry", "audit", "page", "--serving", str(log.path)).stdout
+    assert "began to answer" in page and word in page and "made champion" in page
+    head = hash_chain.sha256(texts[6])
+    verify = (sys.executable, "-m", "tasks.registry", "audit", "verify", "--serving", str(log.path), "--head")
+    assert "6 entries, each follows the one before" in project.run(*verify, head).stdout
+    assert "no entry has the digest" in project.run(*verify, "0" * 64, check=False).stdout
 
 
 def test_a_champion_that_stays_is_not_fetched_again(followed: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:

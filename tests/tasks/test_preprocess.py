@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,20 @@ def test_a_gate_tells_counts_and_no_values(capfd: pytest.CaptureFixture[str]) ->
     )
     written = "".join(p.read_text() for p in Path("report").iterdir()) + "".join(capfd.readouterr())
     assert CANARY not in written
+
+
+@pytest.mark.parametrize(("changed", "state"), [({}, "passed"), ({"html": 1}, "warned"), ({"hidden_characters": 1}, "failed")])
+def test_pages_of_a_gate_say_warned_where_it_only_warned(changed: dict[str, int], state: str) -> None:
+    documents = [Document(str(n), q, a, "a.csv", "k", f"g{n}", "1", split=SPLITS[n % 3]) for n, (q, a) in enumerate(ROWS)]
+    rows = [compute_metrics(d) | {"split": d.split, "content": d.id, "splits_of_group": 1} for d in documents]
+    rows[3] |= changed
+    gate = expectations.check("clean", rows, expectations.clean_documents(min_answer=3, max_answer=99), Path(), Path("report"))
+    counts = {"passed": gate.passed, "warned": len(gate.warned), "failed": len(gate.failed)}
+    assert counts[state] and not any(counts[other] for other in ("warned", "failed") if other != state)
+    page = Path("report/clean.html").read_text()
+    of_suite, *rows_shown = re.findall(r'<i class="(passed|warned|failed)"', page)
+    assert of_suite == state and {name: rows_shown.count(name) for name in counts} == counts
+    assert "fa-" not in page.partition("<body")[2]
 
 
 def test_text_is_composed_and_free_of_hidden_characters() -> None:

@@ -92,7 +92,7 @@ _PAGE = html.page(
     """<h1>Lineage of {{ name }}</h1>
 <p>Code: commit <code>{{ code.commit }}</code>{{ ", with uncommitted changes" if code.dirty == "true" }}. Digests are DVC's; those of every
 file stand in passport.json.</p>
-{{ picture | safe }}
+<div class="pictures">{{ picture | safe }}</div>
 {% macro branch(node) %}
 <li><b>{{ meaning.get(node.path, node.path) }}</b> {{ node.path }} <code>{{ node.digest }}</code>
 {% if again(node) %}(as above)</li>
@@ -104,7 +104,9 @@ file stand in passport.json.</p>
 <ul>{% for tree in trees %}{{ branch(tree) }}{% endfor %}</ul>
 {{ annotation | safe }}
 """,
-    style="""body { max-width: 76rem } svg { width: 100% } code { font-size: .85em; color: #555; overflow-wrap: anywhere }
+    style="""body { max-width: 76rem } .pictures > svg { width: 100%; min-width: 70rem }
+code { font-size: .85em; color: #555; overflow-wrap: anywhere }
 small { display: block; color: #444 }
-ul { border-left: 2px solid #c8d6e8; list-style: none; padding-left: 1.1rem; margin: .2rem 0 .8rem }""",
+ul { border-left: 2px solid #c8d6e8; list-style: none; padding-left: 1.1rem; margin: .2rem 0 .8rem }
+@media (max-width: 44rem) { ul { padding-left: .5rem } }""",
 )

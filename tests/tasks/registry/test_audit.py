@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tasks.registry import audit
+from tasks.registry import audit, audit_page, hash_chain
 
 NAME = "m"
 
@@ -36,8 +36,13 @@ def grow(client: MlflowClient, count: int) -> None:
         audit.append(client, NAME, "promote", str(number + 1), who="Dr. Who, MD", why='said "yes"\nand meant it', evidence="e" * 64)
 
 
-def problems(client: MlflowClient, head: str = "") -> list[str]:
-    return list(audit.problems(client, NAME, head=head))
+def problems(client: MlflowClient, *heads: str) -> list[str]:
+    texts = audit.texts(client, NAME)
+    return [*hash_chain.problems(texts), *hash_chain.lost([texts], heads)]
+
+
+def head(client: MlflowClient) -> str:
+    return hash_chain.sha256(list(audit.texts(client, NAME).values())[-1])
 
 
 @pytest.mark.parametrize("before", [0, 3])
@@ -63,7 +68,7 @@ def test_a_removed_changed_or_reordered_entry_is_named(client: MlflowClient, bef
 
 def test_a_noted_digest_shows_that_the_end_was_removed(client: MlflowClient) -> None:
     grow(client, 2)
-    noted = audit.head(client, NAME)
+    noted = head(client)
     grow(client, 1)
     assert problems(client, noted) == []
     client.delete_registered_model_tag(NAME, tag(3))
@@ -78,11 +83,22 @@ def test_the_table_holds_every_entry(client: MlflowClient) -> None:
     older(client, 1)
     grow(client, 2)
     text = io.StringIO()
-    audit.write_csv(client, NAME, text)
+    audit.write_csv({"registry": audit.texts(client, NAME)}, text)
     rows = list(csv.DictReader(io.StringIO(text.getvalue())))
     assert [row["number"] for row in rows] == ["1", "2", "3"] and rows[1]["why"] == 'said "yes"\nand meant it'
-    assert rows[2]["previous"] == rows[1]["sha256"] and rows[2]["sha256"] == audit.head(client, NAME)
+    assert rows[2]["previous"] == rows[1]["sha256"] and rows[2]["sha256"] == head(client)
 
 
 def test_an_empty_trail_has_no_problems(client: MlflowClient) -> None:
-    assert problems(client) == [] and audit.head(client, NAME) == "" and audit.events(client, NAME) == []
+    assert problems(client) == [] and audit.events(client, NAME) == []
+
+
+def test_the_page_says_who_was_champion_when_and_what_is_wrong(client: MlflowClient) -> None:
+    grow(client, 2)
+    audit.append(client, NAME, "rollback", "2", who="B", why="<script>alert(1)</script>")
+    page = audit_page.page(NAME, {"registry": audit.texts(client, NAME), "host.jsonl": {1: "no JSON"}})
+    champions = page.partition("<h2>Champions")[2].partition("<h2>")[0]
+    versions = [row.partition("<")[0] for row in champions.split("<tr><td>")[1:]]
+    assert versions == ["1", "2", "1"] and champions.count('<td class="t">now<') == 1
+    assert "3 entries, each follows the one before" in page and "entry 1 is no entry" in page and head(client) in page
+    assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page and "src=" not in page

@@ -201,7 +201,7 @@ class TestVersion:
         assert f"trained on {counted['documents_seen']:,.0f} documents, {counted['tokens_seen']:,.0f} tokens" in card
         stages = json.loads((folder / "passport.json").read_text())["stages"]
         run = store(finished).get_run(version.tags["run.finetune"])
-        for name in ("documents_seen", "tokens_seen", "tokens_with_loss_seen", "epochs_seen"):
+        for name in ("documents_seen", "tokens_seen", "epochs_seen"):
             assert stages["finetune"]["metrics"][name] == run.data.metrics[name] == counted[name]
 
     def test_it_carries_the_extraction_tasks_of_training(self, finished: Project, folder: Path) -> None:

@@ -13,6 +13,8 @@ from helpers.project import Project, copy_of, key_pair
 from helpers.versions import NAME, artifacts_of, flip
 
 from tasks.registry import command
+from tasks.registry.compliance.form import FORM
+from tasks.registry.compliance.names import CARD, DOCUMENT, FOLDER, PAGE, SCHEMA
 from tasks.registry.standards.files import BOM, CROISSANT, PROVENANCE
 
 pytestmark = pytest.mark.slow
@@ -59,6 +61,11 @@ KINDS = {
     f"standards/{BOM}": DIFFERENT,
     f"standards/{CROISSANT}": DIFFERENT,
     f"standards/{PROVENANCE}": DIFFERENT,
+    f"{FOLDER}/{DOCUMENT}": DIFFERENT,
+    f"{FOLDER}/{CARD}": DIFFERENT,
+    f"{FOLDER}/{PAGE}": DIFFERENT,
+    f"{FOLDER}/{SCHEMA}": SAME,
+    f"{FOLDER}/{FORM}": SAME,
     "params.yaml": DIFFERENT,
     "dvc.yaml": SAME,
     "dvc.lock": DIFFERENT,

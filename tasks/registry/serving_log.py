@@ -24,13 +24,16 @@ class ServingLog:
     """Appends entries to a file of mode 0600; an entry is on the disk when ``append`` returns."""
 
     def __init__(self, path: Path):
-        """Make the file, if there is none. ``ValueError`` for what is no regular file or not this account's alone, ``OSError`` as of
-        ``open``.
+        """The first entry makes the file. ``ValueError`` for what is no regular file or not this account's alone; ``OSError`` where it
+        cannot be written.
         """
         self.path = path
         self._who = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
-        with _locked(path):
-            pass
+        if os.path.lexists(path):
+            with _locked(path):
+                pass
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OSError(f"{path} cannot be written: name another file with --serving-log")
 
     def append(self, verb: str, model: str, version: str, *, why: str, evidence: str = "") -> None:
         """Add an entry on a version of a model; ``version`` is empty for a directory, ``evidence`` the SHA-256 of its passport.

@@ -56,3 +56,7 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="link"):
         ServingLog(tmp_path / "link")
+    with pytest.raises(OSError, match="name another file"):
+        ServingLog(tmp_path / "absent" / "log.jsonl")
+    ServingLog(tmp_path / "new.jsonl")
+    assert not (tmp_path / "new.jsonl").exists()

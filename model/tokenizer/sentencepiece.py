@@ -38,10 +38,9 @@ class SentencePiece:
 
     def _fits(self, word: Entry) -> bool:
         """Whether it is the same word behind a blank that is added, and no character that the vocabulary lacks."""
-        if self._blanks == "never":
-            return True
         normalized = self._blanks == "prepend" and word.get("normalized")  # tokenizers looks for it with the added blank
-        return not (normalized or word["content"][0] in " ▁" or (word.get("single_word") and len(word["content"]) == 1))
+        blank = word["content"][0] in " ▁" and (self._blanks != "never" or word.get("normalized"))
+        return not (normalized or blank or (word.get("single_word") and len(word["content"]) == 1))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; unknown characters become bytes."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from model import lora
-from model.config import LlamaConfig
+from model.config import Family, LlamaConfig
 from model.llama import Transformer
 from model.nf4 import Nf4Linear, quantize_
 from tasks.corpus.shards.format import Entry, Split
@@ -22,7 +22,9 @@ ROWS = 24
 
 
 def main() -> None:
-    config, params = LlamaConfig(**json.loads(sys.argv[1])), FinetuneParams.model_validate_json(sys.argv[2])
+    sizes = json.loads(sys.argv[1])
+    family = Family(**sizes["family"] | {"layers": tuple(sizes["family"]["layers"])})
+    config, params = LlamaConfig(**sizes | {"family": family}), FinetuneParams.model_validate_json(sys.argv[2])
     length = params.seq_len
     tokens = np.random.default_rng(0).integers(config.vocab_size, size=ROWS * length, dtype=np.uint32)
     entries = [Entry(str(n), "text", "random", 0) for n in range(ROWS)]

@@ -336,7 +336,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("path", "fields", "param", "message"),
         [
-            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "0.content.0.type"),
+            (
+                "/v1/chat/completions",
+                {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+                "messages",
+                "this model reads text only",
+            ),
             (
                 "/v1/completions",
                 {"response_format": {"type": "json_object", "schema": {"const": "\ud800"}}},

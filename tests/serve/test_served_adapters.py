@@ -148,7 +148,15 @@ def test_clients_see_what_is_served(registry: Registry, server: RunningServer) -
     assert 'serve_running{model="base"}' in metrics and 'serve_running{model="notes"}' not in metrics
 
 
-def test_a_prompt_is_scored_and_cached_for_its_own_model(server: RunningServer) -> None:
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The context of these models is one chunk, and prefixes are kept in whole chunks."""
+    monkeypatch.setattr("serve.engine.CHUNK", 64)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_prompt_is_scored_and_cached_for_its_own_model(request: pytest.FixtureRequest) -> None:
+    server: RunningServer = request.getfixturevalue("server")
     scores: dict[str, tuple[float, ...]] = {}
     for name in ("base", "base", "notes", "notes", "cardiology", "cardiology"):
         answer = post(server, model=name, prompt=QUESTION * 20, max_tokens=1, echo=True, logprobs=0).json()

@@ -12,16 +12,19 @@ from helpers.project import ROOT
 from helpers.serving import RunningServer, run_server
 
 from model.tokenizer.tokenizer import Tokenizer
-from serve.engine import CHUNK
 
 pytestmark = pytest.mark.slow
 
 STREAMS, NEW = 200, 24
+CHUNK = 128  # tokens that are read at a time here, as the tiny model's context is 256
 BASE = ROOT / "artifacts" / "base"
 
 
 @pytest.fixture(params=["tiny", pytest.param("base", marks=pytest.mark.campaign)])
-def served(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[tuple[RunningServer, Tokenizer]]:
+def served(
+    request: pytest.FixtureRequest, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[RunningServer, Tokenizer]]:
+    monkeypatch.setattr("serve.engine.CHUNK", CHUNK)
     checkpoint = tiny_checkpoint if request.param == "tiny" else BASE
     if not checkpoint.exists():
         pytest.skip(f"{BASE} is missing; 'make run' makes it")

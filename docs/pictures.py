@@ -151,11 +151,10 @@ def mlflow_version(devtools: int, version: str) -> None:
     """The version's page in MLflow."""
     command = (str(Path(sys.executable).with_name("mlflow")), "server", "--backend-store-uri", tracking.tracking_uri(), "--workers", "1")
     with server(*command, health="/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
-        page = tab(devtools, f"{address}/#/models/{MODEL}/versions/{version}", 1280, 900)
+        page = tab(devtools, f"{address}/#/models/{MODEL}/versions/{version}?workflowType=machine_learning", 1280, 900)
         page.wait("document.body.innerText.includes('Registered At') || document.body.innerText.includes('Created')", seconds=60)
         page.evaluate("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
         page.wait("!document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')")
-        page.evaluate("[...document.querySelectorAll('*')].findLast(e => e.textContent === 'checkpoint').scrollIntoView()")
         sleep(1)  # until the table has come to rest
         save(page, "mlflow")
 

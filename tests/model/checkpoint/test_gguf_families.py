@@ -33,8 +33,9 @@ def _source(folder: Path, variant: str) -> Path:
     return folder / "source"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("variant", WRITTEN)
-def test_it_runs_in_llama_cpp_with_the_same_greedy_tokens_and_comes_back(variant: str, tmp_path: Path) -> None:
+def test_it_runs_in_llama_cpp_with_the_same_greedy_tokens(variant: str, tmp_path: Path) -> None:
     source = _source(tmp_path, variant)
     convert(source, tmp_path / "model.gguf", "gguf", kind="f32")
     for seed in (0, 1):
@@ -42,6 +43,12 @@ def test_it_runs_in_llama_cpp_with_the_same_greedy_tokens_and_comes_back(variant
         expected = [s[0].id for s in generate(load_model(source), [ids], max_new_tokens=8) if s[0]]
         with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
             assert engine.greedy(ids, 8) == expected
+
+
+@pytest.mark.parametrize("variant", WRITTEN)
+def test_it_comes_back(variant: str, tmp_path: Path) -> None:
+    source = _source(tmp_path, variant)
+    convert(source, tmp_path / "model.gguf", "gguf", kind="f32")
     convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
     assert read_config(tmp_path / "back") == read_config(source)
     before, after = weights(source), weights(tmp_path / "back")
@@ -58,13 +65,25 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(variant: str, tmp_pat
     assert not (tmp_path / "model.gguf").exists()
 
 
-def test_qwens_vocabulary_gives_the_same_ids_in_llama_cpp_and_comes_back(tmp_path: Path) -> None:
-    write_model(tmp_path / "source", "qwen3", vocab_size=640)
-    write_qwen_vocabulary(tmp_path / "source")
-    convert(tmp_path / "source", tmp_path / "model.gguf", "gguf", kind="f32")
+TEXTS = ("What are the signs of condition 5?", "Condition 123 shows\n\nfever  and 4.5 mg <think>", "it's   A-1 é 发烧")
+
+
+def _qwen(folder: Path) -> Tokenizer:
+    write_model(folder / "source", "qwen3", vocab_size=640)
+    write_qwen_vocabulary(folder / "source")
+    convert(folder / "source", folder / "model.gguf", "gguf", kind="f32")
+    return Tokenizer.from_path(folder / "source")
+
+
+def test_qwens_vocabulary_comes_back(tmp_path: Path) -> None:
+    before = _qwen(tmp_path)
     convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
-    texts = ("What are the signs of condition 5?", "Condition 123 shows\n\nfever  and 4.5 mg <think>", "it's   A-1 é 发烧")
-    before, after = Tokenizer.from_path(tmp_path / "source"), Tokenizer.from_path(tmp_path / "back")
-    assert [after.encode(text) for text in texts] == [before.encode(text) for text in texts]
+    after = Tokenizer.from_path(tmp_path / "back")
+    assert [after.encode(text) for text in TEXTS] == [before.encode(text) for text in TEXTS]
+
+
+@pytest.mark.system
+def test_qwens_vocabulary_gives_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
+    before = _qwen(tmp_path)
     with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
-        assert [engine.tokenize(text) for text in texts] == [before.encode(text) for text in texts]
+        assert [engine.tokenize(text) for text in TEXTS] == [before.encode(text) for text in TEXTS]

@@ -23,6 +23,7 @@ class Family:
     residual_scale: float = 1.0  # of what a layer adds to its input (Granite)
     attention_scale: float | None = None  # of the scores; None: 1/√D
     output_scale: float = 1.0  # of the last hidden states (Granite)
+    logit_cap: float | None = None  # logits are soft-capped (Gemma 3, where set)
     rotary_dim: int | None = None  # channels of a head that turn; None: all (Phi)
     layers: tuple[str, ...] = ()  # the kind of each: FULL, SLIDING or NO_ROPE; empty: all FULL
     window: int | None = None  # tokens that a query of a SLIDING layer sees, itself included
@@ -93,15 +94,12 @@ class LlamaConfig:
 
 @dataclass(frozen=True)
 class Projection:
-    """One of a layer's seven matrices: its module, its sizes and its names in the file formats."""
+    """One of a layer's seven matrices: its module and its sizes."""
 
     name: str
     module: str  # of a Block
     out_size: str  # attributes of LlamaConfig
     in_size: str
-    meta_name: str
-    shard_dim: int  # the dimension that Meta's model-parallel ranks share
-    gguf_name: str
 
     @property
     def path(self) -> str:
@@ -113,17 +111,17 @@ class Projection:
         return getattr(config, self.out_size), getattr(config, self.in_size)
 
 
-# In the order of the parameters. Meta's names are those of its model.py, GGUF's those of llama.cpp's gguf-py.
+# In the order of the parameters.
 PROJECTIONS = {
     projection.name: projection
     for projection in (
-        Projection("q_proj", "self_attn", "q_size", "dim", "attention.wq", 0, "attn_q"),
-        Projection("k_proj", "self_attn", "kv_size", "dim", "attention.wk", 0, "attn_k"),
-        Projection("v_proj", "self_attn", "kv_size", "dim", "attention.wv", 0, "attn_v"),
-        Projection("o_proj", "self_attn", "dim", "q_size", "attention.wo", 1, "attn_output"),
-        Projection("gate_proj", "mlp", "ffn_dim", "dim", "feed_forward.w1", 0, "ffn_gate"),
-        Projection("up_proj", "mlp", "ffn_dim", "dim", "feed_forward.w3", 0, "ffn_up"),
-        Projection("down_proj", "mlp", "dim", "ffn_dim", "feed_forward.w2", 1, "ffn_down"),
+        Projection("q_proj", "self_attn", "q_size", "dim"),
+        Projection("k_proj", "self_attn", "kv_size", "dim"),
+        Projection("v_proj", "self_attn", "kv_size", "dim"),
+        Projection("o_proj", "self_attn", "dim", "q_size"),
+        Projection("gate_proj", "mlp", "ffn_dim", "dim"),
+        Projection("up_proj", "mlp", "ffn_dim", "dim"),
+        Projection("down_proj", "mlp", "dim", "ffn_dim"),
     )
 }
 

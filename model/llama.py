@@ -143,6 +143,23 @@ class FeedForward(nn.Module):
         return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
+def soft_capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Between -cap and cap, smoothly (Gemma 2, arXiv:2408.00118, section 2)."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+class OutputLayer(nn.Linear):
+    """The output matrix; its results are logits, which may be soft-capped."""
+
+    def __init__(self, dim: int, vocab_size: int, cap: float | None = None):
+        super().__init__(dim, vocab_size, bias=False)
+        self.cap = cap
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., V]."""
+        return soft_capped(super().forward(x), self.cap)
+
+
 class Block(nn.Module):
     """A layer: attention and feed-forward, each added to its input, with norms before them, after them or both."""
 
@@ -211,7 +228,7 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim, _weight=weight)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = _norm(config, config.dim)
-        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.lm_head = OutputLayer(config.dim, config.vocab_size, config.family.logit_cap)
         if config.tied:
             self.lm_head.weight = self.embed_tokens.weight
 

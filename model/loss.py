@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from model.llama import OutputLayer, soft_capped
 
 # Supervised positions per block of logits: 96 MiB in float32 for a vocabulary of 49,152. The last block is filled up, because
 # oneDNN keeps up to 1,024 compiled products, one per shape, and with each of this size 100 MB.
@@ -28,14 +30,14 @@ def target_positions(supervised_BT: Tensor) -> Tensor:
     return predicted.flatten().nonzero().flatten()
 
 
-def token_losses(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+def token_losses(hidden_BTC: Tensor, output: OutputLayer, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
     """Negative log-likelihood in nats, float32 [N], of the tokens at ``target_positions``."""
     hidden, targets = _predicted(hidden_BTC, tokens_BT, positions_N)
     chunks = [F.cross_entropy(output(h)[: len(t)].float(), t, reduction="none") for h, t in _chunked(hidden, targets)]
     return torch.cat(chunks) if chunks else hidden.flatten().float()
 
 
-def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+def total_loss(hidden_BTC: Tensor, output: OutputLayer, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
     """The sum of ``token_losses``, for training.
 
     The forward pass computes the gradients too, chunk by chunk, so that no logits are kept or computed twice. Without a supervised
@@ -45,11 +47,11 @@ def total_loss(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positio
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         hidden = hidden.to(torch.get_autocast_dtype(device))
-    total: Tensor = _TotalLoss.apply(hidden, output.weight, targets)
+    total: Tensor = _TotalLoss.apply(hidden, output.weight, targets, output.cap)
     return total
 
 
-def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+def total_unlikelihood(hidden_BTC: Tensor, output: OutputLayer, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
     """The sum of -log(1 - p) over unwanted tokens at ``positions_N`` (Welleck et al. 2019, arXiv:1908.04319).
 
     Without any it is 0 and still part of the graph. They are few, so their logits are kept for the backward pass.
@@ -61,22 +63,23 @@ def total_unlikelihood(hidden_BTC: Tensor, output: nn.Linear, tokens_BT: Tensor,
 
 
 class _TotalLoss(torch.autograd.Function):
-    """d loss / d logits is softmax(logits) less the one-hot target."""
+    """d loss / d logits is softmax(logits) less the one-hot target; where logits are soft-capped, times 1 - (logit / cap)²."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
-        needs_hidden, needs_weight, _ = ctx.needs_input_grad
+    def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, cap: float | None) -> Tensor:
+        needs_hidden, needs_weight, *_ = ctx.needs_input_grad
         weight = weight_VC.to(hidden_NC.dtype)
         grad_hidden = torch.empty_like(hidden_NC) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VC) if needs_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_NC.device)
         for index, (hidden, targets) in enumerate(_chunked(hidden_NC, targets_N)):
-            logits = hidden @ weight.T
+            logits = soft_capped(hidden @ weight.T, cap)
             for block, block_targets in zip(logits[: len(targets)].split(FP32_CHUNK), targets[:, None].split(FP32_CHUNK), strict=True):
                 log_probs = F.log_softmax(block, dim=-1, dtype=torch.float32)
                 total -= log_probs.gather(1, block_targets).sum()
                 probs = log_probs.exp_()
-                block.copy_(probs.scatter_(1, block_targets, probs.gather(1, block_targets) - 1))
+                gradient = probs.scatter_(1, block_targets, probs.gather(1, block_targets) - 1)
+                block.copy_(gradient if cap is None else gradient * (1 - (block.float() / cap).square()))
             logits[len(targets) :] = 0
             if grad_hidden is not None:
                 grad_hidden[index * CHUNK : index * CHUNK + len(targets)] = (logits @ weight)[: len(targets)]
@@ -86,9 +89,9 @@ class _TotalLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad_hidden, grad_weight = (None if g is None else g.mul_(grad_total.to(g.dtype)) for g in ctx.gradients)
-        return grad_hidden, grad_weight, None
+        return grad_hidden, grad_weight, None, None
 
 
 def _predicted(hidden: Tensor, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,7 @@ def _family_json(config: LlamaConfig) -> dict[str, Any]:
             "hidden_activation": "gelu_pytorch_tanh",
             "query_pre_attn_scalar": round(scalar),
             "rope_local_base_freq": family.sliding_theta,
+            "final_logit_softcapping": family.logit_cap,
         }
     if family.name == "granite":
         return {

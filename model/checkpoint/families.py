@@ -32,10 +32,10 @@ DEFAULTS: dict[str, Raw] = {
 }
 # Fields that change what a model computes, in a way that is not built here.
 REFUSED = (
-    *("attention_bias", "mlp_bias", "attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"),
+    # attn_logit_softcapping: transformers reads it in Gemma 3 and then does not apply it.
+    *("attention_bias", "mlp_bias", "attn_logit_softcapping", "use_bidirectional_attention"),
     *("qk_layernorm", "use_qk_norm", "clip_qkv", "lm_head_bias"),
 )
-ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}  # and their names here
 
 
 def text_part(raw: Raw) -> Raw:
@@ -52,7 +52,7 @@ def with_defaults(raw: Raw) -> Raw:
     name = raw.get("model_type")
     if name not in DEFAULTS:
         raise ValueError(f"model_type is {name!r}; supported are {', '.join(map(repr, sorted([*DEFAULTS, 'gemma3'])))}")
-    for field in REFUSED:
+    for field in REFUSED if name == "gemma3_text" else (*REFUSED, "final_logit_softcapping"):
         if raw.get(field):
             raise ValueError(f"{field} is not supported")
     activation = "gelu_pytorch_tanh" if name == "gemma3_text" else "silu"
@@ -117,12 +117,13 @@ def _gemma3(raw: Raw) -> Family:
         qk_norm="head",
         block_norms="both",
         norm_adds_one=True,
-        activation=ACTIVATIONS["gelu_pytorch_tanh"],
+        activation="gelu_tanh",
         embedding_scale=raw["hidden_size"] ** 0.5,
         attention_scale=raw["query_pre_attn_scalar"] ** -0.5,
         layers=layers,
         window=raw["sliding_window"],  # also where it never acts: these layers have a rope of their own
         sliding_theta=float(theta),
+        logit_cap=raw.get("final_logit_softcapping"),
     )
 
 

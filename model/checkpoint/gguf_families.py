@@ -11,7 +11,7 @@ import gguf
 
 from model.checkpoint.layout import Stored, grouped
 from model.checkpoint.shapes import parameter_shapes
-from model.config import FULL, LLAMA, NO_ROPE, PROJECTIONS, SLIDING, Family, LlamaConfig
+from model.config import FULL, LLAMA, NO_ROPE, SLIDING, Family, LlamaConfig
 from model.rope import LinearScaling, RopeScaling
 
 ARCHITECTURES = {
@@ -27,6 +27,11 @@ _NORMS = {
         **{"input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm"},
         **{"pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"},
     },
+}
+_PROJECTIONS = {
+    **{f"self_attn.{name}_proj.weight": f"attn_{name}" for name in "qkv"},
+    "self_attn.o_proj.weight": "attn_output",
+    **{f"mlp.{name}_proj.weight": f"ffn_{name}" for name in ("gate", "up", "down")},
 }
 _ATTENTION = {
     **{f"self_attn.{name}_bias": f"attn_{name}.bias" for name in "qkv"},
@@ -45,7 +50,7 @@ def gguf_name(parameter: str, family: Family) -> str:
     _, layer, inner = parameter.split(".", 2)
     fused = _FUSED.get(family.name, {})
     names = _ATTENTION | {f"{hf}.weight": f"{name}.weight" for hf, name in _NORMS[family.block_norms].items()}
-    names |= {f"{p.path}.weight": f"{fused.get(p.gguf_name, p.gguf_name)}.weight" for p in PROJECTIONS.values()}
+    names |= {hf: f"{fused.get(name, name)}.weight" for hf, name in _PROJECTIONS.items()}
     return f"blk.{layer}.{names[inner]}"
 
 
@@ -66,6 +71,8 @@ def add_family(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
     if family.name == "gemma3_text":
         writer.add_sliding_window(family.window or 0)
         writer.add_sliding_window_pattern([kind == SLIDING for kind in config.kinds])
+        if family.logit_cap is not None:
+            writer.add_final_logit_softcapping(family.logit_cap)
     if family.name == "granite":
         writer.add_embedding_scale(family.embedding_scale)
         writer.add_residual_scale(family.residual_scale)
@@ -122,6 +129,7 @@ def read_family(fields: dict[str, Any], architecture: str, *, dim: int, layers: 
             "layers": tuple(SLIDING if (n + 1) % SWA_PATTERN else FULL for n in range(layers)),
             "window": fields[f"{architecture}.attention.sliding_window"],
             "sliding_theta": SLIDING_THETA,
+            "logit_cap": fields.get(f"{architecture}.final_logit_softcapping"),
         },
     }
     if architecture not in readers:

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.checkpoint.config import CONFIG, read_config
 from model.checkpoint.json_file import check_no_pointer, read_json, write_json
 from model.checkpoint.shapes import expected_shapes, parameter_shapes, shape_mismatches
-from model.config import PROJECTIONS, SIZES, LlamaConfig
+from model.config import SIZES, LlamaConfig
 from model.rope import LinearScaling, RopeScaling
 
 PARAMS = "params.json"
@@ -25,7 +25,11 @@ PARAMS = "params.json"
 LAYER_NAMES: dict[str, tuple[str, int | None]] = {
     "input_layernorm.weight": ("attention_norm.weight", None),
     "post_attention_layernorm.weight": ("ffn_norm.weight", None),
-    **{f"{projection.path}.weight": (f"{projection.meta_name}.weight", projection.shard_dim) for projection in PROJECTIONS.values()},
+    **{f"self_attn.{name}_proj.weight": (f"attention.w{name}.weight", 0) for name in "qkv"},
+    "self_attn.o_proj.weight": ("attention.wo.weight", 1),
+    "mlp.gate_proj.weight": ("feed_forward.w1.weight", 0),
+    "mlp.up_proj.weight": ("feed_forward.w3.weight", 0),
+    "mlp.down_proj.weight": ("feed_forward.w2.weight", 1),
 }
 MODEL_NAMES: dict[str, tuple[str, int | None]] = {
     "embed_tokens.weight": ("tok_embeddings.weight", 0),  # Llama 2: 1

@@ -13,7 +13,7 @@ from model.generation.adapters import Adapter, LowRank
 from model.generation.compiled import DTYPE_CODES, PANEL, Matrix, library, pointer, rounded_rows
 from model.generation.kv_cache import KVCache
 from model.generation.quantize import QuantizedLinear, product
-from model.llama import Block, RMSNorm, Transformer, rotary_frequencies, rotary_scale
+from model.llama import Block, OutputLayer, RMSNorm, Transformer, rotary_frequencies, rotary_scale, soft_capped
 
 BLOCK = PANEL  # as in decode.c
 # Before and after attention, before and after the feed-forward, by a family's block_norms.
@@ -69,7 +69,7 @@ class Native:
         flags = (family.qk_norm == "all", family.activation == "gelu_tanh")
         scales = (config.norm_eps, config.attention_scale, family.residual_scale)
         self._model = _Model(*sizes, *flags, *scales, layers, self._floats(model.norm.factors() * family.output_scale))
-        self._output = self._matrix(model.lm_head)
+        self._output, self._logit_cap = self._matrix(model.lm_head), family.logit_cap
         self._embed, self._embedding_scale = model.embed_tokens, family.embedding_scale
         # Per row: normed, q and k and v, mixed heads, inner; see step() in decode.c.
         heads = (2 * config.n_heads + 2 * config.n_kv_heads) * config.head_dim
@@ -132,7 +132,7 @@ class Native:
         hidden_NC = hidden_NC.contiguous()
         out = torch.empty(hidden_NC.shape[0], self._output.outs)
         product(self._output, hidden_NC, out)
-        return out
+        return soft_capped(out, self._logit_cap)
 
     def _layer(self, block: nn.Module, kind: str, config: LlamaConfig, angles: tuple[int, int] | tuple[None, None]) -> _Layer:
         assert isinstance(block, Block)
@@ -157,7 +157,7 @@ class Native:
     def _matrix(self, linear: nn.Module) -> Matrix:
         if isinstance(linear, QuantizedLinear):
             return linear.matrix()
-        if type(linear) is nn.Linear:
+        if type(linear) is nn.Linear or isinstance(linear, OutputLayer):
             return Matrix.of(linear.weight, None, (linear.out_features, linear.in_features))
         raise ValueError(f"decode.c knows no {type(linear).__name__}")
 

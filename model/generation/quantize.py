@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.config import PROJECTIONS
 from model.generation.compiled import GROUP, PANEL, Matrix, library, pointer, rounded_rows
-from model.llama import Block, Transformer
+from model.llama import Block, Transformer, soft_capped
 from model.precision import multiplies_bfloat16
 
 WEIGHT_DTYPES = ("bfloat16", "int8", "int4")
@@ -26,9 +26,10 @@ class QuantizedLinear(nn.Module):
     weight: Tensor
     scale: Tensor | None  # of weights in panels
 
-    def __init__(self, weight: Tensor, scale: Tensor | None = None, shape: tuple[int, ...] | None = None):
-        """``shape``: (out, in) of weights in panels."""
+    def __init__(self, weight: Tensor, scale: Tensor | None = None, shape: tuple[int, ...] | None = None, cap: float | None = None):
+        """``shape``: (out, in) of weights in panels. ``cap``: of logits, if they are soft-capped."""
         super().__init__()
+        self.cap = cap
         self.out_features, self.in_features = shape or weight.shape
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
@@ -45,11 +46,12 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out], in the precision of ``x``."""
         if self.scale is not None and x.device.type == "cpu" and not isinstance(library(), str):
-            return self._integer_product(x.reshape(-1, self.in_features).float().contiguous()).view(*x.shape[:-1], -1).to(x.dtype)
+            out = self._integer_product(x.reshape(-1, self.in_features).float().contiguous()).view(*x.shape[:-1], -1).to(x.dtype)
+            return soft_capped(out, self.cap)
         # Where the processor multiplies bfloat16 itself that is several times faster; where it does not, many times slower.
         dtype = torch.bfloat16 if multiplies_bfloat16(x.device) else x.dtype
         weight = self.weight if self.scale is None else self.dequantized()
-        return F.linear(x.to(dtype), weight.to(dtype)).to(x.dtype)
+        return soft_capped(F.linear(x.to(dtype), weight.to(dtype)).to(x.dtype), self.cap)
 
     def matrix(self) -> Matrix:
         """The layer as decode.c reads it."""
@@ -96,7 +98,7 @@ def quantize_(model: Transformer, dtype: str) -> Transformer:
         embedding = _weight_and_scale(model.embed_tokens.weight, outer)
         tied = model.lm_head.weight is model.embed_tokens.weight
         output, shape = embedding if tied else _weight_and_scale(model.lm_head.weight, outer), model.lm_head.weight.shape
-        model.lm_head = QuantizedLinear(*output, shape)  # type: ignore[assignment]
+        model.lm_head = QuantizedLinear(*output, shape, model.lm_head.cap)  # type: ignore[assignment]
         model.embed_tokens = QuantizedEmbedding(*embedding, model.config.dim)  # type: ignore[assignment]
         for block in model.layers:
             assert isinstance(block, Block)

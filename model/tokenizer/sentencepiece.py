@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class SentencePiece:
         self.added = added
         names = added.controls | added.words
         self.size = max([*vocab.values(), *names.values()]) + 1
-        self._blanks, steps = _blanks(source, path)
+        self._blanks, steps = added_blanks(source, path)
         if unfit := [entry["content"] for entry in added.entries if not self._fits(entry)]:
             raise ValueError(
                 f"{path}: the added words {', '.join(map(repr, unfit[:5]))} cannot be matched as tokenizers would; remove them"
@@ -71,12 +71,23 @@ class SentencePiece:
         return "" if text[0] in " ▁" and self._blanks != "prepend" else " "
 
 
-_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+MARK = "▁"  # a blank in a vocabulary
+_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+_DECODERS = [{"type": "Replace", "pattern": {"String": MARK}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+# The parts of a tokenizer.json that add a blank before every text, and none.
+BLANK_STEPS: dict[bool, dict[str, Any]] = {
+    True: {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": MARK}, _REPLACE]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [*_DECODERS, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+    },
+    False: {"normalizer": _REPLACE, "pre_tokenizer": None, "decoder": {"type": "Sequence", "decoders": _DECODERS}},
+}
 # Gemma's: it cuts at blanks, of which none is left by then.
 _AT_BLANKS = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
-def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
+def added_blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
     """Before which texts a blank is added ("prepend" and "always": any, "first", "never"), and the steps that add none."""
     normalizer, pre = source.get("normalizer") or {}, source.get("pre_tokenizer") or {}
     match normalizer.get("normalizers", [normalizer] if normalizer else []), pre:
@@ -92,9 +103,47 @@ def _blanks(source: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"{path}: normalizer {normalizer} with pre_tokenizer {pre} is not one of Llama 2's")
 
 
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def _piece_bytes(piece: str) -> bytes:
-    byte = _BYTE.fullmatch(piece)
+    byte = BYTE.fullmatch(piece)
     return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode()
+
+
+def merges_by_score(scores: Mapping[str, float]) -> list[list[str]]:
+    """The merges of a model whose pieces have these scores, best first, as transformers' converter makes them.
+
+    SentencePiece merges the neighbours whose union has the highest score; so every split of a piece into two pieces becomes a merge.
+    """
+    merges = [(score, left, right) for piece, score in scores.items() for left, right in _splits(piece, scores)]
+    merges.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
+    return [[left, right] for _, left, right in merges]
+
+
+def scores_by_merge(vocab: Mapping[str, int], merges: Iterable[Sequence[str]], apart: Collection[str], path: Path) -> dict[int, float]:
+    """Scores of the pieces that are merged, by id: 0 of the first, then -1 and so on.
+
+    ``apart``: pieces that text does not become by merging. ``ValueError`` where merging by score would give other pieces.
+    """
+    pieces = {piece for piece in vocab if piece not in apart and not BYTE.fullmatch(piece)}
+    made: dict[str, set[tuple[str, str]]] = {}
+    last = None
+    for left, right in merges:
+        piece = left + right
+        if piece != last and piece in made:
+            raise ValueError(f"{path}: {NOT_BY_SCORE}: the merges of {piece!r} are not in one place")
+        made.setdefault(piece, set()).add((left, right))
+        last = piece
+    for piece in pieces:
+        if {pair for pair in made.get(piece, ()) if pieces.issuperset(pair)} != set(_splits(piece, pieces)):
+            raise ValueError(f"{path}: {NOT_BY_SCORE}: {piece!r} is not merged from every two pieces that it has")
+    return {vocab[piece]: -float(rank) for rank, piece in enumerate(made)}
+
+
+NOT_BY_SCORE = "llama.cpp merges a vocabulary with bytes for unknown characters by scores, as SentencePiece does, and this one cannot be"
+
+
+def _splits(piece: str, pieces: Container[str]) -> list[tuple[str, str]]:
+    parts = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
+    return [(left, right) for left, right in parts if left in pieces and right in pieces]

@@ -48,6 +48,9 @@ VARIANTS = {
         "gemma3_text", head_dim=16, query_pre_attn_scalar=21, sliding_window=6, sliding_window_pattern=3, rope_parameters=LOCAL_AND_GLOBAL
     ),
     "gemma3, 6 layers": _variant("gemma3_text", num_hidden_layers=6, head_dim=32, query_pre_attn_scalar=32, sliding_window=8),
+    "gemma3, soft cap": _variant(
+        "gemma3_text", num_hidden_layers=6, head_dim=32, query_pre_attn_scalar=32, sliding_window=8, final_logit_softcapping=2.0
+    ),
     "olmo2": _variant("olmo2"),
     "smollm3": _variant("smollm3", tie_word_embeddings=True),
     "granite": _variant("granite", embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.015625),

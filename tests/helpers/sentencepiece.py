@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as TheirTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from transformers.convert_slow_tokenizer import generate_merges
 
 from helpers.builders import sentences
 from model.checkpoint.json_file import write_json
@@ -28,8 +29,11 @@ GEMMA = (  # the form of Gemma 3's own chat template, in words of our own
 )
 
 
-def write_vocabulary(directory: Path, scheme: str) -> Path:
-    """A vocabulary as transformers' converter writes Llama 2's ("prepend") and later ones; "<s>" is in it and two merges make it."""
+def write_vocabulary(directory: Path, scheme: str, *, by_score: bool = False) -> Path:
+    """A vocabulary as transformers' converter writes Llama 2's ("prepend") and later ones; "<s>" is in it and two merges make it.
+
+    ``by_score``: every split of a piece is a merge, as of a SentencePiece model; else the merges are those that were learned.
+    """
     tokenizer = TheirTokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # SentencePiece learns nothing that reaches over a blank
     blank = [decoders.Strip(" ", 1, 0)] if scheme != "never" else []
@@ -44,6 +48,8 @@ def write_vocabulary(directory: Path, scheme: str) -> Path:
     source["added_tokens"] = [token for token in source["added_tokens"] if token["id"] < 3]
     source["model"]["vocab"]["<s"] = len(source["model"]["vocab"])
     source["model"]["merges"] += [["<", "s"], ["<s", ">"]]
+    if by_score:
+        source["model"]["merges"] = _merges_by_score(source["model"]["vocab"], specials)
     first, second = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
     bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     special_tokens = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
@@ -60,6 +66,13 @@ def write_vocabulary(directory: Path, scheme: str) -> Path:
     return directory
 
 
+def _merges_by_score(vocab: dict[str, int], apart: list[str]) -> list[tuple[str, str]]:
+    """As transformers' converter makes them from a SentencePiece model."""
+    scores = {piece: -i for piece, i in vocab.items() if piece not in apart}
+    merges: list[tuple[str, str]] = generate_merges(vocab, scores, set(apart))
+    return merges
+
+
 def write_gemma_vocabulary(directory: Path, *, size: int = 600) -> Path:
     """A vocabulary as in Gemma 3's releases: no blank is added, runs of blanks and line ends are added words."""
     controls = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
@@ -72,6 +85,7 @@ def write_gemma_vocabulary(directory: Path, *, size: int = 600) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     source = json.loads(tokenizer.to_str())
+    source["model"]["merges"] = _merges_by_score(source["model"]["vocab"], [*controls, *BYTES])
     source["added_tokens"] = [
         token | {"special": token["content"] in controls, "normalized": False}
         for token in source["added_tokens"]

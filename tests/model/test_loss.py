@@ -6,22 +6,25 @@ from concurrent.futures import ProcessPoolExecutor
 import psutil
 import pytest
 import torch
-from torch import nn
 
+from model.llama import OutputLayer
 from model.loss import CHUNK, FP32_CHUNK, target_positions, token_losses, total_loss, total_unlikelihood
 from model.precision import autocast
 
 
-def parts(vocabulary: int, *, rows: int, length: int, supervised: float) -> tuple[torch.Tensor, nn.Linear, torch.Tensor, torch.Tensor]:
+def parts(
+    vocabulary: int, *, rows: int, length: int, supervised: float, cap: float | None = None
+) -> tuple[torch.Tensor, OutputLayer, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     hidden = torch.randn(rows, length, 16, requires_grad=True)
     marks = torch.rand(rows, length) < supervised
-    return hidden, nn.Linear(16, vocabulary, bias=False), torch.randint(vocabulary, (rows, length)), marks
+    return hidden, OutputLayer(16, vocabulary, cap), torch.randint(vocabulary, (rows, length)), marks
 
 
+@pytest.mark.parametrize("cap", [None, 0.7], ids=["", "soft-capped"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
-def test_the_total_and_its_gradients_are_those_of_the_single_losses(frozen: bool) -> None:
-    hidden, output, tokens, supervised = parts(97, rows=3, length=CHUNK // 2, supervised=0.8)
+def test_the_total_and_its_gradients_are_those_of_the_single_losses(frozen: bool, cap: float | None) -> None:
+    hidden, output, tokens, supervised = parts(97, rows=3, length=CHUNK // 2, supervised=0.8, cap=cap)
     output.weight.requires_grad_(not frozen)
     expected = token_losses(hidden, output, tokens, target_positions(supervised)).sum()
     leaves = [hidden] if frozen else [hidden, output.weight]
@@ -54,7 +57,7 @@ def test_unlikelihood_is_that_of_the_probabilities(supervised: float) -> None:
 
 
 def test_what_is_certain_has_an_unlikelihood_that_is_a_number() -> None:
-    output = nn.Linear(2, 2, bias=False)
+    output = OutputLayer(2, 2)
     output.weight.data = torch.tensor([[100.0, 0.0], [0.0, 100.0]])
     hidden = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], requires_grad=True)
     actual = total_unlikelihood(hidden, output, torch.zeros(1, 2, dtype=torch.long), torch.tensor([1]))
@@ -65,7 +68,7 @@ def test_what_is_certain_has_an_unlikelihood_that_is_a_number() -> None:
 def memory_of_counts() -> tuple[int, int]:
     """Bytes that this process holds after four steps, and the most after twelve more, each with another number of supervised tokens."""
     torch.manual_seed(0)
-    output = nn.Linear(576, 49152, bias=False)
+    output = OutputLayer(576, 49152)
     tokens = torch.randint(49152, (1, 512))
 
     def step(count: int) -> int:

@@ -8,6 +8,7 @@ from helpers.builders import TINY, write_tiny_checkpoint
 from helpers.checkpoints import weights
 from helpers.families import write_model
 from helpers.qwen import write_qwen_vocabulary
+from helpers.sentencepiece import write_gemma_vocabulary, write_vocabulary
 
 from bench.llamacpp import LlamaCpp
 from model.checkpoint.config import read_config
@@ -17,7 +18,7 @@ from model.checkpoint.load import load_model
 from model.generation.generate import generate
 from model.tokenizer.tokenizer import Tokenizer
 
-WRITTEN = ("mistral", "qwen2", "qwen3", "gemma3, 6 layers", "olmo2", "smollm3", "granite", "phi3", "phi4-mini")
+WRITTEN = ("mistral", "qwen2", "qwen3", "gemma3, 6 layers", "gemma3, soft cap", "olmo2", "smollm3", "granite", "phi3", "phi4-mini")
 REFUSED = {
     "mistral, window": "knows no sliding window of 9",
     "qwen2, windows": "reads no sliding window of qwen2",
@@ -53,7 +54,7 @@ def test_it_comes_back(variant: str, tmp_path: Path) -> None:
     assert read_config(tmp_path / "back") == read_config(source)
     before, after = weights(source), weights(tmp_path / "back")
     assert all(torch.allclose(before[n], after[n], rtol=0, atol=1e-7) for n in before)
-    if variant != "gemma3, 6 layers":  # whose norms are stored as 1 + w
+    if not variant.startswith("gemma3"):  # whose norms are stored as 1 + w
         assert all(torch.equal(before[n], after[n]) for n in before)
 
 
@@ -68,22 +69,38 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(variant: str, tmp_pat
 TEXTS = ("What are the signs of condition 5?", "Condition 123 shows\n\nfever  and 4.5 mg <think>", "it's   A-1 é 发烧")
 
 
-def _qwen(folder: Path) -> Tokenizer:
-    write_model(folder / "source", "qwen3", vocab_size=640)
-    write_qwen_vocabulary(folder / "source")
+def _prepend(folder: Path) -> Path:
+    return write_vocabulary(folder, "prepend", by_score=True)
+
+
+VOCABULARIES = {
+    "Qwen 3": ("qwen3", write_qwen_vocabulary),
+    "Gemma 3": ("gemma3, 6 layers", write_gemma_vocabulary),
+    "Llama 2": ("llama", _prepend),
+}
+of_vocabularies = pytest.mark.parametrize("name", VOCABULARIES)
+
+
+def _converted(folder: Path, name: str) -> Tokenizer:
+    variant, write = VOCABULARIES[name]
+    write_model(folder / "source", variant, vocab_size=640)
+    write(folder / "source")
     convert(folder / "source", folder / "model.gguf", "gguf", kind="f32")
     return Tokenizer.from_path(folder / "source")
 
 
-def test_qwens_vocabulary_comes_back(tmp_path: Path) -> None:
-    before = _qwen(tmp_path)
+@of_vocabularies
+def test_a_vocabulary_comes_back(name: str, tmp_path: Path) -> None:
+    before = _converted(tmp_path, name)
     convert(tmp_path / "model.gguf", tmp_path / "back", "hf")
     after = Tokenizer.from_path(tmp_path / "back")
     assert [after.encode(text) for text in TEXTS] == [before.encode(text) for text in TEXTS]
 
 
 @pytest.mark.system
-def test_qwens_vocabulary_gives_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
-    before = _qwen(tmp_path)
+@of_vocabularies
+def test_a_vocabulary_gives_the_same_ids_in_llama_cpp(name: str, tmp_path: Path) -> None:
+    before = _converted(tmp_path, name)
     with LlamaCpp(tmp_path / "model.gguf", threads=2, length=256) as engine:
-        assert [engine.tokenize(text) for text in TEXTS] == [before.encode(text) for text in TEXTS]
+        ours = [before.prompt(text)[len(before.prefix) :] for text in TEXTS]
+        assert [engine.tokenize(text) for text in TEXTS] == ours

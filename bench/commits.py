@@ -1,6 +1,6 @@
 """Speed of the code here against that of another commit, alternating in one run: decoding, reading a prompt, training.
 
-    python -m bench.commits COMMIT artifacts/base [--rounds 4] [--turns 12]
+    python -m bench.commits COMMIT artifacts/base [--rounds 6] [--turns 20] [--only "16 rows"]
 
 In each round both are loaded in processes of their own and measure the same work by turns; a round's figure is the ratio of the best
 times. Processes of the same code differ by a few percent (where their memory lies), hence several rounds. Printed are the medians of
@@ -24,6 +24,7 @@ import torch
 
 from model.generation.completion import Llama
 from model.generation.generate import Batch
+from tasks.runtime.processes import tune_malloc
 
 HERE = Path(__file__).resolve().parent.parent
 ROWS, PROMPT, POSITION, TRAINED = 16, 512, 64, 512
@@ -73,6 +74,7 @@ def random_tokens(llama: Llama, length: int) -> torch.Tensor:
 
 def answer(base: Path) -> None:
     """Do the work whose name stands in a line of standard input; print its seconds."""
+    tune_malloc()  # as stages do
     works = work(base)
     print(json.dumps(list(works)), flush=True)
     for line in sys.stdin:
@@ -106,12 +108,12 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def compare(first_tree: Path, second_tree: Path, base: Path, turns: int) -> dict[str, float]:
-    """How many times as fast the code of the first tree is."""
+def compare(first_tree: Path, second_tree: Path, base: Path, turns: int, only: str) -> dict[str, float]:
+    """How many times as fast the code of the first tree is, in the works whose names hold ``only``."""
     with loaded(first_tree, base) as first, loaded(second_tree, base) as second:
         names, _ = (json.loads(_line(process)) for process in (first, second))
         ratios = {}
-        for name in names:
+        for name in (name for name in names if only in name):
             best = {first: float("inf"), second: float("inf")}
             for turn in range(turns):
                 for process in (first, second) if turn % 2 else (second, first):
@@ -128,8 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.commits")
     parser.add_argument("commit")
     parser.add_argument("base", type=Path)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--only", default="", help="measure works whose names hold this")
     options = parser.parse_args()
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +142,7 @@ def main() -> None:
             (other / "bench" / Path(__file__).name).write_bytes(Path(__file__).read_bytes())  # measures both alike
             for number in range(options.rounds):  # the one that is loaded first may have the better memory
                 trees = (HERE, other) if number % 2 else (other, HERE)
-                ratios = compare(*trees, options.base.resolve(), options.turns)
+                ratios = compare(*trees, options.base.resolve(), options.turns, options.only)
                 rounds.append(ratios if number % 2 else {name: 1 / ratio for name, ratio in ratios.items()})
                 print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
         finally:

@@ -31,11 +31,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to the same shape and precision."""
-        x32 = x.float()
-        normalized = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.adds_one:  # Gemma multiplies before it rounds
-            return (normalized * (1 + self.weight.float())).to(x.dtype)
-        return self.weight * normalized.to(x.dtype)
+            return (self._normalized(x) * (1 + self.weight.float())).to(x.dtype)
+        return self.weight * self._normalized(x).to(x.dtype)
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        return x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
 
     def factors(self) -> Tensor:
         """What normalized values are multiplied by, float32."""

@@ -71,6 +71,7 @@ ELSEWHERE = {
     "PYTHONPATH=.cache/clinosim python -m clinosim.simulator.cli": "test_simulated_hospital.py",
     "cp -r .cache/hospital/fhir_r4 data/": "test_simulated_hospital.py",
     "dvc repro preprocess": "test_simulated_hospital.py",
+    "OPENLINEAGE": "test_lineage_events.py",
     "python -m tasks.registry record ID": "test_lineage.py",
     "python -m tasks.registry audit": "test_registry.py",
     "python -m tasks.registry standards": "test_standards.py",

@@ -86,8 +86,8 @@ def add_vocabulary(writer: GGUFWriter, source: dict[str, Any], tokenizer: Tokeni
         how, _ = added_blanks(source, path)
         if how not in ("prepend", "never"):
             raise ValueError(f"{path}: llama.cpp adds a blank before every text or none, and this vocabulary before some ({how})")
-        apart = tokenizer.special.keys() | {word for word in tokenizer.words if MARK not in word}
-        scores = scores_by_merge(model["vocab"], [merge.split(" ") for merge in merges], apart, path)
+        unmerged = tokenizer.special.keys() | {word for word in tokenizer.words if MARK not in word}
+        scores = scores_by_merge(model["vocab"], [merge.split(" ") for merge in merges], unmerged, path)
         # A word with a mark for blanks that merges make too is reached by them: text has blanks there.
         token_types |= {i: TokenType.NORMAL for word, i in tokenizer.words.items() if MARK in word and i in scores}
         token_types |= {i: TokenType.BYTE for i, token in by_id.items() if BYTE.fullmatch(token)}

@@ -121,24 +121,24 @@ def merges_by_score(scores: Mapping[str, float]) -> list[list[str]]:
     return [[left, right] for _, left, right in merges]
 
 
-def scores_by_merge(vocab: Mapping[str, int], merges: Iterable[Sequence[str]], apart: Collection[str], path: Path) -> dict[int, float]:
+def scores_by_merge(vocab: Mapping[str, int], merges: Iterable[Sequence[str]], unmerged: Collection[str], path: Path) -> dict[int, float]:
     """Scores of the pieces that are merged, by id: 0 of the first, then -1 and so on.
 
-    ``apart``: pieces that text does not become by merging. ``ValueError`` where merging by score would give other pieces.
+    ``unmerged``: pieces that text does not become by merging. ``ValueError`` where merging by score would give other pieces.
     """
-    pieces = {piece for piece in vocab if piece not in apart and not BYTE.fullmatch(piece)}
-    made: dict[str, set[tuple[str, str]]] = {}
+    pieces = {piece for piece in vocab if piece not in unmerged and not BYTE.fullmatch(piece)}
+    merged: dict[str, set[tuple[str, str]]] = {}
     last = None
     for left, right in merges:
         piece = left + right
-        if piece != last and piece in made:
+        if piece != last and piece in merged:
             raise ValueError(f"{path}: {NOT_BY_SCORE}: the merges of {piece!r} are not in one place")
-        made.setdefault(piece, set()).add((left, right))
+        merged.setdefault(piece, set()).add((left, right))
         last = piece
     for piece in pieces:
-        if {pair for pair in made.get(piece, ()) if pieces.issuperset(pair)} != set(_splits(piece, pieces)):
+        if {pair for pair in merged.get(piece, ()) if pieces.issuperset(pair)} != set(_splits(piece, pieces)):
             raise ValueError(f"{path}: {NOT_BY_SCORE}: {piece!r} is not merged from every two pieces that it has")
-    return {vocab[piece]: -float(rank) for rank, piece in enumerate(made)}
+    return {vocab[piece]: -float(rank) for rank, piece in enumerate(merged)}
 
 
 NOT_BY_SCORE = "llama.cpp merges a vocabulary with bytes for unknown characters by scores, as SentencePiece does, and this one cannot be"

@@ -34,7 +34,7 @@ from mlflow.entities.model_registry import ModelVersion as ModelVersion  # noqa:
 from mlflow.exceptions import MlflowException as MlflowException  # noqa: PLC0414
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.registry import notes, relocation
+from tasks.registry import lineage_events, notes, relocation
 from tasks.registry.store import DATABASE, main_worktree, tracking_uri
 from tasks.runtime.digests import dvc_digest
 from tasks.runtime.errors import Unavailable
@@ -108,6 +108,8 @@ def replay_pending() -> None:
     for path, record in sorted(waiting, key=lambda item: str(item[1]["started"])):
         try:
             replay(client, record)
+            if lineage_events.configured():
+                lineage_events.emit(record)
             path.unlink()
         except Exception as error:
             print(f"tracking: the record of {record['stage']} waits in {PENDING} for the next run: {error}", flush=True)

@@ -1,5 +1,6 @@
 """GGUF files of other families than Llama: there and back bit for bit, and the same greedy tokens in llama.cpp."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def _prepend(folder: Path) -> Path:
     return write_vocabulary(folder, "prepend", by_score=True)
 
 
-VOCABULARIES = {
+VOCABULARIES: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "Qwen 3": ("qwen3", write_qwen_vocabulary),
     "Gemma 3": ("gemma3, 6 layers", write_gemma_vocabulary),
     "Llama 2": ("llama", _prepend),

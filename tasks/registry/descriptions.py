@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.evaluation.metrics import label
 from tasks.registry import audit, pages
+from tasks.registry.compliance.names import PAGE, newest_folder
 from tasks.registry.lineage import passport
 from tasks.registry.model_card import trained_on
 from tasks.registry.notes import EVALUATED
@@ -26,14 +27,15 @@ files are still those."""
 
 @dataclass(frozen=True)
 class Described:
-    """What is said of a version: its passport, newest decision with its number and outcome, its entries of the audit trail, and where
-    MLflow has it."""
+    """What is said of a version: its passport, newest decision with its number and outcome, its entries of the audit trail, the regulator's
+    folder of one that has it, and where MLflow has it."""
 
     passport: Mapping[str, Any]
     decision: Mapping[str, Any]
     number: int
     outcome: str
     events: Sequence[audit.Event]
+    compliance: str | None
     experiment: str
     run: str
     logged_model: str
@@ -64,7 +66,9 @@ def describe(client: Any, version: Any) -> None:
     document = passport.read_passport(versions.artifact(client, version.run_id, passport.FILE))
     happened = [event for event in audit.events(client, version.name) if str(event["version"]) == str(version.version)]
     experiment = logged_models.experiment_of(client, version)
-    text = of_version(Described(document, decision, number, outcome, happened[-EVENTS:], experiment, version.run_id, model))[:LONGEST]
+    folder = newest_folder(version.tags)
+    described = Described(document, decision, number, outcome, happened[-EVENTS:], folder, experiment, version.run_id, model)
+    text = of_version(described)[:LONGEST]
     if version.description != text:
         client.set_logged_model_tags(model, {"mlflow.note.content": text})
         client.update_model_version(version.name, version.version, text)
@@ -92,7 +96,10 @@ def of_version(of: Described) -> str:
         "",
         *_happened(of.events),
         "",
-        *(f"* [{name}]({pages.artifact(of.experiment, of.run, path)}): {content}" for name, path, content in _files(of.number)),
+        *(
+            f"* [{name}]({pages.artifact(of.experiment, of.run, path)}): {content}"
+            for name, path, content in _files(of.number, of.compliance)
+        ),
         f"* [logged model]({pages.logged_model(of.experiment, of.logged_model)}): its params, data sets and metrics",
     ]
     return "\n".join(lines)
@@ -118,7 +125,7 @@ def _happened(events: Sequence[audit.Event]) -> Iterator[str]:
 _MARKUP = re.compile(r"[\\`*_\[\]<>|]")
 
 
-def _files(number: int) -> tuple[tuple[str, str, str], ...]:
+def _files(number: int, compliance: str | None) -> tuple[tuple[str, str, str], ...]:
     """What a version's page links to: name, path among the artifacts, what it says."""
     evaluation = "evaluation" if number == 1 else f"evaluation-{number}"
     return (
@@ -126,6 +133,7 @@ def _files(number: int) -> tuple[tuple[str, str, str], ...]:
         ("lineage", "lineage.html", "from the raw files to here"),
         ("decision", f"decision-{number}.html", "why"),
         ("model card", "checkpoint/README.md", "licences, duties, limits"),
+        *((("regulator's folder", f"{compliance}/{PAGE}", "what auditors and regulators ask"),) if compliance else ()),
         ("passport", "passport.json", "digests of every file"),
     )
 

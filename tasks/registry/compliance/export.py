@@ -14,7 +14,7 @@ from tasks.registry.base_terms import base_terms
 from tasks.registry.compliance import form
 from tasks.registry.compliance.evidence import Compared, Evidence
 from tasks.registry.compliance.files import write_compliance
-from tasks.registry.compliance.names import DOCUMENT, FOLDER
+from tasks.registry.compliance.names import DOCUMENT, FOLDER, FORM_TAG, LATER_TAG
 from tasks.registry.lineage.passport import COPY, FILE
 from tasks.registry.standards.export import passport_of
 from tasks.runtime.digests import sha256
@@ -23,7 +23,6 @@ from tasks.runtime.params import PARAMS, load
 if TYPE_CHECKING:
     from tasks.registry.tracking import MlflowClient
 
-TAG = "compliance.form"  # SHA-256 of the form that the newest folder of a version holds
 MAX_NAMED = 5  # empty fields
 
 
@@ -51,7 +50,7 @@ def compared_with(client: "MlflowClient", name: str, champion: Mapping[str, Any]
 
 def tags_of(form_text: str) -> dict[str, str]:
     """What a version with a folder of this form carries."""
-    return {TAG: hashlib.sha256(form_text.encode()).hexdigest()}
+    return {FORM_TAG: hashlib.sha256(form_text.encode()).hexdigest()}
 
 
 def empty_fields() -> list[str]:
@@ -72,9 +71,9 @@ def add_newest(client: "MlflowClient", version: Any) -> None:
         )
     text = form.text_here()
     expected = tags_of(text)
-    if version.tags.get(TAG) == expected[TAG]:
+    if version.tags.get(FORM_TAG) == expected[FORM_TAG]:
         return
-    number = 2 + sum(tag.startswith("compliance.") and tag.endswith(".sha256") for tag in version.tags)
+    number = 2 + sum(bool(LATER_TAG.fullmatch(tag)) for tag in version.tags)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / f"{FOLDER}-{number}"
         write_compliance(folder, _evidence(client, version), text)

@@ -8,7 +8,6 @@ and its origin is unknown.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ruamel.yaml import YAML
 
-from tasks.registry.compliance.names import DOCUMENT, FOLDER
+from tasks.registry.compliance.names import DOCUMENT, FOLDER, LATER_TAG
 from tasks.registry.lineage import model_signature, passport
 from tasks.registry.lineage.passport import Finding
 from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
@@ -179,7 +178,7 @@ def _later_forms(folder: Path, version: Any) -> dict[str, str]:
     """Digests of the regulator's folders that came after the passport; those of their files stand in the document of each."""
     later: dict[str, str] = {}
     for tag, digest in version.tags.items():
-        if (match := _LATER_FORM.fullmatch(tag)) is None:
+        if (match := LATER_TAG.fullmatch(tag)) is None:
             continue
         name = f"{FOLDER}-{match[1]}/{DOCUMENT}"
         later[name] = digest
@@ -187,9 +186,6 @@ def _later_forms(folder: Path, version: Any) -> dict[str, str]:
             files = json.loads((folder / name).read_bytes())["files"]
             later |= {f"{FOLDER}-{match[1]}/{path}": sha for path, sha in files.items()}
     return later
-
-
-_LATER_FORM = re.compile(r"compliance\.(\d+)\.sha256")
 
 
 def here(document: dict[str, Any]) -> Iterator[Finding]:

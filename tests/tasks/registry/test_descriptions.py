@@ -39,7 +39,7 @@ def test_a_version_says_verdict_numbers_and_where_the_rest_is(finished: Project)
     row = next(row for row in decision["table"] if row["metric"] == "answer_nll" and row["split"] == "test")
     assert f"{row['tuned']['value']:.3f} ({row['tuned']['low']:.3f} to {row['tuned']['high']:.3f})" in version.description
     links = [link.groupdict() for link in RUNS.finditer(version.description)]
-    assert len(links) == 5 and {link["run"] for link in links} == {version.run_id}
+    assert len(links) == 6 and {link["run"] for link in links} == {version.run_id}
     assert all((artifacts / link["path"]).is_file() for link in links)
     assert f"/models/{version.tags['logged_model']}?" in version.description
 

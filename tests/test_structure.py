@@ -290,7 +290,7 @@ def test_what_a_client_imports_is_in_its_lock() -> None:
 
 
 # Imported where a setting asks for it, which says what to install.
-ON_DEMAND = {"transformers", "onnxruntime", "lm_eval", "datasets", "openlineage"}
+ON_DEMAND = {"transformers", "onnxruntime", "lm_eval", "datasets", "PyKCS11", "openlineage"}
 
 
 def test_what_runs_needs_no_extra_of_tests() -> None:

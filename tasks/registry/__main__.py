@@ -84,7 +84,9 @@ def _add_upkeep_commands(commands: Any) -> None:
     opening.add_argument("case", type=Path, help="a file that does not exist yet, for you alone")
     certifying = _command(commands, certificate, "verify the certificate of an erasure, and say what it certifies")
     certifying.add_argument("file", type=Path)
-    certifying.add_argument("--public-key", type=Path, required=True, help="of whom the certificate must be signed")
+    certifying.add_argument(
+        "--public-key", type=Path, required=True, help="the key that must have signed, or authorities that vouch for it"
+    )
     certifying.add_argument("--case", type=Path, help="the case that it must be about")
     drifting = _command(commands, drift, "compare new documents with the champion's training corpus")
     drifting.add_argument("documents", type=Path)

@@ -51,7 +51,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     """What is verified, and by whose key."""
     parser.add_argument("version", nargs="?", default="", help=f"{VERSION}; with --deployed it may be left out")
     parser.add_argument("--deployed", type=Path, metavar="DIR", help="the directory that a serving host has, instead of what is here")
-    parser.add_argument("--public-key", type=Path, help="demand the signature of this key (PASSPORT_PUBLIC_KEY by default)")
+    parser.add_argument("--public-key", type=Path, help="demand a signature by this key or authority (PASSPORT_PUBLIC_KEY by default)")
 
 
 def add_forget_options(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ Everything is made in a folder, before the tracking store is asked to take any o
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,7 +32,8 @@ from tasks.registry.gate import Decision
 from tasks.registry.lineage import model_signature
 from tasks.registry.lineage import page as lineage_page
 from tasks.registry.lineage.passport import COPY, FILE, digests_of, passport
-from tasks.registry.lineage.signature import KEY, private_key, sign
+from tasks.registry.lineage.signature import Signer, sign
+from tasks.registry.lineage.signature import signer as signer_here
 from tasks.registry.model_card import card
 from tasks.registry.standards.files import write_standards
 from tasks.registry.versions import Package
@@ -90,9 +90,9 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     runs = {stage: f"run {run}" for stage, run in contents.runs.items()}
     page.write_text(lineage_page.page(contents.name, document, runs), encoding="utf-8")
     folders = [("checkpoint", contents.tuned), ("checkpoint", added), ("evaluation", contents.evaluation), ("gate", contents.gate)]
-    key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
+    signer = signer_here()
     document["artifacts"] = listed(folders, [])
-    write_standards(folder / "standards", document, terms, key, lock=LOCK.read_text(encoding="utf-8") if LOCK.exists() else "")
+    write_standards(folder / "standards", document, terms, signer, lock=LOCK.read_text(encoding="utf-8") if LOCK.exists() else "")
     form_text = form.text_here()
     write_compliance(folder / FOLDER, _evidence(contents, document, terms), form_text)
     folders += [("standards", folder / "standards"), (FOLDER, folder / FOLDER)]
@@ -101,7 +101,7 @@ def make(folder: Path, contents: Contents, number: int) -> Package:
     spellings = versions.note_forms(contents.name, number)
     document["alternatives"] = {f"{COPY}{versions.NOTE}": [hashlib.sha256(form).hexdigest() for form in spellings]}
     write_whole(folder / FILE, document)
-    signed, tags = _sign(folder / FILE, key, [contents.tuned, added])
+    signed, tags = _sign(folder / FILE, signer, [contents.tuned, added])
     return Package(folders, [*files, *signed], tags | tags_of(form_text))
 
 
@@ -162,20 +162,19 @@ def listed(folders: Iterable[tuple[str, Path]], files: Iterable[Path]) -> dict[s
     return dict(sorted((digests | {path.name: sha256(path) for path in files}).items()))
 
 
-def _sign(document: Path, key: Path | None, checkpoint: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+def _sign(document: Path, signer: Signer | None, checkpoint: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     """Put the passport into the last folder of the checkpoint, signed where there is a key. The files beside the passport, itself among
     them, and the version's tags with their digests."""
     added = checkpoint[-1]
     (added / FILE).write_bytes(document.read_bytes())
     tags = {"passport.sha256": sha256(document)}
-    if key is None:
+    if signer is None:
         return [document], tags
-    opened = private_key(key)
-    if not isinstance(opened, Ed25519PrivateKey):
+    if not isinstance(signer.key, Ed25519PrivateKey):
         path = added / model_signature.FILE
-        model_signer.sign(checkpoint, key, path, ignored=[versions.NOTE])
+        model_signer.sign(checkpoint, signer, path, ignored=[versions.NOTE])
         return [document], tags | {"model.signature": sha256(path)}
-    path = sign(document, opened)
+    path = sign(document, signer.key)
     (added / path.name).write_bytes(path.read_bytes())
     return [document, path], tags | {"passport.signature": sha256(path)}
 

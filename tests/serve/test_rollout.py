@@ -13,6 +13,7 @@ import httpx
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from helpers import authority
 from helpers.project import Project, key_pair
 from helpers.serving import RunningServer, refused, run_server
 from mlflow import MlflowClient
@@ -25,7 +26,7 @@ from serve.models import EngineOptions, ModelRefused, resolve
 from serve.rollout import ModelRollout
 from serve.verified import ModelLocation
 from tasks.registry import hash_chain, model_signer, serving_log
-from tasks.registry.lineage.signature import private_key, sign
+from tasks.registry.lineage.signature import open_signer, private_key, sign
 from tasks.registry.promotion import objection, promote
 from tasks.registry.serving_log import ServingLog
 from tasks.runtime.digests import sha256
@@ -228,16 +229,22 @@ def test_a_registry_that_does_not_answer_changes_nothing(
 STRICT = EngineOptions(slots=2, max_len=None, max_waiting=8, unverified=False)
 
 
-@pytest.mark.parametrize("kind", ["EC", "ed25519"])
+@pytest.mark.parametrize("kind", ["EC", "ed25519", "certificate"])
 def test_a_deployed_directory_is_served_where_a_known_key_signed_it(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     served = Path(shutil.copytree(registry.checkpoint("1"), tmp_path / "deployed"))
     with pytest.raises(ModelRefused, match="consistent, origin unknown"):
         ModelRollout(str(served), STRICT, poll_seconds=1)
-    private, public = key_pair(tmp_path, kind=kind)
-    if kind == "EC":
-        model_signer.sign([served], private, served / "model.sig", ignored=["registered_model_meta"])
+    private, public = key_pair(tmp_path, kind="EC" if kind == "certificate" else kind)
+    if kind == "certificate":
+        root, key = authority.root(), open_signer(str(private)).key
+        assert not isinstance(key, Ed25519PrivateKey)
+        chain = authority.write_pem(tmp_path / "chain.pem", authority.certify("Release", key.public_key(), root))
+        public = authority.write_pem(tmp_path / "roots.pem", root.certificate)
+        model_signer.sign([served], open_signer(str(private), chain), served / "model.sig", ignored=["registered_model_meta"])
+    elif kind == "EC":
+        model_signer.sign([served], open_signer(str(private)), served / "model.sig", ignored=["registered_model_meta"])
     else:
         key = private_key(private)
         assert isinstance(key, Ed25519PrivateKey)

@@ -23,6 +23,7 @@ from serve.models import EngineOptions, ModelRefused
 from serve.rollout import ModelRollout
 from tasks.registry import model_signer
 from tasks.registry.lineage import model_signature
+from tasks.registry.lineage.signature import open_signer
 from tasks.registry.promotion import promote
 from tasks.runtime.digests import sha256, tree_sha256
 
@@ -310,7 +311,7 @@ def test_directories_are_served_where_a_known_key_signed_them(
     shutil.copy(whole / "passport.json", files)
     with pytest.raises(ModelRefused, match=r"base does not verify: passport.json \(missing\)"):
         ModelRollout(str(base), STRICT, poll_seconds=1, adapters=sources)
-    model_signer.sign([whole], private, whole / model_signature.FILE, ignored=["registered_model_meta"])
+    model_signer.sign([whole], open_signer(str(private)), whole / model_signature.FILE, ignored=["registered_model_meta"])
     shutil.copy(whole / model_signature.FILE, files)
     monkeypatch.setenv("PASSPORT_PUBLIC_KEY", str(public))
     rollout = ModelRollout(str(base), STRICT, poll_seconds=1, adapters=sources)

@@ -1,12 +1,15 @@
-"""The keys that sign versions, and the signatures of passports and attestations.
+"""Who signs versions and whom a reader trusts; the signatures of passports and attestations.
 
-A key in a PEM file that its owner alone can read: of an elliptic curve (P-256, P-384, P-521), with which versions are signed as OpenSSF's
-model signing does (model_signature.py), or Ed25519 (RFC 8032), with which a passport alone is signed. A passport says of which version it
-is and when it was made, so that no signature can stand on another version.
+A key is of an elliptic curve (P-256, P-384, P-521), with which versions are signed as OpenSSF's model signing does (model_signature.py), or
+Ed25519 (RFC 8032), with which a passport alone is signed. It is in a PEM file that its owner alone can read or, of an elliptic curve, in
+hardware (hardware_key.py). One of an elliptic curve may have a certificate (certificates.py). A passport says of which version it is and
+when it was made, so that no signature can stand on another version.
 """
 
 import base64
 import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -15,14 +18,52 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from tasks.registry.lineage import certificates
+from tasks.registry.lineage.certificates import Authorities, Chain, UntrustedError
+from tasks.registry.lineage.hardware_key import HardwareKey, is_uri, open_hardware_key
+
 SIGNATURE = "passport.sig"  # beside the passport, of an Ed25519 key
-KEY, PUBLIC_KEY = "PASSPORT_KEY", "PASSPORT_PUBLIC_KEY"  # environment: the key that signs; the one that versions must be signed with
+# Environment: the key that signs, its certificate, and the key that versions must be signed with or who must vouch for it.
+KEY, CERTIFICATE, PUBLIC_KEY = "PASSPORT_KEY", "PASSPORT_CERTIFICATE", "PASSPORT_PUBLIC_KEY"
 HASHES: dict[str, hashes.HashAlgorithm] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
-PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | HardwareKey
 PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
+Trusted = PublicKey | Authorities  # by a reader
 
 
-def private_key(path: Path) -> PrivateKey:
+@dataclass(frozen=True)
+class Signer:
+    """A key, with its certificate and those of its issuers where it has one; ``path`` is the key's file, if it is in one."""
+
+    key: PrivateKey = field(repr=False)
+    path: Path | None
+    chain: Chain = ()
+
+
+def signer() -> Signer | None:
+    """Who signs here, as the environment says; ``ValueError`` as of ``open_signer``."""
+    certificate = os.environ.get(CERTIFICATE)
+    return open_signer(key, Path(certificate) if certificate else None) if (key := os.environ.get(KEY)) else None
+
+
+def open_signer(key: str, certificate: Path | None = None) -> Signer:
+    """A key by the path of its PEM file or its PKCS#11 URI. ``ValueError`` where it cannot sign, or its certificate does not fit it or
+    may not sign today; without the URI, which may hold a PIN.
+    """
+    path = None if is_uri(key) else Path(key)
+    opened = private_key(path) if path else open_hardware_key(key)
+    chain = certificates.read_chain(certificate) if certificate else ()
+    if chain:
+        if isinstance(opened, Ed25519PrivateKey):
+            raise ValueError(f"{CERTIFICATE}: an Ed25519 key signs without a certificate; take one of an elliptic curve (P-256)")
+        if chain[0].public_key() != opened.public_key():
+            raise ValueError(f"{certificate}: the first certificate is not that of the key in {KEY}")
+        if reason := certificates.objection(chain[0], datetime.now(UTC)):
+            raise ValueError(f"{certificate}: the certificate of the key {reason}")
+    return Signer(opened, path, chain)
+
+
+def private_key(path: Path) -> Ed25519PrivateKey | ec.EllipticCurvePrivateKey:
     """``ValueError`` where a file holds no key that can sign, or one that others than its owner can read."""
     try:
         status = path.stat()
@@ -39,12 +80,17 @@ def private_key(path: Path) -> PrivateKey:
     return key
 
 
-def public_key(path: Path) -> PublicKey:
-    """``ValueError`` where a file holds no public key of a kind that signs versions."""
+def public_key(path: Path) -> Trusted:
+    """Whom a file names: the owner of a public key or, where it holds certificates, authorities. ``ValueError`` where it holds neither, or
+    a key that signs no versions.
+    """
     try:
-        key = load_pem_public_key(path.read_bytes())
+        content = path.read_bytes()
+        key = load_pem_public_key(content) if certificates.BEGIN not in content else None
     except (OSError, ValueError):
         raise ValueError(f"{path} holds no public key that can be read (PEM)") from None
+    if key is None:
+        return certificates.authorities(path)
     if isinstance(key, ec.EllipticCurvePublicKey):
         _check_curve(key.curve, path)
     elif not isinstance(key, Ed25519PublicKey):
@@ -59,8 +105,7 @@ def _check_curve(curve: ec.EllipticCurve, path: Path) -> None:
 
 def check_key() -> None:
     """``ValueError`` where the environment names a key that cannot sign: better now than after a model was trained."""
-    if path := os.environ.get(KEY):
-        private_key(Path(path))
+    signer()
 
 
 def sign(document: Path, key: Ed25519PrivateKey) -> Path:
@@ -79,11 +124,27 @@ def signed_by(document: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
     return True
 
 
-def dsse_signature(payload: bytes, kind: str, key: PrivateKey) -> dict[str, str]:
-    """The entry of an envelope's ``signatures`` (DSSE 1.0)."""
-    encoded = pre_authentication_encoding(payload, kind)
+def dsse_signature(payload: bytes, kind: str, signer: Signer) -> dict[str, str]:
+    """The entry of an envelope's ``signatures`` (DSSE 1.0), with the certificates of the key, if any, as in-toto carries them."""
+    encoded, key = pre_authentication_encoding(payload, kind), signer.key
     signed = key.sign(encoded) if isinstance(key, Ed25519PrivateKey) else key.sign(encoded, ec.ECDSA(HASHES[key.curve.name]))
-    return {"keyid": "", "sig": base64.b64encode(signed).decode()}
+    return dsse_entry(signed, signer.chain)
+
+
+def dsse_entry(signature: bytes, chain: Chain) -> dict[str, str]:
+    """The one form of an entry that is written here."""
+    entry = {"keyid": "", "sig": base64.b64encode(signature).decode()}
+    return entry | ({"cert": certificates.to_pem(chain)} if chain else {})
+
+
+def key_of(trusted: Trusted, chain: Chain) -> PublicKey:
+    """The key that a signature must verify with; ``UntrustedError`` where authorities are trusted and none vouches for this chain."""
+    if not isinstance(trusted, Authorities):
+        return trusted
+    key = trusted.vouched_key(chain)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in HASHES:
+        raise UntrustedError(f"the key of its certificate is of another kind than {', '.join(HASHES)}")
+    return key
 
 
 def is_dsse_signature(signature: bytes, payload: bytes, kind: str, key: PublicKey) -> bool:

@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 
 from tasks.registry.compliance.names import DOCUMENT, FOLDER, LATER_TAG
 from tasks.registry.lineage import model_signature, passport
+from tasks.registry.lineage.certificates import Authorities, UntrustedError
 from tasks.registry.lineage.passport import Finding
-from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, signed_by
+from tasks.registry.lineage.signature import PUBLIC_KEY, SIGNATURE, Trusted, signed_by
 from tasks.registry.lineage.signature import public_key as open_public_key
 from tasks.runtime.artifacts import DATA_POINTER, DVC_LOCK
 from tasks.runtime.chain import broken_links
@@ -41,7 +42,7 @@ class Read:
 
 
 def public_key() -> Path | None:
-    """The key that passports must be signed with, where the environment names one."""
+    """The key that passports must be signed with, or whose authorities must vouch for it, where the environment names a file."""
     return Path(os.environ[PUBLIC_KEY]) if os.environ.get(PUBLIC_KEY) else None
 
 
@@ -74,20 +75,29 @@ def _origin(content: bytes, digest: str, directory: Path, version: Any | None, p
         yield from _signature_on(version, directory, passport_signature, "passport.signature")
         yield from _signature_on(version, directory, of_model, "model.signature")
     if public_key is not None:
-        key = open_public_key(public_key)
-        path = passport_signature if isinstance(key, Ed25519PublicKey) else of_model
+        trusted = open_public_key(public_key)
+        path = passport_signature if isinstance(trusted, Ed25519PublicKey) else of_model
         signature = read_regular(path) if os.path.lexists(path) else b""
         if not signature:
             yield Finding("differs", path.name, "", "the version is not signed with a key of this kind")
             return
-        if isinstance(key, Ed25519PublicKey):
-            signed = signed_by(content, signature, key)
-        else:
-            signed = (model_signature.signed_files(signature, key) or {}).get(passport.FILE) == digest
-        by = f"by the owner of {public_key.name}"
-        yield Finding("equal", path.name, "", by) if signed else Finding("differs", path.name, "", f"not {by}")
+        name = public_key.name
+        by = f"by one for whom {name} vouches" if isinstance(trusted, Authorities) else f"by the owner of {name}"
+        reason = _refusal(content, signature, trusted)
+        yield Finding("differs", path.name, "", f"not {by}: {reason}") if reason else Finding("equal", path.name, "", by)
     elif version is None:
         yield Finding("unknown", passport.FILE, "", UNKNOWN_ORIGIN)
+
+
+def _refusal(content: bytes, signature: bytes, trusted: Trusted) -> str:
+    """Why a signature is not one of this passport by whom the reader trusts; empty where it is."""
+    if isinstance(trusted, Ed25519PublicKey):
+        return "" if signed_by(content, signature, trusted) else "another key made it, or it was changed"
+    try:
+        listed = model_signature.signed_files(signature, trusted)
+    except UntrustedError as error:
+        return str(error)
+    return "" if listed.get(passport.FILE) == hashlib.sha256(content).hexdigest() else "it signs another passport"
 
 
 def _model_signature(directory: Path) -> Path:
@@ -99,12 +109,13 @@ def _model_signature(directory: Path) -> Path:
 def _signed_otherwise(document: dict[str, Any], digest: str, directory: Path, public_key: Path | None) -> Iterator[Finding]:
     """Files of the checkpoint for which the model's signature and the passport name different bytes: other tools would refuse them."""
     path = _model_signature(directory)
-    key = open_public_key(public_key) if public_key else None
-    if key is None or isinstance(key, Ed25519PublicKey) or not os.path.lexists(path):
+    trusted = open_public_key(public_key) if public_key else None
+    if trusted is None or isinstance(trusted, Ed25519PublicKey) or not os.path.lexists(path):
         return
-    signed = model_signature.signed_files(read_regular(path), key)
-    if signed is None:
-        return
+    try:
+        signed = model_signature.signed_files(read_regular(path), trusted)
+    except UntrustedError:
+        return  # as _origin says
     rewritten = {name.removeprefix(passport.COPY) for name in document["alternatives"]}  # by loaders; not signed
     listed = passport.checkpoint_files(document) | {passport.FILE: digest}
     names = sorted(name for name in (listed.keys() | signed.keys()) - rewritten if listed.get(name) != signed.get(name))

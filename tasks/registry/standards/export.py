@@ -1,7 +1,6 @@
 """The standards' files of a registered version, written from its passport."""
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from tasks.registry import tracking, versions
 from tasks.registry.base_terms import base_terms
 from tasks.registry.lineage.passport import FILE, read_passport
-from tasks.registry.lineage.signature import KEY
+from tasks.registry.lineage.signature import signer
 from tasks.registry.standards.files import write_standards
 
 
@@ -23,10 +22,9 @@ def export(which: str, folder: Path) -> list[Path]:
     document = passport_of(version, artifacts)
     source = str((document["stages"].get("base", {}).get("params") or {}).get("source", ""))
     lock = artifacts / "requirements.lock"
-    key = Path(os.environ[KEY]) if os.environ.get(KEY) else None
     config = json.loads((artifacts / "checkpoint" / "config.json").read_text(encoding="utf-8"))
     terms = base_terms(source, family=config["model_type"], vocabulary=config["vocab_size"])
-    write_standards(folder, document, terms, key, lock=lock.read_text(encoding="utf-8") if lock.exists() else "")
+    write_standards(folder, document, terms, signer(), lock=lock.read_text(encoding="utf-8") if lock.exists() else "")
     return sorted(folder.iterdir())
 
 

@@ -8,11 +8,10 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from tasks.registry.lineage import signature
 from tasks.registry.lineage.passport import checkpoint_files
+from tasks.registry.lineage.signature import Signer, dsse_signature
 
 Json = dict[str, Any]
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
@@ -82,13 +81,12 @@ def _rfc3339(stamp: str) -> str:
     return datetime.fromisoformat(stamp).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def envelopes(document: Mapping[str, Any], key: Path | None) -> str:
+def envelopes(document: Mapping[str, Any], signer: Signer | None) -> str:
     """The statements in DSSE envelopes, one a line."""
-    opened = signature.private_key(key) if key else None
-    return "".join(f"{json.dumps(_envelope(statement, opened), separators=(',', ':'))}\n" for statement in statements(document))
+    return "".join(f"{json.dumps(_envelope(statement, signer), separators=(',', ':'))}\n" for statement in statements(document))
 
 
-def _envelope(statement: Json, key: signature.PrivateKey | None) -> Json:
+def _envelope(statement: Json, signer: Signer | None) -> Json:
     payload = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    signed = [] if key is None else [signature.dsse_signature(payload, PAYLOAD, key)]
+    signed = [] if signer is None else [dsse_signature(payload, PAYLOAD, signer)]
     return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD, "signatures": signed}

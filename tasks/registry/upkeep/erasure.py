@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.registry import audit, promotion, tracking, versions
 from tasks.registry.lineage.passport import FILE, read_passport
-from tasks.registry.lineage.signature import KEY, private_key
+from tasks.registry.lineage.signature import KEY, signer
 from tasks.registry.params import RegisterParams
 from tasks.registry.upkeep import certificate
 from tasks.registry.upkeep.case import Case, present_records
@@ -45,9 +45,9 @@ def erase(case: Case, path: Path, *, by: str, remote_names: Collection[str], cas
     ``ValueError`` where there is no key to sign with, the file is there, or the present outputs still hold records: before anything is
     removed.
     """
-    if not os.environ.get(KEY):
+    signs = signer()
+    if signs is None:
         raise ValueError(f"a certificate is signed: set {KEY} to a private key (docs/lineage.md, Sign versions)")
-    key = private_key(Path(os.environ[KEY]))
     if os.path.lexists(path):
         raise ValueError(f"{path} exists; give a name that does not")
     client, name = tracking.connect(), read_section("register", RegisterParams).name
@@ -69,7 +69,7 @@ def erase(case: Case, path: Path, *, by: str, remote_names: Collection[str], cas
         "searched": {"for": "ids of the records", "files": searched.files, "with_ids": len(searched.with_ids)},
         "not_searched": list(certificate.NOT_SEARCHED),
     }
-    digest = certificate.write(path, predicate, key)
+    digest = certificate.write(path, predicate, signs)
     if registered := versions.versions_of(client, name):
         number = seen[-1]["number"] if seen else registered[-1].version
         audit.append(client, name, "erase", number, who=by, why=f"{len(case.records)} records of a case", evidence=digest)

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 
 from tasks.corpus.shards.format import HEADER, MAGIC
 from tasks.registry import command
-from tasks.registry.lineage.signature import private_key, public_key
+from tasks.registry.lineage.signature import open_signer, public_key
 from tasks.registry.upkeep import certificate, report
 from tasks.registry.upkeep.case import Case, read_case
 from tasks.registry.upkeep.traces import Trace
@@ -169,7 +169,7 @@ def test_a_certificate_with_any_byte_flipped_or_of_another_key_is_refused(tmp_pa
     path, case = tmp_path / "certificate.json", a_case()
     removed = certificate.grouped([Trace("DVC's cache", "d1"), Trace("DVC's cache", "d2"), Trace("data", "notes.csv", "raw")], case)
     assert [(entry["where"], entry["count"], entry.get("why")) for entry in removed] == [("DVC's cache", 2, None), ("data", 1, "raw")]
-    certificate.write(path, {"records": [case.alias("a")], "removed": removed}, private_key(private))
+    certificate.write(path, {"records": [case.alias("a")], "removed": removed}, open_signer(str(private)))
     key = public_key(public)
     assert certificate.verify(path, key)["removed"] == removed
     whole = path.read_bytes()
@@ -218,7 +218,7 @@ def test_a_certificate_of_another_case_is_refused(tmp_path: Path, capsys: pytest
     private, public = key_pair(tmp_path)
     case, other = a_case(), a_case().model_copy(update={"salt": "cd" * 32})
     said = {"issued": "2026-01-01T00:00:00+00:00", "by": "An officer", "removed": [], "remains": [], "versions": [], "not_searched": []}
-    certificate.write(tmp_path / "certificate.json", said | {"records": sorted(map(case.alias, case.records))}, private_key(private))
+    certificate.write(tmp_path / "certificate.json", said | {"records": sorted(map(case.alias, case.records))}, open_signer(str(private)))
     for name, of in (("case", case), ("other", other)):
         (tmp_path / name).write_text(of.model_dump_json())
     report.certificate(tmp_path / "certificate.json", public, tmp_path / "case")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import json_format
@@ -21,7 +22,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from tasks.registry.lineage.signature import private_key, public_key
+from tasks.registry.lineage.signature import private_key
 from tasks.registry.standards.bom import project_bom
 from tasks.registry.standards.files import BOM, CROISSANT, PROVENANCE
 from tasks.runtime.digests import sha256
@@ -105,18 +106,18 @@ class TestProvenance:
     def test_signed_envelopes_are_verified_by_another_library(self, finished: Project, tmp_path: Path, kind: str) -> None:
         private, public = key_pair(tmp_path, kind=kind)
         (tmp_path / "other").mkdir()
-        _, other = key_pair(tmp_path / "other", kind=kind)
+        ours, theirs = (load_pem_public_key(path.read_bytes()) for path in (public, key_pair(tmp_path / "other", kind=kind)[1]))
         command = ("env", f"PASSPORT_KEY={private}", sys.executable, "-m", "tasks.registry", "standards", "champion", str(tmp_path / "out"))
         finished.run(*command)
         assert read(tmp_path / "out" / BOM) == read(artifacts_of(finished) / "standards" / BOM)
         for line in (tmp_path / "out" / PROVENANCE).read_text(encoding="utf-8").splitlines():
             envelope = Envelope.from_dict(json.loads(line) | {"signatures": [json.loads(line)["signatures"][0] | {"keyid": "k"}]})
-            envelope.verify([SSlibKey.from_crypto(public_key(public), "k")], 1)
+            envelope.verify([SSlibKey.from_crypto(ours, "k")], 1)
             with pytest.raises(VerificationError):
-                envelope.verify([SSlibKey.from_crypto(public_key(other), "k")], 1)
+                envelope.verify([SSlibKey.from_crypto(theirs, "k")], 1)
             envelope.payload = envelope.payload.replace(b"artifacts", b"artifactz", 1)
             with pytest.raises(VerificationError):
-                envelope.verify([SSlibKey.from_crypto(public_key(public), "k")], 1)
+                envelope.verify([SSlibKey.from_crypto(ours, "k")], 1)
         assert private_key(private)
 
 

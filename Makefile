@@ -134,11 +134,13 @@ format: setup-dev ## put the code into its format
 lock: setup-dev ## renew the locks, from pyproject.toml and tests/clients; UPGRADE=--upgrade takes newer versions too
 	uv pip compile $(LOCK) $(UPGRADE) --extra registry --extra pipeline --output-file requirements.lock
 	uv pip compile $(LOCK) $(UPGRADE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+	grep --only-matching --max-count=1 'torch==[0-9.]*' pyproject.toml | uv pip compile - $(TORCH_LOCK) --output-file torch.lock
 	for client in instructor langchain litellm llama_index; do uv pip compile tests/clients/$$client.in $(CLIENT_LOCK) $(UPGRADE) --output-file tests/clients/$$client.lock; done
 
 # For every Python and platform of pyproject.toml at once. torch is installed apart.
 CLIENT_LOCK := --universal --python-version 3.11 --quiet --no-header --no-annotate --generate-hashes
-LOCK := pyproject.toml --universal --quiet --no-header --no-annotate --generate-hashes --no-emit-package torch
+LOCK := pyproject.toml --config-file setup/lock.toml --universal --quiet --no-header --no-annotate --generate-hashes --no-emit-package torch
+TORCH_LOCK := --universal --python-version 3.11 --quiet --no-header --no-annotate --generate-hashes --constraint requirements.lock
 
 BUNDLE ?=
 sbom: setup ## the bill of materials of this project as CycloneDX, from requirements.lock, in sbom.cdx.json

@@ -27,7 +27,7 @@ from tasks.runtime.params import PARAMS, load
 from tasks.runtime.progress import progress
 from tasks.runtime.wheels import fetch_wheel
 
-LOCK, DEV_LOCK = Path("requirements.lock"), Path("requirements-dev.lock")
+LOCK, DEV_LOCK, TORCH_LOCK = Path("requirements.lock"), Path("requirements-dev.lock"), Path("torch.lock")
 UNPACK = Path(__file__).with_name("unpack")
 # pip asks the index for one package after the other, which is waiting for the most part.
 PROCESSES, PACKAGES_AT_ONCE = 8, 10
@@ -102,7 +102,7 @@ def base_wheel() -> dict[str, str]:
 
 
 def torch_requirement() -> str:
-    """As pyproject.toml has it: it is in no lock, as its builds differ from machine to machine."""
+    """As pyproject.toml has it: its builds differ from machine to machine, and torch.lock has the public index's alone."""
     (requirement,) = re.findall(r'"(torch==[^"]+)"', Path("pyproject.toml").read_text(encoding="utf-8"))
     return str(requirement)
 
@@ -125,8 +125,13 @@ def download(target: Target, folder: Path) -> None:
             downloaded.result()
     if tools := sorted({tool for source in folder.iterdir() if source.suffix != ".whl" for tool in build_tools(source)}):
         _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), *tools])
-    # With what this build needs beside the lock: a CUDA build brings CUDA's packages.
-    _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), torch_requirement()])
+    # With what this build needs beside the lock: a CUDA build brings CUDA's packages, in the versions that setup installs.
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as versions:
+        versions.writelines(
+            f"{pinned}\n" for pinned in re.findall(r"^[\w.-]+==[^\s;]+", TORCH_LOCK.read_text(encoding="utf-8"), flags=re.M)
+        )
+        versions.flush()
+        _run([*pip, "--only-binary", ":all:", "--find-links", str(folder), "--constraint", versions.name, torch_requirement()])
 
 
 def build_tools(source: Path) -> list[str]:

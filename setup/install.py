@@ -1,7 +1,8 @@
 """The environment in .venv: ``python -m setup.install run|dev|torch``. Only the standard library; ``make`` calls it.
 
-uv installs what requirements.lock names, by its hashes. PyTorch comes last and apart: its builds differ from machine to machine, so that
-no hash would fit all of them. ``TORCH`` chooses the build: cpu, cu130, … from PyTorch's own index, else that of the index in use.
+uv installs what requirements.lock names, by its hashes. PyTorch comes last and apart, as its builds differ from machine to machine: by the
+hashes of torch.lock, which are those of the public index, where that index or a mirror of it gives the build. ``TORCH`` chooses another
+one: cpu, cu130, … from PyTorch's own index. Such a build has a label in its version, and setup says that no hash is known for it.
 """
 
 import os
@@ -14,13 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from setup.package_index import REMEDY, pip_environment, reason
+from setup.package_index import NO_INDEX, REMEDY, pip_environment, reason
 from setup.preflight import preflight
 
 VENV = Path(".venv")
 TOOLS = Path(".cache", "setup")
 PYTHON = VENV / "bin" / "python"
 LOCKS = {"run": Path("requirements.lock"), "dev": Path("requirements-dev.lock")}
+TORCH_LOCK = Path("torch.lock")
 TORCH_BUILD = VENV / "torch-build"
 ACTIVATE = "export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false\n"
 
@@ -93,7 +95,8 @@ class Installer:
 
     def pip(self, *arguments: str | Path) -> str:
         """First with what uv has in its cache, which needs no network."""
-        command = (self.uv, "pip", *arguments, "--python", self.python)
+        no_index = ("--no-index",) if self.environment.get(NO_INDEX, "").lower() in ("1", "true", "yes", "on") else ()
+        command = (self.uv, "pip", *arguments, *no_index, "--python", self.python)
         try:
             return run(*command, "--offline", environment=self.environment)
         except Failed:
@@ -113,6 +116,11 @@ class Installer:
         plan = self.pip("install", requirement[1], *backend, "--dry-run")
         if "nvidia-" in plan and not Path("/proc/driver/nvidia/version").exists():
             print("  hint: this PyTorch brings CUDA, 5 GB, and there is no NVIDIA GPU here\n    remedy: make setup TORCH=cpu", flush=True)
+        planned = re.search(r"^ \+ (torch==\S+)", plan, flags=re.M)
+        if planned and planned[1] == requirement[1] and not build:
+            self.pip("install", "--no-deps", "--require-hashes", "--requirements", TORCH_LOCK)
+        elif planned:
+            print(f"  hint: {TORCH_LOCK} has no hash of {planned[1]}; what the index gives is trusted", flush=True)
         self.pip("install", requirement[1], *backend)
 
 

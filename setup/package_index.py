@@ -6,12 +6,13 @@ import re
 import subprocess
 from collections.abc import Mapping
 
+NO_INDEX = "UV_NO_INDEX"  # which uv itself does not read: install.py makes its option of it
 # pip's name of a setting: uv's variable, and what stands between several values there.
 SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
     "find-links": ("UV_FIND_LINKS", ","),
-    "no-index": ("UV_NO_INDEX", " "),
+    "no-index": (NO_INDEX, " "),
     "trusted-host": ("UV_INSECURE_HOST", " "),
     "cert": ("SSL_CERT_FILE", " "),
     "proxy": ("ALL_PROXY", " "),

@@ -62,7 +62,7 @@ def _add_version_commands(commands: Any) -> None:
     filing = _command(commands, compliance, "write a version's regulator's folder, with what compliance.yaml states")
     filing.add_argument("version", help=VERSION)
     filing.add_argument("folder", type=Path, help="a directory that does not exist yet")
-    listing = _command(commands, sbom, "write the bill of materials of this project, from requirements.lock")
+    listing = _command(commands, sbom, "write the bill of materials of this project, from its lock files")
     listing.add_argument("file", type=Path)
     locating = _command(commands, record, "find a record: its raw file, its shard, and the versions that saw it")
     locating.add_argument("id")
@@ -142,7 +142,8 @@ def sbom(options: argparse.Namespace) -> None:
     from tasks.registry.standards.bom import project_bom
     from tasks.runtime.files import write_whole
 
-    write_whole(options.file, project_bom(Path("requirements.lock").read_text(encoding="utf-8")))
+    locks = (Path(name).read_text(encoding="utf-8") for name in ("requirements.lock", "torch.lock"))
+    write_whole(options.file, project_bom("\n".join(locks)))
 
 
 def audit(options: argparse.Namespace) -> "str | None":

@@ -122,7 +122,10 @@ def software(evidence: Evidence) -> list[str]:
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "not stated"
     code = evidence.document["code"]
     state = "with uncommitted changes" if str(code.get("dirty")).lower() == "true" else "as committed"
-    return [f"Trained with {listed}; all packages with digests in requirements.lock", f"Code: commit {code.get('commit')}, {state}"]
+    return [
+        f"Trained with {listed}; all packages with digests in requirements.lock and torch.lock",
+        f"Code: commit {code.get('commit')}, {state}",
+    ]
 
 
 def hardware(evidence: Evidence) -> list[str]:

@@ -54,7 +54,7 @@ def ml_bom(document: Mapping[str, Any], lock: str, terms: BaseTerms) -> Json:
 
 
 def project_bom(lock: str) -> Json:
-    """The bill of materials of the pipeline itself: the packages of its lock file."""
+    """The bill of materials of the pipeline itself: the packages of its lock files, whose texts ``lock`` is."""
     packages = list(_packages(lock))
     project: Json = {"type": "application", "bom-ref": "medllama", "name": "medllama"}
     return {
@@ -152,9 +152,11 @@ def raw_files(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _packages(lock: str) -> Iterator[Json]:
-    """The Python packages of a lock file, each with the digests of all its files, one of which was installed."""
+    """The Python packages of lock files, each once and with the digests of all its files, one of which was installed."""
+    listed = set()
     for entry in re.split(r"\n(?=\S)", lock):
-        if locked := _LOCKED.match(entry):
+        if (locked := _LOCKED.match(entry)) and locked.groups() not in listed:
+            listed.add(locked.groups())
             name, version = locked.groups()
             yield {
                 "type": "library",

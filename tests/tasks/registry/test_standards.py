@@ -48,9 +48,11 @@ class TestBillOfMaterials:
         assert validator.validate_str(text) is None
         assert validator.validate_str(text.replace('"machine-learning-model"', '"machine-learning-modem"', 1))
 
-    def test_that_of_the_project_lists_its_lock_file(self) -> None:
-        lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    def test_that_of_the_project_lists_its_lock_files(self) -> None:
+        lock, torch = ((ROOT / f"{name}.lock").read_text(encoding="utf-8") for name in ("requirements", "torch"))
+        whole = {component["name"] for component in project_bom(f"{lock}\n{torch}")["components"]}
         bom = project_bom(lock)
+        assert whole - {component["name"] for component in bom["components"]} >= {"torch", "triton"}
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bom)) is None
         assert len(bom["components"]) == len(re.findall(r"^[A-Za-z0-9]", lock, re.M)) > 200
         assert sum(len(component["hashes"]) for component in bom["components"]) == lock.count("--hash=")

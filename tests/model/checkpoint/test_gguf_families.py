@@ -98,6 +98,18 @@ def test_a_vocabulary_comes_back(name: str, tmp_path: Path) -> None:
     assert [after.encode(text) for text in TEXTS] == [before.encode(text) for text in TEXTS]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "by_score", "message"),
+    [("prepend", False, "is not merged from every two pieces that it has"), ("first", True, "this vocabulary before some \\(first\\)")],
+)
+def test_a_vocabulary_that_llama_cpp_would_cut_otherwise_is_refused(scheme: str, by_score: bool, message: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "source", "llama", vocab_size=640)
+    write_vocabulary(tmp_path / "source", scheme, by_score=by_score)
+    with pytest.raises(ValueError, match=message):
+        convert(tmp_path / "source", tmp_path / "model.gguf", "gguf", kind="f32")
+    assert not (tmp_path / "model.gguf").exists()
+
+
 @pytest.mark.system
 @of_vocabularies
 def test_a_vocabulary_gives_the_same_ids_in_llama_cpp(name: str, tmp_path: Path) -> None:

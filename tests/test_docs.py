@@ -129,9 +129,3 @@ def test_the_commands_work(trained: Project) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
-
-
-def test_the_entity_model_that_is_installed_is_the_one_that_is_named() -> None:
-    name = (ROOT / "tasks" / "corpus" / "deidentify" / "entity-model.txt").read_text().split()[0].replace("-", "_")
-    for page in ("docs/deidentification.md", "params.yaml", "Makefile"):
-        assert name in (ROOT / page).read_text(), page

@@ -3,7 +3,7 @@
 It does not know how tokens are computed; generate.py does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -162,15 +162,17 @@ class Llama:
         stop: Sequence[str] = (),
         log_probabilities: int | None = None,
         json_schema: Mapping[str, Any] | None = None,
+        grounded: bool = False,
         adapter: str | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """Answers to conversations, through the checkpoint's chat template. Arguments and errors as of ``text_completion``.
 
-        With a ``json_schema`` an answer that ends by itself is JSON that fits it. ``ValueError`` for a schema that cannot be demanded.
+        With a ``json_schema`` an answer that ends by itself is JSON that fits it; with ``grounded`` its numbers and strings also stand in
+        the user's messages (grounding.py). ``ValueError`` for a schema that cannot be demanded.
         """
         prompts = [self.tokenizer.chat_prompt(d) for d in dialogs]
-        schema = None if json_schema is None else JsonSchema(json_schema, self.tokenizer)
+        schema = self._schemas(dialogs, json_schema, grounded=grounded)
         return self._complete(prompts, max_gen_len, stop, log_probabilities, False, sampling, schema, adapter)
 
     def stream(
@@ -197,7 +199,7 @@ class Llama:
         top: int | None,
         echo: bool,
         sampling: SamplingOptions,
-        schema: JsonSchema | None = None,
+        schema: Sequence[JsonSchema] | None = None,
         adapter: str | None = None,
     ) -> list[Completion]:
         if len(prompts) > self.max_batch_size:
@@ -220,6 +222,18 @@ class Llama:
             completions.append(self._echoed(prompt, completion, top, adapter) if echo else completion)
         return completions
 
+    def _schemas(
+        self, dialogs: Sequence[Sequence[Message]], json_schema: Mapping[str, Any] | None, *, grounded: bool
+    ) -> list[JsonSchema] | None:
+        """What each answer must fit; None: it may be any text."""
+        if json_schema is None:
+            if grounded:
+                raise ValueError("grounded needs a json_schema")
+            return None
+        if not grounded:
+            return [JsonSchema(json_schema, self.tokenizer)] * len(dialogs)
+        return [JsonSchema(json_schema, self.tokenizer, grounded_in=users_text(dialog)) for dialog in dialogs]
+
     def _echoed(self, prompt: list[int], completion: Completion, top: int | None, adapter: str | None) -> Completion:
         log_probs = None
         if top is not None and completion.log_probabilities is not None:
@@ -240,7 +254,7 @@ class Llama:
         max_gen_len: int,
         top: int | None,
         sampling: SamplingOptions,
-        schema: JsonSchema | None = None,
+        schema: Sequence[JsonSchema] | None = None,
         adapter: str | None = None,
     ) -> Iterator[list[Token | None]]:
         return generate(
@@ -259,6 +273,11 @@ class Llama:
         if name is not None and name not in self.adapters:
             raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
         return None if name is None else self.adapters[name]
+
+
+def users_text(messages: Iterable[Mapping[str, Any]]) -> str:
+    """What a user says in a conversation, in which the values of a grounded answer stand."""
+    return "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
 
 
 def _open(

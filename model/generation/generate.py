@@ -257,15 +257,15 @@ def generate(
     stop_ids: Sequence[int] = (),
     stop: Callable[[int, int], bool] = lambda index, token: False,
     log_probabilities: int | None = None,
-    schema: JsonSchema | None = None,
+    schema: JsonSchema | Sequence[JsonSchema] | None = None,
     adapter: Adapter | None = None,
 ) -> Iterator[list[Token | None]]:
     """Yield the next token of every prompt, step by step; None for one that has ended.
 
     A sequence ends at a stop id, which is not yielded, after ``max_new_tokens``, when its context is full, or after a token for
     which ``stop(index of the prompt, id)`` is true. Prompts may differ in length, and each may have settings of its own.
-    With a ``schema`` every answer that ends by itself is JSON that fits it. An ``adapter`` must be one of this model.
-    ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
+    With a ``schema``, for all or one a prompt, every answer that ends by itself is JSON that fits it. An ``adapter`` must be one of this
+    model. ``ValueError`` for a prompt that is empty, fills the context or is not of the vocabulary.
     """
     if not prompts:
         raise ValueError("no prompt was given")
@@ -275,9 +275,10 @@ def generate(
     for index, prompt in enumerate(prompts):
         check(prompt, vocabulary=model.config.vocab_size, context=model.config.max_seq_len, index=index)
     batch = Batch(model, slots=len(prompts), max_len=max(map(len, prompts)) + max_new_tokens)
+    schemas = schema if isinstance(schema, Sequence) else [schema] * len(prompts)
     sequences = [
-        batch.add(p, s, log_probabilities=log_probabilities, form=schema.answer() if schema else None, adapter=adapter)
-        for p, s in zip(prompts, settings_by_prompt, strict=True)
+        batch.add(p, s, log_probabilities=log_probabilities, form=of_answer.answer() if of_answer else None, adapter=adapter)
+        for p, s, of_answer in zip(prompts, settings_by_prompt, schemas, strict=True)
     ]
     running = set(range(len(sequences)))
     for count in range(max_new_tokens):

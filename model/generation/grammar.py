@@ -15,6 +15,7 @@ import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from torch import Tensor
 
+from model.generation.grounding import grounded
 from model.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -83,9 +84,13 @@ class Grammar:
 class JsonSchema(Grammar):
     """A JSON Schema: every answer that ends by itself is JSON that fits it."""
 
-    def __init__(self, schema: Mapping[str, Any], tokenizer: Tokenizer):
-        """``ValueError`` says what in the schema is invalid or cannot be demanded of an answer."""
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=_OPTIONS)
+    def __init__(self, schema: Mapping[str, Any], tokenizer: Tokenizer, *, grounded_in: str | None = None):
+        """``grounded_in``: a text in which the numbers and strings of the answer must stand (grounding.py).
+
+        ``ValueError`` says what in the schema is invalid or cannot be demanded of an answer.
+        """
+        narrowed = closed(schema) if grounded_in is None else grounded(closed(schema), grounded_in)
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(narrowed, ensure_ascii=False), overrides=_OPTIONS)
         super().__init__(grammar, tokenizer, "the schema cannot be demanded of an answer", _to_text(_example(schema)))
 
 

@@ -42,7 +42,7 @@ export function chosenTask() {
   const schema = parsed($("schema").value);
   $("instruction").setCustomValidity(instruction ? "" : "Say what to extract.");
   $("schema").setCustomValidity(schema ? "" : "This is no JSON Schema: it must be a JSON object.");
-  if (instruction && schema) return { name, instruction, schema, stated: tasks[name]?.stated ?? {} };
+  if (instruction && schema) return { name, instruction, schema, grounded: $("grounded").checked, stated: tasks[name]?.stated ?? {} };
   $("extraction-details").open = true;
   $(instruction ? "schema" : "instruction").reportValidity();
   return undefined;
@@ -67,7 +67,8 @@ export function listenToExtraction() {
 }
 
 // Puts a turn's task back, to be edited.
-export function useTask({ name, instruction, schema }) {
+export function useTask({ name, instruction, schema, grounded }) {
+  $("grounded").checked = Boolean(grounded);
   $("task").value = tasks[name] ? name : OWN;
   $("instruction").value = instruction;
   $("schema").value = JSON.stringify(schema, null, 1);

@@ -40,6 +40,6 @@ function textBody(turn) {
 
 // As in training: the instruction, an empty line, the note. Greedy, as what is wanted is in the note.
 function extractBody({ prompt, task }) {
-  const format = { type: "json_schema", json_schema: { name: task.name, schema: task.schema } };
+  const format = { type: "json_schema", json_schema: { name: task.name, schema: task.schema }, grounded: Boolean(task.grounded) };
   return { messages: [{ role: "user", content: `${task.instruction}\n\n${prompt}` }], temperature: 0, response_format: format, ...SCORED };
 }

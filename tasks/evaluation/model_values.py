@@ -17,12 +17,14 @@ import torch
 
 from model.generation.completion import Llama
 from model.generation.grammar import JsonSchema
+from model.tokenizer.tokenizer import Tokenizer
+from tasks.corpus.extraction.definitions import note_of
 from tasks.evaluation import calibration, generation, harness, notes
 from tasks.evaluation.decoding import Request, answer
 from tasks.evaluation.items import EvaluationItems
 from tasks.evaluation.likelihood import ScoringConfig, score_tokens
-from tasks.evaluation.notes import Fields
-from tasks.evaluation.params import ValidateParams
+from tasks.evaluation.notes import Fields, Note
+from tasks.evaluation.params import StructuredParams, ValidateParams
 from tasks.evaluation.probes import Item, Value
 from tasks.evaluation.structured import Counts
 from tasks.runtime.digests import tree_sha256
@@ -66,10 +68,8 @@ def _from_answers(llama: Llama, items: EvaluationItems, params: ValidateParams, 
     """Values of generated answers, and the counts by field without and with examples."""
     prose, limit = params.max_new_tokens, params.structured.max_new_tokens
     requests = [Request(prompted.prompt, prose, prose) for prompted in items.generated]
-    schemas: dict[str, JsonSchema | None] = {note.task.name: None for note in items.notes}
-    if params.structured.constrained:
-        schemas = {note.task.name: JsonSchema(note.task.schema, llama.tokenizer) for note in items.notes}
-    requests += [Request(note.prompt, limit, prose, schemas[note.task.name]) for note in items.notes]
+    schemas = {note.document.id: _schema(note, llama.tokenizer, params.structured) for note in items.notes}
+    requests += [Request(note.prompt, limit, prose, schemas[note.document.id]) for note in items.notes]
     answers = answer(llama, requests, label=f"generating, {role}")
     of_notes = answers[len(items.generated) :]
     documents = [*(prompted.document for prompted in items.generated), *(note.document for note in items.notes)]
@@ -79,12 +79,23 @@ def _from_answers(llama: Llama, items: EvaluationItems, params: ValidateParams, 
     fields, few_shot_fields = notes.by_field(items.notes, marked), Fields()
     with_examples = [note for note in items.notes if note.few_shot]
     if role == "base":
-        requests = [Request(note.few_shot, limit, prose, schemas[note.task.name]) for note in with_examples]
+        requests = [Request(note.few_shot, limit, prose, schemas[note.document.id]) for note in with_examples]
         few_shot = notes.marks(with_examples, answer(llama, requests, label="generating, base with examples"))
         few_shot_fields = notes.by_field(with_examples, few_shot)
     else:
         few_shot = [of_note for note, of_note in zip(items.notes, marked, strict=True) if note.few_shot]
     return [*values, *notes.few_shot_values(with_examples, few_shot)], fields, few_shot_fields
+
+
+def _schema(note: Note, tokenizer: Tokenizer, params: StructuredParams) -> JsonSchema | None:
+    """What the answer about a note must fit; None: it may be any text."""
+    if not params.constrained:
+        return None
+    try:
+        return JsonSchema(note.task.schema, tokenizer, grounded_in=note_of(note.document) if params.grounded else None)
+    except ValueError as error:
+        key = "params.yaml: validate.structured.grounded must be false"
+        raise ValueError(f"{key}: {error} ({note.document.id}, {note.document.source})" if params.grounded else str(error)) from None
 
 
 def _prompt_texts(llama: Llama, params: ValidateParams) -> list[str]:

@@ -28,6 +28,7 @@ class StructuredParams(Params):
     notes: int = Field(ge=0)  # of each task, of the test and of the ood split; 0: all
     examples: int = Field(ge=1)  # before the question, for the base model
     constrained: bool = False  # answers are decoded under the task's schema, and so always parse where they end; older params: freely
+    grounded: bool = False  # then the values of answers stand in the note; older params: they may be any
     max_new_tokens: int = Field(ge=1)  # of an answer
     rest: float = Field(gt=0, le=1)  # of max_tokens, generations and extraction.documents, where the corpus has tasks
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from jsonschema import Draft202012Validator
 
+from model.generation.grounding import stated_numbers
+
 Schema = Mapping[str, Any]
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _EPSILON = 1e-9  # what floating-point subtraction may add to a difference that is the tolerance
 
 
@@ -176,7 +177,7 @@ class Stated:
 
     def __init__(self, note: str):
         self._text = normalized(note)
-        self._numbers = [value for token in _NUMBER.findall(self._text) for value in _readings(token)]
+        self._numbers = stated_numbers(self._text)
 
     def states(self, value: Any, schema: Schema) -> bool | None:
         """Whether the note states a value; of an object and a list, all in it. None where there is nothing that it should state."""
@@ -196,12 +197,3 @@ def _parts(value: dict[str, Any] | list[Any], schema: Schema) -> list[tuple[Any,
     if isinstance(value, dict):
         return [(part, schema.get("properties", {}).get(key, {})) for key, part in value.items()]
     return [(part, schema.get("items", {})) for part in value]
-
-
-def _readings(token: str) -> list[float]:
-    """The numbers that digits with points and commas may mean: ``1,250`` is 1250 or 1.25, ``5.3.2024`` three numbers."""
-    parts = re.split("[.,]", token)
-    readings = {float("".join(parts))} if all(len(part) == 3 for part in parts[1:]) and len(parts[0]) <= 3 else set()
-    if len(parts) <= 2:
-        readings.add(float(".".join(parts)))
-    return sorted(readings or map(float, parts))

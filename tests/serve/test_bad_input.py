@@ -88,6 +88,10 @@ BAD_FIELDS: dict[str, dict[str, Any]] = {
     },
     "a deep schema": {"response_format": {"type": "json_schema", "json_schema": {"schema": DEEP_SCHEMA}}},
     "a schema of half a surrogate": {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": "\ud800"}}}},
+    "grounded without a schema": {"response_format": {"type": "text", "grounded": True}},
+    "grounded in two prompts": {"prompt": ["a", "b"], "response_format": {"type": "json_object", "grounded": True}},
+    "grounded in tokens": {"prompt": [5], "response_format": {"type": "json_object", "grounded": True}},
+    "grounded by a word": {"response_format": {"type": "json_object", "grounded": "yes"}},
     "an endless answer in a form": {"response_format": {"type": "json_object"}, "ignore_eos": True},
     "a suffix": {"suffix": "end"},
     "best_of": {"best_of": 3},
@@ -105,6 +109,10 @@ BAD_CHATS: dict[str, dict[str, Any]] = {
     "a call of no JSON": {"messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}]},
     "deep arguments of a call": {
         "messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "[" * 100_000}}]}]
+    },
+    "tools beside a grounded answer": {
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {"type": "json_object", "grounded": True},
     },
     "an endless answer with tools": {"tools": [{"type": "function", "function": {"name": "f"}}], "ignore_eos": True},
     "a picture": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9"}}]}]},

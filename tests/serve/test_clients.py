@@ -132,51 +132,6 @@ class TestFields:
         assert ignored["usage"]["completion_tokens"] == 6 and ignored["choices"][0]["text"] == ""
 
 
-class TestForms:
-    def test_json_by_a_schema(self, client: openai.OpenAI, llama: Llama) -> None:
-        wanted: Any = {"type": "json_schema", "json_schema": {"name": "vitals", "schema": VITALS, "strict": True}}
-        options: Any = CHAT | {"max_tokens": 60, "response_format": wanted}
-        text = client.chat.completions.create(**options).choices[0].message.content
-        (expected,) = llama.chat_completion([CHAT["messages"]], max_gen_len=60, temperature=0.0, json_schema=VITALS)
-        assert text == expected.text
-        streamed = client.chat.completions.create(**options, stream=True)
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == text
-        for choice in client.chat.completions.create(**(options | {"n": 4, "temperature": 1.5, "seed": 2})).choices:
-            Draft202012Validator(VITALS).validate(json.loads(choice.message.content or ""))
-        plain = client.completions.create(**(COMPLETION | {"max_tokens": 60}), extra_body={"response_format": wanted})
-        Draft202012Validator(VITALS).validate(json.loads(plain.choices[0].text))
-
-    def test_the_place_of_a_schema_that_llama_cpp_has(self, server: RunningServer) -> None:
-        for kind in ("json_object", "json_schema"):
-            answer = post(server, max_tokens=60, response_format={"type": kind, "schema": VITALS})
-            Draft202012Validator(VITALS).validate(json.loads(text_of(answer)))
-
-    def test_an_empty_schema_is_any_json(self, server: RunningServer) -> None:
-        answer = post(server, max_tokens=200, response_format={"type": "json_schema", "json_schema": {"schema": {}}}).json()["choices"][0]
-        if answer["finish_reason"] == "stop":
-            json.loads(answer["text"])
-        assert answer["text"][0] in '"{[0123456789-tfn'
-
-    def test_any_json_object(self, client: openai.OpenAI) -> None:
-        options: Any = CHAT | {"max_tokens": 300, "response_format": {"type": "json_object"}, "temperature": 1.0, "n": 4, "seed": 1}
-        choices = client.chat.completions.create(**options).choices
-        assert all((choice.message.content or "").startswith("{") for choice in choices)
-        assert all(isinstance(json.loads(c.message.content or ""), dict) for c in choices if c.finish_reason == "stop")
-
-    def test_a_parsed_answer_of_openais_client(self, client: openai.OpenAI) -> None:
-        class Vitals(BaseModel):
-            pulse: int
-            fever: bool | None
-
-        options: Any = CHAT | {"max_tokens": 100, "response_format": Vitals, "temperature": 1.0, "seed": 6}
-        assert isinstance(client.chat.completions.parse(**options).choices[0].message.parsed, Vitals)
-
-    def test_a_schema_that_cannot_be_demanded_is_refused_with_its_reason(self, server: RunningServer) -> None:
-        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "uniqueItems": True}}}
-        response = post(server, "/v1/chat/completions", response_format=wanted)
-        assert response.status_code == 400 and "uniqueItems" in error_of(response)["message"]
-
-
 class TestTools:
     def test_a_demanded_call(self, client: openai.OpenAI) -> None:
         for choice in ("required", {"type": "function", "function": {"name": "get_vitals"}}):

@@ -35,7 +35,7 @@ def spacy_model(requirement: str) -> EntityModel:
     """The installed spaCy model of that name and version, ``name==version``, which marks names alone; ``ValueError`` for another one."""
     name, _, version = requirement.partition("==")
     if find_spec(name) is None:
-        raise ValueError(f"{KEY}: {name} is not installed; 'make entity-model' installs one")
+        raise ValueError(f"{KEY}: {name} is not installed; install the wheel that its maker releases, with pip and --no-deps")
     package = import_module(name)
     if package.__version__ != version:
         raise ValueError(f"{KEY} must be {name}=={package.__version__}, as the result depends on it")

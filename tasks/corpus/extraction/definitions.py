@@ -23,6 +23,7 @@ from tasks.runtime.params import Params
 ENDING = ".task.yaml"  # of a user's own definition
 FILE = "tasks.json"
 _FOLDER = Path(__file__).parent
+NOTE_BORDER = "\n\n"  # between the notes of a stay
 _BORDER = "\n\n"  # between the instruction and the note
 Json = dict[str, Any]
 
@@ -70,7 +71,9 @@ class Definition(Params):
 
     version: Literal[1]
     instructions: tuple[str, ...] = Field(min_length=1)  # in different words
-    max_chars: int = Field(ge=100)  # of a note; nothing is asked about longer ones
+    max_chars: int = Field(ge=100)  # of a note, or of all of a stay; nothing is asked about longer ones
+    notes: Literal["one", "stay"] = "one"  # what a question is about: a note, or those of an encounter in a file, in their order
+    note_types: tuple[str, ...] = ()  # codes of types of notes, such as LOINC's 11506-3; none: all
     fields: dict[str, NumbersField | NamesField] = Field(min_length=1)
 
     @field_validator("instructions")

@@ -64,7 +64,10 @@ def keep_stated(document: Document, task: Task) -> Document:
 def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) -> Json | list[Any]:
     field, path = task.definition.fields[name], f"{task.name}.{name}"
     if isinstance(field, NumbersField):
-        numbers = {key: _number(note, source, recorded(f"{path}.{key}", field.scope)) for key, source in field.numbers.items()}
+        of_stay = task.definition.notes == "stay"
+        numbers = {
+            key: _number(note, source, recorded(f"{path}.{key}", field.scope), of_stay=of_stay) for key, source in field.numbers.items()
+        }
         return {key: number for key, number in numbers.items() if number is not None}
     own = recorded(path, field.scope)
     if field.complete and _has_other_names(note, own, all_names(path)):
@@ -75,14 +78,17 @@ def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) 
     return [{"name": named.name, "code": named.code} if field.code else named.name for named in stated]
 
 
-def _number(note: str, source: NumberSource, recorded: Sequence[Fact]) -> int | float | None:
-    """The number that a note states and the record has; of several, the one that was measured last."""
+def _number(note: str, source: NumberSource, recorded: Sequence[Fact], *, of_stay: bool) -> int | float | None:
+    """The number that a note states and the record has; of several, the one that was measured last.
+
+    The notes of a stay are in their order, and the last one that they state counts.
+    """
     if not (stated := stated_numbers(note, source.stated)):
         return None
     matches = [(fact.stamp, number) for number in stated for fact in recorded if is_rounded(number, float(fact.value))]
     if {number for _, number in matches} != set(stated):
         raise NotAskedError("states a number that its record does not have")
-    return to_number(max(matches, key=lambda match: match[0])[1])
+    return to_number(stated[-1] if of_stay else max(matches, key=lambda match: match[0])[1])
 
 
 def _names(note: str, field: NamesField, recorded: Sequence[Fact]) -> list[_Name]:

@@ -12,7 +12,7 @@ from tasks.corpus.extraction.definitions import Task
 from tasks.corpus.readers import cda
 from tasks.corpus.readers.attachments import MAX_ATTACHMENT, attached_bytes, attached_text, content_kind
 from tasks.corpus.readers.fhir_facts import Questions
-from tasks.corpus.readers.fhir_index import NOTES, beside, encounter_of, identifiers, is_withdrawn, stamp_of, subject_of
+from tasks.corpus.readers.fhir_index import NOTES, beside, identifiers, is_withdrawn, stamp_of
 from tasks.corpus.readers.fhir_notes import RepeatedNoteError, texts
 from tasks.corpus.readers.fhir_people import PATIENTS_OWN, STAFF, known_as, named_in
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
@@ -36,6 +36,7 @@ def read_fhir(data: Path, name: str, options: FileOptions, index: SourceIndex, t
     reader = _Reader(data, name, index, tasks)
     for item in located(data / name, options):
         yield from reader.records(item)
+    yield from reader.questions.about_stays()
 
 
 class _Reader:
@@ -45,7 +46,7 @@ class _Reader:
         self._data, self._file_name, self._folder, self._index = data, name, folder_of(name), index
         self._name = printable(name)  # as records have it
         self._named: set[tuple[str, str]] = set()  # people that references named before, who need not be yielded again
-        self._questions = Questions(index, self._folder, tasks)
+        self.questions = Questions(index, self._folder, tasks)
         self._documents: list[cda.ClinicalDocument] = []  # that the resource at hand has attached
 
     def records(self, item: Located) -> Iterator[Record]:
@@ -103,7 +104,7 @@ class _Reader:
                 key = content_id(name, str(patient), result)
                 note = Document(key, "", result, name, "fhir-note", _group(patient) if patient else f"record:{key}", position)
                 yield note
-                yield from self._questions.about(note, subject_of(resource), encounter_of(resource))
+                yield from self.questions.about(note, resource)
         if not results:
             state = Rejected if kind == "DocumentReference" else Skipped
             yield state(name, position, "holds no note" if kind == "DocumentReference" else f"is a FHIR {kind} without a text")

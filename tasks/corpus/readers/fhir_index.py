@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tasks.corpus.extraction.definitions import Task
-from tasks.corpus.extraction.facts import facts_of, resource_types
+from tasks.corpus.extraction.facts import facts_of, resource_types, values_at
 from tasks.corpus.readers.attachments import NoTextError, attached_bytes, content_kind
 from tasks.corpus.readers.fhir_resources import Json, Located, folder_of, key_of, located, resource_key
 from tasks.corpus.readers.records import FileOptions, UnreadableError
@@ -42,12 +42,16 @@ def stamp_of(resource: Json) -> str:
     """When a version of a resource was made, as text that sorts: newer versions last."""
     meta = resource.get("meta") if isinstance(resource.get("meta"), dict) else {}
     updated, version = str((meta or {}).get("lastUpdated", "")), str((meta or {}).get("versionId", ""))
+    return f"{_utc(updated)}|{version.zfill(20)}"
+
+
+def _utc(time: str) -> str:
+    """A time as text that sorts; empty where it is none."""
     try:
-        time = datetime.fromisoformat(updated)
-        updated = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")
+        parsed = datetime.fromisoformat(time)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")
     except (ValueError, OverflowError):
-        updated = ""
-    return f"{updated}|{version.zfill(20)}"
+        return ""
 
 
 def is_withdrawn(resource: Json) -> str:
@@ -107,6 +111,18 @@ def encounter_of(resource: Json) -> str:
     encounters = [resource.get("encounter"), *(listed if isinstance(listed, list) else [listed])]
     reference = next(filter(None, map(_reference, encounters)), "")
     return key_of(reference) or reference
+
+
+def written_at(resource: Json) -> str:
+    """When a note was written, as text that sorts; empty where its resource does not say."""
+    times = (resource.get(key) for key in ("date", "effectiveDateTime", "issued"))
+    return next(filter(None, (_utc(time) for time in times if isinstance(time, str))), "")
+
+
+def note_types(resource: Json) -> frozenset[str]:
+    """The codes of a note's type, such as LOINC's 11506-3 for a progress note."""
+    codes = (code for path in ("type.coding.code", "code.coding.code") for code in values_at(resource, path))
+    return frozenset(code for code in codes if isinstance(code, str))
 
 
 def _content(binary: Json) -> tuple[str, bytes | None]:

@@ -116,6 +116,45 @@ def test_what_is_no_code_does_not_pass_for_one(tmp_path: Path) -> None:
     assert asked(tmp_path, "Gout; asthma", condition("see Ann Smith", "Gout"), tasks=("problems",)) == ([], [])
 
 
+def test_a_stay_is_asked_about_once_and_its_last_stated_values_count(tmp_path: Path) -> None:
+    data, progress = tmp_path / "data", {"coding": [{"system": "http://loinc.org", "code": "11506-3"}]}
+    of_stay = {"context": {"encounter": [STAY]}, "type": progress}
+    notes = [
+        note("Day 2. HR 80/min. Stop aspirin, asthma", id="b", date="2025-01-02T09:00:00Z", **of_stay),
+        note("Day 1. HR 96/min, WBC 9,100 /uL", id="a", date="2025-01-01T23:00:00-05:00", **of_stay),  # in UTC the same day, before
+        note("Nurse: HR 70/min", id="c", date="2025-01-03", **of_stay | {"type": {"coding": [{"code": "34746-8"}]}}),
+        note("HR 60/min", id="d", date="2025-01-04", **of_stay | {"context": {"encounter": [{"reference": "Encounter/9"}]}}),
+    ]
+    write(data, "notes.ndjson", *notes)
+    record = [observation("8867-4", 96, "2025-01-01"), observation("8867-4", 80, "2025-01-02"), observation("8867-4", 96, "2025-01-05")]
+    record += [observation("6690-2", 9100), drug("Aspirin"), condition("J45", "asthma", encounter=STAY)]
+    write(data, "record.ndjson", *record)
+    tasks, index = load_tasks(("discharge",), data), tmp_path / "index.sqlite"
+    write_index(data, dict.fromkeys(raw_files(data), FileOptions()), index, tasks)
+    records = list(read_file(data, "notes.ndjson", None, index, tasks))
+    (question,) = (record for record in records if isinstance(record, Document) and record.task)
+    assert note_of(question) == "Day 1. HR 96/min, WBC 9,100 /uL\n\nDay 2. HR 80/min. Stop aspirin, asthma"
+    assert json.loads(question.answer) == {
+        "vital_signs": {"heart_rate": 80},
+        "laboratory": {"wbc": 9100},
+        "medications": ["aspirin"],
+        "diagnoses": [{"name": "asthma", "code": "J45"}],
+    }
+    assert question.position == "line 2, line 1"
+    # The other stay states a number that its record lacks.
+    assert [r.reason for r in records if isinstance(r, NotAsked)] == ["discharge: states a number that its record does not have"]
+
+
+def test_a_stay_with_too_many_notes_is_not_asked_about(tmp_path: Path) -> None:
+    of_stay = {"context": {"encounter": [STAY]}, "type": {"coding": [{"code": "11506-3"}]}}
+    write(tmp_path / "data", "notes.ndjson", *(note(f"{n} HR 80/min. " + "Well. " * 200, id=str(n), **of_stay) for n in range(3)))
+    tasks, index = load_tasks(("discharge",), tmp_path), tmp_path / "index.sqlite"
+    write_index(tmp_path / "data", {"notes.ndjson": FileOptions()}, index, tasks)
+    records = list(read_file(tmp_path / "data", "notes.ndjson", None, index, tasks))
+    assert [r.reason for r in records if isinstance(r, NotAsked)] == ["discharge: has more notes than the task's max_chars"]
+    assert not any(isinstance(record, Document) and record.task for record in records)
+
+
 @pytest.mark.parametrize(
     ("text", "pattern", "expected"),
     [
@@ -199,13 +238,15 @@ def test_what_is_wrong_with_a_definition_is_said(tmp_path: Path, content: str | 
 
 
 def test_an_unknown_task_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"names 'measurement', which is no task.*measurements.*there are measurements, problems"):
+    with pytest.raises(
+        ValueError, match=r"names 'measurement', which is no task.*measurements.*there are discharge, measurements, problems"
+    ):
         load_tasks(["measurement"], tmp_path)
     with pytest.raises(ValueError, match="names one task twice"):
         load_tasks(["problems", "problems"], tmp_path)
 
 
 def test_shipped_definitions_have_schemas_that_are_valid(tmp_path: Path) -> None:
-    tasks: list[Task] = [*load_tasks(["measurements", "problems"], tmp_path).values()]
+    tasks: list[Task] = [*load_tasks(["measurements", "problems", "discharge"], tmp_path).values()]
     for task in tasks:
         jsonschema.Draft202012Validator.check_schema(task.schema)

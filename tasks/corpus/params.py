@@ -30,7 +30,6 @@ class ShareParams(Params):
 
     files: str  # a pattern
     category: str = "*"  # a pattern
-    containing: str = ""  # words that stand in the document; of notes a heading, which tells their type
     share: float = Field(ge=0, lt=1)
 
 

@@ -130,8 +130,7 @@ def _group_in(split: str, group: str) -> str:
 def _is_used(document: Document, shares: Sequence[ShareParams]) -> bool:
     """Whether a document is of the share that is used, by the first rule that is about it."""
     for rule in shares:
-        is_about = fnmatchcase(document.source, rule.files) and fnmatchcase(document.category, rule.category)
-        if is_about and any(rule.containing in text for text in document.texts()):
+        if fnmatchcase(document.source, rule.files) and fnmatchcase(document.category, rule.category):
             return share("share", document.id) < rule.share
     return True
 

@@ -132,7 +132,7 @@ def test_no_model_can_say_what_the_text_does_not(llama: Llama, text: str, seed: 
     schema = SCHEMA | {"properties": {name: FIELDS[name] for name in ("number", "whole", "text", "names", "any")}}
     dialog = [{"role": "system", "content": "777 others"}, {"role": "user", "content": text}]
     options: Any = {"max_gen_len": 150, "temperature": 1.0, "top_p": 1.0, "seed": seed}
-    (answer,) = llama.chat_completion([dialog], json_schema=schema, grounded=True, **options)  # type: ignore[list-item]
+    (answer,) = llama.chat_completion([dialog], json_schema=schema, grounded=True, **options)
     if answer.finish_reason == "stop":
         given_values = json.loads(answer.text)
         Draft202012Validator(schema).validate(given_values)
@@ -142,8 +142,8 @@ def test_no_model_can_say_what_the_text_does_not(llama: Llama, text: str, seed: 
 def test_each_conversation_has_its_own_text(llama: Llama) -> None:
     schema = {"type": "object", "properties": {"pulse": {"type": "number"}}, "required": ["pulse"]}
     dialogs = [[{"role": "user", "content": f"pulse {number}"}] for number in (61, 187)]
-    first, second = llama.chat_completion(dialogs, json_schema=schema, grounded=True, temperature=1.0, seed=1)  # type: ignore[arg-type]
+    first, second = llama.chat_completion(dialogs, json_schema=schema, grounded=True, temperature=1.0, seed=1)
     assert (first.text, second.text) == ('{"pulse":61}', '{"pulse":187}')
     assert users_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": "7"}]) == "a"
     with pytest.raises(ValueError, match="grounded needs a json_schema"):
-        llama.chat_completion(dialogs, grounded=True)  # type: ignore[arg-type]
+        llama.chat_completion(dialogs, grounded=True)

@@ -112,13 +112,18 @@ def test_problems_have_codes_the_longer_name_counts_and_refuted_ones_do_not(tmp_
     assert answer == {"problems": [{"name": "Chronic kidney disease, unspecified", "code": "N18.9"}]}
 
 
+def test_whole_numbers_have_no_point_however_a_note_writes_them(tmp_path: Path) -> None:
+    (answer,), _ = asked(tmp_path, "WBC 15780.0 /uL, CRP 7.50", observation("6690-2", 15780), observation("1988-5", 7.5))
+    assert json.dumps(answer["laboratory"]) == '{"wbc": 15780, "crp": 7.5}'
+
+
 def test_what_is_no_code_does_not_pass_for_one(tmp_path: Path) -> None:
     assert asked(tmp_path, "Gout; asthma", condition("see Ann Smith", "Gout"), tasks=("problems",)) == ([], [])
 
 
 def test_a_stay_is_asked_about_once_and_its_last_stated_values_count(tmp_path: Path) -> None:
     data, progress = tmp_path / "data", {"coding": [{"system": "http://loinc.org", "code": "11506-3"}]}
-    of_stay = {"context": {"encounter": [STAY]}, "type": progress}
+    of_stay: Any = {"context": {"encounter": [STAY]}, "type": progress}
     notes = [
         note("Day 2. HR 80/min. Stop aspirin, asthma", id="b", date="2025-01-02T09:00:00Z", **of_stay),
         note("Day 1. HR 96/min, WBC 9,100 /uL", id="a", date="2025-01-01T23:00:00-05:00", **of_stay),  # in UTC the same day, before
@@ -146,7 +151,7 @@ def test_a_stay_is_asked_about_once_and_its_last_stated_values_count(tmp_path: P
 
 
 def test_a_stay_with_too_many_notes_is_not_asked_about(tmp_path: Path) -> None:
-    of_stay = {"context": {"encounter": [STAY]}, "type": {"coding": [{"code": "11506-3"}]}}
+    of_stay: Any = {"context": {"encounter": [STAY]}, "type": {"coding": [{"code": "11506-3"}]}}
     write(tmp_path / "data", "notes.ndjson", *(note(f"{n} HR 80/min. " + "Well. " * 200, id=str(n), **of_stay) for n in range(3)))
     tasks, index = load_tasks(("discharge",), tmp_path), tmp_path / "index.sqlite"
     write_index(tmp_path / "data", {"notes.ndjson": FileOptions()}, index, tasks)

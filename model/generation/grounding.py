@@ -42,10 +42,10 @@ def grounded(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
 def readings(token: str) -> list[float]:
     """The numbers that digits with points and commas may mean: ``1,250`` is 1250 or 1.25, ``5.3.2024`` three numbers."""
     parts = re.split("[.,]", token)
-    found = {float("".join(parts))} if all(len(part) == 3 for part in parts[1:]) and len(parts[0]) <= 3 else set()
+    numbers = {float("".join(parts))} if all(len(part) == 3 for part in parts[1:]) and len(parts[0]) <= 3 else set()
     if len(parts) <= 2:
-        found.add(float(".".join(parts)))
-    return sorted(found or map(float, parts))
+        numbers.add(float(".".join(parts)))
+    return sorted(numbers or map(float, parts))
 
 
 def stated_numbers(text: str) -> list[float]:
@@ -55,25 +55,25 @@ def stated_numbers(text: str) -> list[float]:
 
 def _numbers(text: str) -> list[int | float]:
     """Each once; also below zero, where a minus sign stands before it."""
-    found: dict[int | float, None] = {}
+    numbers: dict[int | float, None] = {}
     for match in _NUMBER.finditer(text):
         if len(match[0]) > MAX_DIGITS:
             continue
         signs = (1, -1) if _SIGN.search(text[max(0, match.start() - 2) : match.start()]) else (1,)
-        found |= {sign * (int(n) if n.is_integer() else n): None for n in readings(match[0]) for sign in signs}
-    return list(found)
+        numbers |= {sign * (int(n) if n.is_integer() else n): None for n in readings(match[0]) for sign in signs}
+    return list(numbers)
 
 
 def _strings(text: str) -> list[str]:
     """Every run of words, each once, with blanks and line ends between them as one blank."""
     words = [match.span() for match in _WORD.finditer(text)]
-    found = {"": None}
+    strings = {"": None}
     for index, (start, _) in enumerate(words):
         for _, end in words[index : index + MAX_WORDS]:
-            found[" ".join(text[start:end].split())] = None
+            strings[" ".join(text[start:end].split())] = None
             if behind := _BEHIND_A_WORD.match(text, end):
-                found[" ".join(text[start : behind.end()].split())] = None
-    return list(found)
+                strings[" ".join(text[start : behind.end()].split())] = None
+    return list(strings)
 
 
 def _narrowed(schema: Any) -> Any:

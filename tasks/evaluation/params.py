@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.runtime.params import Params
 
@@ -28,9 +28,15 @@ class StructuredParams(Params):
     notes: int = Field(ge=0)  # of each task, of the test and of the ood split; 0: all
     examples: int = Field(ge=1)  # before the question, for the base model
     constrained: bool = False  # answers are decoded under the task's schema, and so always parse where they end; older params: freely
-    grounded: bool = False  # then the values of answers stand in the note; older params: they may be any
+    grounded: bool = False  # with constrained: the values of answers stand in the note; older params: they may be any
     max_new_tokens: int = Field(ge=1)  # of an answer
     rest: float = Field(gt=0, le=1)  # of max_tokens, generations and extraction.documents, where the corpus has tasks
+
+    @model_validator(mode="after")
+    def _check_grounded(self) -> "StructuredParams":
+        if self.grounded and not self.constrained:
+            raise ValueError("grounded needs constrained: true")
+        return self
 
 
 class ValidateParams(Params):

@@ -17,10 +17,17 @@ _TOO_LONG = "has more notes than the task's max_chars"
 
 @dataclass
 class _Stay:
-    """The notes of a stay that a task is about, each with when it was written; none once they are too long."""
+    """The notes of a stay that a task is about, each with when it was written; without their texts once these are too long."""
 
     notes: list[tuple[str, Document]]
     characters: int = 0
+
+    def add(self, time: str, note: Document, max_chars: int) -> None:
+        """Keep a note. What will not be asked about takes no memory."""
+        self.characters += len(note.answer)
+        self.notes.append((time, note))
+        if self.characters > max_chars:
+            self.notes = [(time, replace(note, answer="")) for time, note in self.notes[-1:]]
 
 
 class Questions:
@@ -44,8 +51,7 @@ class Questions:
                 yield from self._ask(task, note, subject, encounter)
             elif encounter:
                 stay = self._stays.setdefault((name, subject, encounter), _Stay([]))
-                stay.characters += len(note.answer)
-                stay.notes.append((written_at(resource), note if stay.characters <= definition.max_chars else replace(note, answer="")))
+                stay.add(written_at(resource), note, definition.max_chars)
 
     def about_stays(self) -> Iterator[Document | NotAsked]:
         """A document for each task and stay, once all notes of the file were read; it stands where the last note of the stay does."""

@@ -251,6 +251,15 @@ def test_an_unknown_task_is_answered_with_those_that_there_are(tmp_path: Path) -
         load_tasks(["problems", "problems"], tmp_path)
 
 
+def test_shipped_definitions_find_the_same_number_in_the_same_way(tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {}
+    for task in load_tasks(["measurements", "discharge"], tmp_path).values():
+        for field in task.definition.fields.values():
+            for name, source in getattr(field, "numbers", {}).items():
+                assert numbers.setdefault(name, source) == source, name
+    assert len(numbers) > 30
+
+
 def test_shipped_definitions_have_schemas_that_are_valid(tmp_path: Path) -> None:
     tasks: list[Task] = [*load_tasks(["measurements", "problems", "discharge"], tmp_path).values()]
     for task in tasks:

@@ -23,17 +23,6 @@ TOOLS: Any = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": wide_checkpoint}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-
-
 @pytest.fixture(scope="module", params=["Qwen 2.5", "Qwen 3"])
 def foreign(
     request: pytest.FixtureRequest, wide_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
@@ -43,11 +32,6 @@ def foreign(
     (directory / "chat_template.jinja").write_text(TEMPLATES[request.param])
     with run_server({"medical-llm": directory}) as running:
         yield running, Llama.build(directory)
-
-
-@pytest.fixture(scope="module")
-def llama(wide_checkpoint: Path) -> Llama:
-    return Llama.build(wide_checkpoint)
 
 
 class TestFields:

@@ -1,35 +1,17 @@
 """Answers in a form: what clients get under a JSON Schema, and whose values stand in what they sent."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from helpers.serving import CHAT, COMPLETION, VITALS, RunningServer, error_of, post, run_server, text_of
+from helpers.serving import CHAT, COMPLETION, VITALS, RunningServer, error_of, post, text_of
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from model.generation.completion import Llama
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": wide_checkpoint}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def llama(wide_checkpoint: Path) -> Llama:
-    return Llama.build(wide_checkpoint)
 
 
 def test_json_by_a_schema(client: openai.OpenAI, llama: Llama) -> None:

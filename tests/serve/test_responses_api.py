@@ -1,29 +1,16 @@
 """OpenAI's Responses API, by OpenAI's own client: an answer is that of a chat."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from helpers.serving import CHAT, QUESTION, VITALS, RunningServer, error_of, post, run_server, text_of
+from helpers.serving import CHAT, QUESTION, VITALS, RunningServer, error_of, post, text_of
 from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.slow
 OF_CHATS: Any = ({"n": 2}, {"messages": CHAT["messages"]}, {"max_tokens": 5}, {"conversation": "c"}, {"prompt": {"id": "p"}})
 NO_SCHEMA = {"text": {"format": {"type": "json_schema", "name": "x"}}}
-
-
-@pytest.fixture(scope="module")
-def server(wide_checkpoint: Path) -> Iterator[RunningServer]:
-    with run_server({"medical-llm": wide_checkpoint}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def test_an_answer_is_that_of_a_chat(client: openai.OpenAI) -> None:

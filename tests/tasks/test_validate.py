@@ -255,3 +255,15 @@ def test_the_base_model_is_scored_once_and_kept_values_are_those_computed_again(
         path.write_text(path.read_text()[:-9])
     run(with_notes, "damaged")
     assert scored == ["base"] * 5
+
+
+def test_what_a_grounded_answer_of_random_weights_gives_stands_in_the_note(with_notes: Path) -> None:
+    structured = StructuredParams(notes=6, examples=2, constrained=True, grounded=True, max_new_tokens=120, rest=1.0)
+    out = run(with_notes, "grounded", PARAMS.model_copy(update={"structured": structured}))
+    row = json.loads((out / "metrics.json").read_text())["test"]["all"]["hallucinated"]
+    assert row["weight"] > 0 and row["tuned"]["value"] == 0
+
+
+def test_what_is_not_constrained_cannot_be_grounded() -> None:
+    with pytest.raises(ValueError, match="grounded needs constrained: true"):
+        StructuredParams(notes=6, examples=2, grounded=True, max_new_tokens=24, rest=1.0)

@@ -23,7 +23,7 @@ from model.generation.native import Native
 from tasks.base import base
 from tasks.training.params import BaseParams
 
-pytest_plugins = ["helpers.raw_files"]
+pytest_plugins = ["helpers.raw_files", "helpers.served"]
 
 # Two test processes share two cores, and tiny models gain nothing from threads.
 torch.set_num_threads(1)

@@ -102,9 +102,19 @@ class TestExtraction:
         extract(page)
         (body,) = server.bodies
         assert body["messages"] == [{"role": "user", "content": f"{TASK['instructions'][0]}\n\n{NOTE}"}]  # type: ignore[index]
-        assert body["response_format"] == {"type": "json_schema", "json_schema": {"name": "measurements", "schema": TASK["schema"]}}
+        form = {"name": "measurements", "schema": TASK["schema"]}
+        assert body["response_format"] == {"type": "json_schema", "json_schema": form, "grounded": False}
         assert body["temperature"] == 0 and body["logprobs"]
         assert page.text("#trained").startswith("The model was trained on this task")
+
+    def test_an_answer_may_be_held_to_the_note_which_editing_keeps(self, page: Page, server: Server) -> None:
+        page.click("[name=mode][value=extract]")
+        page.click("#grounded")
+        extract(page)
+        assert server.bodies[0]["response_format"]["grounded"] is True
+        page.click("#grounded")
+        press_button(page, "Edit")
+        assert page.evaluate("document.querySelector('#grounded').checked") is True
 
     def test_each_value_says_whether_the_note_states_it(self, page: Page) -> None:
         extract(page)

@@ -26,9 +26,9 @@ def is_rounded(stated: str, value: float) -> bool:
 
 
 def to_number(stated: str) -> int | float:
-    """A number as JSON has it: whole ones without a point, however a note writes them."""
+    """A number as JSON has it: whole ones without a point."""
     plain = stated.replace(",", "")
-    return number if "." in plain and not (number := float(plain)).is_integer() else int(plain.partition(".")[0])
+    return float(plain) if "." in plain else int(plain)
 
 
 def find_name(note: str, name: str) -> list[tuple[int, int]]:

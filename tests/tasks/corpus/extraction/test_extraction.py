@@ -112,11 +112,6 @@ def test_problems_have_codes_the_longer_name_counts_and_refuted_ones_do_not(tmp_
     assert answer == {"problems": [{"name": "Chronic kidney disease, unspecified", "code": "N18.9"}]}
 
 
-def test_whole_numbers_have_no_point_however_a_note_writes_them(tmp_path: Path) -> None:
-    (answer,), _ = asked(tmp_path, "WBC 15780.0 /uL, CRP 7.50", observation("6690-2", 15780), observation("1988-5", 7.5))
-    assert json.dumps(answer["laboratory"]) == '{"wbc": 15780, "crp": 7.5}'
-
-
 def test_what_is_no_code_does_not_pass_for_one(tmp_path: Path) -> None:
     assert asked(tmp_path, "Gout; asthma", condition("see Ann Smith", "Gout"), tasks=("problems",)) == ([], [])
 

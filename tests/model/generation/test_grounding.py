@@ -17,7 +17,7 @@ from tasks.evaluation.structured import Stated
 
 NOTE = (
     'BP 129/66 mmHg, T 38.5°C, WBC 15,780 /uL, base excess -2.5; Na 140.0.\nAspirin (low dose), 0.9% NaCl.\tMr. O\'Neil said "no". '
-    "MRN 1234567890123456"
+    "MRN 1234567890123456 (12)x"
 )
 FIELDS = {
     "number": {"type": "number"},
@@ -68,6 +68,8 @@ def fits(answer: str, schema: dict[str, Any], text: str, llama: Llama) -> bool:
         ('{"text":"Aspirin (low dose)"}', True),
         ('{"text":"0.9% NaCl"}', True),
         ('{"text":"NaCl. Mr"}', True),
+        ('{"text":"(12)"}', False),
+        ('{"text":"12)"}', False),  # "12)x" is another word to the evaluation
         ('{"text":"O\'Neil said \\"no"}', True),
         ('{"names":[]}', True),
         ('{"names":[""]}', False),
@@ -125,7 +127,7 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(text=st.text('ab éÄ1239.,-−%()"\\/\n\t° µ', max_size=60), seed=st.integers(0, 1 << 30))
 def test_no_model_can_say_what_the_text_does_not(llama: Llama, text: str, seed: int) -> None:
     """The evaluation's own rule says what a text states."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.project import ROOT, Project
+from ruamel.yaml import YAML
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("python", "medllama", "dvc", "make", "prefect", "git", "dask", "mlflow", "model_signing", "cp", "pg_dump", "pg_restore")
@@ -123,6 +124,16 @@ def test_the_commands_work(trained: Project) -> None:
     for command in HERE:
         result = trained.run(*shlex.split(command), check=False)
         assert result.returncode == 0 and "Traceback" not in result.stdout, (command, result.stdout[-3000:])
+
+
+def test_the_table_of_training_has_the_defaults_of_params_yaml() -> None:
+    params = YAML(typ="safe").load(ROOT / "params.yaml")["finetune"]
+    table = (ROOT / "docs/fine-tuning.md").read_text(encoding="utf-8").partition("| key | default |")[2].partition("\n\n")[0]
+    rows = [[cell.strip().replace("`", "") for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
+    shown = dict(pair for keys, defaults in rows for pair in zip(keys.split(", "), defaults.split(", "), strict=True))
+    flat = {f"adapter.{key}": value for key, value in params["adapter"].items()} | {k: v for k, v in params.items() if k != "adapter"}
+    assert shown.pop("adapter.targets") == "all seven" and len(flat.pop("adapter.targets")) == 7
+    assert {key: YAML(typ="safe").load(value) for key, value in shown.items()} == flat
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

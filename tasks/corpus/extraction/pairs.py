@@ -79,19 +79,16 @@ def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) 
 
 
 def _number(note: str, source: NumberSource, recorded: Sequence[Fact], *, of_stay: bool) -> int | float | None:
-    """The number that a note states and the record has; of several, the last one.
+    """The number that a note states and the record has; of several, the one that was measured last.
 
-    In a single note that must be the one that was measured last: which of them is meant else, a reader cannot know.
+    The notes of a stay are in their order, and the last one that they state counts.
     """
     if not (stated := stated_numbers(note, source.stated)):
         return None
     matches = [(fact.stamp, number) for number in stated for fact in recorded if is_rounded(number, float(fact.value))]
     if {number for _, number in matches} != set(stated):
         raise NotAskedError("states a number that its record does not have")
-    latest = max(stamp for stamp, _ in matches)
-    if not of_stay and (latest, stated[-1]) not in matches:
-        raise NotAskedError("states several values of one kind, of which the last is not the one that was measured last")
-    return to_number(stated[-1])
+    return to_number(stated[-1] if of_stay else max(matches, key=lambda match: match[0])[1])
 
 
 def _names(note: str, field: NamesField, recorded: Sequence[Fact]) -> list[_Name]:

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from tasks.corpus.augmentation import abbreviation, lay, paraphrase, spelling, typo
+from tasks.corpus.augmentation import abbreviation, balance, lay, paraphrase, spelling, typo
 from tasks.corpus.augmentation.invariant import protected
 from tasks.corpus.documents import Document, content_id, read_documents, share, write_documents
+from tasks.corpus.extraction.definitions import Task, read_tasks
 from tasks.corpus.gates import CheckFiles, started_gates
 from tasks.corpus.params import AugmentParams
 from tasks.corpus.readers.hpo import lay_synonyms
@@ -24,6 +25,7 @@ from tasks.runtime.files import write_whole
 from tasks.stage import Out, StageResult, run_stage
 
 MAX_EXAMPLES = 5
+BALANCE = "balance"
 WORK = Path(".cache/augment")
 
 
@@ -36,13 +38,19 @@ class MethodStats:
     dropped: int = 0  # as the variant did not state the same
     examples: list[str] = field(default_factory=list)  # ids of originals
 
+    def keep(self, original: Document, variant: Document, method: str, key: str) -> Document:
+        """Count a variant; as a document of its own, with ``key`` as its id."""
+        self.kept += 1
+        self.examples = sorted({*self.examples, original.id})[:MAX_EXAMPLES]
+        return replace(variant, id=key, method=method, parent=original.id)
+
 
 Method = Callable[[Document, int, Mapping[str, str]], Document | None]
 
 
 def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> StageResult:
     """Write the variants of the train split, and what of the split replay is trained on; originals stay where they are."""
-    stats = {name: MethodStats() for name in METHODS}
+    stats = {name: MethodStats() for name in (*METHODS, BALANCE)}
     terms = lay.lay_terms(pair for path in sorted(data.rglob("*.obo")) for pair in lay_synonyms(path))
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -73,10 +81,12 @@ def _augmented(
     metrics: IO[str],
 ) -> Iterator[Document]:
     """The variants of every train document, then the replayed ones; ``counts`` and the variants' row metrics are written on the way."""
+    tasks, kinds = read_tasks(documents), balance.count_kinds(read_documents(documents, "train"))
     for document in read_documents(documents, "train"):
         counts["documents"] += 1
         counts["characters"] += sum(map(len, document.texts()))
-        for rank, variant in enumerate(variants_of(document, params, terms, stats), 1):
+        of_document = _asked_again(document, tasks, kinds, params, stats) if document.task else variants_of(document, params, terms, stats)
+        for rank, variant in enumerate(of_document, 1):
             counts["characters"] += sum(map(len, variant.texts()))
             metrics.write(json.dumps(_row_metrics(document, variant, rank)) + "\n")
             yield variant
@@ -86,8 +96,6 @@ def _augmented(
 def variants_of(document: Document, params: AugmentParams, terms: Mapping[str, str], stats: Mapping[str, MethodStats]) -> list[Document]:
     """The variants of a document, by the methods whose share it falls in, in an order that is its own; ``stats`` counts them."""
     variants: list[Document] = []
-    if document.task:  # a changed note would not state what its record holds
-        return variants
     for name in sorted(METHODS, key=lambda method: share(params.seed, "order", method, document.id)):
         if len(variants) == params.max_copies or share(params.seed, name, document.id) >= getattr(params, name):
             continue
@@ -98,11 +106,20 @@ def variants_of(document: Document, params: AugmentParams, terms: Mapping[str, s
         if not states_the_same(document, variant, name):
             stats[name].dropped += 1
             continue
-        stats[name].kept += 1
-        stats[name].examples = sorted([*stats[name].examples, document.id])[:MAX_EXAMPLES]
         key = content_id(document.id, name, str(params.seed), *variant.texts())
-        variants.append(replace(variant, id=key, method=name, parent=document.id))
+        variants.append(stats[name].keep(document, variant, name, key))
     return variants
+
+
+def _asked_again(
+    document: Document, tasks: Mapping[str, Task], kinds: Counter[balance.Kind], params: AugmentParams, stats: Mapping[str, MethodStats]
+) -> list[Document]:
+    """The variants of a task's document. Its note stays as it is, as a changed one would not state what its record holds."""
+    often = balance.times(document, kinds, params.balance)
+    again = balance.asked_again(document, tasks[document.task].definition.instructions, often, params.seed)
+    stats[BALANCE].tried += bool(again)
+    keys = (content_id(document.id, BALANCE, str(params.seed), str(rank)) for rank in range(len(again)))
+    return [stats[BALANCE].keep(document, variant, BALANCE, key) for variant, key in zip(again, keys, strict=True)]
 
 
 def states_the_same(document: Document, variant: Document, method: str) -> bool:

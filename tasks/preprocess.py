@@ -15,7 +15,7 @@ from tasks.corpus.cleaning.clean import clean
 from tasks.corpus.cleaning.rule_counts import REMOVING, RuleCounts, summarize_removed
 from tasks.corpus.cleaning.sizes import short_of_items
 from tasks.corpus.documents import SPLITS, private
-from tasks.corpus.extraction.definitions import load_tasks, write_tasks
+from tasks.corpus.extraction.definitions import write_tasks
 from tasks.corpus.gates import CheckFiles, started_gates
 from tasks.corpus.manifest import all_public
 from tasks.corpus.params import PreprocessParams
@@ -44,7 +44,8 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
     try:
         with started_gates() as check_files:
             with kept_processes():
-                counts, decontamination = clean(data.absolute(), work, params)
+                cleaned = clean(data.absolute(), work, params)
+                counts = cleaned.counts
                 _collect(work / "rejected", rejected, private)
                 _refuse_if_too_few(counts, data, rejected, params)
                 metrics = _measure_deidentification(work, report, rejected, params)
@@ -53,15 +54,14 @@ def preprocess(data: Path, documents: Out, report: Out, rejected: PrivateOut, *,
         for split in SPLITS:
             if (work / "documents" / split).exists():
                 _collect(work / "documents" / split, documents / f"{split}.jsonl")
-        asked = {task for step, _, task in counts.counts if step == "questions"}
-        write_tasks({name: task for name, task in load_tasks(params.tasks, data).items() if name in asked}, documents)
+        write_tasks(cleaned.tasks, documents)
         shutil.move(work / CHANGES.name, rejected.with_name(CHANGES.name))  # it holds text of records too
         _warn_of_few_items(documents)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     public = all_public(data, (name for name in raw_files(data) if not left_out(name)))
     write_whole(
-        report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": decontamination, "public": public}
+        report / "funnel.json", {"rows": list(counts.rows()), "notes": counts.notes, "decontamination": cleaned.overlap, "public": public}
     )
     metrics |= _count_metrics(counts)
     skipped = f", of which {n:,} hold no text to train on" if (n := counts.total("skipped")) else ""

@@ -41,6 +41,7 @@ class PreprocessParams(Params):
     ood: tuple[str, ...]
     replay: tuple[str, ...]
     tasks: tuple[str, ...]
+    min_examples: int = Field(ge=1)
     shares: tuple[ShareParams, ...]
     withdrawn: tuple[str, ...]
     validation_share: float = Field(gt=0, lt=0.5)
@@ -79,6 +80,7 @@ class AugmentParams(Params):
     spelling: float = Field(ge=0, le=1)
     abbreviation: float = Field(ge=0, le=1)
     typo: float = Field(ge=0, le=1)
+    balance: float = Field(ge=0, le=1)  # of the kinds of questions of tasks
     replay_share: float = Field(ge=0, lt=1)  # of the characters of training, from files of general text
 
 

@@ -20,6 +20,7 @@ STEPS = {
     "clean": "rejected by a rule",
     "duplicates": "duplicates",
     "leakage": "overlap with evaluation",
+    "examples": "few examples",
     "withdrawn": "withdrawn",
 }
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from tasks.corpus.cleaning import copy_forward, corpus_index, decontamination, dedup, grams, passes
+from tasks.corpus.cleaning.example_counts import count_examples
 from tasks.corpus.cleaning.rule_counts import RuleCounts, summarize_removed
 from tasks.corpus.cleaning.splits import assign_splits
 from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.extraction.definitions import Task, load_tasks
+from tasks.corpus.extraction.examples import learnable
 from tasks.corpus.manifest import DEFAULT_PATTERNS
 from tasks.corpus.params import PreprocessParams
 from tasks.corpus.readers import file_groups
@@ -30,10 +32,18 @@ BATCH_BYTES, BATCH_FILES = 1 << 20, 500  # of raw files that are read in one ste
 SMALL = 4_000_000  # bytes of raw files that one process reads sooner than a pool starts
 
 
-def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts, list[int]]:
+@dataclass(frozen=True)
+class Cleaned:
+    """What all passes made of a corpus, besides its documents."""
+
+    counts: RuleCounts
+    overlap: list[int]  # of train documents: how many have 0-10 %, 10-20 % … of their 13-grams in evaluation
+    tasks: Mapping[str, Task]  # of which documents ask, with what enough of them state
+
+
+def clean(data: Path, work: Path, params: PreprocessParams) -> Cleaned:
     """Run all passes; the documents are in ``work`` then.
 
-    Returns the counts by rule, and ten numbers: how many train documents have 0-10 %, 10-20 % … of their 13-grams in evaluation.
     ``ValueError`` where params name files or records that do not exist, or nothing can be read.
     """
     corpus = _read(data, work, params)
@@ -44,7 +54,7 @@ def clean(data: Path, work: Path, params: PreprocessParams) -> tuple[RuleCounts,
     dedup.find_boilerplate(work, params.boilerplate.min_documents)
     copy_forward.find_copies(work, params.copy_forward)
     corpus.over_partitions(passes.strip, "comparing", rules)
-    return corpus.counts, _decide(corpus)
+    return _decide(corpus)
 
 
 def read_corpus(data: Path, work: Path, params: PreprocessParams) -> None:
@@ -91,8 +101,18 @@ class _Corpus:
 
     def over_partitions(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> None:
         """A pass over every partition that has records."""
+        self._merge(self._run(function, title, *arguments))
+
+    def examples(self) -> RuleCounts:
+        """The train documents that state each number of a task."""
+        total = RuleCounts()
+        for counts in self._run(count_examples, "counting examples") if self.tasks else []:
+            total.merge(counts)
+        return total
+
+    def _run(self, function: Callable[..., RuleCounts | None], title: str, *arguments: Any) -> list[Any]:
         partitions = sorted(int(path.name) for path in (self.work / "raw").glob("*"))
-        self._merge(run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small))
+        return run_all(function, [(p, *arguments, self.work) for p in partitions], desc=title, here=self._is_small)
 
     def announce(self, notes: list[str]) -> None:
         """Print what the user must know now, and keep it for the reports."""
@@ -119,11 +139,8 @@ def _read(data: Path, work: Path, params: PreprocessParams) -> _Corpus:
     return corpus
 
 
-def _decide(corpus: _Corpus) -> list[int]:
-    """What needs the whole corpus at once: groups, splits, duplicates and leakage; then the documents are written.
-
-    Returns the histogram of the overlap of train documents with evaluation.
-    """
+def _decide(corpus: _Corpus) -> Cleaned:
+    """What needs the whole corpus at once: groups, splits, duplicates, leakage, few examples; then the documents are written."""
     params, work = corpus.params, corpus.work
     index = corpus_index.open_index(work)
     pairs = dedup.near_duplicates(index, work, params.near_duplicate)
@@ -141,9 +158,25 @@ def _decide(corpus: _Corpus) -> list[int]:
     disposition[contamination.contaminated] = passes.CONTAMINATED
     splits_of_group = corpus_index.splits_of_groups(group, split, disposition)
     corpus_index.write_decisions(index, work, split=split, disposition=disposition, splits_of_group=splits_of_group)
-    corpus.over_partitions(passes.finish, "writing")
+    tasks = _learnable(corpus)
+    corpus.over_partitions(passes.finish, "writing", tasks)
     histogram, _ = np.histogram(contamination.overlap, bins=10, range=(0, 1))
-    return [int(count) for count in histogram]
+    asked = {task for step, _, task in corpus.counts.counts if step == "questions"}
+    return Cleaned(corpus.counts, [int(n) for n in histogram], {name: task for name, task in tasks.items() if name in asked})
+
+
+def _learnable(corpus: _Corpus) -> dict[str, Task]:
+    """The tasks without the numbers that too few train documents state, which is said."""
+    examples, tasks = corpus.examples().counts, {}
+    for name, task in corpus.tasks.items():
+        documents = {number: n for (of_task, _, number), n in examples.items() if of_task == name}
+        kept = learnable(task, documents, corpus.params.min_examples)
+        if documents and kept.dropped:
+            fewer = f"fewer than {corpus.params.min_examples} train documents state (preprocess.min_examples)"
+            corpus.announce([f"{name} does not ask for what {fewer}: {', '.join(kept.dropped)}"])
+        if kept.task:
+            tasks[name] = kept.task
+    return tasks
 
 
 def _rules(params: PreprocessParams, tasks: Mapping[str, Task]) -> passes.Rules:

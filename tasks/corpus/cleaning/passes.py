@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     from tasks.corpus.deidentify.known import KnownPeople
 
 # Dispositions of documents, which the passes after the comparison hand on as numbers.
-KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED = range(6)
+KEPT, EXACT, SAME_ANSWER, NEAR, NEAR_EVALUATION, CONTAMINATED, FEW_EXAMPLES = range(7)
 DISPOSITIONS = {
     EXACT: ("duplicates", "is an exact duplicate"),
     SAME_ANSWER: ("duplicates", "has an answer that many other questions have"),
     NEAR: ("duplicates", "is a near-duplicate"),
     NEAR_EVALUATION: ("leakage", "is a near-duplicate of an evaluation document"),
     CONTAMINATED: ("leakage", "overlaps with an evaluation document"),
+    FEW_EXAMPLES: ("examples", "states only what too few train documents state (preprocess.min_examples)"),
 }
 
 
@@ -247,17 +248,18 @@ def _capped(document: Document, copies: Mapping[int, set[int]], row: int, rules:
     return document
 
 
-def finish(partition: int, work: Path) -> RuleCounts:
-    """Pass 6, a partition: the documents that stay, by split, and the others to the rejected."""
+def finish(partition: int, tasks: Mapping[str, Task], work: Path) -> RuleCounts:
+    """Pass 6, a partition: the documents that stay, by split, and the others to the rejected; ``tasks`` ask for what can be learned."""
     counts = RuleCounts()
     groups, splits_of_group = (np.load(work / "decisions" / f"{partition:03d}.{name}.npy") for name in ("group", "splits_of_group"))
     contents = np.load(work / "index" / f"{partition:03d}.pair.npy")
     files: dict[str, list[str]] = {}
     metrics: list[RowMetrics] = []
     with rejections_file(work, f"finish-{partition:03d}") as reject:
-        for row, (_, document, split, disposition) in enumerate(decided(partition, work)):
+        for row, (_, document, split, decision) in enumerate(decided(partition, work)):
+            placed = replace(document, split=split, group=groups[row].decode())
+            kept, disposition = _asked(placed, tasks) if document.task and decision == KEPT else (placed, decision)
             if disposition == KEPT:
-                kept = replace(document, split=split, group=groups[row].decode())
                 files.setdefault(split, []).append(to_line(kept))
                 metrics.append(
                     compute_metrics(kept)
@@ -277,6 +279,12 @@ def finish(partition: int, work: Path) -> RuleCounts:
         with whole_file(path) as file:
             file.writelines(lines)
     return counts
+
+
+def _asked(document: Document, tasks: Mapping[str, Task]) -> tuple[Document, int]:
+    """The document with what its task asks for, and what becomes of it."""
+    asked = keep_stated(document, tasks[document.task]) if document.task in tasks else replace(document, answer="")
+    return (asked, KEPT) if asked.answer else (document, FEW_EXAMPLES)
 
 
 def repair(document: Document) -> tuple[Document, Counter[str]]:

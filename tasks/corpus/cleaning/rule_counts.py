@@ -10,7 +10,7 @@ MAX_EXAMPLES = 5
 
 Key = tuple[str, str, str]  # step, source, rule
 
-REMOVING = ("read", "clean", "duplicates", "leakage", "withdrawn")  # steps that take records out
+REMOVING = ("read", "clean", "duplicates", "leakage", "examples", "withdrawn")  # steps that take records out
 
 
 @dataclass

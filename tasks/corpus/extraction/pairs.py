@@ -11,7 +11,6 @@ from tasks.corpus.extraction.facts import Fact
 from tasks.corpus.extraction.statements import find_name, is_rounded, stated_numbers, to_number
 
 Json = dict[str, Any]
-MIN_NAME = 3  # characters; a shorter one may stand for anything
 Facts = Callable[[str, str], Sequence[Fact]]  # of a field and a scope
 Names = Callable[[str], Sequence[str]]  # that any record has for a field
 
@@ -47,17 +46,20 @@ def make_document(note: Document, task: Task, recorded: Facts, all_names: Names)
 
 
 def keep_stated(document: Document, task: Task) -> Document:
-    """The document with an answer that its note still states, after identifiers and what else goes were taken out of the note.
+    """The document with an answer of what the task asks for and its note still states, after identifiers and what else goes were taken
+    out of the note.
 
     So an answer holds no word that the note does not, but for codes. It is empty where nothing is left.
     """
-    note, answer = note_of(document), json.loads(document.answer)
+    note, before = note_of(document), json.loads(document.answer)
+    answer: Json = {}
     for name, field in task.definition.fields.items():
         if isinstance(field, NumbersField):
-            stated = {number: stated_numbers(note, source.stated) for number, source in field.numbers.items()}
-            answer[name] = {key: value for key, value in answer[name].items() if value in map(to_number, stated[key])}
+            asked = {key: value for key, value in before[name].items() if key in field.numbers}
+            stated = {key: map(to_number, stated_numbers(note, field.numbers[key].stated)) for key in asked}
+            answer[name] = {key: value for key, value in asked.items() if value in stated[key]}
         else:
-            answer[name] = [item for item in answer[name] if find_name(note, item["name"] if field.code else item)]
+            answer[name] = [item for item in before[name] if find_name(note, item["name"] if field.code else item)]
     return replace(document, answer=_to_text(answer) if any(answer.values()) else "")
 
 
@@ -79,23 +81,24 @@ def _value(note: str, task: Task, name: str, recorded: Facts, all_names: Names) 
 
 
 def _number(note: str, source: NumberSource, recorded: Sequence[Fact], *, of_stay: bool) -> int | float | None:
-    """The number that a note states and the record has; of several, the one that was measured last.
+    """The number that a note states and the record has; of several, the last one.
 
-    The notes of a stay are in their order, and the last one that they state counts.
+    In a single note that must be the one that was measured last: which of them is meant else, a reader cannot know.
     """
     if not (stated := stated_numbers(note, source.stated)):
         return None
     matches = [(fact.stamp, number) for number in stated for fact in recorded if is_rounded(number, float(fact.value))]
     if {number for _, number in matches} != set(stated):
         raise NotAskedError("states a number that its record does not have")
-    return to_number(stated[-1] if of_stay else max(matches, key=lambda match: match[0])[1])
+    latest = max(stamp for stamp, _ in matches)
+    if not of_stay and (latest, stated[-1]) not in matches:
+        raise NotAskedError("states several values of one kind, of which the last is not the one that was measured last")
+    return to_number(stated[-1])
 
 
 def _names(note: str, field: NamesField, recorded: Sequence[Fact]) -> list[_Name]:
     """The names that a note states, each once, in its order."""
-    of_record = {
-        (fact.code, form) for fact in recorded if fact.code or not field.code for form in fact.value.split("\n") if len(form) >= MIN_NAME
-    }
+    of_record = {(fact.code, form) for fact in recorded if fact.code or not field.code for form in fact.value.split("\n")}
     stated = [_Name(start, end, note[start:end], code) for code, form in of_record for start, end in find_name(note, form)]
     first = {named.name.casefold(): named for named in sorted(_longest(stated), key=lambda p: (-p.start, p.code))}
     return sorted(first.values(), key=lambda named: (named.start, named.code))
@@ -103,7 +106,7 @@ def _names(note: str, field: NamesField, recorded: Sequence[Fact]) -> list[_Name
 
 def _has_other_names(note: str, recorded: Sequence[Fact], names: Sequence[str]) -> bool:
     own = {form.casefold() for fact in recorded for form in fact.value.split("\n")}
-    stated = [_Name(start, end, name, "") for name in names if len(name) >= MIN_NAME for start, end in find_name(note, name)]
+    stated = [_Name(start, end, name, "") for name in names for start, end in find_name(note, name)]
     return any(named.name.casefold() not in own for named in _longest(stated))
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?"
 _GAP = r"[\s:=(]+(?:(?:is|was|of|at)[\s:=(]+)?"
+_MIN_NAME = 3  # characters; a shorter one may stand for anything, but for two capitals
 # A number with more digits behind it, and a dose, which is no measurement: "Sodium bicarbonate 500 mg".
 _NO_END = r"(?!/?\d|[.,]\d|\s?(?:m?g|mcg|µg|mL|ml|units?|tablets?)\b(?!/))"
 
@@ -32,10 +33,11 @@ def to_number(stated: str) -> int | float:
 
 
 def find_name(note: str, name: str) -> list[tuple[int, int]]:
-    """The places of a name that stands as words of their own, in any case."""
-    if name.lower() not in note.lower():
+    """The places of a name that stands as words of their own, in any case; of one like NS, as it is; of other short ones, none."""
+    short = len(name) < _MIN_NAME
+    if (short and not (len(name) > 1 and name.isupper())) or name.lower() not in note.lower():
         return []
-    return [match.span() for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", note, re.IGNORECASE)]
+    return [match.span() for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", note, 0 if short else re.IGNORECASE)]
 
 
 @lru_cache(maxsize=4096)

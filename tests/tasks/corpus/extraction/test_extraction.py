@@ -71,10 +71,14 @@ def test_a_value_of_another_stay_is_none_of_this_note(tmp_path: Path) -> None:
     assert problems == ["measurements: states a number that its record does not have"]
 
 
-def test_of_two_stated_values_the_one_measured_last_counts(tmp_path: Path) -> None:
+def test_of_two_stated_values_the_last_counts_if_it_was_measured_last(tmp_path: Path) -> None:
     record = [observation("2708-6", 91, "2025-01-01T08:00:00Z"), observation("2708-6", 95, "2025-01-02T08:00:00Z")]
     (answer,), _ = asked(tmp_path, "SpO2 91%, today SpO2 95%", *record)
     assert answer["vital_signs"] == {"spo2": 95}
+    assert asked(tmp_path, "SpO2 95%, yesterday SpO2 91%", *record) == (
+        [],
+        ["measurements: states several values of one kind, of which the last is not the one that was measured last"],
+    )
 
 
 def test_a_drug_that_only_other_records_have_is_not_guessed_at(tmp_path: Path) -> None:

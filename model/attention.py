@@ -5,7 +5,7 @@ and values [B, K, T, D] with H a multiple of K, and gives [B, H, T, D].
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -62,10 +62,12 @@ def _power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def choose_backend(device: torch.device, dtype: torch.dtype, width: int) -> str:
-    """The kernel for packed documents in rows of ``width`` tokens."""
+def choose_backend(device: torch.device, dtype: torch.dtype, width: int, lengths: Sequence[int] | None = None) -> str:
+    """The kernel for packed documents in rows of ``width`` tokens; ``lengths``: of the documents, where it may depend on them."""
     if device.type == "cpu":
-        return "dense" if width <= MAX_DENSE else "documents"
+        # Where most of T x T is between different documents, a pass for each of them is a lot less (bench/train_speed.py).
+        short = lengths is not None and 2 * sum(n * n for n in lengths) < width * sum(lengths)
+        return "documents" if short or width > MAX_DENSE else "dense"
     has_kernel = dtype in HALF and torch.cuda.get_device_capability(device) >= (8, 0)
     return "varlen" if has_kernel else "documents"
 

@@ -224,6 +224,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointed_layers = 0  # in training, of so many layers only the input is kept, and the rest computed again
+        self.compiled = False  # whether the layers are
         weight = torch.empty(config.vocab_size, config.dim)
         if not weight.is_meta:  # where it would import torch's compiler, for a second
             nn.init.normal_(weight)
@@ -304,7 +305,8 @@ class Transformer(nn.Module):
         backend, layout = "causal", tuple[Tensor | PackedSequences, ...]()
         if packed is not None:
             positions, span = packed.positions, max(packed.lengths)
-            backend = choose_backend(device, dtype, length)
+            # Compiled layers would be compiled again for the lengths of each batch.
+            backend = choose_backend(device, dtype, length, None if self.compiled else packed.lengths)
             layout = (document_mask(packed, dtype) if backend == "dense" else packed,)
         elif positions is None:
             positions, span = torch.arange(length, device=device).expand(rows, length), length

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from model.llama import OutputLayer, soft_capped
 
-# Supervised positions per block of logits: 96 MiB in float32 for a vocabulary of 49,152. The last block is filled up, because
-# oneDNN keeps up to 1,024 compiled products, one per shape, and with each of this size 100 MB.
-CHUNK = 512
+# Supervised positions per block of logits: 48 MiB in float32 for a vocabulary of 49,152. The last block is filled up, because
+# oneDNN keeps up to 1,024 compiled products, one per shape, and with each of this size 50 MB.
+CHUNK = 256
 FP32_CHUNK = 64  # rows of logits that are converted to float32 at a time in training
 
 

@@ -111,6 +111,7 @@ def prepare_for_training(
     # Document by document the kernels have the lengths of each batch, and would be compiled for each.
     if params.compiled(device.type) and attention_backend(params, device) != "documents":
         torch._dynamo.config.recompile_limit = 64  # a few for each shape of batch, and those are few
+        model.compiled = True
         for block in model.layers:
             block.compile(dynamic=False)
     return model

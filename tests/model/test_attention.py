@@ -101,10 +101,12 @@ def test_batches_look_alike_to_a_compiler() -> None:
     assert shape(1025, 3071) == shape(4096) == (65, 4096)
 
 
-def test_long_rows_get_no_mask() -> None:
+def test_long_rows_and_those_of_short_documents_get_no_mask() -> None:
     cpu = torch.device("cpu")
     assert attention.choose_backend(cpu, torch.float32, attention.MAX_DENSE) == "dense"
     assert attention.choose_backend(cpu, torch.float32, attention.MAX_DENSE + 1) == "documents"
+    assert attention.choose_backend(cpu, torch.float32, 1024, [900, 124]) == "dense"
+    assert attention.choose_backend(cpu, torch.float32, 1024, [256] * 4) == "documents"
 
 
 PEAK = """

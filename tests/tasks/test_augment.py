@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from tasks.augment import METHODS, MethodStats, augment, states_the_same, varian
 from tasks.corpus.augmentation import abbreviation, lay, spelling
 from tasks.corpus.augmentation.invariant import protected
 from tasks.corpus.documents import Document, content_id, read_documents, write_documents
+from tasks.corpus.extraction.definitions import load_tasks, note_of, question, write_tasks
 from tasks.corpus.params import AugmentParams
 
-NONE = {"paraphrase": 0.0, "synonym": 0.0, "lay": 0.0, "spelling": 0.0, "abbreviation": 0.0, "typo": 0.0}
+NONE = dict.fromkeys(METHODS, 0.0)
 TERMS = lay.lay_terms([("dyspnea", "difficulty breathing"), ("Fever", "hot"), ("xerosis", "dry skin"), ("tachycardia", "fast heartbeat")])
 OBO = """format-version: 1.2
 
@@ -39,7 +41,7 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def params(**changes: Any) -> AugmentParams:
-    return AugmentParams(**{"seed": 1, "max_copies": 1, "replay_share": 0.0} | NONE | changes)
+    return AugmentParams(**{"seed": 1, "max_copies": 1, "replay_share": 0.0, "balance": 0.0} | NONE | changes)
 
 
 def qa(question: str, answer: str = "It is so.", split: str = "train", **fields: Any) -> Document:
@@ -200,6 +202,28 @@ def test_only_train_documents_get_variants_and_the_report_counts_them() -> None:
     assert json.loads(Path("report/augmented-documents.json").read_text())["success"]
     assert "disease" not in Path("report/augment.json").read_text()
     assert run(paraphrase=1.0, lay=1.0, max_copies=2)[0] == variants
+
+
+def test_questions_about_notes_of_rare_kinds_are_asked_more_often_and_their_notes_stay(tmp_path: Path) -> None:
+    (task,) = load_tasks(["measurements"], tmp_path).values()
+    rates, drugs = {"vital_signs": {"heart_rate": 80}}, {"medications": ["Aspirin"]}
+
+    def asked(number: int, answer: dict[str, Any], note: str) -> Document:
+        text = json.dumps({"vital_signs": {}, "laboratory": {}, "medications": []} | answer)
+        return qa(question(task.definition.instructions[number % 3], f"{note} {number}"), text, task=task.name)
+
+    documents = [asked(n, rates, "HR 80") for n in range(90)] + [asked(n, drugs, "Aspirin, without") for n in range(10)]
+    write_documents(documents, Path("documents"))
+    write_tasks({task.name: task}, Path("documents"))
+    variants, report = run(balance=0.5)
+    by_id = {document.id: document for document in documents}
+    assert Counter(by_id[d.parent].answer for d in variants) == {documents[-1].answer: 20}  # 3 = (90 / 10) ** 0.5 times in all
+    for variant in variants:
+        parent = by_id[variant.parent]
+        assert note_of(variant) == note_of(parent) and variant.question != parent.question and variant.answer == parent.answer
+    assert report["methods"]["balance"]["kept"] == len({d.id for d in variants}) == 20 and {d.method for d in variants} == {"balance"}
+    assert {len([d for d in variants if d.parent == parent]) for parent in {d.parent for d in variants}} == {2}
+    assert Counter(d.parent for d in run(balance=1.0)[0]).most_common()[0][1] == 4 and not run(balance=0.0)[0]
 
 
 def test_a_share_of_training_is_general_text() -> None:

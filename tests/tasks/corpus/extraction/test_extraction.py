@@ -10,6 +10,7 @@ from helpers.fhir import note, write
 
 from tasks.corpus.documents import Document, NotAsked
 from tasks.corpus.extraction.definitions import Task, load_tasks, note_of, read_tasks, write_tasks
+from tasks.corpus.extraction.examples import learnable
 from tasks.corpus.extraction.pairs import keep_stated
 from tasks.corpus.extraction.statements import is_rounded, stated_numbers
 from tasks.corpus.readers.files import raw_files, read_file
@@ -87,6 +88,11 @@ def test_a_drug_that_only_other_records_have_is_not_guessed_at(tmp_path: Path) -
         [],
         ["measurements: states a name that other records have and its own has not"],
     )
+
+
+def test_a_short_name_counts_where_it_stands_in_capitals(tmp_path: Path) -> None:
+    (answer,), _ = asked(tmp_path, "IV_fluid: NS 100 mL/h, as ns is due, and ab, x", *map(drug, ("NS", "ab", "X", "KD")))
+    assert answer["medications"] == ["NS"]
 
 
 def test_nothing_is_asked_where_the_note_states_nothing_or_is_long(tmp_path: Path) -> None:
@@ -196,6 +202,29 @@ def test_an_answer_loses_what_cleaning_took_out_of_the_note(tmp_path: Path) -> N
     kept = json.loads(keep_stated(document, task).answer)
     assert kept == {"vital_signs": {"heart_rate": 86}, "laboratory": {}, "medications": ["Aspirin"]}
     assert keep_stated(Document(**{**asdict_of(document), "question": "Extract.\n\nNothing."}), task).answer == ""
+
+
+def test_what_too_few_train_documents_state_is_not_asked_for(tmp_path: Path) -> None:
+    (task,) = load_tasks(["measurements"], tmp_path).values()
+    documents = {"vital_signs.heart_rate": 20, "vital_signs.spo2": 19, "laboratory.ast": 21}
+    kept = learnable(task, documents, 20)
+    assert kept.task and list(kept.task.schema["properties"]["vital_signs"]["properties"]) == ["heart_rate"]
+    assert list(kept.task.schema["properties"]["laboratory"]["properties"]) == ["ast"]
+    assert "vital_signs.spo2" in kept.dropped and "laboratory.egfr" in kept.dropped
+    assert len(kept.dropped) == sum(len(task.definition.fields[f].numbers) for f in ("vital_signs", "laboratory")) - 2  # type: ignore[union-attr]
+    answer = json.dumps({"vital_signs": {"heart_rate": 86, "spo2": 95}, "laboratory": {}, "medications": []})
+    document = Document("1" * 24, "Extract.\n\nHR 86, SpO2 95%.", answer, "a", task.category, "g", "1", task=task.name)
+    assert json.loads(keep_stated(document, kept.task).answer)["vital_signs"] == {"heart_rate": 86}
+    without = learnable(task, {}, 1)
+    assert without.task and list(without.task.definition.fields) == ["medications"]
+    assert not keep_stated(document, without.task).answer
+    (own,) = load_tasks((_own_task(tmp_path),), tmp_path).values()
+    assert learnable(own, {}, 1).task is None
+
+
+def _own_task(data: Path) -> str:
+    (data / "pain.task.yaml").write_text(OWN)
+    return "pain.task.yaml"
 
 
 def asdict_of(document: Document) -> dict[str, Any]:

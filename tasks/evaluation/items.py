@@ -104,13 +104,13 @@ def build_items(documents: Path, shards: Shards, checkpoint: Path, tokenizer: To
         tuple(Prompted(document, tuple(tokenizer.chat_prompt(generation.dialog(document)))) for document in generated),
         tuple(
             note
-            for split in (held_out, foreign)
+            for split, count in ((held_out, params.structured.notes), (foreign, params.structured.of_ood))
             for note in notes.select(
                 split,
                 tasks,
                 train.examples,
                 tokenizer,
-                params.structured,
+                params.structured.model_copy(update={"notes": count}),
                 seed=params.seed,
                 context=read_config(checkpoint).max_seq_len,
             )

@@ -25,12 +25,18 @@ class ExtractionParams(Params):
 class StructuredParams(Params):
     """How extraction tasks are scored: ``notes.py``."""
 
-    notes: int = Field(ge=0)  # of each task, of the test and of the ood split; 0: all
+    notes: int = Field(ge=0)  # of each task, of the test split; 0: all
+    ood_notes: int | None = Field(None, ge=0)  # of the ood split; older params: as many
     examples: int = Field(ge=1)  # before the question, for the base model
     constrained: bool = False  # answers are decoded under the task's schema, and so always parse where they end; older params: freely
     grounded: bool = False  # with constrained: the values of answers stand in the note; older params: they may be any
     max_new_tokens: int = Field(ge=1)  # of an answer
     rest: float = Field(gt=0, le=1)  # of max_tokens, generations and extraction.documents, where the corpus has tasks
+
+    @property
+    def of_ood(self) -> int:
+        """Notes of each task, of the ood split; 0: all."""
+        return self.notes if self.ood_notes is None else self.ood_notes
 
     @model_validator(mode="after")
     def _check_grounded(self) -> "StructuredParams":

@@ -8,13 +8,13 @@ its id.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from tasks.corpus.augmentation import abbreviation, balance, lay, paraphrase, spelling, typo
-from tasks.corpus.augmentation.invariant import protected
+from tasks.corpus.augmentation import balance, lay
+from tasks.corpus.augmentation.methods import METHODS, states_the_same
 from tasks.corpus.documents import Document, content_id, read_documents, share, write_documents
 from tasks.corpus.extraction.definitions import Task, read_tasks
 from tasks.corpus.gates import CheckFiles, started_gates
@@ -43,9 +43,6 @@ class MethodStats:
         self.kept += 1
         self.examples = sorted({*self.examples, original.id})[:MAX_EXAMPLES]
         return replace(variant, id=key, method=method, parent=original.id)
-
-
-Method = Callable[[Document, int, Mapping[str, str]], Document | None]
 
 
 def augment(data: Path, documents: Path, variants: Out, report: Out, *, params: AugmentParams) -> StageResult:
@@ -122,58 +119,6 @@ def _asked_again(
     return [stats[BALANCE].keep(document, variant, BALANCE, key) for variant, key in zip(again, keys, strict=True)]
 
 
-def states_the_same(document: Document, variant: Document, method: str) -> bool:
-    """Whether a variant holds the same protected words and numbers; abbreviations count as what they are short for."""
-    # Texts that are equal need no comparison.
-    differing = [(one, other) for one, other in zip(document.texts(), variant.texts(), strict=True) if one != other]
-    texts = ["\n".join(of_one) for of_one in zip(*differing, strict=True)] or ["", ""]
-    if method == "abbreviation":
-        texts = [abbreviation.without_defined(text, document.answer) for text in texts]
-    return protected(texts[0]) == protected(texts[1])
-
-
-def _paraphrase(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
-    templates, topic = paraphrase.question_templates(document)
-    return replace(document, question=_pick(templates, seed, "wording", document.id).format(topic=topic)) if templates and topic else None
-
-
-def _synonym(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
-    templates, topic = paraphrase.question_templates(document)
-    names = paraphrase.other_names(document)
-    if not (templates and topic and names):
-        return None
-    name = _pick(tuple(names), seed, "name", document.id)
-    return replace(document, question=_pick(templates, seed, "wording", document.id).format(topic=name), topic=name)
-
-
-def _lay(document: Document, _: int, terms: Mapping[str, str]) -> Document | None:
-    return replace(document, answer=lay.glossed(document.answer, terms))
-
-
-def _spelling(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
-    table = spelling.TO_UK if share(seed, "direction", document.id) < 0.5 else spelling.TO_US
-    return document.map_texts(lambda text: spelling.respelled(text, table))
-
-
-def _abbreviation(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
-    change = abbreviation.expanded if share(seed, "longer", document.id) < 0.5 else abbreviation.shortened
-    return replace(document, answer=change(document.answer))
-
-
-def _typo(document: Document, seed: int, _: Mapping[str, str]) -> Document | None:
-    return replace(document, question=typo.with_typos(document.question, document.topic, seed, document.id)) if document.question else None
-
-
-METHODS: dict[str, Method] = {
-    "paraphrase": _paraphrase,
-    "synonym": _synonym,
-    "lay": _lay,
-    "spelling": _spelling,
-    "abbreviation": _abbreviation,
-    "typo": _typo,
-}
-
-
 def _replayed(documents: Path, counts: Counter[str], params: AugmentParams) -> Iterator[Document]:
     """General text up to its share of all characters. In the order of ids, which are digests, so it is a sample of all there is."""
     max_characters = counts["characters"] * params.replay_share / (1 - params.replay_share)
@@ -204,10 +149,6 @@ def _gate(check_files: CheckFiles, report: Path) -> None:
     print(f"gate {gate.name}: {gate.passed} passed" + "".join(f"; warning: {w}" for w in gate.warned), flush=True)
     if gate.failed:
         raise ValueError(f"the variants do not pass the gate: {'; '.join(gate.failed)}")
-
-
-def _pick(choices: tuple[str, ...], seed: int, purpose: str, key: str) -> str:
-    return choices[int(share(seed, purpose, key) * len(choices))]
 
 
 if __name__ == "__main__":

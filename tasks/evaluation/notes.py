@@ -75,10 +75,11 @@ def select(
     tokenizer: Tokenizer,
     params: StructuredParams,
     *,
+    count: int,
     seed: int,
     context: int,
 ) -> list[Note]:
-    """Up to ``params.notes`` of each task, in an order that the seed fixes, the first of every group before the second of any.
+    """Up to ``count`` of each task (0: all), in an order that the seed fixes, the first of every group before the second of any.
 
     A note that fills the model's context together with its answer is left out, one that does so with examples is asked about without
     them only, and both are said.
@@ -93,8 +94,8 @@ def select(
         before = [m for d in examples.of(task, seed=seed, count=params.examples) for m in (*dialog(d), _said(d.answer))]
         room = context - params.max_new_tokens
         notes = (_note(document, tasks[task], before, tokenizer, room) for document in _spread(of_task, seed, used))
-        taken = list(islice(filter(None, notes), params.notes or None))
-        if left_out := min(params.notes or len(of_task), len(of_task)) - len(taken):
+        taken = list(islice(filter(None, notes), count or None))
+        if left_out := min(count or len(of_task), len(of_task)) - len(taken):
             print(f"validate: {left_out} notes of the task {task} are too long for the context of {context} tokens", flush=True)
         if without := sum(not note.few_shot for note in taken):
             print(f"validate: {without} notes of the task {task} are too long for it with {params.examples} examples", flush=True)

@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCORING = tuple(ROOT / folder for folder in ("model", "tasks/corpus/shards", "tasks/evaluation"))
 # Params that choose items, or that no score depends on. What is shown for the prompts is no score.
 _CHOOSING = ("seed", "max_tokens", "choices", "generations", "batch_tokens", "temperature", "top_p", "prompts", "tasks")
-ITEM_PARAMS: dict[str, Any] = dict.fromkeys(_CHOOSING, True) | {"structured": dict.fromkeys(("notes", "ood_notes", "examples", "rest"), True)}
+ITEM_PARAMS: dict[str, Any] = dict.fromkeys(_CHOOSING, True) | {
+    "structured": dict.fromkeys(("notes", "ood_notes", "examples", "rest"), True)
+}
 
 
 def evaluate(

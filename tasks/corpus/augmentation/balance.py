@@ -39,6 +39,6 @@ def asked_again(document: Document, instructions: Sequence[str], often: float, s
     None where the task has one instruction only, as a copy would say the same.
     """
     note = note_of(document)
-    others = [wording for wording in instructions if question(wording, note) != document.question]
+    others = [instruction for instruction in instructions if question(instruction, note) != document.question]
     copies = int(often) - 1 + (share(seed, "balance", document.id) < often % 1)
     return [replace(document, question=question(others[i % len(others)], note)) for i in range(copies if others else 0)]

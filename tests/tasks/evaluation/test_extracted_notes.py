@@ -33,7 +33,7 @@ def examples(documents: list[Document]) -> Examples:
 
 def chosen(llama: Llama, documents: list[Document], params: StructuredParams = PARAMS, *, seed: int = 1, context: int = 640) -> list[Note]:
     train = examples(notes("train", 12, first=100))
-    return select(documents, {TASK.name: TASK}, train, llama.tokenizer, params, seed=seed, context=context)
+    return select(documents, {TASK.name: TASK}, train, llama.tokenizer, params, count=params.notes, seed=seed, context=context)
 
 
 def test_every_patient_has_a_note_before_any_has_two(llama: Llama) -> None:

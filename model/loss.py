@@ -13,9 +13,9 @@ from torch import Tensor
 
 from model.llama import OutputLayer, soft_capped
 
-# Supervised positions per block of logits: 48 MiB in float32 for a vocabulary of 49,152. The last block is filled up to a multiple of
-# FILL, because oneDNN keeps up to 1,024 compiled products, one per shape, and with each of this size 50 MB.
-CHUNK, FILL = 256, 64
+# Supervised positions per block of logits: 24 MiB in float32 for a vocabulary of 49,152. The last block is filled up, because oneDNN
+# keeps up to 1,024 compiled products, one per shape, and with each some 25 MB.
+CHUNK = 128
 FP32_CHUNK = 64  # rows of logits that are converted to float32 at a time in training
 
 
@@ -100,10 +100,10 @@ def _predicted(hidden: Tensor, tokens: Tensor, positions: Tensor) -> tuple[Tenso
 
 
 def _chunked(hidden: Tensor, targets: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
-    """Up to ``size`` hidden states at a time, filled up, and their targets."""
+    """``size`` hidden states at a time and their targets, of which the last block may have fewer."""
     for states, ids in zip(hidden.split(size), targets.split(size), strict=True):
         if len(ids):
-            yield F.pad(states, (0, 0, 0, -len(ids) % FILL)), ids
+            yield F.pad(states, (0, 0, 0, size - len(ids))), ids
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
